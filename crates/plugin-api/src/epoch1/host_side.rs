@@ -1,0 +1,294 @@
+//! The host's side of the door: libraries, samplers and caches as ordinary Rust objects.
+
+use std::fmt;
+use std::path::Path;
+
+use abi_stable::library::lib_header_from_path;
+
+use super::convert::{
+    BORROWED, from_abi, from_json, handle, message_from_abi, message_to_abi, opaque, to_abi,
+    to_json,
+};
+use super::plugin_side::module;
+use super::*;
+use crate::{
+    Action, Attention, CacheContext, CachePlan, Coefficients, DType, Decision, Denoise, Error,
+    Evaluation, Message, OptionValues, Place, Plugin, PluginDescription, Result, SampleRequest,
+    Schedule, Step, Tensor, TensorOps, Term,
+};
+
+/// A plugin behind the door: loaded from a file, or built in.
+#[derive(Clone, Copy)]
+pub struct Library(PluginModule);
+
+impl fmt::Debug for Library {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Library")
+    }
+}
+
+/// Why a library was refused.
+#[derive(Debug)]
+pub struct OpenError {
+    /// One line.
+    pub summary: String,
+    /// Everything that abi_stable says, up to thousands of lines: for the log.
+    pub report: String,
+}
+
+impl Library {
+    /// Wraps a plugin that is linked into this program.
+    pub fn built_in<P: Plugin>() -> Self {
+        Self(module::<P>())
+    }
+
+    /// Loads a library and checks its layout. It is never unloaded.
+    ///
+    /// Read its manifest first (`manifest`): it tells in one line what this cannot.
+    ///
+    /// # Errors
+    /// If it cannot be loaded, is no plugin, or was built for another layout.
+    pub fn open(path: &Path) -> std::result::Result<Self, OpenError> {
+        lib_header_from_path(path)
+            .and_then(|header| header.init_root_module::<PluginModule>())
+            .map(Self)
+            .map_err(|error| OpenError::new(&error.to_string()))
+    }
+
+    /// What the plugin says of itself.
+    pub fn describe(&self) -> Result<PluginDescription> {
+        from_json("plugin description", &from_abi(self.0.describe()())?)
+    }
+
+    /// Makes a sampler.
+    pub fn create_sampler(
+        &self,
+        id: &str,
+        options: &OptionValues,
+        request: &SampleRequest,
+    ) -> Result<SamplerInstance> {
+        let (options, request) = (to_json(options)?, to_json(request)?);
+        from_abi(self.0.create_sampler()(id.into(), options.as_rstr(), request.as_rstr()))
+            .map(SamplerInstance)
+    }
+
+    /// Makes a cache and asks for its plan.
+    pub fn create_cache(
+        &self,
+        id: &str,
+        options: &OptionValues,
+        context: &CacheContext,
+    ) -> Result<CacheInstance> {
+        let (options, context) = (to_json(options)?, to_json(context)?);
+        let cache =
+            from_abi(self.0.create_cache()(id.into(), options.as_rstr(), context.as_rstr()))?;
+        let plan = from_json("cache plan", &from_abi(cache.plan())?)?;
+        Ok(CacheInstance { cache, plan })
+    }
+}
+
+impl OpenError {
+    fn new(report: &str) -> Self {
+        // abi_stable prints both layouts in full; the facts are in its `Error:` lines.
+        let mut errors: Vec<&str> = report
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Error:"))
+            .map(str::trim)
+            .collect();
+        errors.dedup();
+        let summary = match errors.first() {
+            Some(first) => format!("its layout differs from this host's ({first})"),
+            None => report.split_whitespace().collect::<Vec<_>>().join(" "),
+        };
+        Self { summary, report: report.into() }
+    }
+}
+
+/// A sampler object.
+pub struct SamplerInstance(SamplerBox);
+
+impl SamplerInstance {
+    /// See [`Sampler::schedule`](crate::Sampler::schedule).
+    pub fn schedule(&self) -> Result<Schedule> {
+        from_json("schedule", &from_abi(self.0.schedule())?)
+    }
+
+    /// See [`Sampler::step`](crate::Sampler::step).
+    pub fn step<D: Denoise, O: TensorOps>(
+        &mut self,
+        sample: &Tensor,
+        step: &Step<'_>,
+        model: &mut D,
+        ops: &O,
+    ) -> Result<Tensor> {
+        let abi_step = AbiStep {
+            index: step.index as u32,
+            evaluation: step.evaluation,
+            evaluations_left: step.evaluations_left,
+            evaluations: step.round.evaluations,
+            attention_block: match step.round.attention {
+                Attention::Bidirectional => 0,
+                Attention::BlockCausal(frames) => frames,
+            },
+            levels: step.round.levels.as_slice().into(),
+        };
+        let mut model = LocalModel(model);
+        let mut ops = LocalOps(ops);
+        from_abi(self.0.step(
+            &sample.0,
+            abi_step,
+            AbiDenoise_TO::from_ptr(opaque(&mut model), BORROWED),
+            AbiOps_TO::from_ptr(opaque(&mut ops), BORROWED),
+        ))
+        .map(Tensor)
+    }
+
+    /// See [`Sampler::extension`](crate::Sampler::extension).
+    pub fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
+        from_abi(self.0.extension(id.into(), message_to_abi(message))).map(message_from_abi)
+    }
+}
+
+/// A cache object and its plan.
+pub struct CacheInstance {
+    cache: CacheBox,
+    plan: CachePlan,
+}
+
+impl CacheInstance {
+    /// What it said when it was made.
+    pub fn plan(&self) -> &CachePlan {
+        &self.plan
+    }
+
+    /// See [`Cache::decide`](crate::Cache::decide).
+    pub fn decide<O: TensorOps>(
+        &mut self,
+        evaluation: &Evaluation<'_>,
+        ops: &O,
+    ) -> Result<Decision> {
+        let signals: Vec<AbiSignal> = evaluation
+            .signals
+            .iter()
+            .map(|(kind, tensor)| AbiSignal { kind: *kind as u32, tensor: share(&tensor.0) })
+            .collect();
+        let abi = AbiEvaluation {
+            index: evaluation.index,
+            remaining: evaluation.remaining,
+            leader: evaluation.leader.map_or(0, |choice| choice as u32),
+            levels: evaluation.levels.into(),
+            computes: evaluation.computes,
+            signals: signals.as_slice().into(),
+        };
+        let mut ops = LocalOps(ops);
+        let decision =
+            from_abi(self.cache.decide(abi, AbiOps_TO::from_ptr(opaque(&mut ops), BORROWED)))?;
+        let action = match decision.reuse.into_iter().next() {
+            Some(tensor) => Action::Reuse(Tensor(tensor)),
+            None => Action::Compute { keep: decision.keep },
+        };
+        Ok(Decision { action, measured: decision.measured.into_vec() })
+    }
+
+    /// See [`Cache::store`](crate::Cache::store).
+    pub fn store<O: TensorOps>(&mut self, computed: &Tensor, ops: &O) -> Result<()> {
+        let mut ops = LocalOps(ops);
+        from_abi(self.cache.store(&computed.0, AbiOps_TO::from_ptr(opaque(&mut ops), BORROWED)))
+    }
+
+    /// See [`Cache::extension`](crate::Cache::extension).
+    pub fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
+        from_abi(self.cache.extension(id.into(), message_to_abi(message))).map(message_from_abi)
+    }
+}
+
+/// The host's model behind the ABI.
+struct LocalModel<'a, D>(&'a mut D);
+
+impl<D: Denoise> AbiDenoise for LocalModel<'_, D> {
+    fn velocity(
+        &mut self,
+        sample: &TensorHandle,
+        levels: RSlice<'_, FrameLevel>,
+    ) -> AbiResult<TensorHandle> {
+        to_abi(self.0.velocity(&Tensor(share(sample)), levels.as_slice()), handle)
+    }
+}
+
+/// The host's operations behind the ABI.
+struct LocalOps<'a, O>(&'a O);
+
+impl<O: TensorOps> AbiOps for LocalOps<'_, O> {
+    fn combine(&self, terms: RSlice<'_, AbiTerm<'_>>) -> AbiResult<TensorHandle> {
+        let tensors: Vec<Tensor> = terms.iter().map(|t| Tensor(share(t.tensor))).collect();
+        let terms: Vec<Term<'_>> = terms
+            .iter()
+            .zip(&tensors)
+            .map(|(term, tensor)| Term {
+                tensor,
+                coefficients: match term.coefficients.as_slice() {
+                    [one] => Coefficients::All(*one),
+                    many => Coefficients::PerFrame(many),
+                },
+            })
+            .collect();
+        to_abi(self.0.combine(&terms), handle)
+    }
+
+    fn frame_abs_sums(&self, a: &TensorHandle) -> AbiResult<RVec<f64>> {
+        to_abi(self.0.frame_abs_sums(&Tensor(share(a))), RVec::from)
+    }
+
+    fn frame_abs_diffs(&self, a: &TensorHandle, b: &TensorHandle) -> AbiResult<RVec<f64>> {
+        to_abi(self.0.frame_abs_diffs(&Tensor(share(a)), &Tensor(share(b))), RVec::from)
+    }
+
+    fn noise_like(&self, like: &TensorHandle, stream: u64, index: u64) -> AbiResult<TensorHandle> {
+        to_abi(self.0.noise_like(&Tensor(share(like)), stream, index), handle)
+    }
+
+    fn narrow_frames(&self, a: &TensorHandle, start: u32, len: u32) -> AbiResult<TensorHandle> {
+        let a = Tensor(share(a));
+        to_abi(self.0.narrow_frames(&a, start as usize, len as usize), handle)
+    }
+
+    fn cat_frames(&self, parts: RSlice<'_, &TensorHandle>) -> AbiResult<TensorHandle> {
+        let parts: Vec<Tensor> = parts.iter().map(|p| Tensor(share(p))).collect();
+        to_abi(self.0.cat_frames(&parts.iter().collect::<Vec<_>>()), handle)
+    }
+
+    fn cast(&self, a: &TensorHandle, dtype: u32) -> AbiResult<TensorHandle> {
+        let dtype = DType::from_code(dtype)
+            .ok_or_else(|| Error::unsupported(format!("no number format {dtype}")));
+        to_abi(dtype.and_then(|d| self.0.cast(&Tensor(share(a)), d)), handle)
+    }
+
+    fn move_to(&self, a: &TensorHandle, place: u32) -> AbiResult<TensorHandle> {
+        let place = match place {
+            1 => Ok(Place::Device),
+            2 => Ok(Place::Host),
+            other => Err(Error::unsupported(format!("no place {other}"))),
+        };
+        to_abi(place.and_then(|p| self.0.move_to(&Tensor(share(a)), p)), handle)
+    }
+
+    fn read(&self, a: &TensorHandle) -> AbiResult<RVec<f32>> {
+        to_abi(self.0.read(&Tensor(share(a))), RVec::from)
+    }
+
+    fn write_like(
+        &self,
+        like: &TensorHandle,
+        elements: RSlice<'_, f32>,
+    ) -> AbiResult<TensorHandle> {
+        to_abi(self.0.write_like(&Tensor(share(like)), elements.as_slice()), handle)
+    }
+
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
+    }
+
+    fn extension(&self, id: RStr<'_>, message: AbiMessage) -> AbiResult<AbiMessage> {
+        to_abi(self.0.extension(id.as_str(), message_from_abi(message)), message_to_abi)
+    }
+}

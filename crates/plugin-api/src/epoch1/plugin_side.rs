@@ -1,0 +1,344 @@
+//! A plugin's side of the door: an author's traits behind ABI objects, every panic caught.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+
+use abi_stable::library::{__call_root_module_loader, CheckTypeLayout, RootModuleResult};
+use abi_stable::prefix_type::PrefixTypeTrait;
+
+use super::convert::{
+    from_abi, from_json, handle, message_from_abi, message_to_abi, to_abi, to_json,
+};
+use super::*;
+use crate::{
+    Action, Attention, Cache, Choice, Coefficients, DType, Denoise, Error, Evaluation, Message,
+    Place, Plugin, PluginDescription, Result, Round, Sampler, Signal, Step, Strategy, Tensor,
+    TensorOps, Term,
+};
+
+/// Runs an author's code; a panic becomes an error instead of the end of the process.
+fn guard<T>(id: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+        Err(Error::panicked(format!("{id} panicked: {}", panic_text(&*payload))))
+    })
+}
+
+fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+/// An author's object; dropping it cannot panic either.
+struct Guarded<T>(Option<T>);
+
+impl<T> Guarded<T> {
+    fn get(&self) -> &T {
+        self.0.as_ref().expect("taken only when dropped")
+    }
+
+    fn get_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("taken only when dropped")
+    }
+}
+
+impl<T> Drop for Guarded<T> {
+    fn drop(&mut self) {
+        let object = self.0.take();
+        // Nobody is left to tell.
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(object)));
+    }
+}
+
+struct SamplerObject<S: Sampler>(Guarded<S>);
+
+impl<S: Sampler> AbiSampler for SamplerObject<S> {
+    fn schedule(&self) -> AbiResult<RString> {
+        to_abi(guard(S::ID, || to_json(&self.0.get().schedule()?)), |s| s)
+    }
+
+    fn step(
+        &mut self,
+        sample: &TensorHandle,
+        step: AbiStep<'_>,
+        model: DenoiseRef<'_>,
+        ops: OpsRef<'_>,
+    ) -> AbiResult<TensorHandle> {
+        let attention = match step.attention_block {
+            0 => Attention::Bidirectional,
+            frames => Attention::BlockCausal(frames),
+        };
+        let levels = step.levels.to_vec();
+        let round = Round { levels, attention, evaluations: step.evaluations };
+        let place = Step {
+            index: step.index as usize,
+            evaluation: step.evaluation,
+            evaluations_left: step.evaluations_left,
+            round: &round,
+        };
+        let sample = Tensor(share(sample));
+        let stepped = guard(S::ID, || {
+            self.0.get_mut().step(&sample, &place, &mut RemoteModel(model), &RemoteOps::new(ops))
+        });
+        to_abi(stepped, handle)
+    }
+
+    fn extension(&mut self, id: RStr<'_>, message: AbiMessage) -> AbiResult<AbiMessage> {
+        let message = message_from_abi(message);
+        let answer = guard(S::ID, || self.0.get_mut().extension(id.as_str(), message));
+        to_abi(answer, message_to_abi)
+    }
+}
+
+struct CacheObject<C: Cache>(Guarded<C>);
+
+impl<C: Cache> AbiCache for CacheObject<C> {
+    fn plan(&self) -> AbiResult<RString> {
+        to_abi(guard(C::ID, || to_json(&self.0.get().plan())), |s| s)
+    }
+
+    fn decide(&mut self, evaluation: AbiEvaluation<'_>, ops: OpsRef<'_>) -> AbiResult<AbiDecision> {
+        let signals: Vec<(Signal, Tensor)> = evaluation
+            .signals
+            .iter()
+            .filter_map(|s| Some((signal_of(s.kind)?, Tensor(share(&s.tensor)))))
+            .collect();
+        let plain = Evaluation {
+            index: evaluation.index,
+            remaining: evaluation.remaining,
+            leader: choice_of(evaluation.leader),
+            levels: evaluation.levels.as_slice(),
+            computes: evaluation.computes,
+            signals: &signals,
+        };
+        let decided = guard(C::ID, || self.0.get_mut().decide(&plain, &RemoteOps::new(ops)));
+        to_abi(decided, |decision| {
+            let (reuse, keep) = match decision.action {
+                Action::Compute { keep } => (RVec::new(), keep),
+                Action::Reuse(tensor) => ([handle(tensor)].into_iter().collect(), false),
+            };
+            AbiDecision { reuse, keep, measured: decision.measured.into() }
+        })
+    }
+
+    fn store(&mut self, computed: &TensorHandle, ops: OpsRef<'_>) -> AbiResult<()> {
+        let computed = Tensor(share(computed));
+        let stored = guard(C::ID, || self.0.get_mut().store(&computed, &RemoteOps::new(ops)));
+        to_abi(stored, |()| ())
+    }
+
+    fn extension(&mut self, id: RStr<'_>, message: AbiMessage) -> AbiResult<AbiMessage> {
+        let message = message_from_abi(message);
+        let answer = guard(C::ID, || self.0.get_mut().extension(id.as_str(), message));
+        to_abi(answer, message_to_abi)
+    }
+}
+
+fn signal_of(code: u32) -> Option<Signal> {
+    use Signal::*;
+    [Sample, TimeEmbedding, TimeProjection, Hidden, Probe].into_iter().find(|s| *s as u32 == code)
+}
+
+fn choice_of(code: u32) -> Option<Choice> {
+    [Choice::Compute, Choice::Reuse].into_iter().find(|c| *c as u32 == code)
+}
+
+/// The host's model, seen from the plugin.
+struct RemoteModel<'a>(DenoiseRef<'a>);
+
+impl Denoise for RemoteModel<'_> {
+    fn velocity(&mut self, sample: &Tensor, levels: &[FrameLevel]) -> Result<Tensor> {
+        from_abi(self.0.velocity(&sample.0, levels.into())).map(Tensor)
+    }
+}
+
+/// The host's operations, seen from the plugin.
+///
+/// The object is borrowed mutably at the boundary, so calls take turns.
+struct RemoteOps<'a>(Mutex<OpsRef<'a>>);
+
+impl<'a> RemoteOps<'a> {
+    fn new(ops: OpsRef<'a>) -> Self {
+        Self(Mutex::new(ops))
+    }
+
+    fn call<T>(&self, call: impl FnOnce(&OpsRef<'a>) -> AbiResult<T>) -> Result<T> {
+        let ops = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        from_abi(call(&ops))
+    }
+}
+
+impl TensorOps for RemoteOps<'_> {
+    fn combine(&self, terms: &[Term<'_>]) -> Result<Tensor> {
+        terms.iter().try_for_each(Term::check)?;
+        let terms: Vec<AbiTerm<'_>> = terms
+            .iter()
+            .map(|term| AbiTerm {
+                tensor: &term.tensor.0,
+                coefficients: match &term.coefficients {
+                    Coefficients::All(one) => std::slice::from_ref(one).into(),
+                    Coefficients::PerFrame(many) => (*many).into(),
+                },
+            })
+            .collect();
+        self.call(|ops| ops.combine(terms.as_slice().into())).map(Tensor)
+    }
+
+    fn frame_abs_sums(&self, a: &Tensor) -> Result<Vec<f64>> {
+        self.call(|ops| ops.frame_abs_sums(&a.0)).map(RVec::into_vec)
+    }
+
+    fn frame_abs_diffs(&self, a: &Tensor, b: &Tensor) -> Result<Vec<f64>> {
+        self.call(|ops| ops.frame_abs_diffs(&a.0, &b.0)).map(RVec::into_vec)
+    }
+
+    fn noise_like(&self, like: &Tensor, stream: u64, index: u64) -> Result<Tensor> {
+        self.call(|ops| ops.noise_like(&like.0, stream, index)).map(Tensor)
+    }
+
+    fn narrow_frames(&self, a: &Tensor, start: usize, len: usize) -> Result<Tensor> {
+        self.call(|ops| ops.narrow_frames(&a.0, start as u32, len as u32)).map(Tensor)
+    }
+
+    fn cat_frames(&self, parts: &[&Tensor]) -> Result<Tensor> {
+        let parts: Vec<&TensorHandle> = parts.iter().map(|p| &p.0).collect();
+        self.call(|ops| ops.cat_frames(parts.as_slice().into())).map(Tensor)
+    }
+
+    fn cast(&self, a: &Tensor, dtype: DType) -> Result<Tensor> {
+        self.call(|ops| ops.cast(&a.0, dtype as u32)).map(Tensor)
+    }
+
+    fn move_to(&self, a: &Tensor, place: Place) -> Result<Tensor> {
+        self.call(|ops| ops.move_to(&a.0, place as u32)).map(Tensor)
+    }
+
+    fn read(&self, a: &Tensor) -> Result<Vec<f32>> {
+        self.call(|ops| ops.read(&a.0)).map(RVec::into_vec)
+    }
+
+    fn write_like(&self, like: &Tensor, elements: &[f32]) -> Result<Tensor> {
+        self.call(|ops| ops.write_like(&like.0, elements.into())).map(Tensor)
+    }
+
+    fn cancelled(&self) -> bool {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).cancelled()
+    }
+
+    fn extension(&self, id: &str, message: Message) -> Result<Message> {
+        self.call(|ops| ops.extension(id.into(), message_to_abi(message))).map(message_from_abi)
+    }
+}
+
+/// Makes objects of one sampler.
+pub struct SamplerFactory {
+    strategy: fn() -> Strategy,
+    create: fn(&str, &str) -> Result<SamplerBox>,
+}
+
+impl SamplerFactory {
+    /// The factory of `S`.
+    pub fn of<S: Sampler>() -> Self {
+        Self {
+            strategy: Strategy::of_sampler::<S>,
+            create: |options, request| {
+                let sampler = S::new(from_json(S::ID, options)?, &from_json(S::ID, request)?)?;
+                let object = SamplerObject(Guarded(Some(sampler)));
+                Ok(AbiSampler_TO::from_value(object, TD_Opaque))
+            },
+        }
+    }
+}
+
+/// Makes objects of one cache.
+pub struct CacheFactory {
+    strategy: fn() -> Strategy,
+    create: fn(&str, &str) -> Result<CacheBox>,
+}
+
+impl CacheFactory {
+    /// The factory of `C`.
+    pub fn of<C: Cache>() -> Self {
+        Self {
+            strategy: Strategy::of_cache::<C>,
+            create: |options, context| {
+                let cache = C::new(from_json(C::ID, options)?, &from_json(C::ID, context)?)?;
+                let object = CacheObject(Guarded(Some(cache)));
+                Ok(AbiCache_TO::from_value(object, TD_Opaque))
+            },
+        }
+    }
+}
+
+extern "C" fn describe<P: Plugin>() -> AbiResult<RString> {
+    let description = guard(P::NAME, || {
+        to_json(&PluginDescription {
+            name: P::NAME.into(),
+            version: P::VERSION.into(),
+            licence: P::LICENCE.into(),
+            samplers: P::samplers().iter().map(|f| (f.strategy)()).collect(),
+            caches: P::caches().iter().map(|f| (f.strategy)()).collect(),
+        })
+    });
+    to_abi(description, |d| d)
+}
+
+extern "C" fn create_sampler<P: Plugin>(
+    id: RStr<'_>,
+    options: RStr<'_>,
+    request: RStr<'_>,
+) -> AbiResult<SamplerBox> {
+    let made = guard(id.as_str(), || {
+        let factories = P::samplers();
+        let found = factories.iter().find(|f| (f.strategy)().id == id.as_str());
+        (found.ok_or_else(|| absent(P::NAME, "sampler", id))?.create)(&options, &request)
+    });
+    to_abi(made, |s| s)
+}
+
+extern "C" fn create_cache<P: Plugin>(
+    id: RStr<'_>,
+    options: RStr<'_>,
+    context: RStr<'_>,
+) -> AbiResult<CacheBox> {
+    let made = guard(id.as_str(), || {
+        let factories = P::caches();
+        let found = factories.iter().find(|f| (f.strategy)().id == id.as_str());
+        (found.ok_or_else(|| absent(P::NAME, "cache", id))?.create)(&options, &context)
+    });
+    to_abi(made, |c| c)
+}
+
+fn absent(plugin: &str, kind: &str, id: RStr<'_>) -> Error {
+    Error::unsupported(format!("{plugin} has no {kind} {id}"))
+}
+
+/// The module of a plugin, whether it lies in a library or in the host itself.
+pub(super) fn module<P: Plugin>() -> PluginModule {
+    PluginModuleFields {
+        describe: describe::<P>,
+        create_sampler: create_sampler::<P>,
+        create_cache: create_cache::<P>,
+    }
+    .leak_into_prefix()
+}
+
+extern "C" fn root_module<P: Plugin>() -> RootModuleResult {
+    __call_root_module_loader(module::<P>)
+}
+
+/// The header that [`export_plugin!`](crate::export_plugin) exports.
+pub const fn header<P: Plugin>() -> LibHeader {
+    // SAFETY: `root_module` returns a `PluginModule`, the type that the header is made for.
+    unsafe { LibHeader::from_constructor::<PluginModule>(root_module::<P>, CheckTypeLayout::Yes) }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_exported_header_has_the_name_that_abi_stable_looks_for() {
+        let macro_text = include_str!("../plugin.rs");
+        let name = abi_stable::library::ROOT_MODULE_LOADER_NAME;
+        assert!(macro_text.contains(&format!("export_name = \"{name}\"")), "{name}");
+    }
+}

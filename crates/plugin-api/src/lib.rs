@@ -1,0 +1,108 @@
+//! What a sampler or cache plugin of `wan` is made of.
+//!
+//! The host owns the tensors, the model and the loop. A **sampler** decides where on the noise
+//! schedule each latent frame goes next; a **cache** decides whether the transformer blocks must
+//! run. Neither touches a number of a tensor: both hold opaque [`Tensor`] handles and ask the host
+//! for a handful of operations ([`TensorOps`]), because a step of any solver is a linear
+//! combination with coefficients computed in f64, and a cache decision needs a few sums. So a
+//! plugin needs this crate alone, builds in seconds, and runs wherever the host runs.
+//!
+//! # A whole sampler
+//!
+//! ```
+//! use wan_plugin_api::*;
+//!
+//! /// First-order Euler on the flow `dx/dsigma = velocity`.
+//! struct Euler {
+//!     request: SampleRequest,
+//! }
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Options {}
+//!
+//! impl Sampler for Euler {
+//!     type Options = Options;
+//!     const ID: &'static str = "my-euler";
+//!     const DOC: &'static str = "first-order Euler";
+//!
+//!     fn new(_: Options, request: &SampleRequest) -> Result<Self> {
+//!         Ok(Self { request: request.clone() })
+//!     }
+//!
+//!     fn schedule(&self) -> Result<Schedule> {
+//!         let SampleRequest { steps, shift, frames, .. } = self.request;
+//!         let sigma = |i| {
+//!             let s = 1.0 - i as f64 / steps as f64;
+//!             shift * s / (1.0 + (shift - 1.0) * s)
+//!         };
+//!         let round = |i| Round {
+//!             levels: (0..frames)
+//!                 .map(|f| FrameLevel::moving(f, 1000.0 * sigma(i), sigma(i), sigma(i + 1)))
+//!                 .collect(),
+//!             attention: Attention::Bidirectional,
+//!             evaluations: 1,
+//!         };
+//!         Ok(Schedule { rounds: (0..steps).map(round).collect() })
+//!     }
+//!
+//!     fn step(
+//!         &mut self,
+//!         sample: &Tensor,
+//!         step: &Step<'_>,
+//!         model: &mut dyn Denoise,
+//!         ops: &dyn TensorOps,
+//!     ) -> Result<Tensor> {
+//!         let levels = &step.round.levels;
+//!         let velocity = model.velocity(sample, levels)?;
+//!         let change: Vec<f64> = levels.iter().map(|l| l.sigma_next - l.sigma).collect();
+//!         ops.combine(&[term(1.0, sample), frame_terms(&change, &velocity)])
+//!     }
+//! }
+//!
+//! // In a crate of type `cdylib` the last line would be:
+//! // wan_plugin_api::export_plugin! { samplers: [Euler], caches: [] }
+//! # wan_plugin_api::plugin! { struct Demo { samplers: [Euler], caches: [] } }
+//! # let description = epoch1::Library::built_in::<Demo>().describe().unwrap();
+//! # assert_eq!(description.samplers[0].id, "my-euler");
+//! ```
+//!
+//! # The rules
+//! - **Noise level is per latent frame.** A [`Round`] gives every frame of its window its own
+//!   timestep; ordinary sampling is the case where all are equal.
+//! - **One object, one stream.** The host makes a fresh cache object for every guidance branch,
+//!   expert and window. Nothing is reset, and no global state is needed; keep none.
+//! - **Errors, not panics.** The door catches a panic and turns it into an error of the run, unless
+//!   the plugin is built with `panic = "abort"`, which the host refuses.
+//! - **Handles are memory.** The host counts what a plugin's handles keep alive and compares it
+//!   with what a cache declared in [`CachePlan::bytes_max`].
+//! - **What a later host adds, a plugin never misses.** The binary interface ([`epoch1`]) is
+//!   frozen; growth comes by extension id.
+
+mod cache;
+pub mod epoch1;
+mod error;
+pub mod manifest;
+pub mod options;
+mod plugin;
+mod round;
+mod sampler;
+mod tensor;
+#[cfg(feature = "testkit")]
+pub mod testkit;
+
+pub use cache::*;
+pub use error::*;
+pub use options::{OptionKind, OptionSpec, OptionValues};
+pub use plugin::*;
+pub use round::*;
+pub use sampler::*;
+pub use tensor::*;
+
+/// Version of this crate, as the manifest of a plugin reports it.
+#[doc(hidden)]
+pub const BUILT_WITH: &std::ffi::CStr = match std::ffi::CStr::from_bytes_with_nul(
+    concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes(),
+) {
+    Ok(version) => version,
+    Err(_) => panic!("a version contains no zero byte"),
+};

@@ -1,0 +1,122 @@
+//! The C manifest: what the host reads before any code of a plugin runs.
+//!
+//! Plain C on purpose. Any compiler can write it, any later host can read it, and a library that
+//! is not a plugin, or one of another epoch, is refused in one line.
+//!
+//! ```c
+//! struct wan_plugin_manifest {
+//!     char     magic[8];      // "WANPLUG" and a zero
+//!     uint32_t size;          // sizeof(struct wan_plugin_manifest): a later one may be longer
+//!     uint32_t epoch;         // interface epoch that the library was built for
+//!     uint32_t flavour;       // 1: Rust through abi_stable; 2: reserved for a C table
+//!     uint32_t unwinds;       // 1: panics unwind and can be caught; 0: they abort the process
+//!     const char *name, *version, *licence, *built_with;   // zero-terminated, static
+//! };
+//! extern const struct wan_plugin_manifest WAN_PLUGIN_MANIFEST;
+//! ```
+#![allow(unsafe_code, reason = "reads C strings that a foreign library points to")]
+
+use std::ffi::{CStr, c_char};
+
+/// Name of the exported symbol.
+pub const SYMBOL: &str = "WAN_PLUGIN_MANIFEST";
+
+/// First eight bytes of every manifest.
+pub const MAGIC: [u8; 8] = *b"WANPLUG\0";
+
+/// Epoch of the interface in this crate; see `epoch1` and ARCHITECTURE.md.
+pub const EPOCH: u32 = 1;
+
+/// `flavour` of a plugin written in Rust.
+pub const FLAVOUR_RUST: u32 = 1;
+
+/// The manifest as it lies in a library.
+#[derive(Debug)]
+#[repr(C)]
+pub struct RawManifest {
+    /// [`MAGIC`].
+    pub magic: [u8; 8],
+    /// Bytes of this struct in the library.
+    pub size: u32,
+    /// Interface epoch.
+    pub epoch: u32,
+    /// [`FLAVOUR_RUST`].
+    pub flavour: u32,
+    /// 1 where panics unwind.
+    pub unwinds: u32,
+    name: *const c_char,
+    version: *const c_char,
+    licence: *const c_char,
+    built_with: *const c_char,
+}
+
+// SAFETY: the pointers are to static, constant strings.
+unsafe impl Sync for RawManifest {}
+
+impl RawManifest {
+    /// The manifest of a Rust plugin. Used by [`export_plugin!`](crate::export_plugin).
+    pub const fn rust(
+        name: &'static CStr,
+        version: &'static CStr,
+        licence: &'static CStr,
+        built_with: &'static CStr,
+    ) -> Self {
+        Self {
+            magic: MAGIC,
+            size: size_of::<Self>() as u32,
+            epoch: EPOCH,
+            flavour: FLAVOUR_RUST,
+            unwinds: cfg!(panic = "unwind") as u32,
+            name: name.as_ptr(),
+            version: version.as_ptr(),
+            licence: licence.as_ptr(),
+            built_with: built_with.as_ptr(),
+        }
+    }
+
+    /// A readable copy, or `None` where magic or size say that this is no manifest.
+    ///
+    /// # Safety
+    /// `self` must lie in a loaded library under the name [`SYMBOL`], its strings static and
+    /// zero-terminated, as the format above promises.
+    pub unsafe fn read(&self) -> Option<Manifest> {
+        if self.magic != MAGIC || (self.size as usize) < size_of::<Self>() {
+            return None;
+        }
+        let text = |pointer: *const c_char| {
+            if pointer.is_null() {
+                return String::new();
+            }
+            // SAFETY: promised by the caller.
+            unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
+        };
+        Some(Manifest {
+            epoch: self.epoch,
+            flavour: self.flavour,
+            unwinds: self.unwinds == 1,
+            name: text(self.name),
+            version: text(self.version),
+            licence: text(self.licence),
+            built_with: text(self.built_with),
+        })
+    }
+}
+
+/// A manifest, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// Interface epoch.
+    pub epoch: u32,
+    /// [`FLAVOUR_RUST`], or one that this host does not know.
+    pub flavour: u32,
+    /// Whether panics can be caught.
+    pub unwinds: bool,
+    /// Package name.
+    pub name: String,
+    /// Package version.
+    pub version: String,
+    /// SPDX licence expression.
+    pub licence: String,
+    /// Version of this crate that it was built with.
+    pub built_with: String,
+}

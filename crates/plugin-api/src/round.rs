@@ -1,0 +1,158 @@
+//! Rounds: which frames are evaluated together, at which noise level each, and what they may see.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+pub use crate::epoch1::FrameLevel;
+
+impl FrameLevel {
+    /// A frame on its way from `sigma` to `sigma_next`.
+    pub fn moving(frame: u32, timestep: f64, sigma: f64, sigma_next: f64) -> Self {
+        Self { frame, update: true, timestep, sigma, sigma_next }
+    }
+
+    /// A frame that takes part as context only.
+    pub fn frozen(frame: u32, timestep: f64, sigma: f64) -> Self {
+        Self { frame, update: false, timestep, sigma, sigma_next: sigma }
+    }
+}
+
+/// What a token of one latent frame may attend to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attention {
+    /// Everything in the window.
+    #[default]
+    Bidirectional,
+    /// Its own block of this many latent frames, and the blocks before it.
+    BlockCausal(u32),
+}
+
+/// One call of [`Sampler::step`](crate::Sampler::step): a window of latent frames, each at its own
+/// noise level.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Round {
+    /// The frames of the window, ascending and without gaps.
+    pub levels: Vec<FrameLevel>,
+    /// What they may see.
+    pub attention: Attention,
+    /// How often the step asks the model (1 for Euler and multistep methods, 2 for Heun).
+    pub evaluations: u32,
+}
+
+impl Round {
+    /// Absolute number of the window's first latent frame.
+    pub fn first_frame(&self) -> usize {
+        self.levels.first().map_or(0, |l| l.frame as usize)
+    }
+
+    /// Latent frames in the window.
+    pub fn len(&self) -> usize {
+        self.levels.len()
+    }
+
+    /// True for a window without frames, which no valid schedule has.
+    pub fn is_empty(&self) -> bool {
+        self.levels.is_empty()
+    }
+}
+
+/// All rounds of one request, in order.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Schedule {
+    /// The rounds.
+    pub rounds: Vec<Round>,
+}
+
+impl Schedule {
+    /// Model evaluations of the whole schedule.
+    pub fn evaluations(&self) -> u32 {
+        self.rounds.iter().map(|r| r.evaluations).sum()
+    }
+
+    /// Checks what the host relies on: windows inside `frames` and without gaps, finite levels
+    /// with `0 <= sigma_next <= sigma <= 1`, frozen frames that stay, every frame clean at the end.
+    ///
+    /// # Errors
+    /// `Failed`, naming round and frame.
+    pub fn check(&self, frames: usize, prefix_frames: usize) -> Result<()> {
+        let mut sigma: Vec<f64> = vec![1.0; frames];
+        sigma[..prefix_frames.min(frames)].fill(0.0);
+        for (index, round) in self.rounds.iter().enumerate() {
+            let wrong = |what: String| Err(Error::failed(format!("round {index}: {what}")));
+            if round.is_empty() || round.evaluations == 0 {
+                return wrong("no frames, or no evaluations".into());
+            }
+            for (place, level) in round.levels.iter().enumerate() {
+                let frame = level.frame as usize;
+                if frame != round.first_frame() + place || frame >= frames {
+                    return wrong(format!("frame {frame} at place {place} of {frames} frames"));
+                }
+                let ordered = 0.0 <= level.sigma_next
+                    && level.sigma_next <= level.sigma
+                    && level.sigma <= 1.0
+                    && level.timestep.is_finite();
+                if !ordered || (!level.update && level.sigma_next != level.sigma) {
+                    return wrong(format!("frame {frame} has impossible levels {level:?}"));
+                }
+                if level.update {
+                    sigma[frame] = level.sigma_next;
+                }
+            }
+        }
+        match sigma.iter().position(|s| *s != 0.0) {
+            Some(frame) => Err(Error::failed(format!(
+                "the schedule leaves frame {frame} at sigma {}",
+                sigma[frame]
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where in the schedule a [`Sampler::step`](crate::Sampler::step) stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'a> {
+    /// Number of the round, from 0.
+    pub index: usize,
+    /// Model evaluations before this round.
+    pub evaluation: u32,
+    /// Model evaluations from this round on, itself included.
+    pub evaluations_left: u32,
+    /// The round itself.
+    pub round: &'a Round,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(levels: Vec<FrameLevel>) -> Round {
+        Round { levels, attention: Attention::Bidirectional, evaluations: 1 }
+    }
+
+    #[test]
+    fn a_schedule_must_bring_every_frame_to_zero() {
+        let half = round(vec![
+            FrameLevel::moving(0, 1000.0, 1.0, 0.5),
+            FrameLevel::moving(1, 1000.0, 1.0, 0.0),
+        ]);
+        let rest = round(vec![FrameLevel::moving(0, 500.0, 0.5, 0.0)]);
+        let whole = Schedule { rounds: vec![half.clone(), rest] };
+        whole.check(2, 0).unwrap();
+        let error = Schedule { rounds: vec![half] }.check(2, 0).unwrap_err();
+        assert!(error.message.contains("frame 0 at sigma 0.5"), "{error}");
+    }
+
+    #[test]
+    fn gaps_rises_and_restless_frozen_frames_are_refused() {
+        let gap = vec![FrameLevel::frozen(0, 0.0, 0.0), FrameLevel::frozen(2, 0.0, 0.0)];
+        let rise = vec![FrameLevel::moving(0, 500.0, 0.5, 0.6)];
+        let mut restless = FrameLevel::frozen(0, 500.0, 0.5);
+        restless.sigma_next = 0.0;
+        for levels in [gap, rise, vec![restless]] {
+            assert!(Schedule { rounds: vec![round(levels)] }.check(3, 3).is_err());
+        }
+    }
+}
