@@ -1,0 +1,285 @@
+//! Finished frames on their way out: H.264 in MP4 for playing, a PNG sheet for looking at.
+//!
+//! H.264 comes from OpenH264 (its bundled source, so a C++ compiler is all it takes) and MP4 from
+//! `muxide`, with the index in front of the pictures so that a browser can start at once. The
+//! title, comment and description are put in by [`mp4_tags`], which `muxide` does not offer.
+//!
+//! A file appears under its final name only when it is complete: everything is written to a
+//! temporary file beside it, flushed to the disk and then renamed.
+
+pub mod contact_sheet;
+pub mod mp4_tags;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use muxide::api::{MuxerConfig, MuxerError, VideoCodec};
+use openh264::OpenH264API;
+use openh264::encoder::{
+    BitRate, Complexity, Encoder, EncoderConfig, FrameRate, FrameType, IntraFramePeriod,
+    MatrixCoefficients, QpRange, RateControlMode, VuiConfig,
+};
+use openh264::formats::{RgbSliceU8, YUVBuffer};
+
+pub use contact_sheet::{SheetLayout, write_png_sheet};
+pub use mp4_tags::{VideoTags, read_tags};
+
+/// Ranges of the quantiser, of 0 (finest) to 51, each tried when the one before fails.
+///
+/// Generated clips are small and full of flat colour, where H.264 shows its blocks first. Up to 20
+/// they are not visible: what is lost (64x64: 0.3 dB) is far less than what colour at half
+/// resolution costs any H.264 video. Below 12 the rate control of OpenH264 stops listening.
+/// Pure noise, as a model with random weights makes it, overflows the encoder's buffer at fine
+/// steps; it reports that as an error, and nobody misses detail in noise.
+const QUANTISERS: [(u8, u8); 3] = [(12, 20), (20, 28), (28, 40)];
+
+/// Bits aimed at for a pixel; the quantiser's range has the last word.
+const BITS_PER_PIXEL: f64 = 1.5;
+
+/// Bits per second below and above which no clip is aimed at: the floor is for tiny clips, the
+/// ceiling is what H.264 level 5.1 carries.
+const BITS_PER_SECOND: std::ops::RangeInclusive<f64> = 500e3..=200e6;
+
+/// A key frame at least this often, in seconds, so that players can seek.
+const KEY_FRAME_SECONDS: f64 = 2.0;
+
+/// Why a video or picture was not written. Nothing is left under the final name in any case.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VideoError {
+    /// The pixels do not make up whole frames of the stated size.
+    #[error("{bytes} bytes are not a whole number of {width}x{height} RGB frames (at least one)")]
+    Shape {
+        /// Frame width in pixels.
+        width: usize,
+        /// Frame height in pixels.
+        height: usize,
+        /// Length of the pixel buffer.
+        bytes: usize,
+    },
+    /// H.264 stores colour at half resolution, so both sides must be even.
+    #[error("H.264 video needs an even width and height, not {width}x{height}")]
+    OddSize {
+        /// Frame width in pixels.
+        width: usize,
+        /// Frame height in pixels.
+        height: usize,
+    },
+    /// The frame rate is not a positive, finite number.
+    #[error("{fps} is not a frame rate; give frames per second, for example 16")]
+    FrameRate {
+        /// What was asked for, in frames per second.
+        fps: f64,
+    },
+    /// A chosen frame does not exist.
+    #[error("frame {index} was asked for, but the clip ends at frame {last}")]
+    NoSuchFrame {
+        /// The frame asked for, from 0.
+        index: usize,
+        /// The last frame there is.
+        last: usize,
+    },
+    /// The H.264 encoder refused the clip.
+    #[error("cannot encode the video as H.264")]
+    Encode(#[from] openh264::Error),
+    /// The encoder left a frame out, which would shift all later ones.
+    #[error("the H.264 encoder dropped frame {index}")]
+    Dropped {
+        /// The frame that is missing, from 0.
+        index: usize,
+    },
+    /// The MP4 writer refused the encoded frames.
+    #[error("cannot put the video into an MP4 file")]
+    Mux(#[from] MuxerError),
+    /// An MP4 file is not built as expected.
+    #[error("cannot read the MP4 structure: {0}")]
+    Structure(#[from] mp4_tags::StructureError),
+    /// The PNG writer failed.
+    #[error("cannot encode the picture as PNG")]
+    Png(#[from] png::EncodingError),
+    /// A file could not be written.
+    #[error(
+        "cannot write {}: does its folder exist, may you write there, and is there room?",
+        path.display()
+    )]
+    Write {
+        /// The final name of the file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A file could not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+/// A clip as plain pixels: frames x height x width x 3, RGB, one byte a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VideoFrames {
+    width: usize,
+    height: usize,
+    rgb: Vec<u8>,
+}
+
+impl VideoFrames {
+    /// Takes `rgb`, laid out as frames x height x width x 3, as a clip.
+    ///
+    /// # Errors
+    /// [`VideoError::Shape`] unless `rgb` holds one or more whole frames.
+    pub fn new(width: usize, height: usize, rgb: Vec<u8>) -> Result<Self, VideoError> {
+        let bytes = rgb.len();
+        let frame_bytes = width.saturating_mul(height).saturating_mul(3);
+        if frame_bytes == 0 || bytes == 0 || !bytes.is_multiple_of(frame_bytes) {
+            return Err(VideoError::Shape { width, height, bytes });
+        }
+        Ok(Self { width, height, rgb })
+    }
+
+    /// Width of a frame in pixels.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Height of a frame in pixels.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Number of frames, at least 1.
+    pub fn frames(&self) -> usize {
+        self.rgb.len() / (self.width * self.height * 3)
+    }
+
+    /// Frame `index`, counted from 0: height x width x 3 bytes.
+    ///
+    /// # Panics
+    /// If there is no such frame.
+    pub fn frame(&self, index: usize) -> &[u8] {
+        let frame_bytes = self.width * self.height * 3;
+        &self.rgb[index * frame_bytes..(index + 1) * frame_bytes]
+    }
+
+    /// All pixels: frames x height x width x 3 bytes.
+    pub fn rgb(&self) -> &[u8] {
+        &self.rgb
+    }
+}
+
+/// Writes `frames` to `path` as H.264 in MP4, `fps` frames a second, carrying `tags`.
+///
+/// A clip of one frame is a still: the muxer takes a frame's time from the next one, so players
+/// report it as lasting no time at all. [`write_png_sheet`] suits it better.
+///
+/// # Errors
+/// [`VideoError::OddSize`] and [`VideoError::FrameRate`] for what H.264 cannot hold,
+/// [`VideoError::Write`] when the file cannot be written, and the encoder's or muxer's own.
+/// A file that was at `path` before is untouched then.
+pub fn write_mp4(
+    path: &Path,
+    frames: &VideoFrames,
+    fps: f64,
+    tags: &VideoTags,
+) -> Result<(), VideoError> {
+    let mp4 = encode_mp4(frames, fps)?;
+    let mp4 = mp4_tags::insert_tags(mp4, tags)?;
+    write_complete(path, &mp4)
+}
+
+/// The bytes of an MP4 file without tags, at the best quality the encoder manages.
+fn encode_mp4(frames: &VideoFrames, fps: f64) -> Result<Vec<u8>, VideoError> {
+    let (width, height) = (frames.width, frames.height);
+    if !width.is_multiple_of(2) || !height.is_multiple_of(2) {
+        return Err(VideoError::OddSize { width, height });
+    }
+    if !(fps.is_finite() && fps > 0.0) {
+        return Err(VideoError::FrameRate { fps });
+    }
+    let [finest, coarser @ ..] = QUANTISERS;
+    let mut encoded = encode_with(frames, fps, finest);
+    for quantisers in coarser {
+        if matches!(encoded, Err(VideoError::Encode(_))) {
+            encoded = encode_with(frames, fps, quantisers);
+        }
+    }
+    encoded
+}
+
+/// Encodes and wraps the clip with the quantiser between the two `quantisers`.
+fn encode_with(
+    frames: &VideoFrames,
+    fps: f64,
+    quantisers: (u8, u8),
+) -> Result<Vec<u8>, VideoError> {
+    let (width, height) = (frames.width, frames.height);
+    let config = encoder_config(frames, fps, quantisers);
+    let mut encoder = Encoder::with_api_config(OpenH264API::from_source(), config)?;
+    let mut muxer = MuxerConfig::new(width as u32, height as u32, fps)
+        .with_fast_start(true)
+        .into_builder(Vec::new(), VideoCodec::H264)
+        .build()?;
+    let mut yuv = YUVBuffer::new(width, height);
+    for index in 0..frames.frames() {
+        yuv.read_rgb8(RgbSliceU8::new(frames.frame(index), (width, height)));
+        let picture = encoder.encode(&yuv)?;
+        let key = match picture.frame_type() {
+            FrameType::IDR => true,
+            FrameType::Skip | FrameType::Invalid => return Err(VideoError::Dropped { index }),
+            _ => false,
+        };
+        muxer.write_video(index as f64 / fps, &picture.to_vec(), key)?;
+    }
+    muxer.finish_in_place()?;
+    Ok(muxer.into_writer())
+}
+
+/// The encoder's settings: quality first, no frame ever dropped, colours labelled.
+fn encoder_config(frames: &VideoFrames, fps: f64, quantisers: (u8, u8)) -> EncoderConfig {
+    let pixels_per_second = (frames.width * frames.height) as f64 * fps;
+    let bits_per_second = (pixels_per_second * BITS_PER_PIXEL)
+        .clamp(*BITS_PER_SECOND.start(), *BITS_PER_SECOND.end());
+    // `YUVBuffer` converts with the BT.601 matrix whatever the size; unlabelled, players would
+    // take BT.709 for large clips and shift the colours. Primaries are those of a screen.
+    let colours = VuiConfig::bt709().matrix_coefficients(MatrixCoefficients::Smpte170M);
+    let key_frame_every = (fps * KEY_FRAME_SECONDS).ceil() as u32;
+    EncoderConfig::new()
+        .skip_frames(false)
+        // The other modes want to skip frames, and print a warning that they may not. This one
+        // moves only the quantiser, within its range.
+        .rate_control_mode(RateControlMode::Bufferbased)
+        .qp(QpRange::new(quantisers.0, quantisers.1))
+        .bitrate(BitRate::from_bps(bits_per_second as u32))
+        .max_frame_rate(FrameRate::from_hz(fps as f32))
+        .complexity(Complexity::High)
+        // It saves bits by not refreshing what hardly changes; slow fades would come in steps.
+        .background_detection(false)
+        .intra_frame_period(IntraFramePeriod::from_num_frames(key_frame_every))
+        .vui(colours)
+}
+
+/// Writes `bytes` to `path` all at once: temporary neighbour, flush to disk, rename.
+fn write_complete(path: &Path, bytes: &[u8]) -> Result<(), VideoError> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let write = || -> io::Result<()> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".wan-").suffix(".part");
+        // Temporary files are private by default; a video is an ordinary file under the umask.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(|source| VideoError::Write { path: path.to_owned(), source })
+}

@@ -1,0 +1,81 @@
+//! A few frames of a clip side by side in one PNG, for a README or a quick look.
+
+use std::path::Path;
+
+use super::{VideoError, VideoFrames, write_complete};
+
+/// Between the pictures: a grey that reads on light and dark pages.
+const GAP_GREY: u8 = 128;
+
+/// How the frames of a sheet are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SheetLayout {
+    /// Pictures in a row; 0 puts all in one row.
+    pub columns: usize,
+    /// Every pixel becomes a square of this side, so that small clips stay sharp. 0 counts as 1.
+    pub scale: usize,
+    /// Pixels between two pictures.
+    pub gap: usize,
+}
+
+impl Default for SheetLayout {
+    fn default() -> Self {
+        Self { columns: 0, scale: 2, gap: 4 }
+    }
+}
+
+/// Writes the frames numbered `indices` (from 0, in that order) to `path` as one RGB PNG.
+///
+/// # Errors
+/// [`VideoError::NoSuchFrame`] for an index past the end, [`VideoError::Write`] when the file
+/// cannot be written; nothing is left under its name then.
+pub fn write_png_sheet(
+    path: &Path,
+    frames: &VideoFrames,
+    indices: &[usize],
+    layout: SheetLayout,
+) -> Result<(), VideoError> {
+    let last = frames.frames() - 1;
+    if let Some(&index) = indices.iter().find(|&&index| index > last) {
+        return Err(VideoError::NoSuchFrame { index, last });
+    }
+    let (width, height, rgb) = draw_sheet(frames, indices, layout);
+    let mut png = Vec::new();
+    let mut encoder = png::Encoder::new(&mut png, width as u32, height as u32);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::High);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(&rgb)?;
+    writer.finish()?;
+    write_complete(path, &png)
+}
+
+/// Width, height and pixels (height x width x 3) of the sheet.
+fn draw_sheet(
+    frames: &VideoFrames,
+    indices: &[usize],
+    layout: SheetLayout,
+) -> (usize, usize, Vec<u8>) {
+    let scale = layout.scale.max(1);
+    let columns = if layout.columns == 0 { indices.len() } else { layout.columns };
+    let columns = columns.min(indices.len()).max(1);
+    let rows = indices.len().div_ceil(columns).max(1);
+    let (cell_width, cell_height) = (frames.width() * scale, frames.height() * scale);
+    let width = columns * cell_width + (columns - 1) * layout.gap;
+    let height = rows * cell_height + (rows - 1) * layout.gap;
+    let mut rgb = vec![GAP_GREY; width * height * 3]; // (height, width, 3)
+    for (place, &index) in indices.iter().enumerate() {
+        let left = place % columns * (cell_width + layout.gap);
+        let top = place / columns * (cell_height + layout.gap);
+        let frame = frames.frame(index);
+        for y in 0..cell_height {
+            let row = &frame[y / scale * frames.width() * 3..][..frames.width() * 3];
+            let start = ((top + y) * width + left) * 3;
+            let target = rgb[start..start + cell_width * 3].chunks_exact_mut(3);
+            let source = row.chunks_exact(3).flat_map(|pixel| std::iter::repeat_n(pixel, scale));
+            target.zip(source).for_each(|(to, from)| to.copy_from_slice(from));
+        }
+    }
+    (width, height, rgb)
+}

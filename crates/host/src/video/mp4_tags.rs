@@ -1,0 +1,264 @@
+//! Title, comment and description inside an MP4 file, where players and `ffprobe` look for them.
+//!
+//! They live in `moov / udta / meta / ilst` as iTunes-style items (QuickTime File Format
+//! Specification, "Metadata item list"): `©nam`, `©cmt` and `desc`, each holding one `data` box of
+//! UTF-8. Every box is a 32-bit big-endian size (itself included), four letters and a payload.
+//!
+//! The index (`moov`) stands before the pictures (`mdat`), so whatever is added to it moves the
+//! pictures: the chunk offsets in `stco` and `co64` are absolute and must move along.
+
+use std::ops::Range;
+use std::path::Path;
+
+use super::VideoError;
+
+/// Four letters that name a box.
+type BoxName = [u8; 4];
+
+const TITLE: BoxName = *b"\xa9nam";
+const COMMENT: BoxName = *b"\xa9cmt";
+const DESCRIPTION: BoxName = *b"desc";
+
+/// The way from a track to its chunk offsets.
+const OFFSETS_PATH: [BoxName; 4] = [*b"trak", *b"mdia", *b"minf", *b"stbl"];
+
+/// Length of a box header: size and name.
+const HEADER_BYTES: usize = 8;
+
+/// Version and flags, with which `meta`, `hdlr`, `stco` and `co64` begin.
+const VERSION_FLAGS_BYTES: usize = 4;
+
+/// What is said about a video inside its file. An empty text is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VideoTags {
+    /// What a player shows as its name; here, the prompt.
+    pub title: String,
+    /// A line for people.
+    pub comment: String,
+    /// Everything needed to make the video again, as JSON.
+    pub description: String,
+}
+
+impl VideoTags {
+    /// The texts with the names of their boxes.
+    fn items(&self) -> [(BoxName, &str); 3] {
+        [(TITLE, &self.title), (COMMENT, &self.comment), (DESCRIPTION, &self.description)]
+    }
+}
+
+/// How an MP4 file differs from what this module can work with.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StructureError {
+    /// A box that every MP4 file has is not there.
+    #[error("it has no `{0}` box")]
+    Missing(&'static str),
+    /// A box claims to be longer than what it lies in, or is cut off.
+    #[error("the box at byte {0} is cut off")]
+    Truncated(usize),
+    /// The index grew past what its size fields can say (4 GiB).
+    #[error("it is too large for 32-bit sizes")]
+    TooLarge,
+}
+
+/// Reads the tags of the MP4 file at `path`; texts that are absent come back empty.
+///
+/// # Errors
+/// [`VideoError::Read`] if the file cannot be read, [`VideoError::Structure`] if it is no MP4.
+pub fn read_tags(path: &Path) -> Result<VideoTags, VideoError> {
+    let mp4 =
+        std::fs::read(path).map_err(|source| VideoError::Read { path: path.to_owned(), source })?;
+    Ok(tags_of(&mp4)?)
+}
+
+fn tags_of(mp4: &[u8]) -> Result<VideoTags, StructureError> {
+    let moov = find(mp4, 0..mp4.len(), *b"moov")?.ok_or(StructureError::Missing("moov"))?;
+    let mut tags = VideoTags::default();
+    let Some(udta) = find(mp4, moov, *b"udta")? else { return Ok(tags) };
+    let Some(meta) = find(mp4, udta, *b"meta")? else { return Ok(tags) };
+    let items = skip(meta, VERSION_FLAGS_BYTES)?;
+    let Some(ilst) = find(mp4, items, *b"ilst")? else { return Ok(tags) };
+    for child in boxes(mp4, ilst) {
+        let (name, payload) = child?;
+        let text = match name {
+            TITLE => &mut tags.title,
+            COMMENT => &mut tags.comment,
+            DESCRIPTION => &mut tags.description,
+            _ => continue,
+        };
+        if let Some(value) = find(mp4, payload, *b"data")? {
+            let value = skip(value, 8)?; // type and locale
+            *text = String::from_utf8_lossy(&mp4[value]).into_owned();
+        }
+    }
+    Ok(tags)
+}
+
+/// Adds `tags` at the end of the index of `mp4` and moves the chunk offsets behind it.
+///
+/// # Errors
+/// [`StructureError`] if `mp4` has no index or its boxes do not add up.
+pub(super) fn insert_tags(mut mp4: Vec<u8>, tags: &VideoTags) -> Result<Vec<u8>, StructureError> {
+    let udta = user_data(tags);
+    let moov = find(&mp4, 0..mp4.len(), *b"moov")?.ok_or(StructureError::Missing("moov"))?;
+    if udta.is_empty() {
+        return Ok(mp4);
+    }
+    for table in offset_tables(&mp4, moov.clone())? {
+        table.move_chunks_behind(&mut mp4, moov.end, udta.len())?;
+    }
+    let size = u32::try_from(HEADER_BYTES + moov.len() + udta.len())
+        .map_err(|_| StructureError::TooLarge)?;
+    let header = moov.start - HEADER_BYTES;
+    mp4[header..header + 4].copy_from_slice(&size.to_be_bytes());
+    mp4.splice(moov.end..moov.end, udta);
+    Ok(mp4)
+}
+
+/// One table of absolute chunk offsets.
+struct OffsetTable {
+    /// Where its entries lie in the file.
+    entries: Range<usize>,
+    /// 4 for `stco`, 8 for `co64`.
+    entry_bytes: usize,
+}
+
+impl OffsetTable {
+    /// Adds `added` to every offset that points at or behind byte `position`.
+    fn move_chunks_behind(
+        &self,
+        mp4: &mut [u8],
+        position: usize,
+        added: usize,
+    ) -> Result<(), StructureError> {
+        for entry in mp4[self.entries.clone()].chunks_exact_mut(self.entry_bytes) {
+            let mut wide = [0; 8];
+            wide[8 - self.entry_bytes..].copy_from_slice(entry);
+            let offset = u64::from_be_bytes(wide);
+            if offset < position as u64 {
+                continue;
+            }
+            let moved = (offset + added as u64).to_be_bytes();
+            let (overflow, kept) = moved.split_at(8 - self.entry_bytes);
+            if overflow.iter().any(|&byte| byte != 0) {
+                return Err(StructureError::TooLarge);
+            }
+            entry.copy_from_slice(kept);
+        }
+        Ok(())
+    }
+}
+
+/// All chunk offset tables of all tracks.
+fn offset_tables(mp4: &[u8], moov: Range<usize>) -> Result<Vec<OffsetTable>, StructureError> {
+    let mut parents = vec![moov];
+    for step in OFFSETS_PATH {
+        let mut children = Vec::new();
+        for parent in parents {
+            for child in boxes(mp4, parent) {
+                let (name, payload) = child?;
+                if name == step {
+                    children.push(payload);
+                }
+            }
+        }
+        parents = children;
+    }
+    let mut tables = Vec::new();
+    for stbl in parents {
+        for (name, entry_bytes) in [(*b"stco", 4), (*b"co64", 8)] {
+            if let Some(payload) = find(mp4, stbl.clone(), name)? {
+                let entries = skip(payload, VERSION_FLAGS_BYTES + 4)?; // and the entry count
+                tables.push(OffsetTable { entries, entry_bytes });
+            }
+        }
+    }
+    Ok(tables)
+}
+
+/// The `udta` box for `tags`, or nothing if all texts are empty.
+fn user_data(tags: &VideoTags) -> Vec<u8> {
+    let mut items = Vec::new();
+    for (name, text) in tags.items() {
+        if !text.is_empty() {
+            // Type 1 is UTF-8; locale 0 is "any".
+            let value = [&[0, 0, 0, 1, 0, 0, 0, 0], text.as_bytes()].concat();
+            items.extend(boxed(name, &boxed(*b"data", &value)));
+        }
+    }
+    if items.is_empty() {
+        return items;
+    }
+    // Version and flags, a reserved word, `mdir` of `appl`, two reserved words, an empty name:
+    // without this handler readers do not take the list for iTunes-style items.
+    let handler = boxed(*b"hdlr", b"\0\0\0\0\0\0\0\0mdirappl\0\0\0\0\0\0\0\0\0");
+    let meta = [&[0; VERSION_FLAGS_BYTES], handler.as_slice(), &boxed(*b"ilst", &items)].concat();
+    boxed(*b"udta", &boxed(*b"meta", &meta))
+}
+
+/// A box around `payload`. Tags are texts, so its size is far from 4 GiB.
+fn boxed(name: BoxName, payload: &[u8]) -> Vec<u8> {
+    let size = (HEADER_BYTES + payload.len()) as u32;
+    [&size.to_be_bytes(), name.as_slice(), payload].concat()
+}
+
+/// The payload of the first box called `name` directly inside `within`.
+fn find(
+    mp4: &[u8],
+    within: Range<usize>,
+    name: BoxName,
+) -> Result<Option<Range<usize>>, StructureError> {
+    for child in boxes(mp4, within) {
+        let (found, payload) = child?;
+        if found == name {
+            return Ok(Some(payload));
+        }
+    }
+    Ok(None)
+}
+
+/// Name and payload of each box directly inside `within`; ends after the first error.
+fn boxes(
+    mp4: &[u8],
+    within: Range<usize>,
+) -> impl Iterator<Item = Result<(BoxName, Range<usize>), StructureError>> {
+    let mut at = within.start;
+    std::iter::from_fn(move || {
+        if at >= within.end {
+            return None;
+        }
+        let one = box_at(mp4, at, within.end);
+        at = one.as_ref().map_or(within.end, |(_, payload)| payload.end);
+        Some(one)
+    })
+}
+
+fn box_at(mp4: &[u8], at: usize, end: usize) -> Result<(BoxName, Range<usize>), StructureError> {
+    let cut_off = StructureError::Truncated(at);
+    if end - at < HEADER_BYTES {
+        return Err(cut_off);
+    }
+    let name = [mp4[at + 4], mp4[at + 5], mp4[at + 6], mp4[at + 7]];
+    let size = u32::from_be_bytes([mp4[at], mp4[at + 1], mp4[at + 2], mp4[at + 3]]) as usize;
+    let (header, size) = match size {
+        0 => (HEADER_BYTES, end - at), // "up to the end"
+        1 if end - at >= 16 => {
+            let mut wide = [0; 8];
+            wide.copy_from_slice(&mp4[at + 8..at + 16]);
+            (16, usize::try_from(u64::from_be_bytes(wide)).unwrap_or(usize::MAX))
+        }
+        size => (HEADER_BYTES, size),
+    };
+    if size < header || size > end - at {
+        return Err(cut_off);
+    }
+    Ok((name, at + header..at + size))
+}
+
+/// `range` without its first `bytes`.
+fn skip(range: Range<usize>, bytes: usize) -> Result<Range<usize>, StructureError> {
+    if range.len() < bytes {
+        return Err(StructureError::Truncated(range.start));
+    }
+    Ok(range.start + bytes..range.end)
+}
