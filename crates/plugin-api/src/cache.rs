@@ -76,6 +76,8 @@ pub struct CacheContext {
     pub timesteps_max: u32,
     /// Number format of hidden states and residuals.
     pub dtype: DType,
+    /// Number format of the time signals.
+    pub signal_dtype: DType,
     /// Elements of one latent frame of the model's output.
     pub frame_output_elements: u64,
 }
@@ -83,10 +85,11 @@ pub struct CacheContext {
 impl CacheContext {
     /// Bytes of one residual of the block stack.
     pub fn residual_bytes(&self) -> u64 {
-        self.frames as u64 * self.frame_tokens as u64 * self.model.dim as u64 * self.dtype.bytes()
+        let elements = self.frames as u64 * self.frame_tokens as u64 * self.model.dim as u64;
+        elements * self.dtype.bytes() + self.scale_bytes(self.dtype)
     }
 
-    /// Bytes of the largest time signal: `timesteps_max` rows in f32.
+    /// Most bytes of one signal; of a time signal, `timesteps_max` rows.
     pub fn signal_bytes(&self, signal: Signal) -> u64 {
         let row = match signal {
             Signal::TimeEmbedding => self.model.dim as u64,
@@ -94,7 +97,11 @@ impl CacheContext {
             Signal::Hidden | Signal::Probe => return self.residual_bytes(),
             Signal::Sample => return self.frames as u64 * self.frame_output_elements * 4,
         };
-        self.timesteps_max as u64 * row * 4
+        self.timesteps_max as u64 * row * self.signal_dtype.bytes()
+    }
+
+    fn scale_bytes(&self, dtype: DType) -> u64 {
+        if dtype == DType::F8E4M3 { 4 * self.frames as u64 } else { 0 }
     }
 }
 
