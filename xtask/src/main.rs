@@ -1,1 +1,87 @@
-fn main() {}
+//! `cargo xtask`: builds, runs and checks the project. Needs cargo and a C++ compiler, no more.
+#![allow(clippy::disallowed_methods, reason = "starting programs is what xtask is for")]
+
+mod build;
+mod check;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  run [-- ARGS]      build all, then `wan generate ARGS`: a video of the demo model
+  wan ARGS           build all, then any command of the CLI, as `wan plugins list`
+  test               everything that CI checks
+  golden [DIR]       golden cases of DIR (default: those that the project carries)
+  plugins            build the plugins into the folder where `wan` finds them
+";
+
+/// `Err` holds an exit code: what failed has said why.
+type Done = Result<(), u8>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let rest = arguments.get(1..).unwrap_or_default();
+    let done = match arguments.first().map(String::as_str) {
+        Some("run") => run(rest),
+        Some("wan") => wan(rest),
+        Some("test") => check::test(),
+        Some("golden") => check::golden(rest),
+        Some("plugins") => build::everything(),
+        Some("help" | "--help" | "-h") => {
+            print!("{HELP}");
+            Ok(())
+        }
+        Some(other) => {
+            eprint!("xtask: there is no command {other}\n\n{HELP}");
+            Err(2)
+        }
+        None => {
+            eprint!("{HELP}");
+            Err(2)
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(code) => ExitCode::from(code),
+    }
+}
+
+fn run(arguments: &[String]) -> Done {
+    let arguments = match arguments.split_first() {
+        Some((first, rest)) if first == "--" => rest,
+        _ => arguments,
+    };
+    wan(&[&["generate".to_string()], arguments].concat())
+}
+
+fn wan(arguments: &[String]) -> Done {
+    build::everything()?;
+    execute(Command::new(build::artifact("wan")).args(arguments))
+}
+
+/// Runs a program to its end.
+fn execute(command: &mut Command) -> Done {
+    let status = command.status().map_err(|error| {
+        eprintln!("xtask: {:?} could not be started: {error}", command.get_program());
+        1
+    })?;
+    match status.code() {
+        Some(0) => Ok(()),
+        code => Err(code.and_then(|c| u8::try_from(c).ok()).unwrap_or(1)),
+    }
+}
+
+/// The root of the checkout.
+fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().expect("xtask lies in the workspace").to_path_buf()
+}
+
+/// The cargo that runs this.
+fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root());
+    cargo
+}

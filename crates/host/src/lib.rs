@@ -1,3 +1,26 @@
-//! Placeholder.
+//! Generates video with Wan and SkyReels-V2 models through sampler and cache plugins.
+//!
+//! This crate owns tensors, model and loop, and is the only one with side effects. It knows no
+//! strategy by name: samplers and caches come from the [`registry`], built in or loaded, through
+//! one door. The way of one denoising step is drawn in [`denoiser`] and in ARCHITECTURE.md.
 
+pub mod cli;
+pub mod denoiser;
+mod error;
+pub mod latents_file;
+pub mod ledger;
+pub mod loader;
+pub mod model_folder;
+pub mod noise;
+pub mod ops;
+pub mod pipeline;
+pub mod progress;
+pub mod psnr;
+pub mod record;
+pub mod registry;
+pub mod report;
+pub mod sampling;
+pub mod settings;
 pub mod video;
+
+pub use error::{Error, Result};

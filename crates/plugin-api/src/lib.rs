@@ -81,6 +81,7 @@
 mod cache;
 pub mod epoch1;
 mod error;
+pub mod extensions;
 pub mod manifest;
 pub mod options;
 mod plugin;

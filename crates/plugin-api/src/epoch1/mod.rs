@@ -4,8 +4,7 @@
 //! refuses an older plugin as soon as the host's side has one field or method more. So nothing
 //! here is ever changed or added: new abilities are extensions by id, carried by the `extension`
 //! methods as a document and tensors, and a break is a new module `epoch2` beside this one, with
-//! the host trying the newest first. `tests/it/plugin_door.rs` compares this layout with the one
-//! recorded when the epoch was frozen.
+//! the host trying the newest first.
 //!
 //! What happens once per run (descriptions, options, requests, schedules, plans) crosses as JSON,
 //! written and read by the same serde types on both sides; readers ignore members they do not

@@ -1,0 +1,268 @@
+//! Flags, under the names that users of Wan's `generate.py` and SkyReels'
+//! `generate_video_df.py` know, with underscores or hyphens.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use wan_plugin_api::{OptionKind, OptionSpec, OptionValues, Strategy};
+
+use crate::error::{Error, Result};
+use crate::progress::ProgressForm;
+use crate::registry::{Kind, Registry};
+
+/// Rewrites `--some-flag=value` to `--some_flag=value`, so that both spellings work.
+pub(super) fn with_underscores(argument: OsString) -> OsString {
+    let Some(text) = argument.to_str() else { return argument };
+    match text.strip_prefix("--") {
+        Some(rest) if !rest.is_empty() => {
+            let (name, value) = rest.split_at(rest.find('=').unwrap_or(rest.len()));
+            format!("--{}{value}", name.replace('-', "_")).into()
+        }
+        _ => argument,
+    }
+}
+
+/// The folders named by `--plugin_dir`, before anything else is read.
+pub(super) fn plugin_folders(arguments: &[OsString]) -> Vec<PathBuf> {
+    let mut folders = Vec::new();
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        let text = argument.to_string_lossy();
+        if text == "--plugin_dir" {
+            folders.extend(arguments.next().map(PathBuf::from));
+        } else if let Some(folder) = text.strip_prefix("--plugin_dir=") {
+            folders.push(folder.into());
+        }
+    }
+    folders
+}
+
+/// The whole command line, strategy flags included.
+pub(super) fn command(registry: &Registry) -> Command {
+    Command::new("wan")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Generate video with Wan and SkyReels-V2 models, through sampler and cache plugins")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(generate(registry))
+        .subcommand(decode())
+        .subcommand(plugins())
+}
+
+fn flag(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
+}
+
+fn plugin_dir() -> Arg {
+    flag("plugin_dir", "DIR", "Folder with plugin libraries; may be given more than once")
+        .value_parser(value_parser!(PathBuf))
+        .action(ArgAction::Append)
+        .help_heading("Plugins")
+}
+
+fn model_dir() -> Arg {
+    flag("ckpt_dir", "DIR", "Model folder in diffusers' layout [default: the demo model]")
+        .alias("model_id")
+        .value_parser(value_parser!(PathBuf))
+}
+
+fn progress() -> Arg {
+    flag("progress", "FORM", "How progress is shown: auto | json | quiet")
+        .default_value("auto")
+        .value_parser(["auto", "json", "quiet"])
+        .help_heading("Output")
+}
+
+fn save_file() -> Arg {
+    flag("save_file", "FILE", "The video to write; its sidecar is FILE with .json")
+        .value_parser(value_parser!(PathBuf))
+        .help_heading("Output")
+}
+
+fn decode() -> Command {
+    Command::new("decode")
+        .about("Finish a generation whose latents were saved: decode them and write the video")
+        .arg(Arg::new("latents").required(true).value_name("LATENTS").value_parser(value_parser!(PathBuf)).help("The .latents.safetensors file of the run"))
+        .args([model_dir(), save_file(), progress(), plugin_dir()])
+}
+
+fn plugins() -> Command {
+    let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON");
+    let list = Command::new("list")
+        .about("List samplers and caches with their options")
+        .args([json, plugin_dir()]);
+    Command::new("plugins")
+        .about("What can be named with --sampler and --cache")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(list)
+}
+
+fn generate(registry: &Registry) -> Command {
+    let command = Command::new("generate")
+        .about("Generate a video from a prompt")
+        .after_help(
+            "Every flag may be written with underscores or hyphens. Flags that are not given take \
+             the value in the model folder's wan.toml, else Wan's own default.\n\n\
+             Examples:\n  wan generate --prompt \"a big red ball moving right over a meadow\"\n  \
+             wan generate --sampler unipc --cache none --base_seed 7 --save_file out.mp4\n  \
+             wan generate --ar_step 2 --causal_block_size 3 --cache-option threshold=0.2",
+        )
+        .args(video_flags())
+        .args(sampling_flags())
+        .args(strategy_flags())
+        .args([save_file(), progress(), plugin_dir()])
+        .args([
+            switch("cache_report", "Also run without the cache; print what it saved and cost"),
+            switch("keep_latents", "Keep the latents beside the video"),
+        ]);
+    option_flags(registry).into_iter().fold(command, |c, arg| c.arg(arg))
+}
+
+fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help).help_heading("Output")
+}
+
+fn video_flags() -> [Arg; 7] {
+    [
+        flag("prompt", "TEXT", "What the video shows"),
+        flag("negative_prompt", "TEXT", "What it should not show"),
+        model_dir(),
+        flag("size", "W*H", "Pixels, as 832*480"),
+        flag("frame_num", "N", "Frames, 4n+1").alias("num_frames").value_parser(value_parser!(usize)),
+        flag("fps", "FPS", "Frames per second").value_parser(value_parser!(f64)),
+        flag("base_seed", "SEED", "Seed of all noise; -1 draws one")
+            .alias("seed")
+            .allow_negative_numbers(true)
+            .value_parser(value_parser!(i64).range(-1..)),
+    ]
+}
+
+fn sampling_flags() -> [Arg; 3] {
+    [
+        flag("sample_steps", "N", "Inference steps per frame")
+            .alias("inference_steps")
+            .value_parser(value_parser!(u32)),
+        flag("sample_shift", "SHIFT", "Flow shift").alias("shift").value_parser(value_parser!(f64)),
+        flag("sample_guide_scale", "SCALE", "Guidance scale; 1 runs without guidance")
+            .alias("guidance_scale")
+            .value_parser(value_parser!(f64)),
+    ]
+    .map(|arg| arg.help_heading("Sampling"))
+}
+
+fn strategy_flags() -> [Arg; 4] {
+    let option = |name, help| flag(name, "NAME=VALUE", help).action(ArgAction::Append);
+    [
+        flag("sampler", "NAME", "Sampler; `wan plugins list` names them"),
+        option("sampler_option", "An option of the sampler; may be given more than once"),
+        flag("cache", "NAME", "Step cache, or `none`"),
+        option("cache_option", "An option of the cache; may be given more than once"),
+    ]
+    .map(|arg| arg.help_heading("Plugins"))
+}
+
+/// Options that ask for a flag of their own; where several strategies ask for one, it is shared.
+fn option_flags(registry: &Registry) -> Vec<Arg> {
+    let mut arguments: Vec<Arg> = Vec::new();
+    for (kind, strategy, option, name) in flagged_options(registry) {
+        if arguments.iter().any(|a| a.get_id() == name) {
+            continue;
+        }
+        let heading = match kind {
+            Kind::Sampler => format!("Options of the sampler {}", strategy.id),
+            Kind::Cache => format!("Options of the cache {}", strategy.id),
+        };
+        let help = format!("{} [{}; default: {}]", option.doc, option.allowed(), option.default);
+        let argument = Arg::new(name.to_string()).long(name.to_string()).help(help);
+        let argument = match option.kind {
+            // A bare `--causal_attention` means true.
+            OptionKind::Bool => argument.num_args(0..=1).default_missing_value("true"),
+            _ => argument.value_name(option.name.to_uppercase()),
+        };
+        arguments.push(argument.help_heading(heading));
+    }
+    arguments
+}
+
+fn flagged_options(
+    registry: &Registry,
+) -> impl Iterator<Item = (Kind, &Strategy, &OptionSpec, &str)> {
+    [Kind::Sampler, Kind::Cache].into_iter().flat_map(move |kind| {
+        registry.strategies(kind).flat_map(move |strategy| {
+            let flagged = strategy.options.iter().filter_map(|o| Some((o, o.flag.as_deref()?)));
+            flagged.map(move |(option, flag)| (kind, strategy, option, flag))
+        })
+    })
+}
+
+/// The options of strategy `id` that the user gave, by `--sampler_option` or a flag of its own,
+/// on top of `defaults`.
+pub(super) fn given_options(
+    registry: &Registry,
+    kind: Kind,
+    id: &str,
+    matches: &ArgMatches,
+    defaults: OptionValues,
+) -> Result<OptionValues> {
+    let none = OptionValues::new();
+    let chosen = registry.choose(kind, id, &none)?;
+    let specs = &chosen.strategy.options;
+    let name = if kind == Kind::Sampler { "sampler_option" } else { "cache_option" };
+    let mut options = defaults;
+    for pair in matches.get_many::<String>(name).into_iter().flatten() {
+        let (key, value) = pair
+            .split_once('=')
+            .ok_or_else(|| Error::invalid(format!("--{name} {pair}: expected NAME=VALUE")))?;
+        let spec = wan_plugin_api::options::find(id, specs, key.trim()).map_err(invalid)?;
+        options.insert(spec.name.clone(), spec.parse(value).map_err(invalid)?);
+    }
+    for (flag_kind, strategy, option, flag) in flagged_options(registry) {
+        let Some(value) = matches.get_one::<String>(flag) else { continue };
+        if flag_kind == kind && strategy.id == id {
+            options.insert(option.name.clone(), option.parse(value).map_err(invalid)?);
+        }
+    }
+    Ok(options)
+}
+
+/// Refuses a strategy's own flag where the run uses neither that strategy nor another one with
+/// the same flag: an option must never be silently ignored.
+pub(super) fn refuse_idle_flags(
+    registry: &Registry,
+    matches: &ArgMatches,
+    chosen: &[(Kind, &str)],
+) -> Result<()> {
+    let used = |flag: &str| {
+        flagged_options(registry)
+            .any(|(kind, strategy, _, name)| name == flag && chosen.contains(&(kind, &strategy.id)))
+    };
+    let idle = flagged_options(registry)
+        .find(|(_, _, _, flag)| matches.get_one::<String>(flag).is_some() && !used(flag));
+    match idle {
+        Some((_, strategy, _, flag)) => Err(Error::invalid(format!(
+            "--{flag} is an option of {}, which this run does not use",
+            strategy.id
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn invalid(error: wan_plugin_api::Error) -> Error {
+    Error::invalid(error.message)
+}
+
+/// Progress in the form that the user asked for.
+pub(super) fn progress_form(matches: &ArgMatches) -> ProgressForm {
+    let name = matches.get_one::<String>("progress");
+    name.and_then(|n| ProgressForm::from_name(n)).unwrap_or(ProgressForm::Auto)
+}
+
+/// The demo model: beside the program, else in the checkout that it was built from.
+pub(super) fn default_model() -> PathBuf {
+    let beside = std::env::current_exe().ok().and_then(|p| Some(p.parent()?.join("demo-model")));
+    beside
+        .filter(|folder| folder.is_dir())
+        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../demo-model"))
+}

@@ -1,0 +1,48 @@
+//! `wan decode`: finishes a run whose latents were saved.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use clap::ArgMatches;
+
+use super::args;
+use super::finish::{self, Output};
+use crate::error::{Error, Result};
+use crate::latents_file;
+use crate::model_folder::ModelFolder;
+use crate::pipeline;
+use crate::progress::Progress;
+
+pub(super) fn run(matches: &ArgMatches) -> Result<()> {
+    let path = matches.get_one::<PathBuf>("latents").expect("clap requires it");
+    let (latents, mut report) = latents_file::read(path)?;
+    let root = matches.get_one::<PathBuf>("ckpt_dir").unwrap_or(&report.model.path);
+    let folder = ModelFolder::open(root)?;
+    if folder.fingerprint()? != report.model.fingerprint {
+        return Err(Error::invalid(format!(
+            "{}: the latents were made with other weights ({}); name their folder with --ckpt_dir",
+            root.display(),
+            report.model.path.display()
+        )));
+    }
+    let save_file = matches.get_one::<PathBuf>("save_file").cloned();
+    let output = Output::new(save_file.unwrap_or_else(|| video_name(path)))?;
+    let mut progress = Progress::new(args::progress_form(matches));
+    progress.phase("load", 0);
+    let vae = pipeline::load_vae(&folder, &Device::Cpu)?;
+    progress.phase("decode", latents.dims()[2]);
+    let frames =
+        pipeline::decode(&vae, &latents, &mut |done, of| progress.step(done, of, None))?;
+    progress.finish();
+    report.phases.extend_from_slice(progress.phases());
+    finish::write(&output, &frames, &report)?;
+    println!("wrote {} and {}", output.video.display(), output.sidecar.display());
+    Ok(())
+}
+
+/// `out.latents.safetensors` belongs to `out.mp4`.
+fn video_name(latents: &Path) -> PathBuf {
+    let name = latents.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name.split(".latents").next().unwrap_or("video");
+    latents.with_file_name(format!("{stem}.mp4"))
+}

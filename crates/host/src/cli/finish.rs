@@ -1,0 +1,128 @@
+//! The end of a run: files under their final names, and the last lines.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::record::DecisionCount;
+use crate::report::Report;
+use crate::sampling::Sampled;
+use crate::video::{VideoFrames, VideoTags, write_mp4};
+
+/// Where a run's files go.
+pub(super) struct Output {
+    /// The video.
+    pub(super) video: PathBuf,
+    /// Its sidecar.
+    pub(super) sidecar: PathBuf,
+    /// The latents, while there is no video yet.
+    pub(super) latents: PathBuf,
+}
+
+impl Output {
+    /// Checks that the folder can be written to before any work is done.
+    pub(super) fn new(video: PathBuf) -> Result<Self> {
+        if video.extension().is_none_or(|e| !e.eq_ignore_ascii_case("mp4")) {
+            return Err(Error::invalid(format!(
+                "--save_file {}: the name must end in .mp4",
+                video.display()
+            )));
+        }
+        if video.is_dir() {
+            return Err(Error::invalid(format!("--save_file {}: is a folder", video.display())));
+        }
+        let folder = match video.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        tempfile::tempfile_in(folder).map_err(|e| {
+            Error::invalid(format!(
+                "--save_file {}: cannot write to {} ({e})",
+                video.display(),
+                folder.display()
+            ))
+        })?;
+        let sidecar = video.with_extension("json");
+        let latents = video.with_extension("latents.safetensors");
+        Ok(Self { video, sidecar, latents })
+    }
+}
+
+/// Writes video and sidecar.
+pub(super) fn write(output: &Output, frames: &VideoFrames, report: &Report) -> Result<()> {
+    let comment = serde_json::to_string(report).map_err(|e| Error::invalid(e.to_string()))?;
+    let tags = VideoTags {
+        title: report.settings.prompt.clone(),
+        comment,
+        description: format!("made by wan {}", report.wan),
+    };
+    write_mp4(&output.video, frames, report.settings.fps, &tags)?;
+    report.write(&output.sidecar)
+}
+
+/// The last lines of a run.
+pub(super) fn summary(
+    output: &Output,
+    frames: &VideoFrames,
+    report: &Report,
+    sampled: &Sampled,
+) -> String {
+    let mut lines = vec![format!(
+        "wrote {} ({} frames, {}x{}, {} fps) and {}",
+        output.video.display(),
+        frames.frames(),
+        frames.width(),
+        frames.height(),
+        report.settings.fps,
+        output.sidecar.display()
+    )];
+    let signals = &sampled.signals;
+    let mut memory = format!(
+        "memory: e {}, e0 {} ({} row{} held; one per token would be {})",
+        bytes(signals.e_bytes),
+        bytes(signals.e0_bytes),
+        signals.rows,
+        if signals.rows == 1 { "" } else { "s" },
+        bytes(signals.e0_bytes_per_token)
+    );
+    if let Some(cache) = &report.cache {
+        let count = DecisionCount::of(&sampled.records, None);
+        lines.push(format!(
+            "{}: reused {} of {} block-stack evaluations ({:.0} %), at most {} in a row",
+            cache.id,
+            count.reused,
+            count.computed + count.reused,
+            100.0 * count.reused_share(),
+            count.reused_in_a_row
+        ));
+        let held = &sampled.cache_memory;
+        memory += &format!(
+            ", cache {} (declared {})",
+            bytes(held.held_max),
+            bytes(held.declared_per_branch * branches(report))
+        );
+        if held.leaked > 0 {
+            memory += &format!("; {} leaked {}", cache.id, bytes(held.leaked));
+        }
+    }
+    lines.push(memory);
+    let seconds: Vec<String> =
+        report.phases.iter().map(|p| format!("{} {:.1} s", p.name, p.seconds)).collect();
+    lines.push(format!("time: {}", seconds.join(", ")));
+    lines.join("\n")
+}
+
+fn branches(report: &Report) -> u64 {
+    if report.settings.sample_guide_scale > 1.0 { 2 } else { 1 }
+}
+
+/// Bytes, readable.
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["B", "kB", "MB", "GB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.2} {}", UNITS[unit]) }
+}

@@ -1,0 +1,246 @@
+//! `wan generate`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use candle_core::Device;
+use clap::ArgMatches;
+
+use super::args;
+use super::finish::{self, Output};
+use crate::error::{Error, Result};
+use crate::latents_file;
+use crate::model_folder::{Defaults, ModelFolder};
+use crate::pipeline::{Pipeline, Surroundings};
+use crate::progress::Progress;
+use crate::psnr::psnr;
+use crate::record::DecisionCount;
+use crate::registry::{Kind, Registry};
+use crate::report::{self, MemoryReport, ModelReport, Report, SCHEMA, StrategyReport};
+use crate::sampling::Sampled;
+use crate::settings::{Settings, StrategyChoice, parse_size};
+use crate::video::VideoFrames;
+
+/// Runs of reuses in one branch that are worth a warning.
+const REUSED_IN_A_ROW_MAX: usize = 8;
+
+pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
+    let root = matches.get_one::<PathBuf>("ckpt_dir").cloned();
+    let folder = ModelFolder::open(&root.unwrap_or_else(args::default_model))?;
+    let settings = settings(registry, matches, &folder.defaults)?;
+    let save_file = matches.get_one::<PathBuf>("save_file").cloned();
+    let output = Output::new(save_file.unwrap_or_else(|| default_name(&settings)))?;
+    let cancel = cancel_on_interrupt();
+    let mut progress = Progress::new(args::progress_form(matches));
+
+    progress.phase("load", 0);
+    let pipeline = Pipeline::load(&folder, &Device::Cpu)?;
+    settings.latent_size(pipeline.size_rule())?;
+    name_unknown_words(&pipeline, &settings);
+    let surroundings = Surroundings { registry, cancel };
+    let sampled = sample(&pipeline, &settings, &surroundings, &mut progress)?;
+
+    let mut report = report(registry, &pipeline, &settings, &sampled)?;
+    latents_file::write(&output.latents, &sampled.latents, &report)?;
+    let frames = decode(&pipeline, &sampled, &mut progress).inspect_err(|_| {
+        eprintln!("wan: the latents are safe; finish with: wan decode {}", output.latents.display());
+    })?;
+    progress.phase("write", 0);
+    progress.finish();
+    report.phases = progress.phases().to_vec();
+    report.memory.peak_resident_bytes = report::peak_resident_bytes();
+    finish::write(&output, &frames, &report)?;
+    if !matches.get_flag("keep_latents") {
+        std::fs::remove_file(&output.latents).map_err(Error::io(&output.latents))?;
+    }
+    println!("{}", finish::summary(&output, &frames, &report, &sampled));
+    warn_of_the_cache(&settings, &sampled);
+    if matches.get_flag("cache_report") {
+        cache_report(&pipeline, &settings, &surroundings, (&sampled, &frames))?;
+    }
+    Ok(())
+}
+
+fn sample(
+    pipeline: &Pipeline,
+    settings: &Settings,
+    surroundings: &Surroundings<'_>,
+    progress: &mut Progress,
+) -> Result<Sampled> {
+    progress.phase("denoise", settings.sample_steps as usize);
+    let sampled = pipeline.sample(settings, surroundings, &mut |round| {
+        progress.step(round.done, round.rounds, Some(round.decisions));
+    })?;
+    progress.finish();
+    Ok(sampled)
+}
+
+fn decode(pipeline: &Pipeline, sampled: &Sampled, progress: &mut Progress) -> Result<VideoFrames> {
+    progress.phase("decode", sampled.latents.dims()[2]);
+    pipeline.decode(&sampled.latents, &mut |done, of| progress.step(done, of, None))
+}
+
+/// Flags over the model folder's defaults.
+fn settings(registry: &Registry, matches: &ArgMatches, defaults: &Defaults) -> Result<Settings> {
+    let text = |flag: &str| matches.get_one::<String>(flag).cloned();
+    let number = |flag: &str, default: f64| matches.get_one::<f64>(flag).copied().unwrap_or(default);
+    let from = &defaults.generate;
+    let (width, height) = parse_size(text("size").as_ref().unwrap_or(&from.size))?;
+    let prompt = text("prompt").or_else(|| from.prompt.clone());
+    let sampler = text("sampler").unwrap_or_else(|| from.sampler.clone());
+    let cache = text("cache").or_else(|| from.cache.clone()).filter(|id| id != "none");
+    let chosen: Vec<(Kind, &str)> = [(Kind::Sampler, Some(&sampler)), (Kind::Cache, cache.as_ref())]
+        .into_iter()
+        .filter_map(|(kind, id)| Some((kind, id?.as_str())))
+        .collect();
+    args::refuse_idle_flags(registry, matches, &chosen)?;
+    if cache.is_none() && matches.contains_id("cache_option") {
+        return Err(Error::invalid("--cache_option needs a cache; give --cache NAME"));
+    }
+    // A folder's options are those of its own choice.
+    let own = |id: &str, default: Option<&str>, options: &wan_plugin_api::OptionValues| {
+        if default == Some(id) { options.clone() } else { Default::default() }
+    };
+    let sampler_own = own(&sampler, Some(&from.sampler), &defaults.sampler_options);
+    let sampler_options =
+        args::given_options(registry, Kind::Sampler, &sampler, matches, sampler_own)?;
+    let cache = cache
+        .map(|id| {
+            let cache_own = own(&id, from.cache.as_deref(), &defaults.cache_options);
+            let options = args::given_options(registry, Kind::Cache, &id, matches, cache_own)?;
+            Ok::<_, Error>(StrategyChoice { id, options })
+        })
+        .transpose()?;
+    Ok(Settings {
+        prompt: prompt.ok_or_else(|| Error::invalid("--prompt TEXT is needed"))?,
+        negative_prompt: text("negative_prompt").unwrap_or_else(|| from.negative_prompt.clone()),
+        width,
+        height,
+        frame_num: matches.get_one("frame_num").copied().unwrap_or(from.frame_num),
+        sample_steps: matches.get_one("sample_steps").copied().unwrap_or(from.sample_steps),
+        sample_shift: number("sample_shift", from.sample_shift),
+        sample_guide_scale: number("sample_guide_scale", from.sample_guide_scale),
+        base_seed: seed(matches.get_one("base_seed").copied()),
+        fps: number("fps", from.fps),
+        sampler: StrategyChoice { id: sampler, options: sampler_options },
+        cache,
+    })
+}
+
+/// The seed that was given; -1 draws one, none is 42.
+fn seed(given: Option<i64>) -> u64 {
+    match given {
+        Some(seed) if seed >= 0 => seed as u64,
+        Some(_) => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            now.as_nanos() as u64 % (1 << 32)
+        }
+        None => 42,
+    }
+}
+
+/// `a-big-red-ball-moving-right_42.mp4`
+fn default_name(settings: &Settings) -> PathBuf {
+    let words: Vec<String> = settings
+        .prompt
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|w| !w.is_empty())
+        .take(6)
+        .map(str::to_lowercase)
+        .collect();
+    let stem = if words.is_empty() { "video".into() } else { words.join("-") };
+    Path::new(&format!("{stem}_{}.mp4", settings.base_seed)).to_path_buf()
+}
+
+fn cancel_on_interrupt() -> Arc<AtomicBool> {
+    let cancel = Arc::new(AtomicBool::new(false));
+    let flag = cancel.clone();
+    let handler = ctrlc::set_handler(move || {
+        // A second interrupt does not wait for the round to end.
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nwan: stopping after this round; interrupt again to stop at once");
+    });
+    if let Err(error) = handler {
+        tracing::warn!(%error, "interrupts will not be caught");
+    }
+    cancel
+}
+
+fn name_unknown_words(pipeline: &Pipeline, settings: &Settings) {
+    for prompt in [&settings.prompt, &settings.negative_prompt] {
+        if let Some(words) = pipeline.unknown_words(prompt) {
+            eprintln!(
+                "wan: this model does not know: {}; it knows: {}",
+                words.unknown.join(", "),
+                words.known.join(", ")
+            );
+        }
+    }
+}
+
+fn report(
+    registry: &Registry,
+    pipeline: &Pipeline,
+    settings: &Settings,
+    sampled: &Sampled,
+) -> Result<Report> {
+    let strategy = |kind, choice: &StrategyChoice| -> Result<_> {
+        Ok(StrategyReport::of(&registry.choose(kind, &choice.id, &choice.options)?))
+    };
+    Ok(Report {
+        schema: SCHEMA,
+        wan: env!("CARGO_PKG_VERSION").into(),
+        settings: settings.clone(),
+        model: ModelReport {
+            path: pipeline.folder().root().to_path_buf(),
+            fingerprint: pipeline.identity().hash.clone(),
+        },
+        sampler: strategy(Kind::Sampler, &settings.sampler)?,
+        cache: settings.cache.as_ref().map(|c| strategy(Kind::Cache, c)).transpose()?,
+        evaluations: sampled.records.iter().map(report::json).collect(),
+        decisions: report::decisions(&sampled.records),
+        memory: MemoryReport::of(sampled),
+        phases: Vec::new(),
+    })
+}
+
+fn warn_of_the_cache(settings: &Settings, sampled: &Sampled) {
+    let Some(cache) = &settings.cache else { return };
+    let count = DecisionCount::of(&sampled.records, None);
+    if count.reused == 0 {
+        eprintln!("wan: {} never reused anything; raise its threshold or use --cache none", cache.id);
+    }
+    if count.reused_in_a_row > REUSED_IN_A_ROW_MAX {
+        eprintln!(
+            "wan: {} reused {} evaluations in a row; look at the picture",
+            cache.id, count.reused_in_a_row
+        );
+    }
+}
+
+/// Runs again without the cache; prints what the cache saved and what it cost.
+fn cache_report(
+    pipeline: &Pipeline,
+    settings: &Settings,
+    surroundings: &Surroundings<'_>,
+    (cached, cached_frames): (&Sampled, &VideoFrames),
+) -> Result<()> {
+    let plain = Settings { cache: None, ..settings.clone() };
+    let uncached = pipeline.sample(&plain, surroundings, &mut |_| {})?;
+    let frames = pipeline.decode(&uncached.latents, &mut |_, _| {})?;
+    let count = DecisionCount::of(&cached.records, None);
+    println!(
+        "cache report: {:.1} % of {} block-stack evaluations reused, PSNR {:.2} dB against the \
+         same run uncached, {:.2} s instead of {:.2} s",
+        100.0 * count.reused_share(),
+        count.computed + count.reused,
+        psnr(cached_frames.rgb(), frames.rgb()),
+        cached.seconds,
+        uncached.seconds
+    );
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! The command line: flags, and the commands behind them.
+
+mod args;
+mod decode;
+mod finish;
+mod generate;
+mod plugins;
+
+use std::ffi::OsString;
+use std::io::stderr;
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use crate::registry::Registry;
+
+/// Runs the program; gives its exit code.
+///
+/// 0: done, and the file it was asked for exists. 2: the user can mend what went wrong; one line
+/// says how. 130: stopped. 1: anything else.
+pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
+    start_log();
+    let arguments: Vec<OsString> = arguments.map(args::with_underscores).collect();
+    match try_run(&arguments) {
+        Ok(()) => 0,
+        Err(Failure::Usage(error)) => {
+            let _ = error.print();
+            error.exit_code() as u8
+        }
+        Err(Failure::Run(error)) => {
+            eprintln!("wan: {error}");
+            error.exit_code()
+        }
+    }
+}
+
+enum Failure {
+    /// Help, version, or flags that make no sense.
+    Usage(clap::Error),
+    Run(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Run(error)
+    }
+}
+
+fn try_run(arguments: &[OsString]) -> std::result::Result<(), Failure> {
+    // Strategies bring flags of their own, so plugins are loaded before flags are read.
+    let registry = registry(&args::plugin_folders(arguments))?;
+    let matches = args::command(&registry)
+        .try_get_matches_from(arguments)
+        .map_err(Failure::Usage)?;
+    match matches.subcommand() {
+        Some(("generate", matches)) => generate::run(&registry, matches)?,
+        Some(("decode", matches)) => decode::run(matches)?,
+        Some(("plugins", matches)) => plugins::run(&registry, matches)?,
+        _ => unreachable!("clap requires a subcommand"),
+    }
+    Ok(())
+}
+
+fn registry(folders: &[PathBuf]) -> Result<Registry> {
+    let mut registry = Registry::built_in()?;
+    registry.add_folders(folders)?;
+    Ok(registry)
+}
+
+/// `WAN_LOG=debug` shows what the libraries log.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WAN_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    // A second start (in tests) keeps the first.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).try_init();
+}

@@ -1,0 +1,134 @@
+//! Finds plugin libraries and opens them: manifest first, then the layout check.
+#![allow(unsafe_code, reason = "loading a library and reading a symbol of it")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use wan_plugin_api::epoch1::Library;
+use wan_plugin_api::manifest::{self, Manifest, RawManifest};
+
+use crate::error::{Error, Result};
+
+/// A plugin library that passed every check.
+#[derive(Debug)]
+pub struct OpenedPlugin {
+    /// Canonical path.
+    pub path: PathBuf,
+    /// SHA-256 of the file, hexadecimal.
+    pub hash: String,
+    /// What it said before any of its code ran.
+    pub manifest: Manifest,
+    /// The plugin.
+    pub library: Library,
+}
+
+/// Opens one library.
+///
+/// # Errors
+/// One line naming the file: it is missing, is no library, is no plugin, was built for another
+/// epoch, aborts on panic, or has another layout. abi_stable's full report goes to the log.
+pub fn open(path: &Path) -> Result<OpenedPlugin> {
+    // dlopen searches its own path for a bare file name; only a canonical one means this file.
+    let path = path.canonicalize().map_err(Error::io(path))?;
+    let refuse = |why: String| Error::invalid(format!("{}: {why}", path.display()));
+    let bytes = fs::read(&path).map_err(Error::io(&path))?;
+    let manifest = read_manifest(&path).map_err(refuse)?;
+    check_manifest(&manifest).map_err(refuse)?;
+    let library = Library::open(&path).map_err(|error| {
+        tracing::debug!(path = %path.display(), report = %error.report, "refused");
+        refuse(format!("{}; rebuild it with this host's wan-plugin-api", error.summary))
+    })?;
+    Ok(OpenedPlugin { hash: hex(&Sha256::digest(&bytes)), path, manifest, library })
+}
+
+fn read_manifest(path: &Path) -> std::result::Result<Manifest, String> {
+    // SAFETY: loading runs the library's initialisers, which is what loading a plugin means; the
+    // documentation says so to the user.
+    let library = unsafe { libloading::Library::new(path) }
+        .map_err(|e| format!("is not a library that can be loaded ({})", one_line(&e)))?;
+    // SAFETY: a symbol of this name is a manifest by the interface's rules; `read` checks its magic.
+    let manifest = unsafe {
+        library
+            .get::<*const RawManifest>(manifest::SYMBOL)
+            .map_err(|_| format!("is not a wan plugin (it does not export {})", manifest::SYMBOL))?
+            .as_ref()
+            .and_then(|raw| raw.read())
+    };
+    // Never unloaded: strings and code of a plugin are used until the process ends.
+    std::mem::forget(library);
+    manifest.ok_or_else(|| "is not a wan plugin (its manifest cannot be read)".into())
+}
+
+fn check_manifest(manifest: &Manifest) -> std::result::Result<(), String> {
+    if manifest.epoch != manifest::EPOCH {
+        return Err(format!(
+            "{} {} was built for plugin interface epoch {}, this host speaks {}; \
+             rebuild it with wan-plugin-api {}",
+            manifest.name,
+            manifest.version,
+            manifest.epoch,
+            manifest::EPOCH,
+            env!("CARGO_PKG_VERSION")
+        ));
+    }
+    if manifest.flavour != manifest::FLAVOUR_RUST {
+        return Err(format!("is of plugin flavour {}, which is not known yet", manifest.flavour));
+    }
+    if !manifest.unwinds {
+        return Err("was built with panic = \"abort\", so one panic would end the run; \
+                    rebuild it with panic = \"unwind\""
+            .into());
+    }
+    Ok(())
+}
+
+fn one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The libraries in a folder, in order of name.
+///
+/// # Errors
+/// If the folder is not there or cannot be read.
+pub fn libraries_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(|e| {
+        Error::invalid(format!("plugin folder {}: {e}; check --plugin-dir", folder.display()))
+    })?;
+    let extension = std::env::consts::DLL_EXTENSION;
+    let mut paths: Vec<PathBuf> = entries
+        .filter_map(|entry| entry.ok().map(|e| e.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == extension))
+        .collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// Folders that are searched when they exist, after those that the user named: `WAN_PLUGIN_PATH`,
+/// the user's data folder, `plugins` beside the program. Never the working directory.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads where plugins lie")]
+pub fn standard_folders() -> Vec<PathBuf> {
+    let env = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let mut folders: Vec<PathBuf> = env("WAN_PLUGIN_PATH")
+        .map(|paths| std::env::split_paths(&paths).collect())
+        .unwrap_or_default();
+    let data = env("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env("HOME").map(|home| Path::new(&home).join(".local/share")));
+    folders.extend(data.map(|data| data.join("wan/plugins")));
+    let program = std::env::current_exe().ok();
+    folders.extend(program.and_then(|p| Some(p.parent()?.join("plugins"))));
+    folders.retain(|folder| folder.is_absolute() && folder.is_dir());
+    folders
+}

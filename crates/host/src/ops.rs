@@ -1,0 +1,417 @@
+//! Tensor operations for plugins, over candle.
+//!
+//! Every operation works on runs of latent frames, so a temporary is never larger than one run,
+//! and sums are taken in f64 whatever the device.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use candle_core::{DType as CandleDType, Device, Tensor as CandleTensor};
+use wan_plugin_api::{
+    Coefficients, DType, Error, Place, Result, Tensor, TensorBody, TensorForm, TensorOps, Term,
+};
+
+use crate::ledger::{Entry, Ledger};
+use crate::noise::{Noise, PLUGIN_STREAMS};
+
+/// Largest finite value of f8 e4m3.
+const F8E4M3_MAX: f32 = 448.0;
+
+/// A candle tensor behind a plugin's handle.
+pub struct HostTensor {
+    tensor: CandleTensor,
+    frame_axis: usize,
+    frames: usize,
+    /// For time signals: `tensor` is `[K, ..]`, and this names the row of each entry; entries are
+    /// divided evenly among the frames.
+    rows: Option<Vec<u32>>,
+    /// For f8: what each frame was divided by.
+    scales: Option<Vec<f32>>,
+    entry: Entry,
+}
+
+impl TensorBody for HostTensor {
+    fn form(&self) -> TensorForm {
+        let elements = match &self.rows {
+            Some(rows) => self.tensor.elem_count() / self.tensor.dims()[0] * rows.len(),
+            None => self.tensor.elem_count(),
+        };
+        let place = if self.tensor.device().is_cpu() { Place::Host } else { Place::Device };
+        TensorForm::new(
+            self.frames as u32,
+            (elements / self.frames) as u64,
+            dtype_of(self.tensor.dtype()),
+            place,
+            self.entry.bytes(),
+        )
+    }
+}
+
+fn dtype_of(dtype: CandleDType) -> DType {
+    match dtype {
+        CandleDType::BF16 => DType::BF16,
+        CandleDType::F16 => DType::F16,
+        CandleDType::F8E4M3 => DType::F8E4M3,
+        _ => DType::F32,
+    }
+}
+
+fn candle_dtype(dtype: DType) -> CandleDType {
+    match dtype {
+        DType::F32 => CandleDType::F32,
+        DType::BF16 => CandleDType::BF16,
+        DType::F16 => CandleDType::F16,
+        DType::F8E4M3 => CandleDType::F8E4M3,
+    }
+}
+
+fn failed(error: candle_core::Error) -> Error {
+    Error::failed(error.to_string())
+}
+
+impl HostTensor {
+    /// Frames `start .. start + len` in f32, scales undone, frame axis first where rows repeat.
+    fn frames_f32(&self, start: usize, len: usize) -> candle_core::Result<CandleTensor> {
+        if let Some(rows) = &self.rows {
+            let per_frame = rows.len() / self.frames;
+            let wanted = &rows[start * per_frame..(start + len) * per_frame];
+            let index = CandleTensor::new(wanted, self.tensor.device())?;
+            return self.tensor.index_select(&index, 0)?.to_dtype(CandleDType::F32);
+        }
+        let per_frame = self.tensor.dims()[self.frame_axis] / self.frames;
+        let part = self
+            .tensor
+            .narrow(self.frame_axis, start * per_frame, len * per_frame)?
+            .to_dtype(CandleDType::F32)?;
+        let Some(scales) = &self.scales else { return Ok(part) };
+        let scaled: Vec<CandleTensor> = (0..len)
+            .map(|f| {
+                let frame = part.narrow(self.frame_axis, f * per_frame, per_frame)?;
+                frame.affine(scales[start + f] as f64, 0.0)
+            })
+            .collect::<candle_core::Result<_>>()?;
+        CandleTensor::cat(&scaled, self.frame_axis)
+    }
+
+    /// The whole tensor in f32, scales undone.
+    ///
+    /// # Errors
+    /// If candle fails.
+    pub fn to_f32(&self) -> candle_core::Result<CandleTensor> {
+        self.frames_f32(0, self.frames)
+    }
+
+    fn same_form(&self, other: &Self, operation: &str) -> Result<()> {
+        let (a, b) = (self.form(), other.form());
+        if (a.frames, a.frame_elements) == (b.frames, b.frame_elements) {
+            return Ok(());
+        }
+        Err(Error::failed(format!(
+            "{operation}: {} frames of {} elements and {} frames of {}",
+            a.frames, a.frame_elements, b.frames, b.frame_elements
+        )))
+    }
+}
+
+/// The operations that one owner (a cache object, a sampler) is given.
+#[derive(Clone)]
+pub struct HostOps {
+    device: Device,
+    noise: Noise,
+    cancel: Arc<AtomicBool>,
+    ledger: Arc<Ledger>,
+}
+
+impl HostOps {
+    /// Operations on `device`; handles are counted in a ledger of their own.
+    pub fn new(device: Device, noise: Noise, cancel: Arc<AtomicBool>) -> Self {
+        Self { device, noise, cancel, ledger: Arc::default() }
+    }
+
+    /// The same operations for another owner, with a ledger of its own.
+    pub fn sibling(&self) -> Self {
+        Self { ledger: Arc::default(), ..self.clone() }
+    }
+
+    /// What the owner's handles keep alive.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// A handle to a tensor divided into `frames` along `frame_axis`.
+    ///
+    /// # Errors
+    /// If the axis cannot be divided so.
+    pub fn wrap(&self, tensor: CandleTensor, frame_axis: usize, frames: usize) -> Result<Tensor> {
+        let along = tensor.dims().get(frame_axis).copied().unwrap_or(0);
+        if frames == 0 || along == 0 || along % frames != 0 {
+            return Err(Error::failed(format!(
+                "{:?} cannot be divided into {frames} frames along axis {frame_axis}",
+                tensor.dims()
+            )));
+        }
+        Ok(self.make(tensor, frame_axis, frames, None))
+    }
+
+    /// A handle to a time signal: `rows` `[K, ..]` and the row of each entry.
+    ///
+    /// # Errors
+    /// If the entries cannot be divided into `frames`.
+    pub fn wrap_rows(&self, rows: CandleTensor, index: Vec<u32>, frames: usize) -> Result<Tensor> {
+        let entries = if index.len() == 1 { vec![index[0]; frames] } else { index };
+        if frames == 0 || entries.len() % frames != 0 {
+            return Err(Error::failed(format!("{} entries, {frames} frames", entries.len())));
+        }
+        let bytes = (rows.elem_count() * rows.dtype().size_in_bytes()) as u64;
+        let entry = self.ledger.enter(bytes);
+        let rows = HostTensor {
+            tensor: rows,
+            frame_axis: 0,
+            frames,
+            rows: Some(entries),
+            scales: None,
+            entry,
+        };
+        Ok(Tensor::new(rows))
+    }
+
+    /// The candle tensor behind a handle, in f32.
+    ///
+    /// # Errors
+    /// If the handle is not of this host.
+    pub fn unwrap(&self, tensor: &Tensor) -> Result<CandleTensor> {
+        let body = tensor.body::<HostTensor>()?;
+        body.to_f32().and_then(|t| t.to_device(&self.device)).map_err(failed)
+    }
+
+    fn make(
+        &self,
+        tensor: CandleTensor,
+        frame_axis: usize,
+        frames: usize,
+        scales: Option<Vec<f32>>,
+    ) -> Tensor {
+        let elements = tensor.elem_count() * tensor.dtype().size_in_bytes();
+        let bytes = elements + scales.as_ref().map_or(0, |s| 4 * s.len());
+        let entry = self.ledger.enter(bytes as u64);
+        Tensor::new(HostTensor { tensor, frame_axis, frames, rows: None, scales, entry })
+    }
+
+    /// `like` with other elements.
+    fn make_like(&self, like: &HostTensor, tensor: CandleTensor) -> Tensor {
+        let axis = if like.rows.is_some() { 0 } else { like.frame_axis };
+        self.make(tensor, axis, like.frames, None)
+    }
+
+    fn frame_sums(
+        &self,
+        frames: usize,
+        frame: impl Fn(usize) -> candle_core::Result<CandleTensor>,
+    ) -> Result<Vec<f64>> {
+        (0..frames)
+            .map(|f| frame(f)?.to_dtype(CandleDType::F64)?.abs()?.sum_all()?.to_scalar::<f64>())
+            .collect::<candle_core::Result<_>>()
+            .map_err(failed)
+    }
+}
+
+/// Runs of frames whose coefficients are the same in every term: `(start, len)`.
+fn equal_runs(terms: &[Term<'_>], frames: usize) -> Vec<(usize, usize)> {
+    let uniform = terms.iter().all(|t| matches!(t.coefficients, Coefficients::All(_)));
+    if uniform {
+        return vec![(0, frames)];
+    }
+    let same = |a, b| terms.iter().all(|t| t.coefficient(a) == t.coefficient(b));
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for frame in 0..frames {
+        match runs.last_mut() {
+            Some((start, len)) if same(*start, frame) => *len += 1,
+            _ => runs.push((frame, 1)),
+        }
+    }
+    runs
+}
+
+/// `sum of coefficient * tensor` over frames `start .. start + len`.
+fn combine_run(
+    terms: &[(&HostTensor, Term<'_>)],
+    start: usize,
+    len: usize,
+) -> candle_core::Result<CandleTensor> {
+    let part = |body: &HostTensor| body.frames_f32(start, len);
+    let wanted: Vec<(f64, &HostTensor)> = terms
+        .iter()
+        .map(|(body, term)| (term.coefficient(start), *body))
+        .filter(|(coefficient, _)| *coefficient != 0.0)
+        .collect();
+    match wanted.as_slice() {
+        [] => part(terms[0].0)?.zeros_like(),
+        // A frame that nothing is added to keeps its bits.
+        [(1.0, only)] => part(only),
+        [first, rest @ ..] => {
+            let scaled = |(c, body): &(f64, &HostTensor)| {
+                part(body)?.to_dtype(CandleDType::F64)?.affine(*c, 0.0)
+            };
+            let mut sum = scaled(first)?;
+            for term in rest {
+                sum = (sum + scaled(term)?)?;
+            }
+            sum.to_dtype(CandleDType::F32)
+        }
+    }
+}
+
+impl TensorOps for HostOps {
+    fn combine(&self, terms: &[Term<'_>]) -> Result<Tensor> {
+        let bodies = terms
+            .iter()
+            .map(|t| Ok((t.tensor.body::<HostTensor>()?, *t)))
+            .collect::<Result<Vec<_>>>()?;
+        let first = bodies.first().ok_or_else(|| Error::failed("combine needs a term"))?.0;
+        for (body, _) in &bodies {
+            first.same_form(body, "combine")?;
+        }
+        let axis = if first.rows.is_some() { 0 } else { first.frame_axis };
+        let runs = equal_runs(terms, first.frames)
+            .into_iter()
+            .map(|(start, len)| combine_run(&bodies, start, len))
+            .collect::<candle_core::Result<Vec<_>>>()
+            .and_then(|runs| match runs.as_slice() {
+                [one] => one.force_contiguous(),
+                many => CandleTensor::cat(many, axis),
+            });
+        Ok(self.make_like(first, runs.map_err(failed)?))
+    }
+
+    fn frame_abs_sums(&self, a: &Tensor) -> Result<Vec<f64>> {
+        let a = a.body::<HostTensor>()?;
+        self.frame_sums(a.frames, |f| a.frames_f32(f, 1))
+    }
+
+    fn frame_abs_diffs(&self, a: &Tensor, b: &Tensor) -> Result<Vec<f64>> {
+        let (a, b) = (a.body::<HostTensor>()?, b.body::<HostTensor>()?);
+        a.same_form(b, "frame_abs_diffs")?;
+        self.frame_sums(a.frames, |f| {
+            let x = a.frames_f32(f, 1)?.to_dtype(CandleDType::F64)?;
+            let y = b.frames_f32(f, 1)?.to_device(x.device())?.to_dtype(CandleDType::F64)?;
+            &x - y.reshape(x.shape())?
+        })
+    }
+
+    fn noise_like(&self, like: &Tensor, stream: u64, index: u64) -> Result<Tensor> {
+        let body = like.body::<HostTensor>()?;
+        let shape = body.frames_f32(0, body.frames).map_err(failed)?.dims().to_vec();
+        let drawn = self.noise.draw(PLUGIN_STREAMS + stream, index, &shape, &self.device);
+        Ok(self.make_like(body, drawn.map_err(failed)?))
+    }
+
+    fn narrow_frames(&self, a: &Tensor, start: usize, len: usize) -> Result<Tensor> {
+        let body = a.body::<HostTensor>()?;
+        if len == 0 || start + len > body.frames {
+            return Err(Error::failed(format!(
+                "frames {start}..{} of {}",
+                start + len,
+                body.frames
+            )));
+        }
+        // A copy: a view would keep the whole tensor alive and make the ledger lie.
+        let part = body.frames_f32(start, len).and_then(|t| t.force_contiguous());
+        let axis = if body.rows.is_some() { 0 } else { body.frame_axis };
+        Ok(self.make(part.map_err(failed)?, axis, len, None))
+    }
+
+    fn cat_frames(&self, parts: &[&Tensor]) -> Result<Tensor> {
+        let bodies =
+            parts.iter().map(|p| p.body::<HostTensor>()).collect::<Result<Vec<&HostTensor>>>()?;
+        let first = bodies.first().ok_or_else(|| Error::failed("cat_frames needs a part"))?;
+        let axis = if first.rows.is_some() { 0 } else { first.frame_axis };
+        let frames = bodies.iter().map(|b| b.frames).sum();
+        let joined = bodies
+            .iter()
+            .map(|b| b.to_f32())
+            .collect::<candle_core::Result<Vec<_>>>()
+            .and_then(|all| CandleTensor::cat(&all, axis));
+        Ok(self.make(joined.map_err(failed)?, axis, frames, None))
+    }
+
+    fn cast(&self, a: &Tensor, dtype: DType) -> Result<Tensor> {
+        let body = a.body::<HostTensor>()?;
+        if dtype_of(body.tensor.dtype()) == dtype {
+            return Ok(a.clone());
+        }
+        if let (Some(rows), false) = (&body.rows, dtype == DType::F8E4M3) {
+            let cast = body.tensor.to_dtype(candle_dtype(dtype)).map_err(failed)?;
+            return self.wrap_rows(cast, rows.clone(), body.frames);
+        }
+        self.cast_frames(body, dtype).map_err(failed)
+    }
+
+    fn move_to(&self, a: &Tensor, place: Place) -> Result<Tensor> {
+        let body = a.body::<HostTensor>()?;
+        let device = if place == Place::Host { &Device::Cpu } else { &self.device };
+        if body.tensor.device().same_device(device) {
+            return Ok(a.clone());
+        }
+        let moved = body.tensor.to_device(device).map_err(failed)?;
+        match &body.rows {
+            Some(rows) => self.wrap_rows(moved, rows.clone(), body.frames),
+            None => Ok(self.make(moved, body.frame_axis, body.frames, body.scales.clone())),
+        }
+    }
+
+    fn read(&self, a: &Tensor) -> Result<Vec<f32>> {
+        let body = a.body::<HostTensor>()?;
+        let frames = (0..body.frames)
+            .map(|f| body.frames_f32(f, 1)?.flatten_all()?.to_vec1::<f32>())
+            .collect::<candle_core::Result<Vec<_>>>();
+        Ok(frames.map_err(failed)?.concat())
+    }
+
+    fn write_like(&self, like: &Tensor, elements: &[f32]) -> Result<Tensor> {
+        let body = like.body::<HostTensor>()?;
+        if elements.len() as u64 != like.form().elements() {
+            return Err(Error::failed(format!(
+                "{} elements for a tensor of {}",
+                elements.len(),
+                like.form().elements()
+            )));
+        }
+        let written = elements
+            .chunks(elements.len() / body.frames)
+            .enumerate()
+            .map(|(f, chunk)| {
+                let shape = body.frames_f32(f, 1)?.dims().to_vec();
+                CandleTensor::from_slice(chunk, shape, &self.device)
+            })
+            .collect::<candle_core::Result<Vec<_>>>()
+            .and_then(|frames| {
+                CandleTensor::cat(&frames, if body.rows.is_some() { 0 } else { body.frame_axis })
+            });
+        Ok(self.make_like(body, written.map_err(failed)?))
+    }
+
+    fn cancelled(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed)
+    }
+}
+
+impl HostOps {
+    /// Casts frame by frame; to f8 each frame is first divided by its largest element over 448.
+    fn cast_frames(&self, body: &HostTensor, dtype: DType) -> candle_core::Result<Tensor> {
+        if dtype != DType::F8E4M3 {
+            let cast = body.to_f32()?.to_dtype(candle_dtype(dtype))?;
+            return Ok(self.make_like(body, cast));
+        }
+        let mut scales = Vec::with_capacity(body.frames);
+        let mut frames = Vec::with_capacity(body.frames);
+        for f in 0..body.frames {
+            let frame = body.frames_f32(f, 1)?;
+            let largest = frame.abs()?.max_all()?.to_scalar::<f32>()?;
+            let scale = if largest > 0.0 { largest / F8E4M3_MAX } else { 1.0 };
+            frames.push(frame.affine(1.0 / scale as f64, 0.0)?.to_dtype(CandleDType::F8E4M3)?);
+            scales.push(scale);
+        }
+        let axis = if body.rows.is_some() { 0 } else { body.frame_axis };
+        Ok(self.make(CandleTensor::cat(&frames, axis)?, axis, body.frames, Some(scales)))
+    }
+}

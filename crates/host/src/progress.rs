@@ -1,0 +1,125 @@
+//! Tells the user where a run stands: a bar, plain lines, or JSON.
+
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use crate::record::DecisionCount;
+use crate::report::Phase;
+
+/// How progress is shown, on the error stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProgressForm {
+    /// A bar on a terminal, a line per phase elsewhere.
+    Auto,
+    /// One JSON object per line.
+    Json,
+    /// Nothing.
+    Quiet,
+}
+
+impl ProgressForm {
+    /// `auto`, `json` or `quiet`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "auto" => Some(Self::Auto),
+            "json" => Some(Self::Json),
+            "quiet" => Some(Self::Quiet),
+            _ => None,
+        }
+    }
+}
+
+/// Phases of a run, shown and timed.
+pub struct Progress {
+    form: ProgressForm,
+    phases: Vec<Phase>,
+    current: Option<Current>,
+}
+
+struct Current {
+    name: &'static str,
+    started: Instant,
+    bar: ProgressBar,
+}
+
+impl Progress {
+    /// Shows progress in this form.
+    pub fn new(form: ProgressForm) -> Self {
+        Self { form, phases: Vec::new(), current: None }
+    }
+
+    /// Ends the current phase and begins `name`; `steps` is 0 where they are not known.
+    pub fn phase(&mut self, name: &'static str, steps: usize) {
+        self.finish();
+        let bar = match self.form {
+            ProgressForm::Auto if stderr().is_terminal() => bar(name, steps),
+            ProgressForm::Auto => {
+                eprintln!("{name} ...");
+                ProgressBar::hidden()
+            }
+            ProgressForm::Json => {
+                eprintln!("{}", json!({ "phase": name, "steps": steps }));
+                ProgressBar::hidden()
+            }
+            ProgressForm::Quiet => ProgressBar::hidden(),
+        };
+        self.current = Some(Current { name, started: Instant::now(), bar });
+    }
+
+    /// The current phase has done `done` of `steps`.
+    pub fn step(&mut self, done: usize, steps: usize, decisions: Option<DecisionCount>) {
+        let Some(current) = &self.current else { return };
+        current.bar.set_length(steps as u64);
+        current.bar.set_position(done as u64);
+        let seconds = current.started.elapsed().as_secs_f64();
+        let reused = decisions.filter(|d| d.computed + d.reused > 0);
+        if let Some(d) = reused {
+            current.bar.set_message(format!("reused {}/{}", d.reused, d.computed + d.reused));
+        }
+        if self.form == ProgressForm::Json {
+            let line = json!({
+                "phase": current.name, "done": done, "steps": steps,
+                "per_second": done as f64 / seconds.max(1e-9),
+                "reused": reused.map(|d| d.reused), "computed": reused.map(|d| d.computed),
+            });
+            eprintln!("{line}");
+        }
+    }
+
+    /// Ends the current phase.
+    pub fn finish(&mut self) {
+        let Some(Current { name, started, bar }) = self.current.take() else { return };
+        bar.finish();
+        let seconds = started.elapsed().as_secs_f64();
+        if self.form == ProgressForm::Auto && bar.is_hidden() {
+            eprintln!("{name}: {seconds:.1} s");
+        }
+        self.phases.push(Phase { name: name.into(), seconds });
+    }
+
+    /// The phases that have ended, with their times.
+    pub fn phases(&self) -> &[Phase] {
+        &self.phases
+    }
+}
+
+fn bar(name: &'static str, steps: usize) -> ProgressBar {
+    let template = match steps {
+        0 => "{prefix:>8} {spinner} {elapsed}",
+        _ => "{prefix:>8} [{bar:30}] {pos}/{len}  {per_sec}  {elapsed}<{eta}  {msg}",
+    };
+    let style = ProgressStyle::with_template(template)
+        .expect("a constant template")
+        .with_key("per_sec", |state: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
+            let _ = write!(out, "{:.2} it/s", state.per_sec());
+        })
+        .progress_chars("=> ");
+    let bar = ProgressBar::new(steps as u64).with_style(style).with_prefix(name);
+    if steps == 0 {
+        bar.enable_steady_tick(Duration::from_millis(200));
+    }
+    bar
+}

@@ -1,0 +1,97 @@
+//! What happened during a run: decisions, and bytes.
+
+use serde::Serialize;
+use wan_model::Embedded;
+use wan_plugin_api::Choice;
+
+/// One branch of one evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EvaluationRecord {
+    /// Round of the schedule, from 0.
+    pub round: usize,
+    /// Evaluation in the cache's stream, from 0.
+    pub evaluation: u32,
+    /// Guidance branch.
+    pub branch: &'static str,
+    /// Compute or reuse.
+    pub choice: Choice,
+    /// What the cache measured, in the order of its plan's `measures`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub measured: Vec<f64>,
+}
+
+/// Largest time signals that one evaluation held: one row per distinct timestep.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct SignalMemory {
+    /// Most distinct timesteps, K.
+    pub rows: usize,
+    /// `K * D * 4` bytes.
+    pub e_bytes: u64,
+    /// `K * 6 * D * 4` bytes.
+    pub e0_bytes: u64,
+    /// What `e0` would take with one row per token.
+    pub e0_bytes_per_token: u64,
+}
+
+impl SignalMemory {
+    /// Takes note of one evaluation.
+    pub(crate) fn see(&mut self, embedded: &Embedded) {
+        let tokens = embedded.hidden.dims()[1] as u64;
+        let (e, e0) = (embedded.e.bytes() as u64, embedded.e0.bytes() as u64);
+        self.rows = self.rows.max(embedded.e.distinct());
+        self.e_bytes = self.e_bytes.max(e);
+        self.e0_bytes = self.e0_bytes.max(e0);
+        let row = e0 / embedded.e0.distinct() as u64;
+        self.e0_bytes_per_token = self.e0_bytes_per_token.max(tokens * row);
+    }
+}
+
+/// What the caches declared and what their handles held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct CacheMemory {
+    /// What one branch's cache said it would hold at most.
+    pub declared_per_branch: u64,
+    /// Most that one branch's cache held.
+    pub held_per_branch_max: u64,
+    /// Most that all branches' caches held at once.
+    pub held_max: u64,
+    /// Alive after the caches were dropped: a plugin's leak.
+    pub leaked: u64,
+}
+
+/// Decisions, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct DecisionCount {
+    /// Evaluations whose blocks ran.
+    pub computed: usize,
+    /// Evaluations that reused.
+    pub reused: usize,
+    /// Longest run of reuses in one branch.
+    pub reused_in_a_row: usize,
+}
+
+impl DecisionCount {
+    /// Counts one branch, or all.
+    pub fn of(records: &[EvaluationRecord], branch: Option<&str>) -> Self {
+        let mut count = Self::default();
+        let mut names: Vec<&str> = records.iter().map(|r| r.branch).collect();
+        names.sort_unstable();
+        names.dedup();
+        for name in names.into_iter().filter(|n| branch.is_none_or(|b| b == *n)) {
+            let mut in_a_row = 0;
+            for record in records.iter().filter(|r| r.branch == name) {
+                match record.choice {
+                    Choice::Compute => (count.computed, in_a_row) = (count.computed + 1, 0),
+                    Choice::Reuse => (count.reused, in_a_row) = (count.reused + 1, in_a_row + 1),
+                }
+                count.reused_in_a_row = count.reused_in_a_row.max(in_a_row);
+            }
+        }
+        count
+    }
+
+    /// Share of evaluations that reused, 0 to 1.
+    pub fn reused_share(&self) -> f64 {
+        self.reused as f64 / (self.computed + self.reused).max(1) as f64
+    }
+}

@@ -1,0 +1,198 @@
+//! Strategies by id. One way in, whether built in or loaded.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use wan_plugin_api::epoch1::{CacheInstance, Library, SamplerInstance};
+use wan_plugin_api::options::{self, did_you_mean};
+use wan_plugin_api::{
+    CacheContext, OptionValues, Plugin, PluginDescription, SampleRequest, Strategy,
+};
+
+use crate::error::{Error, Result};
+use crate::loader;
+
+/// Where a plugin came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Source {
+    /// The file; none for what is built in.
+    pub path: Option<PathBuf>,
+    /// SHA-256 of the file.
+    pub hash: Option<String>,
+}
+
+/// A plugin in the registry.
+#[derive(Debug)]
+pub struct Registered {
+    /// What it says of itself.
+    pub description: PluginDescription,
+    /// Where it came from.
+    pub source: Source,
+    library: Library,
+}
+
+/// Which kind of strategy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A sampler.
+    Sampler,
+    /// A step cache.
+    Cache,
+}
+
+/// All strategies that can be named.
+#[derive(Debug, Default)]
+pub struct Registry {
+    plugins: Vec<Registered>,
+}
+
+/// A strategy, its plugin and its complete options.
+#[derive(Debug)]
+pub struct Chosen<'a> {
+    /// The strategy.
+    pub strategy: &'a Strategy,
+    /// Its plugin.
+    pub plugin: &'a Registered,
+    /// Every option with its value.
+    pub options: OptionValues,
+}
+
+impl Kind {
+    fn of(self, description: &PluginDescription) -> &[Strategy] {
+        match self {
+            Self::Sampler => &description.samplers,
+            Self::Cache => &description.caches,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Sampler => "sampler",
+            Self::Cache => "cache",
+        }
+    }
+}
+
+impl Registry {
+    /// The strategies that are linked into this program.
+    ///
+    /// # Errors
+    /// If two of them share an id.
+    pub fn built_in() -> Result<Self> {
+        let mut registry = Self::default();
+        registry.add_built_in::<wan_samplers::BuiltIn>()?;
+        Ok(registry)
+    }
+
+    /// Adds a plugin that is linked into this program.
+    ///
+    /// # Errors
+    /// If one of its ids is taken.
+    pub fn add_built_in<P: Plugin>(&mut self) -> Result<()> {
+        self.add(Library::built_in::<P>(), Source { path: None, hash: None })
+    }
+
+    /// Loads a library and adds what it offers.
+    ///
+    /// # Errors
+    /// If it is refused, or one of its ids is taken.
+    pub fn add_file(&mut self, path: &Path) -> Result<()> {
+        let opened = loader::open(path)?;
+        self.add(opened.library, Source { path: Some(opened.path), hash: Some(opened.hash) })
+    }
+
+    /// Loads every library of the folders that the user named, and of the standard ones.
+    ///
+    /// A library that is found twice is loaded once.
+    ///
+    /// # Errors
+    /// If a named folder is not there, or a library is refused.
+    pub fn add_folders(&mut self, named: &[PathBuf]) -> Result<()> {
+        for folder in named.iter().chain(&loader::standard_folders()) {
+            for path in loader::libraries_in(folder)? {
+                let path = path.canonicalize().map_err(Error::io(&path))?;
+                if self.plugins.iter().all(|p| p.source.path.as_ref() != Some(&path)) {
+                    self.add_file(&path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, library: Library, source: Source) -> Result<()> {
+        let place = source.path.as_deref().map_or("built in".into(), |p| p.display().to_string());
+        let description = library.describe().map_err(Error::strategy(&place))?;
+        for kind in [Kind::Sampler, Kind::Cache] {
+            for strategy in kind.of(&description) {
+                if let Some(other) = self.plugin_of(kind, &strategy.id) {
+                    let other = other.source.path.as_deref();
+                    return Err(Error::invalid(format!(
+                        "{place}: {} {} is already provided by {}; remove one of the two",
+                        kind.word(),
+                        strategy.id,
+                        other.map_or("this program".into(), |p| p.display().to_string())
+                    )));
+                }
+            }
+        }
+        self.plugins.push(Registered { description, source, library });
+        Ok(())
+    }
+
+    /// The plugins, in the order in which they were added.
+    pub fn plugins(&self) -> &[Registered] {
+        &self.plugins
+    }
+
+    /// All strategies of a kind.
+    pub fn strategies(&self, kind: Kind) -> impl Iterator<Item = &Strategy> {
+        self.plugins.iter().flat_map(move |p| kind.of(&p.description))
+    }
+
+    fn plugin_of(&self, kind: Kind, id: &str) -> Option<&Registered> {
+        self.plugins.iter().find(|p| kind.of(&p.description).iter().any(|s| s.id == id))
+    }
+
+    /// A strategy by id, with its options completed and checked.
+    ///
+    /// # Errors
+    /// For an unknown id (with the nearest), an unknown option or a value out of range.
+    pub fn choose(&self, kind: Kind, id: &str, given: &OptionValues) -> Result<Chosen<'_>> {
+        let plugin = self.plugin_of(kind, id).ok_or_else(|| {
+            let known = self.strategies(kind).map(|s| s.id.as_str());
+            Error::invalid(format!("there is no {} {id}{}", kind.word(), did_you_mean(id, known)))
+        })?;
+        let strategy = kind
+            .of(&plugin.description)
+            .iter()
+            .find(|s| s.id == id)
+            .ok_or_else(|| Error::invalid(format!("there is no {} {id}", kind.word())))?;
+        let options = options::complete(id, &strategy.options, given)
+            .map_err(|e| Error::invalid(e.message))?;
+        Ok(Chosen { strategy, plugin, options })
+    }
+}
+
+impl Chosen<'_> {
+    /// Makes the sampler.
+    ///
+    /// # Errors
+    /// What the sampler says against the request.
+    pub fn sampler(&self, request: &SampleRequest) -> Result<SamplerInstance> {
+        let id = &self.strategy.id;
+        self.plugin
+            .library
+            .create_sampler(id, &self.options, request)
+            .map_err(Error::strategy(id))
+    }
+
+    /// Makes a cache.
+    ///
+    /// # Errors
+    /// What the cache says against the context.
+    pub fn cache(&self, context: &CacheContext) -> Result<CacheInstance> {
+        let id = &self.strategy.id;
+        self.plugin.library.create_cache(id, &self.options, context).map_err(Error::strategy(id))
+    }
+}

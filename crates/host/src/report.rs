@@ -1,0 +1,168 @@
+//! The sidecar: everything needed to reproduce a video, and what its making cost.
+//!
+//! Written beside the video as `NAME.json`, and into its container tags. The schema is described
+//! in `docs/sidecar.md`.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::record::{DecisionCount, EvaluationRecord};
+use crate::registry::{Chosen, Source};
+use crate::sampling::Sampled;
+use crate::settings::Settings;
+
+/// Version of the schema; raised when a member changes its meaning.
+pub const SCHEMA: u32 = 1;
+
+/// The sidecar.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Version of this program.
+    pub wan: String,
+    /// What was asked for, defaults filled in.
+    pub settings: Settings,
+    /// The model.
+    pub model: ModelReport,
+    /// The sampler.
+    pub sampler: StrategyReport,
+    /// The cache, if any.
+    pub cache: Option<StrategyReport>,
+    /// Decisions of every evaluation and branch.
+    pub evaluations: Vec<Value>,
+    /// The same, counted.
+    pub decisions: Value,
+    /// Bytes held.
+    pub memory: MemoryReport,
+    /// Seconds per phase, in order.
+    pub phases: Vec<Phase>,
+}
+
+/// The model of a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ModelReport {
+    /// Folder.
+    pub path: PathBuf,
+    /// See [`ModelFolder::fingerprint`](crate::model_folder::ModelFolder::fingerprint).
+    pub fingerprint: String,
+}
+
+/// A strategy of a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StrategyReport {
+    /// Its id.
+    pub id: String,
+    /// Package that it came from.
+    pub plugin: String,
+    /// Version of that package.
+    pub version: String,
+    /// File, unless built in.
+    pub path: Option<PathBuf>,
+    /// SHA-256 of the file.
+    pub hash: Option<String>,
+}
+
+/// Bytes held.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MemoryReport {
+    /// Time signals and their one row per distinct timestep.
+    pub signals: Value,
+    /// What the caches declared and held.
+    pub cache: Value,
+    /// Most that the sampler kept between rounds.
+    pub sampler_bytes: u64,
+    /// Peak resident memory of the process, where the system tells.
+    pub peak_resident_bytes: Option<u64>,
+}
+
+/// A phase of a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Phase {
+    /// Its name.
+    pub name: String,
+    /// Its duration.
+    pub seconds: f64,
+}
+
+impl StrategyReport {
+    /// What the sidecar says of a strategy.
+    pub fn of(chosen: &Chosen<'_>) -> Self {
+        let Source { path, hash } = chosen.plugin.source.clone();
+        let description = &chosen.plugin.description;
+        Self {
+            id: chosen.strategy.id.clone(),
+            plugin: description.name.clone(),
+            version: description.version.clone(),
+            path,
+            hash,
+        }
+    }
+}
+
+impl MemoryReport {
+    /// What a sampling held.
+    pub fn of(sampled: &Sampled) -> Self {
+        Self {
+            signals: json(&sampled.signals),
+            cache: json(&sampled.cache_memory),
+            sampler_bytes: sampled.sampler_bytes_max,
+            peak_resident_bytes: peak_resident_bytes(),
+        }
+    }
+}
+
+/// Decisions as the sidecar has them: in all, and per branch.
+pub fn decisions(records: &[EvaluationRecord]) -> Value {
+    let mut names: Vec<&str> = records.iter().map(|r| r.branch).collect();
+    names.sort_unstable();
+    names.dedup();
+    let branches = names.iter().map(|n| (n.to_string(), json(&DecisionCount::of(records, Some(n)))));
+    let mut all = json(&DecisionCount::of(records, None));
+    all["branches"] = Value::Object(branches.collect());
+    all
+}
+
+/// A value that serde can always write.
+pub(crate) fn json<T: Serialize>(value: &T) -> Value {
+    serde_json::to_value(value).unwrap_or(Value::Null)
+}
+
+/// Peak resident memory of this process.
+pub fn peak_resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+impl Report {
+    /// Writes `path`, through a temporary file.
+    ///
+    /// # Errors
+    /// If the folder cannot be written to.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|e| Error::invalid(format!("sidecar: {e}")))?;
+        write_atomically(path, text.as_bytes())
+    }
+}
+
+/// Writes a file so that its final name never holds half of it.
+///
+/// # Errors
+/// If the folder cannot be written to.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    use std::io::Write;
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(path))?;
+    file.write_all(bytes).map_err(Error::io(path))?;
+    file.as_file().sync_all().map_err(Error::io(path))?;
+    file.persist(path).map_err(|e| Error::io(path)(e.error))?;
+    Ok(())
+}

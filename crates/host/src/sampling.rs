@@ -1,0 +1,115 @@
+//! The loop over rounds: a sampler carries the latents from noise to clean.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use candle_core::Tensor as CandleTensor;
+use wan_plugin_api::epoch1::SamplerInstance;
+use wan_plugin_api::{Schedule, Step};
+
+use crate::denoiser::{Denoiser, DenoiserParts, LATENT_FRAME_AXIS};
+use crate::error::{Error, Result};
+use crate::record::{CacheMemory, DecisionCount, EvaluationRecord, SignalMemory};
+
+/// Everything that one sampling needs.
+pub struct SamplingJob<'m> {
+    /// The sampler.
+    pub sampler: SamplerInstance,
+    /// Its id, for messages.
+    pub sampler_id: String,
+    /// Its schedule.
+    pub schedule: Schedule,
+    /// Model, prompts, cache.
+    pub parts: DenoiserParts<'m>,
+    /// Noise, and clean frames where there is a prefix: `[1, C, F, H, W]`, f32.
+    pub latents: CandleTensor,
+    /// Set to stop between rounds.
+    pub cancel: Arc<AtomicBool>,
+}
+
+/// Where a sampling stands, after each round.
+pub struct RoundDone<'a> {
+    /// Rounds done.
+    pub done: usize,
+    /// Rounds in all.
+    pub rounds: usize,
+    /// Decisions so far.
+    pub decisions: DecisionCount,
+    /// The latents now.
+    pub latents: &'a CandleTensor,
+}
+
+/// What a sampling leaves behind.
+pub struct Sampled {
+    /// Clean latents `[1, C, F, H, W]`, normalised as the model has them.
+    pub latents: CandleTensor,
+    /// Decisions of every evaluation and branch.
+    pub records: Vec<EvaluationRecord>,
+    /// Largest time signals.
+    pub signals: SignalMemory,
+    /// What the caches declared and held.
+    pub cache_memory: CacheMemory,
+    /// Most bytes that the sampler's handles kept between rounds.
+    pub sampler_bytes_max: u64,
+    /// Seconds of the loop.
+    pub seconds: f64,
+}
+
+impl SamplingJob<'_> {
+    /// Runs all rounds; `progress` is called after each.
+    ///
+    /// # Errors
+    /// What the sampler, the cache or the model said; `Cancelled` if asked to stop.
+    pub fn run(mut self, progress: &mut dyn FnMut(&RoundDone<'_>)) -> Result<Sampled> {
+        let started = Instant::now();
+        let rounds = self.schedule.rounds.len();
+        let (mut evaluation, evaluations) = (0, self.schedule.evaluations());
+        let ops = self.parts.ops.sibling();
+        let mut denoiser = Denoiser::new(self.parts, self.schedule.clone())?;
+        for (index, round) in self.schedule.rounds.iter().enumerate() {
+            if self.cancel.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
+            denoiser.begin_round(index)?;
+            let (first, frames) = (round.first_frame(), round.len());
+            let step =
+                Step { index, evaluation, evaluations_left: evaluations - evaluation, round };
+            let window = self.latents.narrow(LATENT_FRAME_AXIS, first, frames)?.contiguous()?;
+            let stepped = ops
+                .wrap(window, LATENT_FRAME_AXIS, frames)
+                .and_then(|sample| self.sampler.step(&sample, &step, &mut denoiser, &ops))
+                .and_then(|stepped| ops.unwrap(&stepped))
+                .map_err(Error::strategy(&self.sampler_id))?;
+            self.latents = replace_frames(&self.latents, first, &stepped)?;
+            ops.ledger().settle();
+            evaluation += round.evaluations;
+            let decisions = DecisionCount::of(&denoiser.records, None);
+            progress(&RoundDone { done: index + 1, rounds, decisions, latents: &self.latents });
+        }
+        denoiser.end_caches();
+        Ok(Sampled {
+            latents: self.latents,
+            records: denoiser.records,
+            signals: denoiser.signals,
+            cache_memory: denoiser.cache_memory,
+            sampler_bytes_max: ops.ledger().peak(),
+            seconds: started.elapsed().as_secs_f64(),
+        })
+    }
+}
+
+/// `latents` with the frames from `first` on replaced by `window`.
+fn replace_frames(
+    latents: &CandleTensor,
+    first: usize,
+    window: &CandleTensor,
+) -> candle_core::Result<CandleTensor> {
+    let (frames, len) = (latents.dims()[LATENT_FRAME_AXIS], window.dims()[LATENT_FRAME_AXIS]);
+    if len == frames {
+        return Ok(window.clone());
+    }
+    let before = latents.narrow(LATENT_FRAME_AXIS, 0, first)?;
+    let after = latents.narrow(LATENT_FRAME_AXIS, first + len, frames - first - len)?;
+    CandleTensor::cat(&[&before, window, &after], LATENT_FRAME_AXIS)
+}

@@ -1,0 +1,155 @@
+//! Noise levels and timesteps of a run, as the reference implementations space them.
+//!
+//! `shift(s) = k * s / (1 + (k - 1) * s)` (Esser et al. 2024, "Scaling Rectified Flow Transformers",
+//! section 5.3.2). Grids are computed in f64 in numpy's order of operations, because a timestep is
+//! then cut to an integer; sigmas are rounded to f32, as every reference does before it takes a
+//! logarithm (`1 - sigma` of the first one is 1.3 % off without that rounding).
+
+use serde::Deserialize;
+use wan_plugin_api::{Error, Result};
+
+use crate::SolverKind;
+
+/// Timesteps that the models were trained with: `timestep = 1000 * sigma`.
+const TRAINING_STEPS: f64 = 1000.0;
+
+/// `1 - sigma` of the first entry is at least this where a solver takes its logarithm.
+const FIRST_ALPHA_MIN: f64 = 1e-6;
+
+/// Whose grid it is. Sigmas differ by up to 6e-3 and timesteps by up to 6 between the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TimestepRule {
+    /// diffusers 0.42: `UniPCMultistepScheduler` and `DPMSolverMultistepScheduler` with
+    /// `use_flow_sigmas`, `FlowMatchEulerDiscreteScheduler`. What model folders in diffusers'
+    /// layout name, and so the default.
+    #[default]
+    Diffusers,
+    /// The original repositories: Wan2.1 (commit 9737cba) `fm_solvers_unipc.py` and
+    /// `fm_solvers.py`, which SkyReels-V2 (abed76f) copies. They have no Euler; it takes the grid
+    /// of their DPM++.
+    Wan,
+}
+
+/// A run's noise levels, and what the model is told at each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SigmaTable {
+    /// `steps + 1` noise fractions, never rising, the last one 0.
+    pub sigmas: Vec<f64>,
+    /// `steps` timesteps, one for each evaluation.
+    pub timesteps: Vec<f64>,
+}
+
+impl SigmaTable {
+    /// The table of a solver's reference scheduler.
+    ///
+    /// # Errors
+    /// `Invalid` for no steps, or a shift that is not a positive number.
+    pub fn new(solver: SolverKind, rule: TimestepRule, steps: u32, shift: f64) -> Result<Self> {
+        if steps == 0 {
+            return Err(Error::invalid("0 inference steps: give 1 or more"));
+        }
+        if !(shift > 0.0 && shift.is_finite()) {
+            return Err(Error::invalid(format!("flow shift {shift} is not a positive number")));
+        }
+        let steps = steps as usize;
+        if (solver, rule) == (SolverKind::Euler, TimestepRule::Diffusers) {
+            return Ok(flow_match_euler(steps, shift));
+        }
+        let mut grid: Vec<f64> =
+            base_grid(solver, rule, steps).iter().map(|s| shifted(*s, shift)).collect();
+        if solver == SolverKind::UniPc {
+            // diffusers takes 1e-6 off a first sigma of 1; Wan's own grid stays below by itself.
+            grid[0] = grid[0].min(1.0 - FIRST_ALPHA_MIN);
+        }
+        let timesteps = grid.iter().map(|s| (s * TRAINING_STEPS).trunc()).collect();
+        let sigmas = grid.iter().map(|s| f64::from(*s as f32)).chain([0.0]).collect();
+        Ok(Self { sigmas, timesteps })
+    }
+
+    /// Steps from the first sigma to 0.
+    pub fn steps(&self) -> usize {
+        self.timesteps.len()
+    }
+}
+
+/// Sigmas before the shift, the closing 0 left out.
+fn base_grid(solver: SolverKind, rule: TimestepRule, steps: usize) -> Vec<f64> {
+    let last = 1.0 / TRAINING_STEPS;
+    let mut grid = match (solver, rule) {
+        (SolverKind::DpmPlusPlus, TimestepRule::Diffusers) => {
+            linspace(1.0, last, steps + 1).iter().rev().map(|alpha| 1.0 - alpha).collect()
+        }
+        (_, TimestepRule::Diffusers) => linspace(1.0, last, steps + 1),
+        // FlowUniPC reads its largest sigma back from an f32 tensor.
+        (SolverKind::UniPc, TimestepRule::Wan) => {
+            linspace(f64::from((1.0 - last) as f32), 0.0, steps + 1)
+        }
+        (_, TimestepRule::Wan) => linspace(1.0, 0.0, steps + 1), // get_sampling_sigmas
+    };
+    grid.truncate(steps);
+    grid
+}
+
+/// `FlowMatchEulerDiscreteScheduler`: the constructor shifts its ends in f32, `set_timesteps`
+/// shifts the line between them once more, and timesteps stay f32.
+fn flow_match_euler(steps: usize, shift: f64) -> SigmaTable {
+    let end = |timestep: f32| {
+        let (sigma, shift) = (timestep / TRAINING_STEPS as f32, shift as f32);
+        f64::from(shift * sigma / (1.0 + (shift - 1.0) * sigma)) * TRAINING_STEPS
+    };
+    let sigmas: Vec<f32> = linspace(end(TRAINING_STEPS as f32), end(1.0), steps)
+        .iter()
+        .map(|timestep| shifted(timestep / TRAINING_STEPS, shift) as f32)
+        .collect();
+    SigmaTable {
+        timesteps: sigmas.iter().map(|s| f64::from(s * TRAINING_STEPS as f32)).collect(),
+        sigmas: sigmas.iter().map(|s| f64::from(*s)).chain([0.0]).collect(),
+    }
+}
+
+fn shifted(sigma: f64, shift: f64) -> f64 {
+    shift * sigma / (1.0 + (shift - 1.0) * sigma)
+}
+
+/// `numpy.linspace`, both ends included, in its order of operations.
+fn linspace(start: f64, stop: f64, points: usize) -> Vec<f64> {
+    if points < 2 {
+        return vec![start; points];
+    }
+    let step = (stop - start) / (points - 1) as f64;
+    let mut line: Vec<f64> = (0..points).map(|i| i as f64 * step + start).collect();
+    line[points - 1] = stop;
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timesteps(solver: SolverKind, rule: TimestepRule, steps: u32, shift: f64) -> Vec<f64> {
+        SigmaTable::new(solver, rule, steps, shift).unwrap().timesteps
+    }
+
+    /// First four of ten steps, as the references print them.
+    #[test]
+    fn every_rule_spaces_its_steps_as_its_reference_does() {
+        use SolverKind::{DpmPlusPlus, Euler, UniPc};
+        let first = |solver, rule| timesteps(solver, rule, 10, 8.0)[..4].to_vec();
+        let f32s = |list: [f32; 4]| list.map(f64::from).to_vec();
+        assert_eq!(first(UniPc, TimestepRule::Diffusers), [999.0, 986.0, 969.0, 949.0]);
+        assert_eq!(first(DpmPlusPlus, TimestepRule::Diffusers), [999.0, 986.0, 969.0, 948.0]);
+        assert_eq!(first(UniPc, TimestepRule::Wan), [999.0, 986.0, 969.0, 948.0]);
+        assert_eq!(first(DpmPlusPlus, TimestepRule::Wan), [1000.0, 986.0, 969.0, 949.0]);
+        let euler = f32s([1000.0, 984.7506, 965.8567, 941.83405]);
+        assert_eq!(first(Euler, TimestepRule::Diffusers), euler);
+    }
+
+    #[test]
+    fn steps_and_shift_that_make_no_table_are_refused() {
+        for (steps, shift) in [(0, 3.0), (4, 0.0), (4, -1.0), (4, f64::NAN), (4, f64::INFINITY)] {
+            let error = SigmaTable::new(SolverKind::UniPc, TimestepRule::Wan, steps, shift);
+            assert_eq!(error.unwrap_err().kind, wan_plugin_api::ErrorKind::Invalid);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What all solvers share: the trait, the path's coordinates, and the history of a multistep method.
+
+use std::collections::VecDeque;
+
+use serde::Deserialize;
+use wan_plugin_api::{Error, Result, Tensor, TensorOps, term};
+
+use crate::SigmaTable;
+
+/// Carries one sample down one [`SigmaTable`].
+///
+/// Every operation works frame by frame, so a sample of several frames moves as each would alone.
+/// The history is the solver's: one sample, one solver, indices rising by 1 from 0.
+pub trait Solver: Send {
+    /// From `sigmas[index]` to `sigmas[index + 1]`, given the velocity `noise - x0` at `sample`.
+    ///
+    /// A step between equal sigmas returns the sample with its bits.
+    ///
+    /// # Errors
+    /// `Failed` for an index outside the table, and what `ops` says.
+    fn step(
+        &mut self,
+        index: usize,
+        sample: &Tensor,
+        velocity: &Tensor,
+        ops: &dyn TensorOps,
+    ) -> Result<Tensor>;
+}
+
+/// The solvers, by the names that users know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum SolverKind {
+    /// [`UniPc`](crate::UniPc).
+    #[default]
+    #[serde(rename = "unipc")]
+    UniPc,
+    /// [`DpmMultistep`](crate::DpmMultistep).
+    #[serde(rename = "dpm++")]
+    DpmPlusPlus,
+    /// [`Euler`](crate::Euler).
+    #[serde(rename = "euler")]
+    Euler,
+}
+
+/// Form of DPM-Solver++'s second-order update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SolverType {
+    /// The derivative at the middle of the step.
+    #[default]
+    Midpoint,
+    /// The integral of the linear interpolant, as Heun's method has it.
+    Heun,
+}
+
+/// A point of the path `x = alpha * x0 + sigma * noise`, `alpha = 1 - sigma`.
+///
+/// `lambda = ln(alpha / sigma)` is the axis along which the exponential integrators are exact for
+/// a constant prediction: minus infinity at pure noise, infinity at the clean end.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Level {
+    pub(crate) alpha: f64,
+    pub(crate) sigma: f64,
+    pub(crate) lambda: f64,
+}
+
+impl Level {
+    pub(crate) fn new(sigma: f64) -> Self {
+        let alpha = 1.0 - sigma;
+        Self { alpha, sigma, lambda: alpha.ln() - sigma.ln() }
+    }
+
+    /// Prediction of the clean sample, `x0 = x - sigma * velocity`.
+    pub(crate) fn clean(
+        self,
+        sample: &Tensor,
+        velocity: &Tensor,
+        ops: &dyn TensorOps,
+    ) -> Result<Tensor> {
+        ops.combine(&[term(1.0, sample), term(-self.sigma, velocity)])
+    }
+}
+
+impl SigmaTable {
+    /// Both ends of a step.
+    pub(crate) fn step(&self, index: usize) -> Result<(Level, Level)> {
+        match self.sigmas.get(index..index + 2) {
+            Some(ends) => Ok((Level::new(ends[0]), Level::new(ends[1]))),
+            None => Err(Error::failed(format!("step {index} of a table of {}", self.steps()))),
+        }
+    }
+}
+
+/// Predictions of the clean sample, newest first, each with the lambda that it was made at.
+pub(crate) struct History {
+    predictions: VecDeque<(f64, Tensor)>,
+    len_max: usize,
+}
+
+impl History {
+    /// Keeps the newest `len_max`.
+    pub(crate) fn new(len_max: usize) -> Self {
+        Self { predictions: VecDeque::with_capacity(len_max + 1), len_max }
+    }
+
+    pub(crate) fn push(&mut self, level: Level, clean: Tensor) {
+        self.predictions.push_front((level.lambda, clean));
+        self.predictions.truncate(self.len_max);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.predictions.len()
+    }
+
+    /// The newest `count`, newest first.
+    pub(crate) fn newest(&self, count: usize) -> Vec<(f64, &Tensor)> {
+        self.predictions.iter().take(count).map(|(lambda, clean)| (*lambda, clean)).collect()
+    }
+}

@@ -1,0 +1,162 @@
+//! UniPC: a predictor and a corrector of one form (Zhao et al. 2023, "UniPC: A Unified
+//! Predictor-Corrector Framework for Fast Sampling of Diffusion Models"), data prediction,
+//! `B(h) = e^h - 1` (the paper's `B2`, the schedulers' `bh2`).
+//!
+//! With `h = lambda_t - lambda_s`, `phi = e^(-h) - 1` and predictions `m_i` of the clean sample at
+//! `lambda_i`, `m_0` the one at `s`:
+//!
+//! ```text
+//! x_t = sigma_t / sigma_s * x_s - alpha_t * phi * (m_0 + sum_i rho_i * (m_i - m_0) / r_i)
+//! r_i = (lambda_i - lambda_s) / h
+//! sum_i rho_i * r_i^(k - 1) = b_k,  k = 1 ..        rho = 1/2 where there is one i
+//! ```
+//!
+//! The *predictor* has the past predictions as `m_i`. The *corrector* repeats the step that led to
+//! the present sample with the prediction made there as one more `m_i`, of `r = 1`. The model is
+//! not asked again at the corrected sample. Order rises by one each step from 1 and falls to 1 at
+//! the end; corrections keep the order of the prediction that they correct.
+//!
+//! Source of these choices: Wan2.1 (commit 9737cba) `fm_solvers_unipc.py` and diffusers 0.42
+//! `UniPCMultistepScheduler`, which agree.
+
+use std::sync::Arc;
+
+use wan_plugin_api::{Result, Tensor, TensorOps, term};
+
+use crate::solver::{History, Level};
+use crate::{SigmaTable, Solver};
+
+/// UniPC of order 1 to 3.
+pub struct UniPc {
+    table: Arc<SigmaTable>,
+    order: usize,
+    history: History,
+    predicted: Option<Predicted>,
+}
+
+/// Where the latest prediction started, and with which order.
+struct Predicted {
+    from: Level,
+    sample: Tensor,
+    order: usize,
+}
+
+impl UniPc {
+    /// A solver at the start of `table`.
+    pub fn new(table: Arc<SigmaTable>, order: usize) -> Self {
+        Self { table, order, history: History::new(order), predicted: None }
+    }
+}
+
+impl Solver for UniPc {
+    fn step(
+        &mut self,
+        index: usize,
+        sample: &Tensor,
+        velocity: &Tensor,
+        ops: &dyn TensorOps,
+    ) -> Result<Tensor> {
+        let (now, next) = self.table.step(index)?;
+        if now == next {
+            return Ok(sample.clone());
+        }
+        let clean = now.clean(sample, velocity, ops)?;
+        let corrected = match &self.predicted {
+            None => sample.clone(),
+            Some(predicted) => {
+                let mut predictions = self.history.newest(predicted.order);
+                predictions.push((now.lambda, &clean));
+                update(predicted.from, now, &predicted.sample, &predictions, ops)?
+            }
+        };
+        self.history.push(now, clean);
+        let order = self.order.min(self.table.steps() - index).min(self.history.len());
+        let moved = update(now, next, &corrected, &self.history.newest(order), ops)?;
+        self.predicted = Some(Predicted { from: now, sample: corrected, order });
+        Ok(moved)
+    }
+}
+
+/// The formula above; `predictions[0]` is `m_0`.
+fn update(
+    from: Level,
+    to: Level,
+    sample: &Tensor,
+    predictions: &[(f64, &Tensor)],
+    ops: &dyn TensorOps,
+) -> Result<Tensor> {
+    let h = to.lambda - from.lambda;
+    let scale = -to.alpha * (-h).exp_m1();
+    let (first, others) = (predictions[0].1, &predictions[1..]);
+    let r: Vec<f64> = others.iter().map(|(lambda, _)| (lambda - from.lambda) / h).collect();
+    let weights: Vec<f64> = rho(h, &r).iter().zip(&r).map(|(rho, r)| rho / r).collect();
+
+    let mut terms = vec![term(to.sigma / from.sigma, sample)];
+    terms.push(term(scale * (1.0 - weights.iter().sum::<f64>()), first));
+    terms.extend(weights.iter().zip(others).map(|(w, (_, clean))| term(scale * w, clean)));
+    ops.combine(&terms)
+}
+
+/// Solves `sum_i rho_i * r_i^(k - 1) = b_k`, `b_k = k! * g_k / phi`, with `g_0 = phi` and
+/// `g_k = g_(k - 1) / (-h) - 1 / k!`. For one unknown both references take 1/2, the limit of `b_1`.
+fn rho(h: f64, r: &[f64]) -> Vec<f64> {
+    if r.len() < 2 {
+        return vec![0.5; r.len()];
+    }
+    let phi = (-h).exp_m1();
+    let (mut g, mut factorial) = (phi, 1.0);
+    let right = (1..=r.len()).map(|k| {
+        factorial *= k as f64;
+        g = g / -h - 1.0 / factorial;
+        factorial * g / phi
+    });
+    solve_vandermonde(r, right.collect())
+}
+
+/// Solves `sum_i x_i * r_i^k = b_k`, `k = 0 ..`, by the method of Bjorck and Pereyra (Golub and
+/// Van Loan, "Matrix Computations", algorithm 4.6.2).
+fn solve_vandermonde(r: &[f64], mut b: Vec<f64>) -> Vec<f64> {
+    let last = r.len() - 1;
+    for (k, r) in r[..last].iter().enumerate() {
+        for i in (k + 1..=last).rev() {
+            b[i] -= r * b[i - 1];
+        }
+    }
+    for k in (0..last).rev() {
+        for i in k + 1..=last {
+            b[i] /= r[i] - r[i - k - 1];
+        }
+        for i in k..last {
+            b[i] -= b[i + 1];
+        }
+    }
+    b
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_vandermonde_solution_satisfies_its_equations() {
+        let (r, b) = ([-1.1, -2.3, 1.0], [0.4, -0.2, 0.7]);
+        let x = solve_vandermonde(&r, b.to_vec());
+        for (k, b) in b.iter().enumerate() {
+            let sum: f64 = x.iter().zip(&r).map(|(x, r)| x * r.powi(k as i32)).sum();
+            assert!((sum - b).abs() < 1e-12, "equation {k}: {sum}, not {b}");
+        }
+    }
+
+    /// Closed forms for two unknowns, worked out by hand from the paper's equation for B(h).
+    #[test]
+    fn two_weights_have_their_closed_form() {
+        let (h, r) = (0.3f64, -1.2);
+        let phi = (-h).exp_m1();
+        let g1 = phi / -h - 1.0;
+        let g2 = g1 / -h - 0.5;
+        let (b1, b2) = (g1 / phi, 2.0 * g2 / phi);
+        let first = (b1 - b2) / (1.0 - r);
+        let ours = rho(h, &[r, 1.0]);
+        assert!((ours[0] - first).abs() < 1e-12 && (ours[1] - (b1 - first)).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,184 @@
+//! Which frames a frame may see, and attention that never holds a whole score matrix.
+
+use std::ops::Range;
+
+use candle_core::{D, Tensor};
+use rayon::prelude::*;
+
+use crate::error::Result;
+use crate::fused;
+
+/// Scores held at once by one thread (or, off the CPU, by all heads together).
+const SCORES_MAX: usize = 1 << 21;
+
+/// Which tokens attend to which in self-attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attention {
+    /// Every token sees every token.
+    Bidirectional,
+    /// Blocks of this many latent frames: a token sees its own block and those before it.
+    /// 0 and 1 mean no mask at all, as in SkyReels-V2 and diffusers.
+    BlockCausal(usize),
+}
+
+impl Attention {
+    /// Key frames that query frame `frame` of `frames` sees; always a prefix.
+    pub fn visible_frames(self, frame: usize, frames: usize) -> Range<usize> {
+        match self {
+            Self::BlockCausal(block) if block > 1 => 0..((frame / block + 1) * block).min(frames),
+            _ => 0..frames,
+        }
+    }
+
+    /// The query frames in runs that see the same keys, each with the end of what it sees.
+    fn spans(self, frames: usize) -> Vec<(Range<usize>, usize)> {
+        let block = match self {
+            Self::BlockCausal(block) if block > 1 => block,
+            _ => frames.max(1),
+        };
+        (0..frames)
+            .step_by(block)
+            .map(|start| {
+                (start..(start + block).min(frames), self.visible_frames(start, frames).end)
+            })
+            .collect()
+    }
+}
+
+/// Queries, keys and values `[B,L,D]` whose last axis is `heads` heads side by side; queries
+/// already carry the softmax scale.
+pub(crate) struct Heads<'a> {
+    pub(crate) query: &'a Tensor,
+    pub(crate) key: &'a Tensor,
+    pub(crate) value: &'a Tensor,
+    pub(crate) heads: usize,
+}
+
+/// A run of query tokens and how many keys they see.
+struct Span {
+    queries: Range<usize>,
+    keys: usize,
+}
+
+impl Heads<'_> {
+    /// Self-attention of a video of `frames` frames, `[B,L,D]`.
+    pub(crate) fn attend_frames(&self, attention: Attention, frames: usize) -> Result<Tensor> {
+        let frame_tokens = self.query.dim(1)? / frames;
+        let spans = attention.spans(frames).into_iter().map(|(queries, keys)| Span {
+            queries: queries.start * frame_tokens..queries.end * frame_tokens,
+            keys: keys * frame_tokens,
+        });
+        self.attend(spans.collect())
+    }
+
+    /// Attention of every query to every key, `[B,Lq,D]`.
+    pub(crate) fn attend_all(&self) -> Result<Tensor> {
+        self.attend(vec![Span { queries: 0..self.query.dim(1)?, keys: self.key.dim(1)? }])
+    }
+
+    /// Cuts each span into chunks of bounded size; the chunks of all heads run in parallel.
+    fn attend(&self, spans: Vec<Span>) -> Result<Tensor> {
+        let (batch, _, width) = self.query.dims3()?;
+        let head_dim = width / self.heads;
+        let on_cpu = self.query.device().is_cpu();
+        // Off the CPU one launch serves all heads; on it a head is a task.
+        let heads_at_once = if on_cpu { 1 } else { self.heads };
+        let chunks: Vec<Span> =
+            spans.into_iter().flat_map(|span| chunks(span, heads_at_once)).collect();
+        let mut outputs = Vec::with_capacity(batch);
+        for b in 0..batch {
+            let chunk = |head: usize, span: &Span| {
+                let part = |tensor: &Tensor, tokens: Range<usize>| {
+                    let tensor = tensor.get(b)?.narrow(0, tokens.start, tokens.len())?;
+                    let own = tensor.narrow(1, head * head_dim, heads_at_once * head_dim)?;
+                    let split = own.reshape((tokens.len(), heads_at_once, head_dim))?; // [L,h,d]
+                    if on_cpu { split.squeeze(1) } else { split.transpose(0, 1)?.contiguous() }
+                };
+                let query = part(self.query, span.queries.clone())?;
+                let key = part(self.key, 0..span.keys)?;
+                let value = part(self.value, 0..span.keys)?;
+                let scores = query.matmul(&key.transpose(D::Minus1, D::Minus2)?)?;
+                let seen = fused::softmax(scores)?.matmul(&value)?;
+                if on_cpu { Ok(seen) } else { seen.transpose(0, 1)?.flatten_from(1) }
+            };
+            let head_output = |head: usize| -> candle_core::Result<Tensor> {
+                let parts: candle_core::Result<Vec<_>> = if on_cpu {
+                    chunks.par_iter().map(|span| chunk(head, span)).collect()
+                } else {
+                    chunks.iter().map(|span| chunk(head, span)).collect()
+                };
+                Tensor::cat(&parts?, 0) // [Lq, h d]
+            };
+            let heads = (0..self.heads).into_par_iter().step_by(heads_at_once);
+            let outputs_by_head: candle_core::Result<Vec<_>> = heads.map(head_output).collect();
+            outputs.push(Tensor::cat(&outputs_by_head?, 1)?); // [Lq,D]
+        }
+        Ok(Tensor::stack(&outputs, 0)?) // [B,Lq,D]
+    }
+}
+
+fn chunks(span: Span, heads_at_once: usize) -> impl Iterator<Item = Span> {
+    let rows = (SCORES_MAX / (heads_at_once * span.keys).max(1)).max(16);
+    let Span { queries, keys } = span;
+    let end = queries.end;
+    queries.step_by(rows).map(move |start| Span { queries: start..(start + rows).min(end), keys })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn a_block_sees_itself_and_what_came_before() {
+        let causal = Attention::BlockCausal(2);
+        let seen: Vec<_> = (0..5).map(|frame| causal.visible_frames(frame, 5).end).collect();
+        assert_eq!(seen, [2, 2, 4, 4, 5]);
+        for open in [Attention::Bidirectional, Attention::BlockCausal(1), Attention::BlockCausal(0)]
+        {
+            assert_eq!(open.visible_frames(0, 5), 0..5);
+            assert_eq!(open.spans(5), [(0..5, 5)]);
+        }
+        assert_eq!(causal.spans(5), [(0..2, 2), (2..4, 4), (4..5, 5)]);
+    }
+
+    #[test]
+    fn chunks_cover_the_span_within_the_bound() {
+        let keys = SCORES_MAX / 20;
+        let cut: Vec<_> = chunks(Span { queries: 3..50, keys }, 1).map(|s| s.queries).collect();
+        assert_eq!(cut, [3..23, 23..43, 43..50]);
+    }
+
+    fn noise(batch: usize, tokens: usize, width: usize) -> Tensor {
+        Tensor::randn(0f32, 1., (batch, tokens, width), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn block_causal_equals_a_dense_mask() {
+        let (frames, frame_tokens, heads, head_dim) = (5, 3, 2, 6);
+        let tokens = frames * frame_tokens;
+        let [query, key, value] = [0, 1, 2].map(|_| noise(2, tokens, heads * head_dim));
+        let attention = Attention::BlockCausal(2);
+        let by_block = Heads { query: &query, key: &key, value: &value, heads }
+            .attend_frames(attention, frames)
+            .unwrap();
+
+        let mut mask = Vec::new();
+        for q in 0..tokens {
+            let seen = attention.visible_frames(q / frame_tokens, frames);
+            let sees = |k| seen.contains(&(k / frame_tokens));
+            mask.extend((0..tokens).map(|k| if sees(k) { 0f32 } else { f32::NEG_INFINITY }));
+        }
+        let mask = Tensor::from_vec(mask, (tokens, tokens), &Device::Cpu).unwrap();
+        let split = |x: &Tensor| {
+            let x = x.reshape((2, tokens, heads, head_dim)).unwrap();
+            x.transpose(1, 2).unwrap().contiguous().unwrap() // [B,H,L,d]
+        };
+        let scores = split(&query).matmul(&split(&key).t().unwrap()).unwrap();
+        let weights = candle_nn::ops::softmax_last_dim(&scores.broadcast_add(&mask).unwrap());
+        let dense = weights.unwrap().matmul(&split(&value)).unwrap();
+        let dense = dense.transpose(1, 2).unwrap().flatten_from(2).unwrap(); // [B,L,D]
+        let difference = (by_block - dense).unwrap().abs().unwrap().flatten_all().unwrap();
+        assert!(difference.max(0).unwrap().to_scalar::<f32>().unwrap() < 1e-5);
+    }
+}

@@ -1,0 +1,157 @@
+//! Shape of a Wan or SkyReels-V2 transformer, as diffusers writes it to `config.json`
+//! (diffusers 0.42.1, `WanTransformer3DModel` and `SkyReelsV2Transformer3DModel`).
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// `config.json` of a transformer folder. Fields diffusers writes beside these are ignored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WanConfig {
+    /// Latent frames, rows and columns that one token covers.
+    pub patch_size: [usize; 3],
+    /// Attention heads.
+    pub num_attention_heads: usize,
+    /// Width of one head; even, so that it splits into rotary pairs.
+    pub attention_head_dim: usize,
+    /// Latent channels going in (16; 36 with an image condition; 48 for TI2V-5B).
+    pub in_channels: usize,
+    /// Latent channels coming out.
+    pub out_channels: usize,
+    /// Width of the text encoder's output.
+    pub text_dim: usize,
+    /// Width of the timestep sinusoid; even.
+    pub freq_dim: usize,
+    /// Inner width of the feed-forward layers.
+    pub ffn_dim: usize,
+    /// Number of blocks.
+    pub num_layers: usize,
+    /// Whether cross-attention is preceded by an affine layer norm.
+    #[serde(default = "yes")]
+    pub cross_attn_norm: bool,
+    /// Epsilon of every norm.
+    #[serde(default = "small")]
+    pub eps: f64,
+    /// Width of the image encoder's output, for models that take image tokens.
+    #[serde(default)]
+    pub image_dim: Option<usize>,
+    /// Width of the image tokens' key and value projections.
+    #[serde(default)]
+    pub added_kv_proj_dim: Option<usize>,
+    /// Longest axis, in patches, that the rotary table covers.
+    #[serde(default = "rope_length")]
+    pub rope_max_seq_len: usize,
+    /// Length of the learned position table of first-and-last-frame models.
+    #[serde(default)]
+    pub pos_embed_seq_len: Option<usize>,
+    /// Whether the model was trained with the frame rate as a condition (SkyReels-V2 1.3B DF).
+    #[serde(default)]
+    pub inject_sample_info: bool,
+    /// Latent frames per block of the block-causal mask; 1 is no mask.
+    #[serde(default = "one")]
+    pub num_frame_per_block: usize,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn small() -> f64 {
+    1e-6
+}
+
+fn rope_length() -> usize {
+    1024
+}
+
+fn one() -> usize {
+    1
+}
+
+impl WanConfig {
+    /// Wan 2.1 T2V 1.3B, also SkyReels-V2 1.3B but for `inject_sample_info`.
+    pub fn t2v_1_3b() -> Self {
+        Self::with_size(12, 8960, 30)
+    }
+
+    /// Wan 2.1 T2V 14B, also SkyReels-V2 14B and each expert of Wan 2.2 T2V A14B.
+    pub fn t2v_14b() -> Self {
+        Self::with_size(40, 13824, 40)
+    }
+
+    fn with_size(num_attention_heads: usize, ffn_dim: usize, num_layers: usize) -> Self {
+        Self {
+            patch_size: [1, 2, 2],
+            num_attention_heads,
+            attention_head_dim: 128,
+            in_channels: 16,
+            out_channels: 16,
+            text_dim: 4096,
+            freq_dim: 256,
+            ffn_dim,
+            num_layers,
+            cross_attn_norm: true,
+            eps: 1e-6,
+            image_dim: None,
+            added_kv_proj_dim: None,
+            rope_max_seq_len: rope_length(),
+            pos_embed_seq_len: None,
+            inject_sample_info: false,
+            num_frame_per_block: 1,
+        }
+    }
+
+    /// Width of a token: heads times head width.
+    pub fn dim(&self) -> usize {
+        self.num_attention_heads * self.attention_head_dim
+    }
+
+    /// Whether the model attends to image tokens beside the text.
+    pub fn takes_image_tokens(&self) -> bool {
+        self.image_dim.is_some() || self.added_kv_proj_dim.is_some()
+    }
+
+    /// Refuses configs that no Wan model has, before any weight is read.
+    pub(crate) fn check(&self) -> Result<()> {
+        let refuse = |reason: String| Err(Error::Config(reason));
+        if self.takes_image_tokens() {
+            return refuse("image_dim: models with image tokens are not supported yet".to_owned());
+        }
+        if self.patch_size.contains(&0) || self.num_attention_heads == 0 || self.num_layers == 0 {
+            return refuse("patch_size, num_attention_heads and num_layers start at 1".to_owned());
+        }
+        if !self.attention_head_dim.is_multiple_of(2) || self.attention_head_dim < 6 {
+            let found = self.attention_head_dim;
+            return refuse(format!("attention_head_dim: {found} does not split into 3 axes"));
+        }
+        if !self.freq_dim.is_multiple_of(2) || self.freq_dim == 0 {
+            return refuse(format!("freq_dim: {} is not an even number", self.freq_dim));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn diffusers_json_is_read_and_the_rest_ignored() {
+        let text = r#"{"_class_name": "WanTransformer3DModel", "_use_default_values": ["eps"],
+            "patch_size": [1, 2, 2], "num_attention_heads": 2, "attention_head_dim": 12,
+            "in_channels": 16, "out_channels": 16, "text_dim": 8, "freq_dim": 8, "ffn_dim": 16,
+            "num_layers": 1, "qk_norm": "rms_norm_across_heads", "image_dim": null}"#;
+        let config: WanConfig = serde_json::from_str(text).unwrap();
+        assert_eq!((config.dim(), config.eps, config.num_frame_per_block), (24, 1e-6, 1));
+        assert!(config.cross_attn_norm && !config.inject_sample_info);
+        config.check().unwrap();
+    }
+
+    #[test]
+    fn published_sizes() {
+        assert_eq!(WanConfig::t2v_1_3b().dim(), 1536);
+        assert_eq!(WanConfig::t2v_14b().dim(), 5120);
+        let odd = WanConfig { attention_head_dim: 7, ..WanConfig::t2v_1_3b() };
+        assert!(odd.check().unwrap_err().to_string().contains("attention_head_dim: 7"));
+    }
+}

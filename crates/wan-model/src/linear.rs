@@ -1,0 +1,76 @@
+//! A linear layer whose weight is stored the way the matrix product wants it.
+//!
+//! `candle_nn::Linear` hands the product a transposed view of the file's `[out, in]`, which it
+//! repacks in every call: at a few hundred tokens that halves the speed on two threads (144
+//! tokens, 192 to 192: 218 us against 106 us). Turning it once at load costs nothing later.
+
+use candle_core::{Module, Result, Tensor};
+use candle_nn::VarBuilder;
+
+use crate::fused;
+
+/// `x W^T + b` with `W` from a file's `weight [out, in]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Linear {
+    /// `[in, out]`, contiguous.
+    weight: Tensor,
+    bias: Option<Tensor>,
+    span: tracing::Span,
+}
+
+/// Loads a layer with a bias.
+pub(crate) fn linear(inputs: usize, outputs: usize, vb: VarBuilder) -> Result<Linear> {
+    let bias = vb.get(outputs, "bias")?;
+    Linear::new(&vb.get((outputs, inputs), "weight")?, Some(bias))
+}
+
+/// Loads a layer without a bias.
+pub(crate) fn linear_no_bias(inputs: usize, outputs: usize, vb: VarBuilder) -> Result<Linear> {
+    Linear::new(&vb.get((outputs, inputs), "weight")?, None)
+}
+
+impl Linear {
+    /// Takes a weight `[out, in]` and a bias `[out]`.
+    pub(crate) fn new(weight: &Tensor, bias: Option<Tensor>) -> Result<Self> {
+        let span = tracing::trace_span!("linear");
+        Ok(Self { weight: weight.t()?.contiguous()?, bias, span })
+    }
+}
+
+impl Module for Linear {
+    /// `[.., in]` to `[.., out]`.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let _enter = self.span.enter();
+        let (inputs, outputs) = self.weight.dims2()?;
+        let mut shape = x.dims().to_vec();
+        if shape.pop() != Some(inputs) {
+            candle_core::bail!("a layer of {inputs} inputs was given {:?}", x.dims());
+        }
+        let rows: usize = shape.iter().product();
+        shape.push(outputs);
+        let product = x.reshape((rows, inputs))?.matmul(&self.weight)?;
+        let sum = match &self.bias {
+            Some(bias) => fused::add_bias(product, bias)?,
+            None => product,
+        };
+        sum.reshape(shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn equals_candles_layer() {
+        let noise = |shape: &[usize]| Tensor::randn(0f32, 1., shape, &Device::Cpu).unwrap();
+        let (weight, bias, x) = (noise(&[3, 5]), noise(&[3]), noise(&[2, 4, 5]));
+        let ours = Linear::new(&weight, Some(bias.clone())).unwrap().forward(&x).unwrap();
+        let theirs = candle_nn::Linear::new(weight, Some(bias)).forward(&x).unwrap();
+        assert_eq!(ours.dims(), [2, 4, 3]);
+        let difference = (ours - theirs).unwrap().abs().unwrap().flatten_all().unwrap();
+        assert!(difference.max(0).unwrap().to_scalar::<f32>().unwrap() < 1e-5);
+        assert!(Linear::new(&noise(&[3, 5]), None).unwrap().forward(&noise(&[2, 4])).is_err());
+    }
+}

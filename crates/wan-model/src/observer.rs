@@ -1,0 +1,57 @@
+//! Looking at intermediate tensors without the model knowing who looks, or why.
+
+use candle_core::Tensor;
+
+/// A place in the forward pass of the transformer or the text encoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// Latents after the patch embedding `[B,L,D]`.
+    PatchTokens,
+    /// Timestep sinusoid, distinct rows `[B,K,freq_dim]`.
+    TimeSinusoid,
+    /// Time embedding `e`, distinct rows `[B,K,D]`.
+    TimeEmbedding,
+    /// Time projection `e0` before any frame-rate term, distinct rows `[B,K,6,D]`.
+    TimeProjection,
+    /// Text embedding `[B,T,D]`.
+    TextContext,
+    /// Inside block number `.0`.
+    Block(usize, BlockPoint),
+    /// What enters the output projection `[B,L,D]`.
+    HeadIn,
+    /// What leaves the output projection `[B,L,pt ph pw C]`.
+    HeadOut,
+    /// Text encoder: hidden state before layer `.0`, `[B,T,d_model]`.
+    TextHidden(usize),
+}
+
+/// A place inside a transformer block; all tensors `[B,L,D]`. Names are diffusers'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockPoint {
+    /// Layer norm before self-attention, not yet modulated.
+    Norm1,
+    /// Self-attention queries after their norm, before the split into heads and rotation.
+    Attn1Query,
+    /// Self-attention keys after their norm, before the split into heads and rotation.
+    Attn1Key,
+    /// Self-attention output, not yet gated.
+    Attn1,
+    /// Layer norm before cross-attention.
+    Norm2,
+    /// Cross-attention output.
+    Attn2,
+    /// Feed-forward output, not yet gated.
+    Ffn,
+    /// What the block hands on.
+    Out,
+}
+
+/// Sees tensors as they pass, perhaps on another thread than the caller's. `()` sees nothing.
+pub trait Observer: Send {
+    /// Called once per point and forward pass, in order.
+    fn see(&mut self, point: Point, tensor: &Tensor);
+}
+
+impl Observer for () {
+    fn see(&mut self, _: Point, _: &Tensor) {}
+}

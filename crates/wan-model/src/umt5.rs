@@ -1,0 +1,283 @@
+//! The UMT5 text encoder.
+//!
+//! candle-transformers' `t5.rs` makes one relative position bias in the first layer and passes
+//! it on; UMT5 has one per layer, so this is an encoder of its own. No projection has a bias,
+//! scores are not scaled, padded positions are masked as keys. Source: transformers 5.23.0
+//! `UMT5EncoderModel`.
+
+use candle_core::{D, DType, Module, Tensor};
+use candle_nn::VarBuilder;
+use candle_transformers::models::with_tracing::{Embedding, RmsNorm};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::fused;
+use crate::linear::{Linear, linear_no_bias};
+use crate::observer::{Observer, Point};
+
+/// `config.json` of a UMT5 text encoder (transformers' names). Other fields are ignored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Umt5Config {
+    /// Size of the vocabulary.
+    pub vocab_size: usize,
+    /// Width of a hidden state.
+    pub d_model: usize,
+    /// Width of one head.
+    pub d_kv: usize,
+    /// Inner width of the feed-forward layers.
+    pub d_ff: usize,
+    /// Number of layers.
+    pub num_layers: usize,
+    /// Attention heads; `num_heads * d_kv` need not be `d_model`.
+    pub num_heads: usize,
+    /// Rows of the relative position table, half of them for each direction.
+    pub relative_attention_num_buckets: usize,
+    /// Distance from which on all positions share a bucket.
+    pub relative_attention_max_distance: usize,
+    /// Epsilon of every norm.
+    pub layer_norm_epsilon: f64,
+}
+
+impl Umt5Config {
+    /// UMT5-XXL, the text encoder of every published Wan and SkyReels-V2 model.
+    pub fn xxl() -> Self {
+        Self {
+            vocab_size: 256_384,
+            d_model: 4096,
+            d_kv: 64,
+            d_ff: 10_240,
+            num_layers: 24,
+            num_heads: 64,
+            relative_attention_num_buckets: 32,
+            relative_attention_max_distance: 128,
+            layer_norm_epsilon: 1e-6,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let refuse = |reason: &str| Err(Error::Config(reason.to_owned()));
+        let buckets = self.relative_attention_num_buckets;
+        if buckets < 4 || !buckets.is_multiple_of(4) {
+            return refuse("relative_attention_num_buckets: not a multiple of 4");
+        }
+        if self.relative_attention_max_distance <= buckets / 4 {
+            return refuse("relative_attention_max_distance: not beyond the exact buckets");
+        }
+        Ok(())
+    }
+}
+
+/// A UMT5 encoder.
+pub struct Umt5Encoder {
+    config: Umt5Config,
+    embedding: Embedding,
+    layers: Vec<Layer>,
+    final_layer_norm: RmsNorm,
+}
+
+impl Umt5Encoder {
+    /// Builds the encoder from weights under transformers' names.
+    pub fn load(config: Umt5Config, vb: VarBuilder) -> Result<Self> {
+        config.check()?;
+        let _span = tracing::info_span!("load_text_encoder", layers = config.num_layers).entered();
+        let encoder = vb.pp("encoder");
+        // transformers writes the tied table under either name.
+        let own = encoder.pp("embed_tokens");
+        let table = if own.contains_tensor("weight") { own } else { vb.pp("shared") };
+        let layers = (0..config.num_layers)
+            .map(|number| Layer::load(&config, encoder.pp("block").pp(number).pp("layer")))
+            .collect::<Result<_>>()?;
+        let (width, eps) = (config.d_model, config.layer_norm_epsilon);
+        Ok(Self {
+            embedding: Embedding::new(config.vocab_size, width, table)?,
+            layers,
+            final_layer_norm: RmsNorm::new(width, eps, encoder.pp("final_layer_norm"))?,
+            config,
+        })
+    }
+
+    /// The config the encoder was built from.
+    pub fn config(&self) -> &Umt5Config {
+        &self.config
+    }
+
+    /// Ids and mask `[B,T]` (integers; mask 1 for words, 0 for padding) to the last hidden state
+    /// `[B,T,d_model]`.
+    pub fn forward(&self, ids: &Tensor, mask: &Tensor) -> Result<Tensor> {
+        self.forward_observed(ids, mask, &mut ())
+    }
+
+    /// As [`forward`](Self::forward), with the hidden state before each layer shown.
+    pub fn forward_observed(
+        &self,
+        ids: &Tensor,
+        mask: &Tensor,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor> {
+        let _span = tracing::debug_span!("text_encoder").entered();
+        if ids.rank() != 2 || ids.dims() != mask.dims() {
+            let found = (ids.dims(), mask.dims());
+            return Err(Error::input("ids and mask", "[B,T] both", found));
+        }
+        let mut hidden = self.embedding.forward(ids)?; // [B,T,D]
+        let (batch, length, _) = hidden.dims3()?;
+        let buckets = self.buckets(length, ids)?;
+        // Added to scores: 0 for words, the lowest number for padding.
+        let masked = ((mask.to_dtype(DType::F32)? - 1.)? * -f64::from(f32::MIN))?;
+        let masked = masked.to_dtype(hidden.dtype())?.reshape((batch, 1, 1, length))?;
+        for (number, layer) in self.layers.iter().enumerate() {
+            observer.see(Point::TextHidden(number), &hidden);
+            hidden = layer.forward(&hidden, &buckets, &masked)?;
+        }
+        Ok(self.final_layer_norm.forward(&hidden)?)
+    }
+
+    /// What the transformer takes: the last hidden state with padded positions zeroed.
+    pub fn prompt_embeds(&self, ids: &Tensor, mask: &Tensor) -> Result<Tensor> {
+        let hidden = self.forward(ids, mask)?;
+        let mask = mask.to_dtype(hidden.dtype())?.unsqueeze(2)?; // [B,T,1]
+        Ok(hidden.broadcast_mul(&mask)?)
+    }
+
+    /// Bucket of every query and key position, `[T T]` row by row.
+    fn buckets(&self, length: usize, ids: &Tensor) -> Result<Tensor> {
+        let mut buckets = Vec::with_capacity(length * length);
+        for query in 0..length {
+            buckets.extend((0..length).map(|key| bucket(&self.config, query, key)));
+        }
+        Ok(Tensor::from_vec(buckets, length * length, ids.device())?)
+    }
+}
+
+/// Row of the relative position table: exact for near keys, logarithmic up to the maximum
+/// distance, the upper half for keys behind the query. In f32, as PyTorch takes it, so that
+/// distances on a border fall to the same side.
+fn bucket(config: &Umt5Config, query: usize, key: usize) -> u32 {
+    let side = config.relative_attention_num_buckets / 2;
+    let exact = side / 2;
+    let offset = if key > query { side } else { 0 };
+    let distance = key.abs_diff(query);
+    let bucket = if distance < exact {
+        distance
+    } else {
+        let range = (config.relative_attention_max_distance as f64 / exact as f64).ln() as f32;
+        let steps = (distance as f32 / exact as f32).ln() / range * (side - exact) as f32;
+        (exact + steps as usize).min(side - 1)
+    };
+    (offset + bucket) as u32
+}
+
+struct Layer {
+    attention_norm: RmsNorm,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    o: Linear,
+    /// `[buckets, heads]`.
+    relative_attention_bias: Tensor,
+    heads: usize,
+    ffn_norm: RmsNorm,
+    wi_0: Linear,
+    wi_1: Linear,
+    wo: Linear,
+}
+
+impl Layer {
+    fn load(config: &Umt5Config, vb: VarBuilder) -> Result<Self> {
+        let (width, inner) = (config.d_model, config.num_heads * config.d_kv);
+        let eps = config.layer_norm_epsilon;
+        let (attention, ffn) = (vb.pp(0), vb.pp(1));
+        let (own, dense) = (attention.pp("SelfAttention"), ffn.pp("DenseReluDense"));
+        let table = (config.relative_attention_num_buckets, config.num_heads);
+        Ok(Self {
+            attention_norm: RmsNorm::new(width, eps, attention.pp("layer_norm"))?,
+            q: linear_no_bias(width, inner, own.pp("q"))?,
+            k: linear_no_bias(width, inner, own.pp("k"))?,
+            v: linear_no_bias(width, inner, own.pp("v"))?,
+            o: linear_no_bias(inner, width, own.pp("o"))?,
+            relative_attention_bias: own.pp("relative_attention_bias").get(table, "weight")?,
+            heads: config.num_heads,
+            ffn_norm: RmsNorm::new(width, eps, ffn.pp("layer_norm"))?,
+            wi_0: linear_no_bias(width, config.d_ff, dense.pp("wi_0"))?,
+            wi_1: linear_no_bias(width, config.d_ff, dense.pp("wi_1"))?,
+            wo: linear_no_bias(config.d_ff, width, dense.pp("wo"))?,
+        })
+    }
+
+    fn forward(&self, hidden: &Tensor, buckets: &Tensor, masked: &Tensor) -> Result<Tensor> {
+        let normed = self.attention_norm.forward(hidden)?;
+        let hidden = (hidden + self.attend(&normed, buckets, masked)?)?;
+        let normed = self.ffn_norm.forward(&hidden)?;
+        let gate = fused::gelu_tanh(&self.wi_0.forward(&normed)?)?;
+        let inner = (gate * self.wi_1.forward(&normed)?)?;
+        Ok((hidden + self.wo.forward(&inner)?)?)
+    }
+
+    fn attend(&self, x: &Tensor, buckets: &Tensor, masked: &Tensor) -> Result<Tensor> {
+        let (batch, length, _) = x.dims3()?;
+        let split = |x: Tensor| {
+            let x = x.reshape((batch, length, self.heads, ()))?;
+            x.transpose(1, 2)?.contiguous() // [B,H,T,d]
+        };
+        let [q, k, v] = [&self.q, &self.k, &self.v].map(|linear| split(linear.forward(x)?));
+        let bias = self.relative_attention_bias.index_select(buckets, 0)?; // [T T,H]
+        let bias = bias.reshape((length, length, self.heads))?.permute((2, 0, 1))?; // [H,T,T]
+        let scores = q?.matmul(&k?.t()?)?.broadcast_add(&bias.unsqueeze(0)?)?;
+        let scores = scores.broadcast_add(masked)?.to_dtype(DType::F32)?;
+        let weights = candle_nn::ops::softmax(&scores, D::Minus1)?.to_dtype(x.dtype())?;
+        let attended = weights.matmul(&v?)?.transpose(1, 2)?.flatten_from(2)?; // [B,T,H d]
+        Ok(self.o.forward(&attended)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+    use candle_nn::VarMap;
+
+    fn tiny() -> Umt5Config {
+        Umt5Config {
+            vocab_size: 11,
+            d_model: 6,
+            d_kv: 4,
+            d_ff: 8,
+            num_layers: 2,
+            num_heads: 2,
+            ..Umt5Config::xxl()
+        }
+    }
+
+    #[test]
+    fn buckets_by_hand() {
+        // 16 a side, 8 exact, then 8 log steps from 8 to 128, i.e. two for each doubling.
+        let behind = |distance| bucket(&Umt5Config::xxl(), distance, 0);
+        let distances = [0, 1, 7, 8, 11, 12, 16, 32, 64, 127, 128, 5000];
+        assert_eq!(distances.map(behind), [0, 1, 7, 8, 8, 9, 10, 12, 14, 15, 15, 15]);
+        let ahead = |distance| bucket(&Umt5Config::xxl(), 0, distance);
+        assert_eq!([1, 7, 8, 128].map(ahead), [17, 23, 24, 31]);
+    }
+
+    #[test]
+    fn padding_changes_no_word_and_is_zero() {
+        let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu);
+        let encoder = Umt5Encoder::load(tiny(), vb).unwrap();
+        let tensor = |numbers: &[u32]| Tensor::new(numbers, &Device::Cpu).unwrap();
+        let row = |numbers: &[u32]| tensor(numbers).unsqueeze(0).unwrap();
+        let short = encoder.prompt_embeds(&row(&[4, 7, 1]), &row(&[1, 1, 1])).unwrap();
+        let long = encoder.prompt_embeds(&row(&[4, 7, 1, 0, 0]), &row(&[1, 1, 1, 0, 0])).unwrap();
+        let (short, long) = (short.to_vec3::<f32>().unwrap(), long.to_vec3::<f32>().unwrap());
+        for (short, long) in short[0].iter().flatten().zip(long[0].iter().flatten()) {
+            assert!((short - long).abs() < 1e-5);
+        }
+        assert!(long[0][3..].iter().flatten().all(|number| *number == 0.));
+    }
+
+    #[test]
+    fn ids_and_mask_of_different_length_are_refused() {
+        let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu);
+        let encoder = Umt5Encoder::load(tiny(), vb).unwrap();
+        let row = |count| Tensor::ones((1, count), DType::U32, &Device::Cpu).unwrap();
+        assert!(encoder.forward(&row(3), &row(2)).is_err());
+    }
+}

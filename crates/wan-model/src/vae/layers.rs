@@ -1,0 +1,221 @@
+//! What encoder and decoder are made of. All activations are `[B,T,C,H,W]`, so that frames lie
+//! beside the batch and a frame is one piece of memory.
+//!
+//! Source: diffusers 0.42.1 `WanResidualBlock`, `WanAttentionBlock`, `WanResample`.
+
+use candle_core::Tensor;
+use candle_nn::VarBuilder;
+
+use crate::attention::Heads;
+use crate::error::Result;
+use crate::fused;
+use crate::threads;
+use crate::vae::conv::{Conv, Geometry, channel_norm, load_gamma};
+
+/// What the causal convolutions of one stream remember of the chunks before: a slot for each
+/// layer that asks, in call order.
+#[derive(Default)]
+pub(crate) struct Memory {
+    slots: Vec<Option<Tensor>>,
+    next: usize,
+    chunks: usize,
+}
+
+impl Memory {
+    /// To be called after each chunk.
+    pub(crate) fn end_chunk(&mut self) {
+        self.next = 0;
+        self.chunks += 1;
+    }
+
+    /// Whether this is the first chunk: the single first frame.
+    pub(crate) fn is_first(&self) -> bool {
+        self.chunks == 0
+    }
+
+    /// The slot of the layer that asks; empty in the first chunk.
+    pub(crate) fn slot(&mut self) -> &mut Option<Tensor> {
+        if self.next == self.slots.len() {
+            self.slots.push(None);
+        }
+        self.next += 1;
+        &mut self.slots[self.next - 1]
+    }
+}
+
+/// Two normed causal convolutions around a shortcut.
+pub(crate) struct Residual {
+    norm1: Tensor,
+    conv1: Conv,
+    norm2: Tensor,
+    conv2: Conv,
+    shortcut: Option<Conv>,
+}
+
+impl Residual {
+    pub(crate) fn load(channels: usize, outputs: usize, vb: VarBuilder) -> Result<Self> {
+        let shortcut = (channels != outputs)
+            .then(|| Conv::load(channels, outputs, Geometry::POINT, vb.pp("conv_shortcut")));
+        Ok(Self {
+            norm1: load_gamma(channels, 3, vb.pp("norm1"))?,
+            conv1: Conv::load(channels, outputs, Geometry::CUBE, vb.pp("conv1"))?,
+            norm2: load_gamma(outputs, 3, vb.pp("norm2"))?,
+            conv2: Conv::load(outputs, outputs, Geometry::CUBE, vb.pp("conv2"))?,
+            shortcut: shortcut.transpose()?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, memory: &mut Memory) -> Result<Tensor> {
+        let inner = self.conv1.causal(&channel_norm(x, &self.norm1, true)?, memory.slot())?;
+        let inner = self.conv2.causal(&channel_norm(&inner, &self.norm2, true)?, memory.slot())?;
+        let shortcut = match &self.shortcut {
+            Some(conv) => conv.forward(x)?,
+            None => x.clone(),
+        };
+        Ok(fused::add(&inner, &shortcut)?)
+    }
+}
+
+/// Attention of the pixels of a frame to each other, one head.
+pub(crate) struct FrameAttention {
+    norm: Tensor,
+    to_qkv: Conv,
+    proj: Conv,
+}
+
+impl FrameAttention {
+    fn load(channels: usize, vb: VarBuilder) -> Result<Self> {
+        Ok(Self {
+            norm: load_gamma(channels, 2, vb.pp("norm"))?,
+            to_qkv: Conv::load_2d(channels, 3 * channels, Geometry::POINT, vb.pp("to_qkv"))?,
+            proj: Conv::load_2d(channels, channels, Geometry::POINT, vb.pp("proj"))?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (batch, frames, channels, height, width) = x.dims5()?;
+        let qkv = self.to_qkv.forward(&channel_norm(x, &self.norm, false)?)?;
+        let qkv = qkv.reshape((batch * frames, 3 * channels, height * width))?.transpose(1, 2)?;
+        let part = |number: usize| qkv.narrow(2, number * channels, channels); // [B T,H W,C]
+        let query = (part(0)? * (1. / (channels as f64).sqrt()))?;
+        let (key, value) = (part(1)?, part(2)?);
+        let heads = Heads { query: &query, key: &key, value: &value, heads: 1 };
+        let attended = heads.attend_all()?.transpose(1, 2)?; // [B T,C,H W]
+        let attended = attended.reshape((batch, frames, channels, height, width))?;
+        Ok(fused::add(&self.proj.forward(&attended)?, x)?)
+    }
+}
+
+/// A change of resolution between levels.
+pub(crate) struct Resample {
+    space: Conv,
+    time: Option<Conv>,
+    up: bool,
+}
+
+impl Resample {
+    /// Twice the size with half the channels; twice the frames where `time` is set.
+    pub(crate) fn load_up(channels: usize, time: bool, vb: VarBuilder) -> Result<Self> {
+        let space = vb.pp("resample").pp(1);
+        let time =
+            time.then(|| Conv::load(channels, 2 * channels, Geometry::TIME, vb.pp("time_conv")));
+        Ok(Self {
+            space: Conv::load_2d(channels, channels / 2, Geometry::DOUBLED, space)?,
+            time: time.transpose()?,
+            up: true,
+        })
+    }
+
+    /// Half the size; half the frames where `time` is set.
+    pub(crate) fn load_down(channels: usize, time: bool, vb: VarBuilder) -> Result<Self> {
+        let space = vb.pp("resample").pp(1);
+        let time =
+            time.then(|| Conv::load(channels, channels, Geometry::TIME_HALVED, vb.pp("time_conv")));
+        Ok(Self {
+            space: Conv::load_2d(channels, channels, Geometry::HALVED, space)?,
+            time: time.transpose()?,
+            up: false,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, memory: &mut Memory) -> Result<Tensor> {
+        match (&self.time, self.up) {
+            (None, _) => self.space.forward(x),
+            (Some(time), true) => self.space.forward(&double_frames(time, x, memory)?),
+            (Some(time), false) => halve_frames(time, &self.space.forward(x)?, memory),
+        }
+    }
+}
+
+/// The first frame stays single and unseen by the convolution, whose history therefore starts
+/// with zeros in the second chunk.
+fn double_frames(time: &Conv, x: &Tensor, memory: &mut Memory) -> Result<Tensor> {
+    let first = memory.is_first();
+    let history = memory.slot();
+    if first {
+        return Ok(x.clone());
+    }
+    let (batch, frames, channels, height, width) = x.dims5()?;
+    let doubled = time.causal(x, history)?; // [B,T,2C,H,W]: the two frames one after the other
+    Ok(doubled.reshape((batch, 2 * frames, channels, height, width))?)
+}
+
+/// The first frame passes alone; later chunks are convolved behind the last frame before them.
+fn halve_frames(time: &Conv, x: &Tensor, memory: &mut Memory) -> Result<Tensor> {
+    let last = x.narrow(1, x.dim(1)? - 1, 1)?.force_contiguous()?;
+    match memory.slot().replace(last) {
+        Some(before) => time.forward(&Tensor::cat(&[&before, x], 1)?),
+        None => Ok(x.clone()),
+    }
+}
+
+/// A layer of the encoder's or decoder's list.
+pub(crate) enum Layer {
+    Residual(Residual),
+    Attention(FrameAttention),
+    Resample(Resample),
+}
+
+impl Layer {
+    pub(crate) fn forward(&self, x: &Tensor, memory: &mut Memory) -> Result<Tensor> {
+        match self {
+            Self::Residual(layer) => layer.forward(x, memory),
+            Self::Attention(layer) => layer.forward(x),
+            Self::Resample(layer) => layer.forward(x, memory),
+        }
+    }
+
+    /// Residual, attention, residual.
+    pub(crate) fn load_middle(channels: usize, vb: VarBuilder) -> Result<[Self; 3]> {
+        let (resnets, attentions) = (vb.pp("resnets"), vb.pp("attentions"));
+        Ok([
+            Self::Residual(Residual::load(channels, channels, resnets.pp(0))?),
+            Self::Attention(FrameAttention::load(channels, attentions.pp(0))?),
+            Self::Residual(Residual::load(channels, channels, resnets.pp(1))?),
+        ])
+    }
+}
+
+/// Convolution in, layers, norm, convolution out: encoder and decoder alike.
+pub(crate) struct Stack {
+    pub(crate) conv_in: Conv,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) norm_out: Tensor,
+    pub(crate) conv_out: Conv,
+}
+
+impl Stack {
+    /// The next chunk `[B,T,C,H,W]` of a stream.
+    pub(crate) fn forward(&self, chunk: &Tensor, memory: &mut Memory) -> Result<Tensor> {
+        threads::on_worker(|| {
+            let mut x = self.conv_in.causal(chunk, memory.slot())?;
+            for layer in &self.layers {
+                x = layer.forward(&x, memory)?;
+            }
+            let x = channel_norm(&x, &self.norm_out, true)?;
+            let x = self.conv_out.causal(&x, memory.slot())?;
+            memory.end_chunk();
+            Ok(x)
+        })
+    }
+}

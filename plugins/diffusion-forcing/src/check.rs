@@ -1,0 +1,143 @@
+//! Settings that the references run into trouble with, refused before anything runs.
+
+use wan_plugin_api::{Attention, Error, Result};
+
+use crate::matrix::Layout;
+
+/// Refuses a layout whose matrix would not bring every frame from noise to clean.
+///
+/// The references check the lag of a sliding window alone. Otherwise they drop the frames behind
+/// the last whole block, take a clean frame that does not fill a block for noise, lose the updates
+/// in front of a window that never arrives, and fail where nothing is left to sample.
+pub(crate) fn check(layout: &Layout, steps: usize) -> Result<()> {
+    whole_blocks(layout)?;
+    prefix(layout)?;
+    sliding_window(layout, steps)
+}
+
+/// What a block may see.
+///
+/// Blocks of one frame are refused with the mask: diffusers takes that for no mask at all, and
+/// SkyReels-V2 for one from frame to frame.
+pub(crate) fn attention(causal: bool, layout: &Layout) -> Result<Attention> {
+    match (causal, layout.block_frames) {
+        (false, _) => Ok(Attention::Bidirectional),
+        (true, 1) => Err(Error::invalid(
+            "attention block_causal with causal_block_size 1: give blocks of 2 or more latent \
+             frames, or attention bidirectional",
+        )),
+        (true, block) => Ok(Attention::BlockCausal(block as u32)),
+    }
+}
+
+fn whole_blocks(layout: &Layout) -> Result<()> {
+    let Layout { frames, block_frames: block, .. } = *layout;
+    if frames % block == 0 && frames > 0 {
+        return Ok(());
+    }
+    let below = frames / block * block;
+    // The first latent frame holds one frame of video, every other one four.
+    let nearest: Vec<String> = [below, below + block]
+        .iter()
+        .filter(|latent| **latent > 0)
+        .map(|latent| format!("{latent} (--num_frames {})", 4 * (latent - 1) + 1))
+        .collect();
+    Err(Error::invalid(format!(
+        "{frames} latent frames are not a multiple of causal_block_size {block}: give {}, or a \
+         causal_block_size that divides {frames}",
+        nearest.join(" or ")
+    )))
+}
+
+fn prefix(layout: &Layout) -> Result<()> {
+    let Layout { frames, prefix_frames: prefix, block_frames: block, .. } = *layout;
+    if prefix % block != 0 {
+        return Err(Error::invalid(format!(
+            "a prefix of {prefix} latent frames does not fill blocks of causal_block_size {block}: \
+             its last {} would be sampled from noise; give a prefix of whole blocks, or a \
+             causal_block_size that divides {prefix} (1 for a single image)",
+            prefix % block
+        )));
+    }
+    if prefix >= frames {
+        return Err(Error::invalid(format!(
+            "all {frames} latent frames belong to the prefix of {prefix}: nothing is left to \
+             sample; ask for more frames"
+        )));
+    }
+    Ok(())
+}
+
+fn sliding_window(layout: &Layout, steps: usize) -> Result<()> {
+    let (blocks, window) = (layout.blocks(), layout.window_blocks());
+    if window >= blocks {
+        return Ok(());
+    }
+    if window == 0 {
+        return Err(Error::invalid(format!(
+            "causal_block_size {} is more than the {} latent frames that the model takes at once",
+            layout.block_frames, layout.window_frames
+        )));
+    }
+    if layout.prefix_blocks() > window {
+        return Err(Error::invalid(format!(
+            "a prefix of {} latent frames is longer than the {} that the model takes at once; give \
+             a shorter prefix or a longer window",
+            layout.prefix_frames,
+            window * layout.block_frames
+        )));
+    }
+    if layout.ar_step * window < steps {
+        return Err(Error::invalid(format!(
+            "ar_step {} is too small for a window of {window} blocks over {blocks}: the first block \
+             would leave it before its {steps} steps are done; give ar_step {} or more, or a longer \
+             window",
+            layout.ar_step,
+            steps.div_ceil(window)
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAYOUT: Layout =
+        Layout { frames: 12, window_frames: 12, prefix_frames: 0, ar_step: 2, block_frames: 3 };
+
+    fn refusal(layout: Layout) -> String {
+        let error = check(&layout, 6).unwrap_err();
+        assert_eq!(error.kind, wan_plugin_api::ErrorKind::Invalid);
+        error.message
+    }
+
+    #[test]
+    fn frames_behind_the_last_whole_block_are_refused_with_the_nearest_lengths() {
+        let message = refusal(Layout { frames: 13, ..LAYOUT });
+        assert!(message.contains("12 (--num_frames 45) or 15 (--num_frames 57)"), "{message}");
+        let message = refusal(Layout { frames: 2, ..LAYOUT });
+        assert!(message.contains("give 3 (--num_frames 9), or"), "{message}");
+    }
+
+    #[test]
+    fn prefixes_that_do_not_fit_are_refused() {
+        for (prefix_frames, part) in [(1, "1 for a single image"), (4, "last 1"), (12, "nothing")] {
+            let message = refusal(Layout { prefix_frames, ..LAYOUT });
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn windows_that_cannot_follow_are_refused() {
+        let window = Layout { frames: 15, window_frames: 6, ar_step: 3, ..LAYOUT };
+        check(&window, 6).unwrap();
+        check(&Layout { prefix_frames: 6, ..window }, 6).unwrap();
+        let message = refusal(Layout { prefix_frames: 9, ..window });
+        assert!(message.contains("shorter prefix"), "{message}");
+        let message = refusal(Layout { ar_step: 0, ..window });
+        assert!(message.contains("ar_step 3 or more"), "{message}");
+        let message = refusal(Layout { window_frames: 2, ..window });
+        assert!(message.contains("takes at once"), "{message}");
+    }
+}

@@ -1,0 +1,187 @@
+//! The timestep matrix: which block of frames is how far, in which row.
+//!
+//! A block is `block_frames` latent frames that share a noise level. Each has a counter: 0 not
+//! started, `k` in `1..=steps` moving through step `k` in this row, `steps + 1` done. A block starts
+//! `ar_step` rows after its left neighbour (at once for `ar_step` 0), and as soon as that neighbour
+//! is done. With fewer window blocks than blocks, the window slides right when the block after it
+//! starts to move.
+//!
+//! Source: `generate_timestep_matrix` of SkyReels-V2 (commit abed76f,
+//! `pipelines/diffusion_forcing_pipeline.py`), which diffusers (commit 58eb52c) repeats. It is
+//! followed to the letter, what it does with unsuitable numbers included; [`check`](crate::check)
+//! stands in front of it.
+
+use std::ops::Range;
+
+/// Frames, blocks and their lag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Latent frames in all.
+    pub(crate) frames: usize,
+    /// Latent frames that the model takes at once.
+    pub(crate) window_frames: usize,
+    /// Clean latent frames at the start.
+    pub(crate) prefix_frames: usize,
+    /// Rows by which a block follows its left neighbour.
+    pub(crate) ar_step: usize,
+    /// Latent frames of a block.
+    pub(crate) block_frames: usize,
+}
+
+/// One row: one evaluation of the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// Counter of every block.
+    pub(crate) counters: Vec<usize>,
+    /// Whether this row moves it.
+    pub(crate) updates: Vec<bool>,
+    /// The blocks that the model sees.
+    pub(crate) window: Range<usize>,
+}
+
+impl Layout {
+    /// Blocks in all.
+    pub(crate) fn blocks(&self) -> usize {
+        self.frames / self.block_frames
+    }
+
+    /// Blocks in the window.
+    pub(crate) fn window_blocks(&self) -> usize {
+        self.window_frames / self.block_frames
+    }
+
+    /// Clean blocks at the start.
+    pub(crate) fn prefix_blocks(&self) -> usize {
+        self.prefix_frames / self.block_frames
+    }
+
+    /// All rows, until every block has moved through `steps` steps.
+    pub(crate) fn rows(&self, steps: usize) -> Vec<Row> {
+        let done = steps + 1;
+        let mut counters = vec![0; self.blocks()];
+        let ready = self.prefix_blocks().min(counters.len());
+        counters[..ready].fill(done);
+        let mut window_end = self.window_blocks();
+        let mut rows = Vec::new();
+        while counters.iter().any(|counter| *counter < steps) {
+            let previous = counters.clone();
+            for block in 0..counters.len() {
+                counters[block] = if block == 0 || previous[block - 1] >= steps {
+                    (previous[block] + 1).min(done)
+                } else {
+                    counters[block - 1].saturating_sub(self.ar_step)
+                };
+            }
+            let moved = |(now, before): (&usize, &usize)| now != before && *now != done;
+            let updates: Vec<bool> = counters.iter().zip(&previous).map(moved).collect();
+            if updates.get(window_end) == Some(&true) {
+                window_end += 1;
+            }
+            let window = window_end.saturating_sub(self.window_blocks())..window_end;
+            rows.push(Row { counters: counters.clone(), updates, window });
+        }
+        rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::check::check;
+
+    fn repeated<T: Into<Value> + Copy>(blocks: &[T], layout: &Layout) -> Value {
+        blocks.iter().flat_map(|x| std::iter::repeat_n((*x).into(), layout.block_frames)).collect()
+    }
+
+    /// The rows in the form of the recorded file: one column per frame.
+    fn recorded_form(layout: &Layout, timesteps: &[u64]) -> [Value; 4] {
+        let table: Vec<u64> = [999].iter().chain(timesteps).chain([&0]).copied().collect();
+        let rows = layout.rows(timesteps.len());
+        let looked_up = |row: &Row| row.counters.iter().map(|c| table[*c]).collect::<Vec<u64>>();
+        let updates = |row: &Row| row.updates.iter().map(|u| u64::from(*u)).collect::<Vec<u64>>();
+        let window = |row: &Row| {
+            Value::from(
+                [row.window.start, row.window.end].map(|b| b * layout.block_frames).to_vec(),
+            )
+        };
+        [
+            rows.iter().map(|row| repeated(&looked_up(row), layout)).collect(),
+            rows.iter().map(|row| repeated(&row.counters, layout)).collect(),
+            rows.iter().map(|row| repeated(&updates(row), layout)).collect(),
+            rows.iter().map(window).collect(),
+        ]
+    }
+
+    #[test]
+    fn all_22_recorded_matrices_come_out_and_the_rejected_one_is_refused() {
+        let file: Value = serde_json::from_str(include_str!("matrix_golden.json")).unwrap();
+        let cases = file["cases"].as_array().unwrap();
+        assert_eq!(cases.len(), 22);
+        for case in cases {
+            let (name, input) = (&case["name"], &case["input"]);
+            let number = |key: &str| input[key].as_u64().unwrap() as usize;
+            let layout = Layout {
+                frames: number("num_latent_frames"),
+                window_frames: number("base_num_latent_frames"),
+                prefix_frames: number("num_pre_ready"),
+                ar_step: number("ar_step"),
+                block_frames: number("causal_block_size"),
+            };
+            if case["error"].is_string() {
+                let error = check(&layout, number("num_steps")).unwrap_err();
+                assert!(error.message.contains("ar_step 3 or more"), "{name}: {error}");
+                continue;
+            }
+            let timesteps: Vec<u64> = serde_json::from_value(input["timesteps"].clone()).unwrap();
+            let output = &case["output"];
+            let keys = ["step_matrix", "step_index", "update_mask", "valid_interval"];
+            for (ours, key) in recorded_form(&layout, &timesteps).iter().zip(keys) {
+                assert_eq!(ours, &output[key], "{name}: {key}");
+            }
+        }
+    }
+
+    /// Layouts of whole blocks; half of them with a window that has to slide.
+    fn layouts() -> impl Strategy<Value = (Layout, usize)> {
+        (1..5usize, 1..7usize, 1..8usize, 0..7usize, 0..12usize, 1..12usize).prop_map(
+            |(block_frames, blocks, window, prefix, ar_step, steps)| {
+                let layout = Layout {
+                    frames: blocks * block_frames,
+                    window_frames: window.min(blocks) * block_frames,
+                    prefix_frames: prefix.min(blocks - 1) * block_frames,
+                    ar_step,
+                    block_frames,
+                };
+                (layout, steps)
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn every_block_behind_the_prefix_takes_every_step_once((layout, steps) in layouts()) {
+            prop_assume!(check(&layout, steps).is_ok());
+            let rows = layout.rows(steps);
+            let followers = layout.blocks() - layout.prefix_blocks() - 1;
+            prop_assert_eq!(rows.len(), steps + followers * layout.ar_step.min(steps));
+            for block in 0..layout.blocks() {
+                let taken: Vec<usize> =
+                    rows.iter().filter(|r| r.updates[block]).map(|r| r.counters[block]).collect();
+                let expected = if block < layout.prefix_blocks() { 0 } else { steps };
+                prop_assert_eq!(taken, (1..=expected).collect::<Vec<_>>());
+            }
+            for row in &rows {
+                prop_assert!(row.counters.is_sorted_by(|a, b| a >= b), "a later block is cleaner");
+                let inside = |block: usize| row.window.contains(&block);
+                prop_assert!((0..layout.blocks()).all(|b| inside(b) || !row.updates[b]));
+                prop_assert_eq!(row.window.len(), layout.window_blocks());
+                prop_assert!(row.window.end <= layout.blocks());
+            }
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Kinds `wan_pipeline` and `df_pipeline`: whole samplings through host, sampler and plugin.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use candle_core::{DType, Device, Tensor};
+use serde_json::{Value, json};
+use wan_host::denoiser::DenoiserParts;
+use wan_host::noise::Noise;
+use wan_host::ops::HostOps;
+use wan_host::registry::{Kind, Registry};
+use wan_host::sampling::{Sampled, SamplingJob};
+use wan_host::settings::StrategyChoice;
+use wan_model::vae::{Vae, VaeConfig};
+use wan_model::{WanConfig, WanModel};
+use wan_plugin_api::{ModelIdentity, OptionValues, SampleRequest, Schedule};
+
+use super::{Case, Compare, NotSupported};
+
+/// Runs a pipeline of diffusers' `WanPipeline`.
+pub(super) fn run_wan(case: &Case, compare: &mut Compare) -> anyhow::Result<()> {
+    refuse_unsupported(case)?;
+    let model = Setup::load(case)?;
+    let run = model.sample(case, None)?;
+    compare.tensor("out.latents_per_step", &Tensor::stack(&run.per_round, 0)?)?;
+    compare.tensor("out.final_latents", &run.sampled.latents)?;
+    compare_levels(&run.schedule, compare)?;
+    let config: VaeConfig = serde_json::from_value(case.config["vae"].clone())?;
+    let has_vae = case.description["vae_weights"].is_string();
+    if has_vae {
+        let vae = Vae::load(config, case.weights_named("vae_weights")?)?;
+        let raw = vae.denormalise(&run.sampled.latents)?;
+        compare.tensor("mid.denormalised_latents", &raw)?;
+        compare.tensor("out.video", &vae.decode(&raw)?)?;
+    } else {
+        let raw = denormalise(&config, &run.sampled.latents)?;
+        compare.tensor("mid.denormalised_latents", &raw)?;
+    }
+    Ok(())
+}
+
+/// Runs a pipeline of diffusers' `SkyReelsV2DiffusionForcingPipeline`.
+pub(super) fn run_df(case: &Case, compare: &mut Compare) -> anyhow::Result<()> {
+    let setup = Setup::load(case)?;
+    let run = setup.sample(case, None)?;
+    compare.tensor("out.chunk0.latents_per_step", &Tensor::stack(&run.per_round, 0)?)?;
+    compare.tensor("out.final_latents", &run.sampled.latents)?;
+    compare_matrix(&run.schedule, compare)?;
+    compare_levels(&run.schedule, compare)
+}
+
+fn refuse_unsupported(case: &Case) -> anyhow::Result<()> {
+    let description = &case.description;
+    let refuse = |what: &str| Err(NotSupported(what.into()).into());
+    if description["i2v"].as_bool() == Some(true) {
+        return refuse("an image as condition");
+    }
+    if description["expand_timesteps"].as_bool() == Some(true) {
+        return refuse("a timestep per token in a pipeline");
+    }
+    if !description["boundary_ratio"].is_null() {
+        return refuse("two experts");
+    }
+    Ok(())
+}
+
+/// `latents * std + mean`, with the tables of a VAE config, where the case has no VAE weights.
+fn denormalise(config: &VaeConfig, latents: &Tensor) -> anyhow::Result<Tensor> {
+    let column = |values: &[f64]| -> anyhow::Result<Tensor> {
+        let values: Vec<f32> = values.iter().map(|v| *v as f32).collect();
+        Ok(Tensor::from_vec(values, (1, config.z_dim, 1, 1, 1), &Device::Cpu)?)
+    };
+    let scaled = latents.broadcast_mul(&column(&config.latents_std)?)?;
+    Ok(scaled.broadcast_add(&column(&config.latents_mean)?)?)
+}
+
+/// A model and the strategies that a case asks for.
+pub(super) struct Setup {
+    model: WanModel,
+    registry: Registry,
+    sampler: StrategyChoice,
+    request: SampleRequest,
+    guidance_scale: f64,
+    latents: Tensor,
+    fps_class: Option<u32>,
+}
+
+/// A sampling, with the latents after every round.
+pub(super) struct Run {
+    pub(super) sampled: Sampled,
+    pub(super) per_round: Vec<Tensor>,
+    pub(super) schedule: Schedule,
+}
+
+impl Setup {
+    /// Reads model, schedule and noise of a case.
+    pub(super) fn load(case: &Case) -> anyhow::Result<Self> {
+        let description = &case.description;
+        let is_df = case.kind().ends_with("df") || case.kind() == "df_pipeline";
+        let config: WanConfig = serde_json::from_value(case.config["transformer"].clone())?;
+        let model = WanModel::load(config, case.weights()?.pp("transformer"))?;
+        let (solver, shift) = solver(&description["scheduler"])?;
+        let (sampler, latents) = if is_df {
+            let chunks = case.io.keys().filter(|n| n.starts_with("in.chunk")).count();
+            if chunks != 1 {
+                return Err(NotSupported("long video by windows".into()).into());
+            }
+            let options = df_options(&description["call"], solver)?;
+            let id = "diffusion-forcing".to_string();
+            (StrategyChoice { id, options }, case.tensor("in.chunk0.noise")?)
+        } else {
+            (solver, case.tensor("in.latents")?)
+        };
+        let frames = latents.dims()[2] as u32;
+        let number = |name: &str| description[name].as_f64().or(description["call"][name].as_f64());
+        let steps = number("steps").context("case.json has no steps")? as u32;
+        let guidance = number("guidance_scale").or(number("guidance"));
+        let fps = description["call"]["fps"].as_f64().filter(|_| model.config().inject_sample_info);
+        Ok(Self {
+            model,
+            registry: registry()?,
+            sampler,
+            request: SampleRequest {
+                frames,
+                window_frames: frames,
+                prefix_frames: 0,
+                steps,
+                shift,
+            },
+            guidance_scale: guidance.context("case.json has no guidance")?,
+            latents: latents.clone(),
+            fps_class: fps.map(|fps| u32::from(fps != 16.0)),
+        })
+    }
+
+    /// Samples, with a cache or without.
+    pub(super) fn sample(
+        &self,
+        case: &Case,
+        cache: Option<&StrategyChoice>,
+    ) -> anyhow::Result<Run> {
+        let context = |name: &str| -> anyhow::Result<_> {
+            Ok(self.model.text_context(case.tensor(name)?)?)
+        };
+        let config = self.model.config();
+        let StrategyChoice { id, options } = &self.sampler;
+        let sampler = self.registry.choose(Kind::Sampler, id, options)?.sampler(&self.request)?;
+        let schedule = sampler.schedule()?;
+        schedule.check(self.request.frames as usize, 0)?;
+        let cache = cache
+            .map(|c| self.registry.choose(Kind::Cache, &c.id, &c.options))
+            .transpose()?;
+        let cancel: Arc<_> = Arc::default();
+        let dims = self.latents.dims();
+        let tokens = dims[3] * dims[4] / (config.patch_size[1] * config.patch_size[2]);
+        let parts = DenoiserParts {
+            model: &self.model,
+            identity: ModelIdentity {
+                variant: String::new(),
+                dim: config.dim() as u32,
+                layers: config.num_layers as u32,
+                in_channels: config.in_channels as u32,
+                hash: String::new(),
+            },
+            cond: context("in.prompt_embeds")?,
+            uncond: Some(context("in.negative_prompt_embeds")?),
+            guidance_scale: self.guidance_scale,
+            fps_class: self.fps_class,
+            frame_tokens: tokens as u32,
+            frame_output_elements: (config.out_channels * dims[3] * dims[4]) as u64,
+            cache,
+            ops: HostOps::new(Device::Cpu, Noise::new(0), Arc::clone(&cancel)),
+        };
+        let job = SamplingJob {
+            sampler,
+            sampler_id: id.clone(),
+            schedule: schedule.clone(),
+            parts,
+            latents: self.latents.clone(),
+            cancel,
+        };
+        let mut per_round = Vec::new();
+        let sampled = job.run(&mut |round| per_round.push(round.latents.clone()))?;
+        Ok(Run { sampled, per_round, schedule })
+    }
+}
+
+/// Built-in strategies, and the plugins in the folder beside this program.
+fn registry() -> anyhow::Result<Registry> {
+    let mut registry = Registry::built_in()?;
+    let program = std::env::current_exe()?;
+    let plugins = program
+        .ancestors()
+        .map(|folder| folder.join("plugins"))
+        .find(|folder| folder.is_dir() && folder != Path::new("plugins"))
+        .context("no plugins beside this program: run `cargo xtask plugins`")?;
+    registry.add_folders(&[plugins])?;
+    Ok(registry)
+}
+
+/// A diffusers scheduler as one of our samplers, and its shift.
+fn solver(scheduler: &Value) -> anyhow::Result<(StrategyChoice, f64)> {
+    let keywords = scheduler["kw"].as_object().cloned().unwrap_or_default();
+    let class = scheduler["cls"].as_str().unwrap_or_default();
+    let (id, shift_name) = match class {
+        "euler" => ("euler", "shift"),
+        "unipc" => ("unipc", "flow_shift"),
+        "dpm" => ("dpm++", "flow_shift"),
+        other => return Err(NotSupported(format!("scheduler {other:?}")).into()),
+    };
+    let mut options = OptionValues::from([("timesteps".into(), json!("diffusers"))]);
+    let mut shift = 1.0;
+    for (name, value) in keywords {
+        match name.as_str() {
+            name if name == shift_name => shift = value.as_f64().context("shift")?,
+            "solver_order" => {
+                options.insert("order".into(), value);
+            }
+            "solver_type" => {
+                options.insert("solver_type".into(), value);
+            }
+            other => return Err(NotSupported(format!("scheduler option {other:?}")).into()),
+        }
+    }
+    Ok((StrategyChoice { id: id.into(), options }, shift))
+}
+
+/// Options of the diffusion-forcing plugin for a call of diffusers' pipeline, which masks
+/// attention as soon as blocks are longer than one frame.
+fn df_options(call: &Value, solver: StrategyChoice) -> anyhow::Result<OptionValues> {
+    if !call["addnoise_condition"].is_null() && call["addnoise_condition"] != json!(0) {
+        return Err(NotSupported("noise added to a prefix".into()).into());
+    }
+    let block = call["causal_block_size"].as_u64().unwrap_or(1).max(1);
+    let mut options = solver.options;
+    options.insert("solver".into(), json!(solver.id));
+    options.insert("ar_step".into(), json!(call["ar_step"].as_u64().unwrap_or(0)));
+    options.insert("causal_block_size".into(), json!(block));
+    let attention = if block > 1 { "block_causal" } else { "bidirectional" };
+    options.insert("attention".into(), json!(attention));
+    Ok(options)
+}
+
+/// `out.timesteps` and `out.sigmas`: the levels that the first frame passes through.
+pub(super) fn compare_levels(schedule: &Schedule, compare: &mut Compare) -> anyhow::Result<()> {
+    let mut timesteps = Vec::new();
+    let mut sigmas = Vec::new();
+    for level in schedule.rounds.iter().filter_map(|r| r.levels.first()).filter(|l| l.update) {
+        timesteps.push(level.timestep);
+        sigmas.push(level.sigma);
+    }
+    sigmas.push(0.0);
+    let exact = Tensor::new(timesteps, &Device::Cpu)?;
+    compare.tensor("out.timesteps", &exact)?;
+    compare.tensor("out.sigmas", &Tensor::new(sigmas, &Device::Cpu)?)
+}
+
+/// The step matrix of the only chunk, from the rounds that the plugin planned.
+pub(super) fn compare_matrix(schedule: &Schedule, compare: &mut Compare) -> anyhow::Result<()> {
+    let rounds = &schedule.rounds;
+    let frames = rounds.first().map_or(0, |r| r.len());
+    let updates_of = |frame: usize| rounds.iter().filter(|r| r.levels[frame].update).count();
+    let updates: Vec<usize> = (0..frames).map(updates_of).collect();
+    let mut done = vec![0usize; frames];
+    let (mut matrix, mut index, mut mask, mut interval) = (vec![], vec![], vec![], vec![]);
+    for round in rounds {
+        for (frame, level) in round.levels.iter().enumerate() {
+            done[frame] += usize::from(level.update);
+            let counter = match (level.update, done[frame]) {
+                (false, 0) => 0,
+                (false, _) => updates[frame] + 1,
+                (true, count) => count,
+            };
+            matrix.push(level.timestep as i64);
+            index.push(counter as i64);
+            mask.push(i64::from(level.update));
+        }
+        let first = round.first_frame() as i64;
+        interval.extend([first, first + round.len() as i64]);
+    }
+    let shape = |values: Vec<i64>, width: usize| -> anyhow::Result<Tensor> {
+        Ok(Tensor::from_vec(values, (rounds.len(), width), &Device::Cpu)?.to_dtype(DType::I64)?)
+    };
+    compare.tensor("out.chunk0.step_matrix", &shape(matrix, frames)?)?;
+    compare.tensor("out.chunk0.step_index", &shape(index, frames)?)?;
+    compare.tensor("out.chunk0.update_mask", &shape(mask, frames)?)?;
+    compare.tensor("out.chunk0.valid_interval", &shape(interval, 2)?)
+}

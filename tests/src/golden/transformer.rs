@@ -1,0 +1,146 @@
+//! Kinds `wan_transformer` and `sky_transformer`: one forward pass.
+
+use std::collections::HashMap;
+
+use anyhow::Context;
+use candle_core::{DType, Tensor};
+use wan_model::{
+    Attention, BlockPoint, Embedded, Observer, Point, Rows, Timesteps, WanConfig, WanModel,
+};
+
+use super::{Case, Compare, NotSupported};
+
+/// Runs the forward pass of a case and compares every recorded intermediate.
+pub(super) fn run(case: &Case, compare: &mut Compare) -> anyhow::Result<()> {
+    let config: WanConfig = serde_json::from_value(case.config.clone())?;
+    if config.takes_image_tokens() || case.io.contains_key("in.encoder_hidden_states_image") {
+        return Err(NotSupported("image tokens".to_owned()).into());
+    }
+    let model = WanModel::load(config, case.weights()?)?;
+    let attention = Attention::BlockCausal(model.config().num_frame_per_block);
+    let per_frame = case.description["enable_diffusion_forcing"].as_bool().unwrap_or(false);
+    let timesteps = timesteps(case.tensor("in.timestep")?, per_frame)?;
+    let fps_class: Option<Vec<u32>> = match case.io.get("in.fps_class") {
+        Some(classes) => Some(classes.to_dtype(DType::U32)?.to_vec1()?),
+        None => None,
+    };
+
+    let mut seen = Recorder::default();
+    let mut observed = model.observed(&mut seen);
+    let text = observed.text_context(case.tensor("in.encoder_hidden_states")?)?;
+    let latents = case.tensor("in.hidden_states")?;
+    let embedded = observed.embed(latents, &timesteps, fps_class.as_deref())?;
+    let all = 0..model.config().num_layers;
+    let hidden = observed.blocks(all, &embedded.hidden, &embedded, &text, attention)?;
+    let velocity = observed.head(&hidden, &embedded)?;
+
+    seen.0.insert("out.sample".to_owned(), velocity);
+    seen.expand_signals(case, &embedded, per_frame)?;
+    seen.add_tables(&embedded, attention)?;
+    for (name, tensor) in &seen.0 {
+        if case.io.contains_key(name) {
+            compare.tensor(name, tensor)?;
+        }
+    }
+    Ok(())
+}
+
+/// `[B]` is one timestep a video; `[B,n]` one a frame or one a token.
+fn timesteps(recorded: &Tensor, per_frame: bool) -> anyhow::Result<Timesteps> {
+    let recorded = recorded.to_dtype(DType::F64)?;
+    Ok(match recorded.rank() {
+        1 => Timesteps::per_video(&recorded.to_vec1()?)?,
+        _ if per_frame => Timesteps::per_frame(&recorded.to_vec2()?)?,
+        _ => Timesteps::per_token(&recorded.to_vec2()?)?,
+    })
+}
+
+/// Intermediates under the names the case files use.
+#[derive(Default)]
+struct Recorder(HashMap<String, Tensor>);
+
+impl Observer for Recorder {
+    fn see(&mut self, point: Point, tensor: &Tensor) {
+        let name = match point {
+            Point::PatchTokens => "mid.patch_tokens".to_owned(),
+            Point::TimeSinusoid => "mid.time_sinusoid".to_owned(),
+            Point::TimeEmbedding => "mid.e".to_owned(),
+            Point::TimeProjection => "mid.e0".to_owned(),
+            Point::TextContext => "mid.text_ctx".to_owned(),
+            Point::HeadIn => "mid.head_in".to_owned(),
+            Point::HeadOut => "mid.head_out".to_owned(),
+            Point::TextHidden(layer) => format!("mid.hidden_{layer}"),
+            Point::Block(number, BlockPoint::Out) => format!("mid.block{number}_out"),
+            Point::Block(number, point) => {
+                let point = match point {
+                    BlockPoint::Norm1 => "norm1",
+                    BlockPoint::Attn1Query => "attn1_q_normed",
+                    BlockPoint::Attn1Key => "attn1_k_normed",
+                    BlockPoint::Attn1 => "attn1",
+                    BlockPoint::Norm2 => "norm2",
+                    BlockPoint::Attn2 => "attn2",
+                    BlockPoint::Ffn | BlockPoint::Out => "ffn",
+                };
+                format!("mid.block{number}.{point}")
+            }
+        };
+        self.0.insert(name, tensor.clone());
+    }
+}
+
+impl Recorder {
+    /// The references hold the signals per entry or per token; we hold distinct rows.
+    fn expand_signals(
+        &mut self,
+        case: &Case,
+        embedded: &Embedded,
+        per_frame: bool,
+    ) -> anyhow::Result<()> {
+        for name in ["mid.time_sinusoid", "mid.e", "mid.e0"] {
+            let rows = self.0.remove(name).with_context(|| format!("{name} was not seen"))?;
+            let by_entry = embedded.e.with_rows(rows)?.gather()?; // [B,n,..]
+            if let Some(recorded) = case.io.get(name) {
+                self.0.insert(name.to_owned(), by_entry.reshape(recorded.dims())?);
+            }
+        }
+        let block_e0 = match (embedded.e0.entries(), per_frame) {
+            (1, false) => embedded.e0.gather()?.squeeze(1)?, // [B,6,D]
+            (_, true) => by_token(&embedded.e0, embedded)?.transpose(1, 2)?, // [B,6,L,D]
+            (_, false) => by_token(&embedded.e0, embedded)?, // [B,L,6,D]
+        };
+        self.0.insert("mid.block_e0".to_owned(), block_e0);
+        self.0.insert("mid.e_expanded".to_owned(), by_token(&embedded.e, embedded)?);
+        Ok(())
+    }
+
+    /// Rotary tables with each angle twice, and the dense mask.
+    fn add_tables(&mut self, embedded: &Embedded, attention: Attention) -> anyhow::Result<()> {
+        for (name, table) in [("cos", &embedded.rope.cos), ("sin", &embedded.rope.sin)] {
+            let twice = Tensor::stack(&[table, table], 2)?.flatten_from(1)?; // [L,head_dim]
+            self.0.insert(format!("mid.rope_{name}"), twice);
+        }
+        let (grid, per_frame) = (embedded.grid, embedded.grid.frame_tokens());
+        let mut mask = Vec::with_capacity(grid.tokens() * grid.tokens());
+        for query in 0..grid.tokens() {
+            let seen = attention.visible_frames(query / per_frame, grid.frames);
+            mask.extend((0..grid.tokens()).map(|key| i64::from(seen.contains(&(key / per_frame)))));
+        }
+        let mask = Tensor::from_vec(mask, (grid.tokens(), grid.tokens()), table_device(embedded))?;
+        self.0.insert("mid.attn_mask".to_owned(), mask);
+        Ok(())
+    }
+}
+
+fn table_device(embedded: &Embedded) -> &candle_core::Device {
+    embedded.rope.cos.device()
+}
+
+/// `[B,K,..]` rows repeated for every token, `[B,L,..]`.
+fn by_token(rows: &Rows, embedded: &Embedded) -> anyhow::Result<Tensor> {
+    let tokens = embedded.grid.tokens();
+    let repeat = tokens / rows.entries();
+    let index: Vec<Vec<u32>> = (0..rows.rows().dim(0)?)
+        .map(|b| (0..tokens).map(|token| rows.index(b)[token / repeat]).collect())
+        .collect();
+    Ok(Rows::new(rows.rows().clone(), index.into())?.gather()?)
+}

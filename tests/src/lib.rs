@@ -1,0 +1,4 @@
+//! Tests of the workspace that need more than one crate, or more than a crate's public part.
+
+pub mod golden;
+pub mod scene;

@@ -1,0 +1,69 @@
+//! What CI checks, in the order in which a mistake is cheapest to find.
+
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::build;
+use crate::{Done, cargo, execute, root};
+
+/// Golden cases that the project carries.
+const GOLDEN: &str = "tests/golden";
+
+pub(crate) fn test() -> Done {
+    step("format", || execute(cargo().args(["fmt", "--all", "--check"])))?;
+    step("clippy", || {
+        execute(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--"]).args([
+            "--deny",
+            "warnings",
+        ]))
+    })?;
+    step("build", build::everything)?;
+    step("tests", tests)?;
+    step("doc tests", || execute(cargo().args(["test", "--workspace", "--doc", "--quiet"])))?;
+    step("golden", || golden(&[]))?;
+    step("docs", || {
+        execute(
+            cargo()
+                .args(["doc", "--workspace", "--no-deps", "--quiet"])
+                .env("RUSTDOCFLAGS", "--deny warnings"),
+        )
+    })
+}
+
+/// With nextest where it is installed: it closes with a line that counts the tests.
+fn tests() -> Done {
+    let has_nextest = cargo()
+        .args(["nextest", "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    // Tests run side by side, so each gets one thread for its tensors.
+    match has_nextest {
+        true => execute(
+            cargo().args(["nextest", "run", "--workspace"]).env("RAYON_NUM_THREADS", "1"),
+        ),
+        false => execute(
+            cargo().args(["test", "--workspace", "--lib", "--bins", "--tests"]),
+        ),
+    }
+}
+
+pub(crate) fn golden(arguments: &[String]) -> Done {
+    build::everything()?;
+    let folder = arguments.first().map_or(GOLDEN, String::as_str);
+    let mut runner = Command::new(build::artifact("wan-golden"));
+    match arguments.is_empty() {
+        true => execute(runner.current_dir(root()).arg(folder)),
+        false => execute(runner.arg(folder)),
+    }
+}
+
+fn step(name: &str, body: impl FnOnce() -> Done) -> Done {
+    eprintln!("── {name}");
+    let started = Instant::now();
+    let done = body();
+    let outcome = if done.is_ok() { "ok" } else { "FAILED" };
+    eprintln!("── {name}: {outcome} in {:.0} s", started.elapsed().as_secs_f64());
+    done
+}
