@@ -1,1 +1,12 @@
-fn main() {}
+//! The tests of the whole: real libraries, the real program, the demo model.
+//!
+//! They need what `cargo xtask plugins` lays out; `cargo xtask test` does that first.
+#![allow(clippy::disallowed_methods, reason = "starts the program under test")]
+
+mod cache_properties;
+mod command_line;
+mod demo;
+mod plugin_door;
+mod reference;
+mod stream;
+mod support;

@@ -12,10 +12,11 @@ const GOLDEN: &str = "tests/golden";
 pub(crate) fn test() -> Done {
     step("format", || execute(cargo().args(["fmt", "--all", "--check"])))?;
     step("clippy", || {
-        execute(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--"]).args([
-            "--deny",
-            "warnings",
-        ]))
+        execute(
+            cargo()
+                .args(["clippy", "--workspace", "--all-targets", "--quiet", "--"])
+                .args(["--deny", "warnings"]),
+        )
     })?;
     step("build", build::everything)?;
     step("tests", tests)?;
@@ -40,12 +41,10 @@ fn tests() -> Done {
         .is_ok_and(|status| status.success());
     // Tests run side by side, so each gets one thread for its tensors.
     match has_nextest {
-        true => execute(
-            cargo().args(["nextest", "run", "--workspace"]).env("RAYON_NUM_THREADS", "1"),
-        ),
-        false => execute(
-            cargo().args(["test", "--workspace", "--lib", "--bins", "--tests"]),
-        ),
+        true => {
+            execute(cargo().args(["nextest", "run", "--workspace"]).env("RAYON_NUM_THREADS", "1"))
+        }
+        false => execute(cargo().args(["test", "--workspace", "--lib", "--bins", "--tests"])),
     }
 }
 

@@ -9,9 +9,8 @@ use candle_core::{DType as CandleDType, Tensor as CandleTensor};
 use wan_model::{Embedded, TextContext, Timesteps, WanModel};
 use wan_plugin_api::epoch1::CacheInstance;
 use wan_plugin_api::{
-    Action, Attention, CacheContext, Choice, DType, DecisionPoint, Denoise, Evaluation,
-    FrameLevel, ModelIdentity, Replaces, Result as PluginResult, Schedule, Signal, Tensor,
-    TensorForm,
+    Action, Attention, CacheContext, Choice, DType, DecisionPoint, Denoise, Evaluation, FrameLevel,
+    ModelIdentity, Replaces, Result as PluginResult, Schedule, Signal, Tensor, TensorForm,
 };
 
 use crate::error::{Error, Result};
@@ -95,8 +94,7 @@ impl<'m> Denoiser<'m> {
     /// # Errors
     /// If guidance needs a negative prompt and there is none.
     pub fn new(mut parts: DenoiserParts<'m>, schedule: Schedule) -> Result<Self> {
-        let mut branches =
-            vec![Branch { name: "cond", text: parts.cond.clone(), cache: None }];
+        let mut branches = vec![Branch { name: "cond", text: parts.cond.clone(), cache: None }];
         if parts.guidance_scale > 1.0 {
             let text = parts.uncond.take().ok_or_else(|| {
                 Error::invalid("guidance above 1 needs a negative prompt (it may be empty)")
@@ -138,7 +136,8 @@ impl<'m> Denoiser<'m> {
         let (mut evaluations, mut timesteps_max) = (0, 0);
         for round in rounds {
             evaluations += round.evaluations;
-            let mut timesteps: Vec<u64> = round.levels.iter().map(|l| l.timestep.to_bits()).collect();
+            let mut timesteps: Vec<u64> =
+                round.levels.iter().map(|l| l.timestep.to_bits()).collect();
             timesteps.sort_unstable();
             timesteps.dedup();
             timesteps_max = timesteps_max.max(timesteps.len() as u32);
@@ -189,13 +188,8 @@ impl<'m> Denoiser<'m> {
         let mut leader = None;
         let mut velocities = Vec::with_capacity(self.branches.len());
         for number in 0..self.branches.len() {
-            let mut evaluation = BranchEvaluation {
-                denoiser: self,
-                branch: number,
-                sample,
-                levels,
-                leader,
-            };
+            let mut evaluation =
+                BranchEvaluation { denoiser: self, branch: number, sample, levels, leader };
             let (velocity, choice) = evaluation.run()?;
             leader = leader.or(choice);
             velocities.push(velocity);
@@ -432,7 +426,9 @@ fn signals(
         Signal::Sample => cache.ops.wrap(sample.clone(), LATENT_FRAME_AXIS, frames),
         Signal::TimeEmbedding => rows(&stage.embedded.ok_or_else(early)?.e),
         Signal::TimeProjection => rows(&stage.embedded.ok_or_else(early)?.e0),
-        Signal::Hidden => cache.ops.wrap(stage.hidden.ok_or_else(early)?.clone(), TOKEN_AXIS, frames),
+        Signal::Hidden => {
+            cache.ops.wrap(stage.hidden.ok_or_else(early)?.clone(), TOKEN_AXIS, frames)
+        }
         Signal::Probe => {
             let entered = &stage.embedded.ok_or_else(early)?.hidden;
             let residual = (stage.hidden.ok_or_else(early)? - entered).map_err(candle)?;

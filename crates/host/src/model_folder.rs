@@ -88,9 +88,8 @@ impl ModelFolder {
         }
         let path = root.join(DEFAULTS_FILE);
         let defaults = match fs::read_to_string(&path) {
-            Ok(text) => toml::from_str(&text).map_err(|e| {
-                Error::invalid(format!("{}: {}", path.display(), e.message()))
-            })?,
+            Ok(text) => toml::from_str(&text)
+                .map_err(|e| Error::invalid(format!("{}: {}", path.display(), e.message())))?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Defaults::default(),
             Err(e) => return Err(Error::Io { path, source: e }),
         };

@@ -44,6 +44,8 @@ pub struct UnknownWords {
 pub struct Surroundings<'a> {
     /// The strategies that settings name.
     pub registry: &'a Registry,
+    /// Where noise comes from.
+    pub noise: Noise,
     /// Set to stop between rounds.
     pub cancel: Arc<AtomicBool>,
 }
@@ -142,7 +144,6 @@ impl Pipeline {
     ) -> Result<SamplingJob<'m>> {
         let config = self.transformer.config();
         let [_, rows, columns] = config.patch_size;
-        let noise = Noise::new(settings.base_seed);
         let request = SampleRequest {
             frames: size.frames as u32,
             window_frames: size.frames as u32,
@@ -158,8 +159,9 @@ impl Pipeline {
         schedule.check(size.frames, 0).map_err(Error::strategy(&choice.id))?;
         let cache = settings.cache.as_ref();
         let cache = cache.map(|c| registry.choose(Kind::Cache, &c.id, &c.options)).transpose()?;
-        let latents = self.initial_latents(&noise, size)?;
-        let ops = HostOps::new(self.device.clone(), noise, surroundings.cancel.clone());
+        let latents = self.initial_latents(&surroundings.noise, size)?;
+        let (noise, cancel) = (surroundings.noise.clone(), surroundings.cancel.clone());
+        let ops = HostOps::new(self.device.clone(), noise, cancel);
         let parts = DenoiserParts {
             model: &self.transformer,
             identity: self.identity.clone(),

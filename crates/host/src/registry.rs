@@ -104,20 +104,33 @@ impl Registry {
 
     /// Loads every library of the folders that the user named, and of the standard ones.
     ///
-    /// A library that is found twice is loaded once.
+    /// A library that is found twice is loaded once. One in a standard folder that is refused is
+    /// named in a warning and left out: a stale file there must not stop every run.
     ///
     /// # Errors
-    /// If a named folder is not there, or a library is refused.
+    /// If a named folder is not there, or a library in it is refused.
     pub fn add_folders(&mut self, named: &[PathBuf]) -> Result<()> {
-        for folder in named.iter().chain(&loader::standard_folders()) {
+        for folder in named {
             for path in loader::libraries_in(folder)? {
-                let path = path.canonicalize().map_err(Error::io(&path))?;
-                if self.plugins.iter().all(|p| p.source.path.as_ref() != Some(&path)) {
-                    self.add_file(&path)?;
+                self.add_file_once(&path)?;
+            }
+        }
+        for folder in loader::standard_folders() {
+            for path in loader::libraries_in(&folder)? {
+                if let Err(error) = self.add_file_once(&path) {
+                    tracing::warn!("left out: {error}");
                 }
             }
         }
         Ok(())
+    }
+
+    fn add_file_once(&mut self, path: &Path) -> Result<()> {
+        let path = path.canonicalize().map_err(Error::io(path))?;
+        match self.plugins.iter().any(|p| p.source.path.as_ref() == Some(&path)) {
+            true => Ok(()),
+            false => self.add_file(&path),
+        }
     }
 
     fn add(&mut self, library: Library, source: Source) -> Result<()> {
@@ -181,10 +194,7 @@ impl Chosen<'_> {
     /// What the sampler says against the request.
     pub fn sampler(&self, request: &SampleRequest) -> Result<SamplerInstance> {
         let id = &self.strategy.id;
-        self.plugin
-            .library
-            .create_sampler(id, &self.options, request)
-            .map_err(Error::strategy(id))
+        self.plugin.library.create_sampler(id, &self.options, request).map_err(Error::strategy(id))
     }
 
     /// Makes a cache.

@@ -120,7 +120,8 @@ pub fn decisions(records: &[EvaluationRecord]) -> Value {
     let mut names: Vec<&str> = records.iter().map(|r| r.branch).collect();
     names.sort_unstable();
     names.dedup();
-    let branches = names.iter().map(|n| (n.to_string(), json(&DecisionCount::of(records, Some(n)))));
+    let branches =
+        names.iter().map(|n| (n.to_string(), json(&DecisionCount::of(records, Some(n)))));
     let mut all = json(&DecisionCount::of(records, None));
     all["branches"] = Value::Object(branches.collect());
     all

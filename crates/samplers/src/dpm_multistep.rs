@@ -13,8 +13,9 @@
 //!           D1 = (m0 - m1) / r0 + r0 * D2,  D2 = ((m0 - m1) / r0 - (m1 - m2) / r1) / (r0 + r1)
 //! ```
 //!
-//! Integrating the quadratic through three predictions would give twice that `D2` term; the authors'
-//! code and every scheduler since have it as above, so order 3 converges as order 2 does.
+//! Integrating the quadratic through three predictions would give twice that `D2` term. The
+//! authors' code and the schedulers made from it have it as above, so order 3 converges no faster
+//! than order 2 does.
 //!
 //! Order rises by one each step from 1. The last step, which ends at sigma 0, is of order 1; in
 //! runs of fewer than 15 steps the one before it is of order 2 at most.

@@ -1,5 +1,5 @@
-//! Solvers of the flow `dx/dsigma = velocity` that Wan and SkyReels-V2 are sampled with: first-order
-//! [`Euler`], [`UniPc`] and [`DpmMultistep`] (DPM-Solver++).
+//! Solvers of the flow `dx/dsigma = velocity` that Wan and SkyReels-V2 are sampled with:
+//! first-order [`Euler`], [`UniPc`] and [`DpmMultistep`] (DPM-Solver++).
 //!
 //! A [`SigmaTable`] is the only coordinate: `sigma` is the noise fraction of
 //! `x = (1 - sigma) * x0 + sigma * noise`, falling from about 1 to exactly 0. A [`Solver`] carries

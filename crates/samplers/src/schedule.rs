@@ -1,9 +1,9 @@
 //! Noise levels and timesteps of a run, as the reference implementations space them.
 //!
-//! `shift(s) = k * s / (1 + (k - 1) * s)` (Esser et al. 2024, "Scaling Rectified Flow Transformers",
-//! section 5.3.2). Grids are computed in f64 in numpy's order of operations, because a timestep is
-//! then cut to an integer; sigmas are rounded to f32, as every reference does before it takes a
-//! logarithm (`1 - sigma` of the first one is 1.3 % off without that rounding).
+//! `shift(s) = k * s / (1 + (k - 1) * s)` (Esser et al. 2024, "Scaling Rectified Flow
+//! Transformers", section 5.3.2). Grids are computed in f64 in numpy's order of operations, because
+//! a timestep is then cut to an integer; sigmas are rounded to f32, as every reference does before
+//! it takes a logarithm (`1 - sigma` of the first one is 1.3 % off without that rounding).
 
 use serde::Deserialize;
 use wan_plugin_api::{Error, Result};

@@ -1,4 +1,4 @@
-//! What all solvers share: the trait, the path's coordinates, and the history of a multistep method.
+//! What all solvers share: the trait, the path's coordinates, a multistep method's history.
 
 use std::collections::VecDeque;
 

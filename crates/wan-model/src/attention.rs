@@ -78,43 +78,49 @@ impl Heads<'_> {
 
     /// Cuts each span into chunks of bounded size; the chunks of all heads run in parallel.
     fn attend(&self, spans: Vec<Span>) -> Result<Tensor> {
-        let (batch, _, width) = self.query.dims3()?;
-        let head_dim = width / self.heads;
-        let on_cpu = self.query.device().is_cpu();
-        // Off the CPU one launch serves all heads; on it a head is a task.
-        let heads_at_once = if on_cpu { 1 } else { self.heads };
-        let chunks: Vec<Span> =
-            spans.into_iter().flat_map(|span| chunks(span, heads_at_once)).collect();
+        // Off the CPU one launch serves all heads; on it each head is a task of its own.
+        let count = if self.query.device().is_cpu() { 1 } else { self.heads };
+        let chunks: Vec<_> = spans.into_iter().flat_map(|span| chunks(span, count)).collect();
+        let batch = self.query.dim(0)?;
         let mut outputs = Vec::with_capacity(batch);
         for b in 0..batch {
-            let chunk = |head: usize, span: &Span| {
-                let part = |tensor: &Tensor, tokens: Range<usize>| {
-                    let tensor = tensor.get(b)?.narrow(0, tokens.start, tokens.len())?;
-                    let own = tensor.narrow(1, head * head_dim, heads_at_once * head_dim)?;
-                    let split = own.reshape((tokens.len(), heads_at_once, head_dim))?; // [L,h,d]
-                    if on_cpu { split.squeeze(1) } else { split.transpose(0, 1)?.contiguous() }
-                };
-                let query = part(self.query, span.queries.clone())?;
-                let key = part(self.key, 0..span.keys)?;
-                let value = part(self.value, 0..span.keys)?;
-                let scores = query.matmul(&key.transpose(D::Minus1, D::Minus2)?)?;
-                let seen = fused::softmax(scores)?.matmul(&value)?;
-                if on_cpu { Ok(seen) } else { seen.transpose(0, 1)?.flatten_from(1) }
+            let of_head = |first: usize| -> candle_core::Result<Tensor> {
+                let part = Part { batch: b, first, count };
+                let parts = chunks.par_iter().map(|span| self.attend_chunk(part, span));
+                Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 0) // [Lq,count d]
             };
-            let head_output = |head: usize| -> candle_core::Result<Tensor> {
-                let parts: candle_core::Result<Vec<_>> = if on_cpu {
-                    chunks.par_iter().map(|span| chunk(head, span)).collect()
-                } else {
-                    chunks.iter().map(|span| chunk(head, span)).collect()
-                };
-                Tensor::cat(&parts?, 0) // [Lq, h d]
-            };
-            let heads = (0..self.heads).into_par_iter().step_by(heads_at_once);
-            let outputs_by_head: candle_core::Result<Vec<_>> = heads.map(head_output).collect();
-            outputs.push(Tensor::cat(&outputs_by_head?, 1)?); // [Lq,D]
+            let heads = (0..self.heads).into_par_iter().step_by(count).map(of_head);
+            let by_head = heads.collect::<candle_core::Result<Vec<_>>>()?;
+            outputs.push(Tensor::cat(&by_head, 1)?); // [Lq,D]
         }
         Ok(Tensor::stack(&outputs, 0)?) // [B,Lq,D]
     }
+
+    /// `[queries, count d]`.
+    fn attend_chunk(&self, part: Part, span: &Span) -> candle_core::Result<Tensor> {
+        let head_dim = self.query.dim(2)? / self.heads;
+        let own = |tensor: &Tensor, tokens: Range<usize>| {
+            let tensor = tensor.get(part.batch)?.narrow(0, tokens.start, tokens.len())?;
+            let own = tensor.narrow(1, part.first * head_dim, part.count * head_dim)?;
+            if part.count == 1 {
+                return Ok(own); // [L,d], a view: the product takes any row stride
+            }
+            own.reshape((tokens.len(), part.count, head_dim))?.transpose(0, 1)?.contiguous()
+        };
+        let query = own(self.query, span.queries.clone())?;
+        let (key, value) = (own(self.key, 0..span.keys)?, own(self.value, 0..span.keys)?);
+        let scores = query.matmul(&key.transpose(D::Minus1, D::Minus2)?)?;
+        let attended = fused::softmax(scores)?.matmul(&value)?;
+        if part.count == 1 { Ok(attended) } else { attended.transpose(0, 1)?.flatten_from(1) }
+    }
+}
+
+/// Heads `first..first + count` of one batch element.
+#[derive(Clone, Copy)]
+struct Part {
+    batch: usize,
+    first: usize,
+    count: usize,
 }
 
 fn chunks(span: Span, heads_at_once: usize) -> impl Iterator<Item = Span> {

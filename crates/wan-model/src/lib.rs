@@ -1,4 +1,50 @@
-//! Wan 2.1 and SkyReels-V2.
+//! Wan 2.1 and SkyReels-V2 on candle: transformer, VAE, text encoder, tokenizer.
+//!
+//! The transformer comes in three stages that the caller runs one by one:
+//!
+//! ```text
+//! latents, timesteps ── embed ──► hidden, e, e0 ── blocks ──► hidden ── head ──► velocity
+//! ```
+//!
+//! so whoever wants to leave the blocks out, add a stored residual, or look at `e` before
+//! deciding, does that between the stages. The crate knows no cache, no sampler, no guidance
+//! and no plugin, and nothing in a forward pass is mutable: one model serves any number of
+//! runs. Streams (a video going through the VAE chunk by chunk) carry their memory with them.
+//!
+//! # One row per noise level
+//!
+//! In diffusion forcing every latent frame has its own timestep. The published code copies the
+//! time embedding and its six-way projection to every token. Here both are [`Rows`]: the K
+//! distinct levels and, for each frame, which one it has. The kernels that shift, scale and gate
+//! read the row a token needs, so a synchronous run holds one row and an asynchronous one as
+//! many as levels are under way, whatever the resolution.
+//!
+//! # Attention without its matrix
+//!
+//! Scores are taken over chunks of queries of bounded size. The block-causal mask of SkyReels-V2
+//! is a loop over blocks of frames, each seeing a prefix of the keys; no mask is ever built.
+//!
+//! # What is candle's, and what is not
+//!
+//! Tensors, matrix products, embeddings, RMS norms and the `VarBuilder` are candle's
+//! (`candle-core`, `candle-nn`, `candle-transformers`' traced layers). Written here, each with
+//! the reason in its file:
+//! - `linear`: weights turned once at load instead of in every call;
+//! - `fused`: layer norm (candle's loses digits), modulation by row, activations on all threads;
+//! - `rope`: three axes of unequal width, in f64;
+//! - `vae::conv`: candle has no 3-D convolution;
+//! - [`umt5`]: candle-transformers' `t5` has one relative position bias for all layers, UMT5 one
+//!   per layer;
+//! - [`weights`]: safetensors without `unsafe` memory maps, with errors that name file and tensor.
+//!
+//! Image conditions (CLIP tokens), the Wan 2.2 VAE and tiled decoding are not here yet; configs
+//! that ask for them are refused by name.
+//!
+//! # Proof
+//!
+//! Every stage is compared with tensors recorded from diffusers and transformers in f32, to
+//! 8e-6 of the largest number of each tensor; the runner lives in the workspace's `tests`.
+
 mod attention;
 mod block;
 mod config;
@@ -10,6 +56,8 @@ mod model;
 mod observer;
 mod rope;
 mod rows;
+#[cfg(test)]
+mod testing;
 mod threads;
 mod timesteps;
 pub mod tokenizer;

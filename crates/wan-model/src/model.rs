@@ -235,3 +235,6 @@ impl Observed<'_> {
             .reshape((batch, channels, frames * pt, height * ph, width * pw))?)
     }
 }
+
+#[cfg(test)]
+mod tests;

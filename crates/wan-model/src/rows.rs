@@ -55,6 +55,7 @@ impl Rows {
     }
 
     /// Row number of each entry of batch element `batch`.
+    #[expect(clippy::should_implement_trait, reason = "the paper's word; `rows[b]` would not say")]
     pub fn index(&self, batch: usize) -> &[u32] {
         &self.index[batch]
     }

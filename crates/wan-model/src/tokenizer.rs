@@ -106,10 +106,9 @@ impl PromptTokenizer {
 mod tests {
     use super::*;
 
-    fn tokenizer(test: &str) -> PromptTokenizer {
-        let folder = std::env::temp_dir().join(format!("wan-model-{}-{test}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("tokenizer.json");
+    fn tokenizer() -> PromptTokenizer {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
         let special = |id: u32, content: &str| {
             serde_json::json!({
                 "id": id, "content": content, "special": true, "normalized": false,
@@ -144,7 +143,7 @@ mod tests {
 
     #[test]
     fn ids_end_and_are_padded() {
-        let tokenizer = tokenizer("ids");
+        let tokenizer = tokenizer();
         let ids = tokenizer.encode("  Red\n ball ", 5).unwrap();
         assert_eq!((ids.ids, ids.mask), (vec![3, 4, 1, 0, 0], vec![1, 1, 1, 0, 0]));
         assert_eq!(tokenizer.encode("", 2).unwrap().ids, [1, 0]);
@@ -153,7 +152,7 @@ mod tests {
 
     #[test]
     fn unknown_words_are_told_and_known_ones_listed() {
-        let tokenizer = tokenizer("words");
+        let tokenizer = tokenizer();
         let unknown = tokenizer.unknown_words("a red Balloon a ball");
         assert_eq!(unknown, ["a", "Balloon"]);
         assert_eq!(tokenizer.known_words(), ["ball", "red"]);

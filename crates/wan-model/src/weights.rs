@@ -170,10 +170,8 @@ impl SimpleBackend for Weights {
 mod tests {
     use super::*;
 
-    fn save(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("wan-model-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("weights.safetensors");
+    fn save(folder: &tempfile::TempDir) -> PathBuf {
+        let path = folder.path().join("weights.safetensors");
         let weight = Tensor::arange(0f32, 6., &Device::Cpu).unwrap().reshape((2, 3)).unwrap();
         let halved = weight.to_dtype(DType::F16).unwrap();
         candle_core::safetensors::save(
@@ -186,7 +184,8 @@ mod tests {
 
     #[test]
     fn tensors_come_under_a_stripped_prefix_and_half_is_widened() {
-        let path = save("widened");
+        let folder = tempfile::tempdir().unwrap();
+        let path = save(&folder);
         let vb = open(&[path], DType::F32, &Device::Cpu).unwrap().pp("part");
         let full = vb.get((2, 3), "full.weight").unwrap();
         let half = vb.get((2, 3), "half.weight").unwrap();
@@ -197,7 +196,8 @@ mod tests {
 
     #[test]
     fn a_truncated_file_says_so_and_names_the_file() {
-        let path = save("truncated");
+        let folder = tempfile::tempdir().unwrap();
+        let path = save(&folder);
         let bytes = std::fs::read(&path).unwrap();
         for length in [0, 5, 20, bytes.len() - 1] {
             std::fs::write(&path, &bytes[..length]).unwrap();
@@ -209,7 +209,8 @@ mod tests {
 
     #[test]
     fn wrong_shapes_and_missing_tensors_are_named_with_the_file() {
-        let path = save("shape");
+        let folder = tempfile::tempdir().unwrap();
+        let path = save(&folder);
         let vb = open(&[path], DType::F32, &Device::Cpu).unwrap();
         let error = Error::from(vb.pp("part").get((3, 2), "full.weight").unwrap_err());
         let message = error.to_string();

@@ -89,9 +89,9 @@ fn sliding_window(layout: &Layout, steps: usize) -> Result<()> {
     }
     if layout.ar_step * window < steps {
         return Err(Error::invalid(format!(
-            "ar_step {} is too small for a window of {window} blocks over {blocks}: the first block \
-             would leave it before its {steps} steps are done; give ar_step {} or more, or a longer \
-             window",
+            "ar_step {} is too small for a window of {window} blocks over {blocks}: the first \
+             block would leave it before its {steps} steps are done; give ar_step {} or more, or \
+             a longer window",
             layout.ar_step,
             steps.div_ceil(window)
         )));

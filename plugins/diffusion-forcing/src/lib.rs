@@ -67,8 +67,8 @@ pub struct DiffusionForcing {
     layout: Layout,
     rows: Vec<Row>,
     attention: Attention,
-    /// What the model sees of a clean prefix: 0, or a little noise.
-    prefix_sigma: f64,
+    /// What the model is told of a clean prefix: 0, or a little, with noise of that level added.
+    prefix_timestep: f64,
     solver: SolverOptions,
     table: Arc<SigmaTable>,
     /// One solver for each block that is on its way: blocks stand at different steps, and a
@@ -118,7 +118,7 @@ impl Sampler for DiffusionForcing {
             layout,
             rows: layout.rows(request.steps as usize),
             attention: check::attention(causal, &layout)?,
-            prefix_sigma: 0.001 * f64::from(options.addnoise_condition),
+            prefix_timestep: f64::from(options.addnoise_condition),
             solver: options.solver,
             table: options.solver.table(request.steps, request.shift)?,
             solvers: BTreeMap::new(),
@@ -180,7 +180,8 @@ impl DiffusionForcing {
                 FrameLevel::moving(number, timesteps[step - 1], sigmas[step - 1], sigmas[step])
             }
             _ if frame < self.layout.prefix_frames => {
-                FrameLevel::frozen(number, 1000.0 * self.prefix_sigma, self.prefix_sigma)
+                // The sample is clean; the noise is only in what the model sees.
+                FrameLevel::frozen(number, self.prefix_timestep, 0.0)
             }
             _ => FrameLevel::frozen(number, 0.0, 0.0),
         }
@@ -198,12 +199,12 @@ impl DiffusionForcing {
     ) -> Result<Tensor> {
         let (first, frames) = (step.round.first_frame(), step.round.len());
         let noisy = self.layout.prefix_frames.saturating_sub(first).min(frames);
-        if noisy == 0 || self.prefix_sigma == 0.0 {
+        if noisy == 0 || self.prefix_timestep == 0.0 {
             return Ok(sample.clone());
         }
         let prefix = ops.narrow_frames(sample, 0, noisy)?;
         let noise = ops.noise_like(&prefix, PREFIX_NOISE, step.index as u64)?;
-        let sigma = self.prefix_sigma;
+        let sigma = 0.001 * self.prefix_timestep;
         let prefix = ops.combine(&[term(1.0 - sigma, &prefix), term(sigma, &noise)])?;
         match frames - noisy {
             0 => Ok(prefix),

@@ -1,9 +1,9 @@
 //! The timestep matrix: which block of frames is how far, in which row.
 //!
 //! A block is `block_frames` latent frames that share a noise level. Each has a counter: 0 not
-//! started, `k` in `1..=steps` moving through step `k` in this row, `steps + 1` done. A block starts
-//! `ar_step` rows after its left neighbour (at once for `ar_step` 0), and as soon as that neighbour
-//! is done. With fewer window blocks than blocks, the window slides right when the block after it
+//! started, `k` in `1..=steps` moving through step `k` in this row, `steps + 1` done. A block
+//! starts `ar_step` rows after its left neighbour, or when that one is done if this is sooner.
+//! Where the window holds fewer blocks than there are, it slides right as the block behind it
 //! starts to move.
 //!
 //! Source: `generate_timestep_matrix` of SkyReels-V2 (commit abed76f,

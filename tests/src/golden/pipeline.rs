@@ -140,17 +140,15 @@ impl Setup {
         case: &Case,
         cache: Option<&StrategyChoice>,
     ) -> anyhow::Result<Run> {
-        let context = |name: &str| -> anyhow::Result<_> {
-            Ok(self.model.text_context(case.tensor(name)?)?)
-        };
+        let context =
+            |name: &str| -> anyhow::Result<_> { Ok(self.model.text_context(case.tensor(name)?)?) };
         let config = self.model.config();
         let StrategyChoice { id, options } = &self.sampler;
         let sampler = self.registry.choose(Kind::Sampler, id, options)?.sampler(&self.request)?;
         let schedule = sampler.schedule()?;
         schedule.check(self.request.frames as usize, 0)?;
-        let cache = cache
-            .map(|c| self.registry.choose(Kind::Cache, &c.id, &c.options))
-            .transpose()?;
+        let cache =
+            cache.map(|c| self.registry.choose(Kind::Cache, &c.id, &c.options)).transpose()?;
         let cancel: Arc<_> = Arc::default();
         let dims = self.latents.dims();
         let tokens = dims[3] * dims[4] / (config.patch_size[1] * config.patch_size[2]);

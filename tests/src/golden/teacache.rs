@@ -87,7 +87,12 @@ fn compare_log(
     let tag = run["tag"].as_str().unwrap_or_default();
     let (name, bits) = (format!("out.{tag}.log"), format!("out.{tag}.log_f64_bits"));
     let recorded = case.tensor(&name)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
-    ensure!(recorded.len() == ours.len(), "{name}: {} calls, recorded {}", ours.len(), recorded.len());
+    ensure!(
+        recorded.len() == ours.len(),
+        "{name}: {} calls, recorded {}",
+        ours.len(),
+        recorded.len()
+    );
     let exact = [0, 1, 6, 7];
     let wrong = recorded.iter().zip(ours).filter(|(a, b)| exact.iter().any(|c| a[*c] != b[*c]));
     compare.measured(&name, wrong.count() as f64, 0.0);

@@ -83,7 +83,13 @@ fn save_file() -> Arg {
 fn decode() -> Command {
     Command::new("decode")
         .about("Finish a generation whose latents were saved: decode them and write the video")
-        .arg(Arg::new("latents").required(true).value_name("LATENTS").value_parser(value_parser!(PathBuf)).help("The .latents.safetensors file of the run"))
+        .arg(
+            Arg::new("latents")
+                .required(true)
+                .value_name("LATENTS")
+                .value_parser(value_parser!(PathBuf))
+                .help("The .latents.safetensors file of the run"),
+        )
         .args([model_dir(), save_file(), progress(), plugin_dir()])
 }
 
@@ -130,7 +136,9 @@ fn video_flags() -> [Arg; 7] {
         flag("negative_prompt", "TEXT", "What it should not show"),
         model_dir(),
         flag("size", "W*H", "Pixels, as 832*480"),
-        flag("frame_num", "N", "Frames, 4n+1").alias("num_frames").value_parser(value_parser!(usize)),
+        flag("frame_num", "N", "Frames, 4n+1")
+            .alias("num_frames")
+            .value_parser(value_parser!(usize)),
         flag("fps", "FPS", "Frames per second").value_parser(value_parser!(f64)),
         flag("base_seed", "SEED", "Seed of all noise; -1 draws one")
             .alias("seed")
@@ -251,6 +259,14 @@ pub(super) fn refuse_idle_flags(
 
 fn invalid(error: wan_plugin_api::Error) -> Error {
     Error::invalid(error.message)
+}
+
+/// What clap says against the flags, in one line, without the usage that follows it.
+pub(super) fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let facts = text.split("\n\nUsage:").next().unwrap_or(&text);
+    let facts = facts.trim_start_matches("error: ").replace("tip: ", "; ");
+    facts.split_whitespace().collect::<Vec<_>>().join(" ").replace(" ;", ";")
 }
 
 /// Progress in the form that the user asked for.

@@ -31,8 +31,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     progress.phase("load", 0);
     let vae = pipeline::load_vae(&folder, &Device::Cpu)?;
     progress.phase("decode", latents.dims()[2]);
-    let frames =
-        pipeline::decode(&vae, &latents, &mut |done, of| progress.step(done, of, None))?;
+    let frames = pipeline::decode(&vae, &latents, &mut |done, of| progress.step(done, of, None))?;
     progress.finish();
     report.phases.extend_from_slice(progress.phases());
     finish::write(&output, &frames, &report)?;

@@ -13,6 +13,7 @@ use super::finish::{self, Output};
 use crate::error::{Error, Result};
 use crate::latents_file;
 use crate::model_folder::{Defaults, ModelFolder};
+use crate::noise::Noise;
 use crate::pipeline::{Pipeline, Surroundings};
 use crate::progress::Progress;
 use crate::psnr::psnr;
@@ -39,13 +40,17 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let pipeline = Pipeline::load(&folder, &Device::Cpu)?;
     settings.latent_size(pipeline.size_rule())?;
     name_unknown_words(&pipeline, &settings);
-    let surroundings = Surroundings { registry, cancel };
+    let noise = Noise::new(settings.base_seed);
+    let surroundings = Surroundings { registry, noise, cancel };
     let sampled = sample(&pipeline, &settings, &surroundings, &mut progress)?;
 
     let mut report = report(registry, &pipeline, &settings, &sampled)?;
     latents_file::write(&output.latents, &sampled.latents, &report)?;
     let frames = decode(&pipeline, &sampled, &mut progress).inspect_err(|_| {
-        eprintln!("wan: the latents are safe; finish with: wan decode {}", output.latents.display());
+        eprintln!(
+            "wan: the latents are safe; finish with: wan decode {}",
+            output.latents.display()
+        );
     })?;
     progress.phase("write", 0);
     progress.finish();
@@ -85,16 +90,18 @@ fn decode(pipeline: &Pipeline, sampled: &Sampled, progress: &mut Progress) -> Re
 /// Flags over the model folder's defaults.
 fn settings(registry: &Registry, matches: &ArgMatches, defaults: &Defaults) -> Result<Settings> {
     let text = |flag: &str| matches.get_one::<String>(flag).cloned();
-    let number = |flag: &str, default: f64| matches.get_one::<f64>(flag).copied().unwrap_or(default);
+    let number =
+        |flag: &str, default: f64| matches.get_one::<f64>(flag).copied().unwrap_or(default);
     let from = &defaults.generate;
     let (width, height) = parse_size(text("size").as_ref().unwrap_or(&from.size))?;
     let prompt = text("prompt").or_else(|| from.prompt.clone());
     let sampler = text("sampler").unwrap_or_else(|| from.sampler.clone());
     let cache = text("cache").or_else(|| from.cache.clone()).filter(|id| id != "none");
-    let chosen: Vec<(Kind, &str)> = [(Kind::Sampler, Some(&sampler)), (Kind::Cache, cache.as_ref())]
-        .into_iter()
-        .filter_map(|(kind, id)| Some((kind, id?.as_str())))
-        .collect();
+    let chosen: Vec<(Kind, &str)> =
+        [(Kind::Sampler, Some(&sampler)), (Kind::Cache, cache.as_ref())]
+            .into_iter()
+            .filter_map(|(kind, id)| Some((kind, id?.as_str())))
+            .collect();
     args::refuse_idle_flags(registry, matches, &chosen)?;
     if cache.is_none() && matches.contains_id("cache_option") {
         return Err(Error::invalid("--cache_option needs a cache; give --cache NAME"));
@@ -212,7 +219,10 @@ fn warn_of_the_cache(settings: &Settings, sampled: &Sampled) {
     let Some(cache) = &settings.cache else { return };
     let count = DecisionCount::of(&sampled.records, None);
     if count.reused == 0 {
-        eprintln!("wan: {} never reused anything; raise its threshold or use --cache none", cache.id);
+        eprintln!(
+            "wan: {} never reused anything; raise its threshold or use --cache none",
+            cache.id
+        );
     }
     if count.reused_in_a_row > REUSED_IN_A_ROW_MAX {
         eprintln!(

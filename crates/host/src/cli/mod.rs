@@ -22,9 +22,13 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
     let arguments: Vec<OsString> = arguments.map(args::with_underscores).collect();
     match try_run(&arguments) {
         Ok(()) => 0,
-        Err(Failure::Usage(error)) => {
-            let _ = error.print();
-            error.exit_code() as u8
+        Err(Failure::Usage(error)) if error.use_stderr() => {
+            eprintln!("wan: {}", args::one_line(&error));
+            2
+        }
+        Err(Failure::Usage(help)) => {
+            let _ = help.print();
+            0
         }
         Err(Failure::Run(error)) => {
             eprintln!("wan: {error}");
@@ -48,9 +52,8 @@ impl From<Error> for Failure {
 fn try_run(arguments: &[OsString]) -> std::result::Result<(), Failure> {
     // Strategies bring flags of their own, so plugins are loaded before flags are read.
     let registry = registry(&args::plugin_folders(arguments))?;
-    let matches = args::command(&registry)
-        .try_get_matches_from(arguments)
-        .map_err(Failure::Usage)?;
+    let matches =
+        args::command(&registry).try_get_matches_from(arguments).map_err(Failure::Usage)?;
     match matches.subcommand() {
         Some(("generate", matches)) => generate::run(&registry, matches)?,
         Some(("decode", matches)) => decode::run(matches)?,

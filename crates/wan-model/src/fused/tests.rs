@@ -1,8 +1,9 @@
 //! The fused kernels against the same formulas in candle's operations (f64 takes that path).
 
-use candle_core::Device;
+use candle_core::{DType, Device, Tensor};
 
 use super::*;
+use crate::rows::Rows;
 
 fn noise(shape: &[usize], seed: u32) -> Tensor {
     let count: usize = shape.iter().product();

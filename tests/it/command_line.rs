@@ -1,0 +1,124 @@
+//! Bad input: exit code 2, one line that says what to do, nothing under the final name.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::{demo_folder, error_text, wan};
+
+/// Runs `wan generate` with these flags into a folder of its own; expects a refusal.
+fn check_refused(flags: &[&str], expected: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let video = folder.path().join("out.mp4");
+    let save = ["generate", "--progress", "quiet", "--save_file", video.to_str().unwrap()];
+    let output = wan(&[&save, flags].concat());
+    let text = error_text(&output);
+    assert_eq!(output.status.code(), Some(2), "{flags:?}: {text}");
+    assert_eq!(text.lines().count(), 1, "{flags:?}: {text}");
+    assert!(text.contains(expected), "{flags:?}: {text}");
+    assert!(fs::read_dir(folder.path()).unwrap().next().is_none(), "{flags:?} left a file behind");
+}
+
+#[test]
+fn unknown_names_are_met_with_the_nearest() {
+    check_refused(&["--promt", "x"], "--prompt");
+    check_refused(&["--sampler", "unipcc"], "did you mean unipc?");
+    check_refused(&["--cache", "teacach"], "did you mean teacache?");
+    check_refused(&["--cache-option", "treshold=1"], "did you mean threshold?");
+    check_refused(&["--sampler-option", "ar_stp=1"], "did you mean ar_step?");
+}
+
+#[test]
+fn values_that_do_not_fit_are_met_with_what_does() {
+    check_refused(&["--cache-option", "threshold=high"], "a number from 0 to 100");
+    check_refused(&["--cache-option", "threshold"], "expected NAME=VALUE");
+    check_refused(&["--cache-option", "mode=e1"], "e0 | e");
+    check_refused(&["--frame_num", "32"], "try 29 or 33");
+    check_refused(&["--frame_num", "many"], "--frame_num");
+    check_refused(&["--size", "60*64"], "try 64*64");
+    check_refused(&["--size", "64"], "expected WIDTH*HEIGHT");
+    check_refused(&["--sample_steps", "0"], "--sample_steps");
+    check_refused(&["--ar_step", "2", "--causal_block_size", "4"], "causal_block_size");
+    check_refused(&["--ar_step", "2", "--sampler", "unipc"], "which this run does not use");
+    check_refused(&["--cache", "none", "--cache-option", "threshold=1"], "needs a cache");
+}
+
+#[test]
+fn places_that_are_not_there_are_named() {
+    check_refused(&["--plugin-dir", "/nowhere/at/all"], "check --plugin-dir");
+    check_refused(&["--ckpt_dir", "/nowhere/at/all"], "not a model folder");
+    let output = wan(&["generate", "--save_file", "/nowhere/at/all/out.mp4"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(error_text(&output).contains("cannot write to /nowhere/at/all"));
+    let output = wan(&["decode", "/nowhere.latents.safetensors"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(error_text(&output).contains("/nowhere.latents.safetensors"));
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_folder(&entry.path(), &target),
+            false => fs::copy(entry.path(), target).map(|_| ()).unwrap(),
+        }
+    }
+}
+
+#[test]
+fn missing_and_truncated_weights_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    copy_folder(&demo_folder(), &model);
+    let weights = model.join("transformer/diffusion_pytorch_model.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+    let check = |expected: &str| check_refused(&["--ckpt_dir", model.to_str().unwrap()], expected);
+    for len in [0, 7, 1000, bytes.len() / 2, bytes.len() - 1] {
+        fs::write(&weights, &bytes[..len]).unwrap();
+        check("diffusion_pytorch_model.safetensors");
+    }
+    fs::remove_file(&weights).unwrap();
+    check("no .safetensors file");
+    fs::write(&weights, &bytes).unwrap();
+    fs::write(model.join("wan.toml"), "[generate]\nframes = 3\n").unwrap();
+    check("wan.toml");
+}
+
+#[test]
+fn a_tensor_of_another_shape_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    copy_folder(&demo_folder(), &model);
+    let config = model.join("transformer/config.json");
+    let text = fs::read_to_string(&config).unwrap().replace("\"ffn_dim\": 768", "\"ffn_dim\": 512");
+    fs::write(&config, text).unwrap();
+    check_refused(&["--ckpt_dir", model.to_str().unwrap()], "blocks.0.ffn");
+}
+
+#[test]
+fn help_teaches_the_strategies_own_flags() {
+    let output = wan(&["generate", "--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    for word in ["--ar_step", "--causal_block_size", "--teacache_thresh", "--size", "wan.toml"] {
+        assert!(text.contains(word), "{word} is not in\n{text}");
+    }
+}
+
+#[test]
+fn plugins_can_be_listed_as_json() {
+    let output = wan(&["plugins", "list", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", error_text(&output));
+    let list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let ids: Vec<&str> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|p| ["samplers", "caches"].map(|kind| p["plugin"][kind].as_array().unwrap()))
+        .flatten()
+        .map(|s| s["id"].as_str().unwrap())
+        .collect();
+    for id in ["euler", "unipc", "dpm++", "diffusion-forcing", "teacache", "teacache-half"] {
+        assert!(ids.contains(&id), "{id} is not in {ids:?}");
+    }
+}

@@ -1,0 +1,153 @@
+//! The door: loaded strategies equal built-in ones, and nothing that comes through it can take the
+//! host down.
+
+use serde_json::json;
+use wan_host::registry::{Kind, Registry};
+use wan_plugin_api::extensions::{FRAME_DECISIONS, FrameDecisions, FrameDecisionsQuestion};
+use wan_plugin_api::{
+    CacheContext, DType, ErrorKind, FrameLevel, Message, ModelIdentity, OptionValues,
+};
+
+use crate::support::{
+    choice, demo_model, error_text, fixture, latent_bits, plugin, registry, short_settings,
+    surroundings, wan,
+};
+
+wan_plugin_api::plugin! {
+    struct AlsoBuiltIn {
+        samplers: [wan_samplers::Uniform<wan_samplers::UniPc>],
+        caches: [wan_cache::TeaCache],
+    }
+}
+
+pub(crate) fn context(evaluations: u32) -> CacheContext {
+    CacheContext {
+        branch: "cond".into(),
+        expert: 0,
+        evaluations,
+        evaluations_of_request: evaluations,
+        model: ModelIdentity {
+            variant: "df".into(),
+            dim: 4,
+            layers: 1,
+            in_channels: 16,
+            hash: String::new(),
+        },
+        frames: 3,
+        frame_tokens: 2,
+        timesteps_max: 3,
+        dtype: DType::F32,
+        signal_dtype: DType::F32,
+        frame_output_elements: 8,
+    }
+}
+
+#[test]
+fn built_in_and_loaded_strategies_give_equal_bits() {
+    let pipeline = demo_model();
+    let mut settings = short_settings();
+    settings.cache = Some(choice("teacache", &[("threshold", json!(0.3))]));
+    let mut built_in = Registry::default();
+    built_in.add_built_in::<AlsoBuiltIn>().unwrap();
+    let mut loaded = Registry::default();
+    loaded.add_file(&fixture("strategies")).unwrap();
+    assert!(loaded.plugins()[0].source.hash.is_some());
+    let bits = latent_bits(&pipeline, &built_in, &settings);
+    assert_eq!(bits, latent_bits(&pipeline, &loaded, &settings));
+    settings.cache = None;
+    assert_ne!(bits, latent_bits(&pipeline, &loaded, &settings), "the cache had no effect");
+}
+
+/// Loads a library and gives the one line that refuses it.
+fn check_refusal(path: &std::path::Path, expected: &str) {
+    let error = Registry::default().add_file(path).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains(expected), "{text}");
+    assert!(!text.contains('\n'), "more than one line: {text}");
+    assert_eq!(error.exit_code(), 2, "{text}");
+}
+
+#[test]
+fn what_is_no_plugin_of_this_epoch_is_refused_in_one_line() {
+    check_refusal(&fixture("wrong_epoch"), "built for plugin interface epoch 99");
+    check_refusal(&fixture("changed_layout"), "its layout differs from this host's");
+    check_refusal(&fixture("aborts_on_panic"), "panic = \"abort\"");
+    check_refusal(&fixture("not_a_plugin"), "is not a wan plugin");
+    check_refusal(&fixture("strategies").with_file_name("absent.so"), "No such file");
+    let text = tempfile::Builder::new().suffix(".so").tempfile().unwrap();
+    std::fs::write(text.path(), "no library at all").unwrap();
+    check_refusal(text.path(), "is not a library that can be loaded");
+}
+
+#[test]
+fn the_program_refuses_a_bad_plugin_with_exit_code_2() {
+    for name in ["wrong_epoch", "changed_layout", "aborts_on_panic", "not_a_plugin"] {
+        let folder = tempfile::tempdir().unwrap();
+        let library = fixture(name);
+        std::fs::copy(&library, folder.path().join(library.file_name().unwrap())).unwrap();
+        let folder = folder.path().to_str().unwrap();
+        let output = wan(&["plugins", "list", "--plugin-dir", folder]);
+        let text = error_text(&output);
+        assert_eq!(output.status.code(), Some(2), "{name}: {text}");
+        assert_eq!(text.lines().count(), 1, "{name}: {text}");
+    }
+}
+
+#[test]
+fn an_id_can_be_provided_once() {
+    let mut registry = Registry::default();
+    registry.add_file(&fixture("strategies")).unwrap();
+    let error = registry.add_file(&plugin("teacache")).unwrap_err();
+    assert!(error.to_string().contains("cache teacache is already provided by"), "{error}");
+    assert_eq!(error.exit_code(), 2);
+}
+
+#[test]
+fn a_panic_anywhere_in_a_plugin_becomes_an_error() {
+    let pipeline = demo_model();
+    let mut registry = registry();
+    registry.add_file(&fixture("panics")).unwrap();
+    let run = |sampler: Option<&str>, cache: Option<&str>| {
+        let mut settings = short_settings();
+        if let Some(at) = sampler {
+            settings.sampler = choice("panicking-sampler", &[("at", json!(at))]);
+        }
+        settings.cache = cache.map(|at| choice("panicking-cache", &[("at", json!(at))]));
+        pipeline.sample(&settings, &surroundings(&registry, &settings), &mut |_| {}).err()
+    };
+    for at in ["new", "schedule", "step"] {
+        let text = run(Some(at), None).expect(at).to_string();
+        assert!(text.contains(&format!("as told, at {at}")), "{text}");
+    }
+    for at in ["new", "plan", "decide", "store"] {
+        let text = run(None, Some(at)).expect(at).to_string();
+        assert!(text.contains(&format!("as told, at {at}")), "{text}");
+    }
+    assert!(run(Some("drop"), None).is_none(), "a panic while dropping reaches nobody");
+}
+
+#[test]
+fn an_extension_answers_beside_a_plugin_that_does_not_know_it() {
+    let mut registry = registry();
+    registry.add_file(&fixture("extension")).unwrap();
+    let cache = |id: &str| {
+        let chosen = registry.choose(Kind::Cache, id, &OptionValues::new()).unwrap();
+        (chosen.strategy.extensions.clone(), chosen.cache(&context(4)).unwrap())
+    };
+    let question = || {
+        let levels =
+            vec![FrameLevel::frozen(0, 0.0, 0.0), FrameLevel::moving(1, 999.0, 0.999, 0.9)];
+        let document = serde_json::to_string(&FrameDecisionsQuestion { index: 0, levels }).unwrap();
+        Message { document, tensors: Vec::new() }
+    };
+    let (extensions, mut newer) = cache("frame-scoped");
+    assert_eq!(extensions, [FRAME_DECISIONS]);
+    let answer = newer.extension(FRAME_DECISIONS, question()).unwrap();
+    let answer: FrameDecisions = serde_json::from_str(&answer.document).unwrap();
+    assert_eq!(answer.compute, [false, true]);
+
+    let (extensions, mut older) = cache("teacache");
+    assert!(extensions.is_empty());
+    let error = older.extension(FRAME_DECISIONS, question()).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unsupported);
+}

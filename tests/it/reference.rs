@@ -1,0 +1,54 @@
+//! The demo model against diffusers: the run that is recorded in its `reference.safetensors`.
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Tensor};
+use wan_host::noise::INITIAL_LATENTS;
+
+use crate::support::{demo_folder, demo_model, registry, short_settings, surroundings};
+
+fn reference() -> HashMap<String, Tensor> {
+    let path = demo_folder().join("reference.safetensors");
+    candle_core::safetensors::load(path, &Device::Cpu).unwrap()
+}
+
+/// `max |a - b| / max |b|`.
+fn relative_error(a: &Tensor, b: &Tensor) -> f32 {
+    let largest = |t: &Tensor| t.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+    largest(&(a - b).unwrap()) / largest(b)
+}
+
+#[test]
+fn prompt_embeddings_equal_the_reference() {
+    let (pipeline, reference) = (demo_model(), reference());
+    for (prompt, name) in
+        [(short_settings().prompt, "prompt_embeds"), (String::new(), "negative_prompt_embeds")]
+    {
+        let embeds = pipeline.encode_prompt(&prompt).unwrap();
+        assert!(relative_error(&embeds, &reference[name]) < 8e-6, "{name}");
+    }
+}
+
+#[test]
+fn latents_and_frames_equal_the_reference() {
+    let (pipeline, reference) = (demo_model(), reference());
+    let mut settings = short_settings();
+    settings.frame_num = 33;
+    settings.sample_steps = 25;
+    settings.sampler.id = "euler".into();
+    let registry = registry();
+    let surroundings = surroundings(&registry, &settings);
+    for frame in 0..9 {
+        let noise = reference["noise"].narrow(2, frame, 1).unwrap();
+        surroundings.noise.inject(INITIAL_LATENTS, frame as u64, noise);
+    }
+    let sampled = pipeline.sample(&settings, &surroundings, &mut |_| {}).unwrap();
+    let error = relative_error(&sampled.latents, &reference["latents"]);
+    assert!(error < 2e-5, "latents: {error:e}");
+
+    let frames = pipeline.decode(&sampled.latents, &mut |_, _| {}).unwrap();
+    let video = reference["video"].permute((1, 2, 3, 0)).unwrap(); // [T, H, W, 3]
+    let video = video.to_dtype(DType::U8).unwrap().flatten_all().unwrap().to_vec1::<u8>().unwrap();
+    let worst = frames.rgb().iter().zip(&video).map(|(a, b)| a.abs_diff(*b)).max();
+    assert!(worst <= Some(1), "frames: {worst:?} of 255");
+}
