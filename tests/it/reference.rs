@@ -35,7 +35,7 @@ fn latents_and_frames_equal_the_reference() {
     let mut settings = short_settings();
     settings.frame_num = 33;
     settings.sample_steps = 25;
-    settings.sampler.id = "euler".into();
+    settings.sampler = crate::support::choice("euler", &[("timesteps", serde_json::json!("wan"))]);
     let registry = registry();
     let surroundings = surroundings(&registry, &settings);
     for frame in 0..9 {

@@ -27,7 +27,7 @@ pub enum TimestepRule {
     Diffusers,
     /// The original repositories: Wan2.1 (commit 9737cba) `fm_solvers_unipc.py` and
     /// `fm_solvers.py`, which SkyReels-V2 (abed76f) copies. They have no Euler; it takes the grid
-    /// of their DPM++.
+    /// of their DPM++ (`shift(1 - i / N)`), its timesteps not cut to integers.
     Wan,
 }
 
@@ -62,7 +62,12 @@ impl SigmaTable {
             // diffusers takes 1e-6 off a first sigma of 1; Wan's own grid stays below by itself.
             grid[0] = grid[0].min(1.0 - FIRST_ALPHA_MIN);
         }
-        let timesteps = grid.iter().map(|s| (s * TRAINING_STEPS).trunc()).collect();
+        let timestep = |sigma: &f64| match solver {
+            // Nobody cuts Euler's: flow-match Euler hands its timesteps on in f32.
+            SolverKind::Euler => f64::from((sigma * TRAINING_STEPS) as f32),
+            _ => (sigma * TRAINING_STEPS).trunc(),
+        };
+        let timesteps = grid.iter().map(timestep).collect();
         let sigmas = grid.iter().map(|s| f64::from(*s as f32)).chain([0.0]).collect();
         Ok(Self { sigmas, timesteps })
     }
