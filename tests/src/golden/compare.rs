@@ -89,8 +89,7 @@ impl<'a> Compare<'a> {
     /// Records an error that another rule measured.
     pub fn measured(&mut self, name: &str, error: f64, tolerance: f64) {
         self.compared.insert(name.to_owned());
-        // Written so that NaN fails.
-        if !(error <= tolerance) {
+        if error.is_nan() || error > tolerance {
             self.failures.push(format!("{name}: {error:.2e}, tolerance {tolerance:.1e}"));
         }
         let share = |error: f64, tolerance: f64| match error {
@@ -176,7 +175,7 @@ impl std::fmt::Display for Report {
         let Self { name, kind, tensors, .. } = self;
         write!(
             f,
-            "{name:<28} {kind:<16} {tensors:>4}  {error:>8} {tensor:<28} {tolerance:>8}  {verdict}"
+            "{name:<30} {kind:<16} {tensors:>4}  {error:>8} {tensor:<34} {tolerance:>8}  {verdict}"
         )?;
         if self.verdict == Verdict::Fail {
             for note in &self.notes {
