@@ -10,3 +10,4 @@ mod plugin_door;
 mod reference;
 mod stream;
 mod support;
+mod walls;

@@ -52,7 +52,7 @@ pub struct GenerateDefaults {
     pub sample_shift: f64,
     pub sample_guide_scale: f64,
     pub fps: f64,
-    pub sampler: String,
+    pub sampler: Option<String>,
     pub cache: Option<String>,
 }
 
@@ -67,7 +67,7 @@ impl Default for GenerateDefaults {
             sample_shift: 5.0,
             sample_guide_scale: 5.0,
             fps: 16.0,
-            sampler: "unipc".into(),
+            sampler: None,
             cache: None,
         }
     }

@@ -150,7 +150,7 @@ mod tests {
             sample_guide_scale: 5.0,
             base_seed: 0,
             fps: 16.0,
-            sampler: StrategyChoice { id: "unipc".into(), options: OptionValues::new() },
+            sampler: StrategyChoice { id: "any".into(), options: OptionValues::new() },
             cache: None,
         }
     }

@@ -78,6 +78,10 @@
 //! - **What a later host adds, a plugin never misses.** The binary interface ([`epoch1`]) is
 //!   frozen; growth comes by extension id.
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/writing-a-plugin.md")]
+mod writing_a_plugin {}
+
 mod cache;
 pub mod epoch1;
 mod error;

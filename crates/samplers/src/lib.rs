@@ -25,13 +25,14 @@ pub use euler::Euler;
 pub use options::SolverOptions;
 pub use schedule::{SigmaTable, TimestepRule};
 pub use solver::{Solver, SolverKind, SolverType};
-pub use uni_pc::UniPc;
+pub use uni_pc::{FirstCorrection, UniPc};
 pub use uniform::{StandAlone, Uniform};
 
 wan_plugin_api::plugin! {
-    /// The samplers `euler`, `unipc` and `dpm++`, as the host registers them.
+    /// The samplers as the host registers them; the first is what it takes where neither the user
+    /// nor the model folder names one.
     pub struct BuiltIn {
-        samplers: [Uniform<Euler>, Uniform<UniPc>, Uniform<DpmMultistep>],
+        samplers: [Uniform<UniPc>, Uniform<DpmMultistep>, Uniform<Euler>],
         caches: [],
     }
 }

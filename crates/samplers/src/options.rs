@@ -5,7 +5,10 @@ use std::sync::Arc;
 use serde::Deserialize;
 use wan_plugin_api::{Error, OptionSpec, Result};
 
-use crate::{DpmMultistep, Euler, SigmaTable, Solver, SolverKind, SolverType, TimestepRule, UniPc};
+use crate::{
+    DpmMultistep, Euler, FirstCorrection, SigmaTable, Solver, SolverKind, SolverType, TimestepRule,
+    UniPc,
+};
 
 /// A solver and its settings.
 ///
@@ -22,6 +25,8 @@ pub struct SolverOptions {
     pub solver_type: SolverType,
     /// Spacing of noise levels and timesteps.
     pub timesteps: TimestepRule,
+    /// Where UniPC's first correction starts; a question in diffusion forcing alone.
+    pub first_correction: FirstCorrection,
 }
 
 impl Default for SolverOptions {
@@ -31,6 +36,7 @@ impl Default for SolverOptions {
             order: 2,
             solver_type: SolverType::default(),
             timesteps: TimestepRule::default(),
+            first_correction: FirstCorrection::default(),
         }
     }
 }
@@ -43,6 +49,7 @@ impl SolverOptions {
             order(),
             solver_type(),
             timesteps(),
+            first_correction(),
         ]
     }
 
@@ -67,6 +74,9 @@ impl SolverOptions {
                 self.order
             )));
         }
+        if self.solver != SolverKind::UniPc && self.first_correction != FirstCorrection::Exact {
+            return Err(Error::invalid("first_correction is a question of solver unipc alone"));
+        }
         if self.solver != SolverKind::DpmPlusPlus && self.solver_type != SolverType::default() {
             return Err(Error::invalid("solver_type heun is a form of solver dpm++ alone"));
         }
@@ -77,7 +87,7 @@ impl SolverOptions {
     pub fn solver(&self, table: &Arc<SigmaTable>) -> Box<dyn Solver> {
         let (table, order) = (table.clone(), self.order.clamp(1, 3) as usize);
         match self.solver {
-            SolverKind::UniPc => Box::new(UniPc::new(table, order)),
+            SolverKind::UniPc => Box::new(UniPc::new(table, order, self.first_correction)),
             SolverKind::DpmPlusPlus => Box::new(DpmMultistep::new(table, order, self.solver_type)),
             SolverKind::Euler => Box::new(Euler::new(table)),
         }
@@ -96,6 +106,11 @@ fn solver_type() -> OptionSpec {
 fn timesteps() -> OptionSpec {
     let doc = "spacing of noise levels: as in diffusers, or as in Wan's own repository";
     OptionSpec::choice("timesteps", &["diffusers", "wan"], doc)
+}
+
+fn first_correction() -> OptionSpec {
+    let doc = "unipc's first correction: from the true sample, or as the references do";
+    OptionSpec::choice("first_correction", &["exact", "overwritten"], doc)
 }
 
 #[cfg(test)]

@@ -21,15 +21,32 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
 use wan_plugin_api::{Result, Tensor, TensorOps, term};
 
 use crate::solver::{History, Level};
 use crate::{SigmaTable, Solver};
 
+/// What the first correction takes for the sample that the first step started from.
+///
+/// SkyReels-V2 (abed76f) and diffusers 0.42 keep one scheduler per latent frame and write a stepped
+/// frame back into the latents in place. The scheduler's `last_sample` is a view of that very frame
+/// after the first step (later ones are tensors of their own), so it then holds the new sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FirstCorrection {
+    /// The sample before the step, as UniPC says.
+    #[default]
+    Exact,
+    /// The sample after it, as those two do in diffusion forcing.
+    Overwritten,
+}
+
 /// UniPC of order 1 to 3.
 pub struct UniPc {
     table: Arc<SigmaTable>,
     order: usize,
+    first_correction: FirstCorrection,
     history: History,
     predicted: Option<Predicted>,
 }
@@ -43,8 +60,8 @@ struct Predicted {
 
 impl UniPc {
     /// A solver at the start of `table`.
-    pub fn new(table: Arc<SigmaTable>, order: usize) -> Self {
-        Self { table, order, history: History::new(order), predicted: None }
+    pub fn new(table: Arc<SigmaTable>, order: usize, first_correction: FirstCorrection) -> Self {
+        Self { table, order, first_correction, history: History::new(order), predicted: None }
     }
 }
 
@@ -72,7 +89,9 @@ impl Solver for UniPc {
         self.history.push(now, clean);
         let order = self.order.min(self.table.steps() - index).min(self.history.len());
         let moved = update(now, next, &corrected, &self.history.newest(order), ops)?;
-        self.predicted = Some(Predicted { from: now, sample: corrected, order });
+        let overwritten = index == 0 && self.first_correction == FirstCorrection::Overwritten;
+        let sample = if overwritten { moved.clone() } else { corrected };
+        self.predicted = Some(Predicted { from: now, sample, order });
         Ok(moved)
     }
 }

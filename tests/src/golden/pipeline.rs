@@ -232,6 +232,9 @@ fn df_options(call: &Value, solver: StrategyChoice) -> anyhow::Result<OptionValu
     }
     let block = call["causal_block_size"].as_u64().unwrap_or(1).max(1);
     let mut options = solver.options;
+    if solver.id == "unipc" {
+        options.insert("first_correction".into(), json!("overwritten"));
+    }
     options.insert("solver".into(), json!(solver.id));
     options.insert("ar_step".into(), json!(call["ar_step"].as_u64().unwrap_or(0)));
     options.insert("causal_block_size".into(), json!(block));

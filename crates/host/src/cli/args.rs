@@ -112,8 +112,8 @@ fn generate(registry: &Registry) -> Command {
             "Every flag may be written with underscores or hyphens. Flags that are not given take \
              the value in the model folder's wan.toml, else Wan's own default.\n\n\
              Examples:\n  wan generate --prompt \"a big red ball moving right over a meadow\"\n  \
-             wan generate --sampler unipc --cache none --base_seed 7 --save_file out.mp4\n  \
-             wan generate --ar_step 2 --causal_block_size 3 --cache-option threshold=0.2",
+             wan generate --cache none --base_seed 7 --save_file out.mp4\n  \
+             wan generate --sample_steps 30 --cache_option threshold=0.2 --cache_report",
         )
         .args(video_flags())
         .args(sampling_flags())
@@ -122,6 +122,9 @@ fn generate(registry: &Registry) -> Command {
         .args([
             switch("cache_report", "Also run without the cache; print what it saved and cost"),
             switch("keep_latents", "Keep the latents beside the video"),
+            flag("contact_sheet", "FILE", "Also write eight frames side by side, as PNG")
+                .value_parser(value_parser!(PathBuf))
+                .help_heading("Output"),
         ]);
     option_flags(registry).into_iter().fold(command, |c, arg| c.arg(arg))
 }

@@ -22,7 +22,7 @@ use crate::registry::{Kind, Registry};
 use crate::report::{self, MemoryReport, ModelReport, Report, SCHEMA, StrategyReport};
 use crate::sampling::Sampled;
 use crate::settings::{Settings, StrategyChoice, parse_size};
-use crate::video::VideoFrames;
+use crate::video::{SheetLayout, VideoFrames, write_png_sheet};
 
 /// Runs of reuses in one branch that are worth a warning.
 const REUSED_IN_A_ROW_MAX: usize = 8;
@@ -57,6 +57,9 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     report.phases = progress.phases().to_vec();
     report.memory.peak_resident_bytes = report::peak_resident_bytes();
     finish::write(&output, &frames, &report)?;
+    if let Some(sheet) = matches.get_one::<PathBuf>("contact_sheet") {
+        write_contact_sheet(sheet, &frames)?;
+    }
     if !matches.get_flag("keep_latents") {
         std::fs::remove_file(&output.latents).map_err(Error::io(&output.latents))?;
     }
@@ -66,6 +69,15 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
         cache_report(&pipeline, &settings, &surroundings, (&sampled, &frames))?;
     }
     Ok(())
+}
+
+/// Eight frames, evenly spaced.
+fn write_contact_sheet(path: &Path, frames: &VideoFrames) -> Result<()> {
+    let shown = frames.frames().min(8);
+    let indices: Vec<usize> =
+        (0..shown).map(|i| i * (frames.frames() - 1) / (shown - 1).max(1)).collect();
+    let layout = SheetLayout { columns: shown, scale: (256 / frames.width()).max(1), gap: 4 };
+    Ok(write_png_sheet(path, frames, &indices, layout)?)
 }
 
 fn sample(
@@ -95,7 +107,8 @@ fn settings(registry: &Registry, matches: &ArgMatches, defaults: &Defaults) -> R
     let from = &defaults.generate;
     let (width, height) = parse_size(text("size").as_ref().unwrap_or(&from.size))?;
     let prompt = text("prompt").or_else(|| from.prompt.clone());
-    let sampler = text("sampler").unwrap_or_else(|| from.sampler.clone());
+    let sampler = text("sampler").or_else(|| from.sampler.clone());
+    let sampler = sampler.map_or_else(|| first_sampler(registry), Ok)?;
     let cache = text("cache").or_else(|| from.cache.clone()).filter(|id| id != "none");
     let chosen: Vec<(Kind, &str)> =
         [(Kind::Sampler, Some(&sampler)), (Kind::Cache, cache.as_ref())]
@@ -110,7 +123,7 @@ fn settings(registry: &Registry, matches: &ArgMatches, defaults: &Defaults) -> R
     let own = |id: &str, default: Option<&str>, options: &wan_plugin_api::OptionValues| {
         if default == Some(id) { options.clone() } else { Default::default() }
     };
-    let sampler_own = own(&sampler, Some(&from.sampler), &defaults.sampler_options);
+    let sampler_own = own(&sampler, from.sampler.as_deref(), &defaults.sampler_options);
     let sampler_options =
         args::given_options(registry, Kind::Sampler, &sampler, matches, sampler_own)?;
     let cache = cache
@@ -134,6 +147,12 @@ fn settings(registry: &Registry, matches: &ArgMatches, defaults: &Defaults) -> R
         sampler: StrategyChoice { id: sampler, options: sampler_options },
         cache,
     })
+}
+
+/// Where neither user nor model folder name one: the first that is built in.
+fn first_sampler(registry: &Registry) -> Result<String> {
+    let first = registry.strategies(Kind::Sampler).next().map(|s| s.id.clone());
+    first.ok_or_else(|| Error::invalid("there is no sampler; give --plugin_dir"))
 }
 
 /// The seed that was given; -1 draws one, none is 42.
