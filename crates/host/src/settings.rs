@@ -73,7 +73,7 @@ impl Settings {
     /// out of range.
     pub fn latent_size(&self, rule: SizeRule) -> Result<LatentSize> {
         let [rows, columns] = rule.patch.map(|p| p * rule.vae_scale);
-        let misfit = self.height % rows != 0 || self.width % columns != 0;
+        let misfit = !self.height.is_multiple_of(rows) || !self.width.is_multiple_of(columns);
         if misfit || self.height == 0 || self.width == 0 {
             let near = |size: usize, unit: usize| ((size + unit / 2) / unit).max(1) * unit;
             return Err(Error::invalid(format!(
@@ -85,7 +85,7 @@ impl Settings {
             )));
         }
         let unit = rule.temporal_scale;
-        if self.frame_num == 0 || (self.frame_num - 1) % unit != 0 {
+        if self.frame_num == 0 || !(self.frame_num - 1).is_multiple_of(unit) {
             let below = self.frame_num.saturating_sub(1) / unit * unit + 1;
             return Err(Error::invalid(format!(
                 "--frame_num {}: must be {unit}n+1; try {below} or {}",

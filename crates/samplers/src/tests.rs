@@ -22,7 +22,7 @@ fn any_options() -> impl Strategy<Value = SolverOptions> {
         let order = if solver == SolverKind::Euler { 1 } else { order };
         let heun = heun && solver == SolverKind::DpmPlusPlus;
         let solver_type = if heun { SolverType::Heun } else { SolverType::Midpoint };
-        SolverOptions { solver, order, solver_type, timesteps }
+        SolverOptions { solver, order, solver_type, timesteps, ..SolverOptions::default() }
     })
 }
 
