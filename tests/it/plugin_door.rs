@@ -127,6 +127,33 @@ fn a_panic_anywhere_in_a_plugin_becomes_an_error() {
 }
 
 #[test]
+fn the_program_survives_a_panic_with_one_line_and_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = fixture("panics");
+    std::fs::copy(&library, folder.path().join(library.file_name().unwrap())).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let video = out.path().join("out.mp4");
+    let output = wan(&[
+        "generate",
+        "--plugin-dir",
+        folder.path().to_str().unwrap(),
+        "--sampler",
+        "panicking-sampler",
+        "--cache",
+        "none",
+        "--progress",
+        "quiet",
+        "--save_file",
+        video.to_str().unwrap(),
+    ]);
+    let text = error_text(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("panics.rs:") && text.contains("as told, at step"), "{text}");
+    assert!(std::fs::read_dir(out.path()).unwrap().next().is_none());
+}
+
+#[test]
 fn an_extension_answers_beside_a_plugin_that_does_not_know_it() {
     let mut registry = registry();
     registry.add_file(&fixture("extension")).unwrap();

@@ -7,6 +7,8 @@
 pub mod cli;
 pub mod denoiser;
 mod error;
+mod evaluation;
+mod host_tensor;
 pub mod latents_file;
 pub mod ledger;
 pub mod loader;

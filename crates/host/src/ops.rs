@@ -7,110 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType as CandleDType, Device, Tensor as CandleTensor};
-use wan_plugin_api::{
-    Coefficients, DType, Error, Place, Result, Tensor, TensorBody, TensorForm, TensorOps, Term,
-};
+use wan_plugin_api::{Coefficients, DType, Error, Place, Result, Tensor, TensorOps, Term};
 
-use crate::ledger::{Entry, Ledger};
+use crate::host_tensor::{HostTensor, candle_dtype, dtype_of};
+use crate::ledger::Ledger;
 use crate::noise::{Noise, PLUGIN_STREAMS};
 
 /// Largest finite value of f8 e4m3.
 const F8E4M3_MAX: f32 = 448.0;
 
-/// A candle tensor behind a plugin's handle.
-pub struct HostTensor {
-    tensor: CandleTensor,
-    frame_axis: usize,
-    frames: usize,
-    /// For time signals: `tensor` is `[K, ..]`, and this names the row of each entry; entries are
-    /// divided evenly among the frames.
-    rows: Option<Vec<u32>>,
-    /// For f8: what each frame was divided by.
-    scales: Option<Vec<f32>>,
-    entry: Entry,
-}
-
-impl TensorBody for HostTensor {
-    fn form(&self) -> TensorForm {
-        let elements = match &self.rows {
-            Some(rows) => self.tensor.elem_count() / self.tensor.dims()[0] * rows.len(),
-            None => self.tensor.elem_count(),
-        };
-        let place = if self.tensor.device().is_cpu() { Place::Host } else { Place::Device };
-        TensorForm::new(
-            self.frames as u32,
-            (elements / self.frames) as u64,
-            dtype_of(self.tensor.dtype()),
-            place,
-            self.entry.bytes(),
-        )
-    }
-}
-
-fn dtype_of(dtype: CandleDType) -> DType {
-    match dtype {
-        CandleDType::BF16 => DType::BF16,
-        CandleDType::F16 => DType::F16,
-        CandleDType::F8E4M3 => DType::F8E4M3,
-        _ => DType::F32,
-    }
-}
-
-fn candle_dtype(dtype: DType) -> CandleDType {
-    match dtype {
-        DType::F32 => CandleDType::F32,
-        DType::BF16 => CandleDType::BF16,
-        DType::F16 => CandleDType::F16,
-        DType::F8E4M3 => CandleDType::F8E4M3,
-    }
-}
-
 fn failed(error: candle_core::Error) -> Error {
     Error::failed(error.to_string())
-}
-
-impl HostTensor {
-    /// Frames `start .. start + len` in f32, scales undone, frame axis first where rows repeat.
-    fn frames_f32(&self, start: usize, len: usize) -> candle_core::Result<CandleTensor> {
-        if let Some(rows) = &self.rows {
-            let per_frame = rows.len() / self.frames;
-            let wanted = &rows[start * per_frame..(start + len) * per_frame];
-            let index = CandleTensor::new(wanted, self.tensor.device())?;
-            return self.tensor.index_select(&index, 0)?.to_dtype(CandleDType::F32);
-        }
-        let per_frame = self.tensor.dims()[self.frame_axis] / self.frames;
-        let part = self
-            .tensor
-            .narrow(self.frame_axis, start * per_frame, len * per_frame)?
-            .to_dtype(CandleDType::F32)?;
-        let Some(scales) = &self.scales else { return Ok(part) };
-        let scaled: Vec<CandleTensor> = (0..len)
-            .map(|f| {
-                let frame = part.narrow(self.frame_axis, f * per_frame, per_frame)?;
-                frame.affine(scales[start + f] as f64, 0.0)
-            })
-            .collect::<candle_core::Result<_>>()?;
-        CandleTensor::cat(&scaled, self.frame_axis)
-    }
-
-    /// The whole tensor in f32, scales undone.
-    ///
-    /// # Errors
-    /// If candle fails.
-    pub fn to_f32(&self) -> candle_core::Result<CandleTensor> {
-        self.frames_f32(0, self.frames)
-    }
-
-    fn same_form(&self, other: &Self, operation: &str) -> Result<()> {
-        let (a, b) = (self.form(), other.form());
-        if (a.frames, a.frame_elements) == (b.frames, b.frame_elements) {
-            return Ok(());
-        }
-        Err(Error::failed(format!(
-            "{operation}: {} frames of {} elements and {} frames of {}",
-            a.frames, a.frame_elements, b.frames, b.frame_elements
-        )))
-    }
 }
 
 /// The operations that one owner (a cache object, a sampler) is given.
@@ -131,6 +38,11 @@ impl HostOps {
     /// The same operations for another owner, with a ledger of its own.
     pub fn sibling(&self) -> Self {
         Self { ledger: Arc::default(), ..self.clone() }
+    }
+
+    /// Whether the user has asked to stop.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed)
     }
 
     /// What the owner's handles keep alive.
@@ -199,8 +111,7 @@ impl HostOps {
 
     /// `like` with other elements.
     fn make_like(&self, like: &HostTensor, tensor: CandleTensor) -> Tensor {
-        let axis = if like.rows.is_some() { 0 } else { like.frame_axis };
-        self.make(tensor, axis, like.frames, None)
+        self.make(tensor, like.axis(), like.frames, None)
     }
 
     fn frame_sums(
@@ -271,7 +182,7 @@ impl TensorOps for HostOps {
         for (body, _) in &bodies {
             first.same_form(body, "combine")?;
         }
-        let axis = if first.rows.is_some() { 0 } else { first.frame_axis };
+        let axis = first.axis();
         let runs = equal_runs(terms, first.frames)
             .into_iter()
             .map(|(start, len)| combine_run(&bodies, start, len))
@@ -300,7 +211,7 @@ impl TensorOps for HostOps {
 
     fn noise_like(&self, like: &Tensor, stream: u64, index: u64) -> Result<Tensor> {
         let body = like.body::<HostTensor>()?;
-        let shape = body.frames_f32(0, body.frames).map_err(failed)?.dims().to_vec();
+        let shape = body.shape_f32();
         let drawn = self.noise.draw(PLUGIN_STREAMS + stream, index, &shape, &self.device);
         Ok(self.make_like(body, drawn.map_err(failed)?))
     }
@@ -316,15 +227,14 @@ impl TensorOps for HostOps {
         }
         // A copy: a view would keep the whole tensor alive and make the ledger lie.
         let part = body.frames_f32(start, len).and_then(|t| t.force_contiguous());
-        let axis = if body.rows.is_some() { 0 } else { body.frame_axis };
-        Ok(self.make(part.map_err(failed)?, axis, len, None))
+        Ok(self.make(part.map_err(failed)?, body.axis(), len, None))
     }
 
     fn cat_frames(&self, parts: &[&Tensor]) -> Result<Tensor> {
         let bodies =
             parts.iter().map(|p| p.body::<HostTensor>()).collect::<Result<Vec<&HostTensor>>>()?;
         let first = bodies.first().ok_or_else(|| Error::failed("cat_frames needs a part"))?;
-        let axis = if first.rows.is_some() { 0 } else { first.frame_axis };
+        let axis = first.axis();
         let frames = bodies.iter().map(|b| b.frames).sum();
         let joined = bodies
             .iter()
@@ -376,22 +286,18 @@ impl TensorOps for HostOps {
                 like.form().elements()
             )));
         }
+        let mut frame_shape = body.shape_f32();
+        frame_shape[body.axis()] /= body.frames;
         let written = elements
             .chunks(elements.len() / body.frames)
-            .enumerate()
-            .map(|(f, chunk)| {
-                let shape = body.frames_f32(f, 1)?.dims().to_vec();
-                CandleTensor::from_slice(chunk, shape, &self.device)
-            })
+            .map(|chunk| CandleTensor::from_slice(chunk, frame_shape.as_slice(), &self.device))
             .collect::<candle_core::Result<Vec<_>>>()
-            .and_then(|frames| {
-                CandleTensor::cat(&frames, if body.rows.is_some() { 0 } else { body.frame_axis })
-            });
+            .and_then(|frames| CandleTensor::cat(&frames, body.axis()));
         Ok(self.make_like(body, written.map_err(failed)?))
     }
 
     fn cancelled(&self) -> bool {
-        self.cancel.load(Ordering::Relaxed)
+        self.is_cancelled()
     }
 }
 
@@ -411,7 +317,10 @@ impl HostOps {
             frames.push(frame.affine(1.0 / scale as f64, 0.0)?.to_dtype(CandleDType::F8E4M3)?);
             scales.push(scale);
         }
-        let axis = if body.rows.is_some() { 0 } else { body.frame_axis };
-        Ok(self.make(CandleTensor::cat(&frames, axis)?, axis, body.frames, Some(scales)))
+        let cast = CandleTensor::cat(&frames, body.axis())?;
+        Ok(self.make(cast, body.axis(), body.frames, Some(scales)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@
 #![allow(non_local_definitions, clippy::used_underscore_binding, reason = "abi_stable's macros")]
 #![allow(unsafe_code, reason = "abi_stable's macros, and one constructor in plugin_side")]
 
+mod guard;
 mod host_side;
 mod plugin_side;
 

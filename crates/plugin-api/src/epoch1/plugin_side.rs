@@ -1,7 +1,5 @@
 //! A plugin's side of the door: an author's traits behind ABI objects, every panic caught.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
 use abi_stable::library::{__call_root_module_loader, CheckTypeLayout, RootModuleResult};
@@ -10,45 +8,13 @@ use abi_stable::prefix_type::PrefixTypeTrait;
 use super::convert::{
     from_abi, from_json, handle, message_from_abi, message_to_abi, to_abi, to_json,
 };
+use super::guard::{Guarded, guard};
 use super::*;
 use crate::{
     Action, Attention, Cache, Choice, Coefficients, DType, Denoise, Error, Evaluation, Message,
     Place, Plugin, PluginDescription, Result, Round, Sampler, Signal, Step, Strategy, Tensor,
     TensorOps, Term,
 };
-
-/// Runs an author's code; a panic becomes an error instead of the end of the process.
-fn guard<T>(id: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
-        Err(Error::panicked(format!("{id} panicked: {}", panic_text(&*payload))))
-    })
-}
-
-fn panic_text(payload: &(dyn Any + Send)) -> &str {
-    let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
-}
-
-/// An author's object; dropping it cannot panic either.
-struct Guarded<T>(Option<T>);
-
-impl<T> Guarded<T> {
-    fn get(&self) -> &T {
-        self.0.as_ref().expect("taken only when dropped")
-    }
-
-    fn get_mut(&mut self) -> &mut T {
-        self.0.as_mut().expect("taken only when dropped")
-    }
-}
-
-impl<T> Drop for Guarded<T> {
-    fn drop(&mut self) {
-        let object = self.0.take();
-        // Nobody is left to tell.
-        let _ = catch_unwind(AssertUnwindSafe(move || drop(object)));
-    }
-}
 
 struct SamplerObject<S: Sampler>(Guarded<S>);
 
@@ -243,7 +209,7 @@ impl SamplerFactory {
             strategy: Strategy::of_sampler::<S>,
             create: |options, request| {
                 let sampler = S::new(from_json(S::ID, options)?, &from_json(S::ID, request)?)?;
-                let object = SamplerObject(Guarded(Some(sampler)));
+                let object = SamplerObject(Guarded::new(sampler));
                 Ok(AbiSampler_TO::from_value(object, TD_Opaque))
             },
         }
@@ -263,7 +229,7 @@ impl CacheFactory {
             strategy: Strategy::of_cache::<C>,
             create: |options, context| {
                 let cache = C::new(from_json(C::ID, options)?, &from_json(C::ID, context)?)?;
-                let object = CacheObject(Guarded(Some(cache)));
+                let object = CacheObject(Guarded::new(cache));
                 Ok(AbiCache_TO::from_value(object, TD_Opaque))
             },
         }

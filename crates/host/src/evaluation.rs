@@ -1,0 +1,238 @@
+//! One guidance branch of one model evaluation, with the cache's decision in it.
+
+use candle_core::{DType as CandleDType, Tensor as CandleTensor};
+use wan_model::{Embedded, Timesteps};
+use wan_plugin_api::{
+    Action, Attention, Choice, DType, DecisionPoint, Evaluation, FrameLevel, Replaces,
+    Result as PluginResult, Signal, Tensor, TensorForm,
+};
+
+use crate::denoiser::{BranchCache, Denoiser, LATENT_FRAME_AXIS};
+use crate::error::{Error, Result};
+use crate::record::EvaluationRecord;
+
+/// Axis of the tokens, frame after frame, in `[1, L, D]`.
+const TOKEN_AXIS: usize = 1;
+
+/// One branch of one evaluation.
+pub(crate) struct BranchEvaluation<'d, 'm> {
+    pub(crate) denoiser: &'d mut Denoiser<'m>,
+    /// Number of the branch.
+    pub(crate) branch: usize,
+    /// Latents of the window, `[1, C, F, H, W]`.
+    pub(crate) sample: &'d CandleTensor,
+    /// Levels of the window's frames.
+    pub(crate) levels: &'d [FrameLevel],
+    /// What the first branch chose.
+    pub(crate) leader: Option<Choice>,
+}
+
+/// A decision, its tensor taken out of the handle.
+enum Verdict {
+    Compute { keep: bool },
+    Reuse(CandleTensor),
+}
+
+impl Verdict {
+    fn choice(&self) -> Choice {
+        match self {
+            Self::Compute { .. } => Choice::Compute,
+            Self::Reuse(_) => Choice::Reuse,
+        }
+    }
+}
+
+/// Tensors that a cache may be shown at its decision point.
+#[derive(Default)]
+struct Stage<'a> {
+    embedded: Option<&'a Embedded>,
+    hidden: Option<&'a CandleTensor>,
+}
+
+impl BranchEvaluation<'_, '_> {
+    /// The branch's velocity, and its choice where a cache made one.
+    pub(crate) fn run(mut self) -> Result<(CandleTensor, Option<Choice>)> {
+        let plan = self.cache().map(|c| c.instance.plan().clone());
+        let point = plan.as_ref().map(|p| p.decides);
+        let early = match point {
+            Some(DecisionPoint::BeforeEmbed) => Some(self.decide(&Stage::default())?),
+            _ => None,
+        };
+        if let Some(Verdict::Reuse(delta)) = early {
+            return Ok(((self.sample + delta)?, Some(Choice::Reuse)));
+        }
+        let model = self.denoiser.parts.model;
+        let embedded = self.embed()?;
+        let layers = model.config().num_layers;
+        let split = match point {
+            Some(DecisionPoint::AfterBlock(block)) => (block as usize + 1).min(layers),
+            _ => 0,
+        };
+        let before = self.blocks(0..split, &embedded.hidden, &embedded)?;
+        let verdict = match (early, point) {
+            (None, Some(_)) => {
+                let stage = Stage { embedded: Some(&embedded), hidden: Some(&before) };
+                Some(self.decide(&stage)?)
+            }
+            (early, _) => early,
+        };
+        let choice = verdict.as_ref().map(Verdict::choice);
+        let (after, keep) = match verdict {
+            Some(Verdict::Reuse(residual)) => ((&before + residual)?, false),
+            Some(Verdict::Compute { keep }) => {
+                (self.blocks(split..layers, &before, &embedded)?, keep)
+            }
+            None => (self.blocks(split..layers, &before, &embedded)?, false),
+        };
+        let velocity = model.head(&after, &embedded)?.to_dtype(CandleDType::F32)?;
+        match plan.map(|p| p.replaces).filter(|_| keep) {
+            Some(Replaces::Residual) => self.store((&after - &before)?, TOKEN_AXIS)?,
+            Some(Replaces::OutputDelta) => {
+                self.store((&velocity - self.sample)?, LATENT_FRAME_AXIS)?;
+            }
+            None => {}
+        }
+        Ok((velocity, choice))
+    }
+
+    fn cache(&mut self) -> Option<&mut BranchCache> {
+        self.denoiser.branches[self.branch].cache.as_mut()
+    }
+
+    fn cache_id(&self) -> String {
+        let chosen = self.denoiser.parts.cache.as_ref();
+        chosen.map_or_else(String::new, |c| c.strategy.id.clone())
+    }
+
+    fn embed(&mut self) -> Result<Embedded> {
+        let timesteps: Vec<f64> = self.levels.iter().map(|l| l.timestep).collect();
+        let uniform = timesteps.iter().all(|t| *t == timesteps[0]);
+        let timesteps = match uniform {
+            true => Timesteps::per_video(&timesteps[..1])?,
+            false => Timesteps::per_frame(&[timesteps])?,
+        };
+        let parts = &self.denoiser.parts;
+        let class = parts.fps_class.map(|class| [class]);
+        let embedded =
+            parts.model.embed(self.sample, &timesteps, class.as_ref().map(<[u32; 1]>::as_slice))?;
+        self.denoiser.signals.see(&embedded);
+        Ok(embedded)
+    }
+
+    fn blocks(
+        &self,
+        range: std::ops::Range<usize>,
+        hidden: &CandleTensor,
+        embedded: &Embedded,
+    ) -> Result<CandleTensor> {
+        if range.is_empty() {
+            return Ok(hidden.clone());
+        }
+        let attention = match self.denoiser.attention {
+            Attention::Bidirectional => wan_model::Attention::Bidirectional,
+            Attention::BlockCausal(frames) => wan_model::Attention::BlockCausal(frames as usize),
+        };
+        let text = &self.denoiser.branches[self.branch].text;
+        let model = self.denoiser.parts.model;
+        Ok(model.blocks(range, hidden, embedded, text, attention)?)
+    }
+
+    /// Asks the cache and writes down what it said.
+    fn decide(&mut self, stage: &Stage<'_>) -> Result<Verdict> {
+        let (levels, sample, leader) = (self.levels, self.sample, self.leader);
+        let id = self.cache_id();
+        let stream = self.denoiser.stream.clone();
+        let Some(cache) = self.cache() else { return Ok(Verdict::Compute { keep: false }) };
+        let plan = cache.instance.plan().clone();
+        let signals = signals(cache, &plan.reads, sample, stage).map_err(Error::strategy(&id))?;
+        let evaluation = Evaluation {
+            index: stream.next,
+            remaining: stream.evaluations.saturating_sub(stream.next + 1),
+            leader: leader.filter(|_| plan.shared_decision),
+            levels,
+            computes: form_of(&plan.replaces, sample, stage),
+            signals: &signals,
+        };
+        let decision =
+            cache.instance.decide(&evaluation, &cache.ops).map_err(Error::strategy(&id))?;
+        let followed = evaluation.leader;
+        // Computing where the leader reused costs time only; the other way round there is
+        // nothing to trust.
+        if followed == Some(Choice::Compute) && decision.choice() == Choice::Reuse {
+            return Err(Error::invalid(format!(
+                "{id} shares its decisions between branches and then broke ranks"
+            )));
+        }
+        let record = EvaluationRecord {
+            round: stream.round,
+            evaluation: stream.next,
+            branch: self.denoiser.branches[self.branch].name,
+            choice: decision.choice(),
+            measured: decision.measured,
+        };
+        self.denoiser.records.push(record);
+        match decision.action {
+            Action::Compute { keep } => Ok(Verdict::Compute { keep }),
+            Action::Reuse(tensor) => {
+                let tensor = self.denoiser.parts.ops.unwrap(&tensor);
+                tensor.map(Verdict::Reuse).map_err(Error::strategy(&id))
+            }
+        }
+    }
+
+    fn store(&mut self, computed: CandleTensor, frame_axis: usize) -> Result<()> {
+        let (frames, id) = (self.levels.len(), self.cache_id());
+        let Some(cache) = self.cache() else { return Ok(()) };
+        cache
+            .ops
+            .wrap(computed, frame_axis, frames)
+            .and_then(|handle| cache.instance.store(&handle, &cache.ops))
+            .map_err(Error::strategy(&id))
+    }
+}
+
+/// Handles to the signals that a plan reads.
+fn signals(
+    cache: &BranchCache,
+    reads: &[Signal],
+    sample: &CandleTensor,
+    stage: &Stage<'_>,
+) -> PluginResult<Vec<(Signal, Tensor)>> {
+    let frames = sample.dims()[LATENT_FRAME_AXIS];
+    let early = || wan_plugin_api::Error::failed("this signal does not exist before embedding");
+    let candle = |e: candle_core::Error| wan_plugin_api::Error::failed(e.to_string());
+    let rows = |rows: &wan_model::Rows| {
+        let squeezed = rows.rows().squeeze(0).map_err(candle)?; // [K, ..]
+        cache.ops.wrap_rows(squeezed, rows.index(0).to_vec(), frames)
+    };
+    let handle = |signal: Signal| match signal {
+        Signal::Sample => cache.ops.wrap(sample.clone(), LATENT_FRAME_AXIS, frames),
+        Signal::TimeEmbedding => rows(&stage.embedded.ok_or_else(early)?.e),
+        Signal::TimeProjection => rows(&stage.embedded.ok_or_else(early)?.e0),
+        Signal::Hidden => {
+            cache.ops.wrap(stage.hidden.ok_or_else(early)?.clone(), TOKEN_AXIS, frames)
+        }
+        Signal::Probe => {
+            let entered = &stage.embedded.ok_or_else(early)?.hidden;
+            let residual = (stage.hidden.ok_or_else(early)? - entered).map_err(candle)?;
+            cache.ops.wrap(residual, TOKEN_AXIS, frames)
+        }
+    };
+    reads.iter().map(|signal| Ok((*signal, handle(*signal)?))).collect()
+}
+
+/// Form of what `store` would be given.
+fn form_of(replaces: &Replaces, sample: &CandleTensor, stage: &Stage<'_>) -> TensorForm {
+    let tensor = match (replaces, stage.hidden) {
+        (Replaces::Residual, Some(hidden)) => hidden,
+        _ => sample,
+    };
+    let frames = sample.dims()[LATENT_FRAME_AXIS];
+    let place = match sample.device().is_cpu() {
+        true => wan_plugin_api::Place::Host,
+        false => wan_plugin_api::Place::Device,
+    };
+    let elements = tensor.elem_count();
+    let bytes = (elements * 4) as u64;
+    TensorForm::new(frames as u32, (elements / frames) as u64, DType::F32, place, bytes)
+}
