@@ -7,7 +7,8 @@ use candle_core::{Device, Tensor};
 use safetensors::SafeTensors;
 
 use crate::error::{Error, Result};
-use crate::report::{Report, write_atomically};
+use crate::report::Report;
+use crate::whole_file::write_whole_file;
 
 const TENSOR: &str = "latents";
 const METADATA: &str = "wan";
@@ -21,7 +22,7 @@ pub fn write(path: &Path, latents: &Tensor, report: &Report) -> Result<()> {
     let metadata = HashMap::from([(METADATA.to_string(), report)]);
     let bytes = safetensors::serialize([(TENSOR, latents)], Some(metadata))
         .map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
-    write_atomically(path, &bytes)
+    write_whole_file(path, &bytes).map_err(Error::io(path))
 }
 
 /// Reads what [`write`] saved.

@@ -24,5 +24,6 @@ pub mod report;
 pub mod sampling;
 pub mod settings;
 pub mod video;
+mod whole_file;
 
 pub use error::{Error, Result};

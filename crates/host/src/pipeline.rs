@@ -150,6 +150,7 @@ impl Pipeline {
             prefix_frames: 0,
             steps: settings.sample_steps,
             shift: settings.sample_shift,
+            temporal_scale: self.size_rule().temporal_scale as u32,
         };
         let registry = surroundings.registry;
         let choice = &settings.sampler;

@@ -13,6 +13,7 @@ use crate::record::{DecisionCount, EvaluationRecord};
 use crate::registry::{Chosen, Source};
 use crate::sampling::Sampled;
 use crate::settings::Settings;
+use crate::whole_file::write_whole_file;
 
 /// Version of the schema; raised when a member changes its meaning.
 pub const SCHEMA: u32 = 1;
@@ -147,23 +148,6 @@ impl Report {
     pub fn write(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)
             .map_err(|e| Error::invalid(format!("sidecar: {e}")))?;
-        write_atomically(path, text.as_bytes())
+        write_whole_file(path, text.as_bytes()).map_err(Error::io(path))
     }
-}
-
-/// Writes a file so that its final name never holds half of it.
-///
-/// # Errors
-/// If the folder cannot be written to.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    use std::io::Write;
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(path))?;
-    file.write_all(bytes).map_err(Error::io(path))?;
-    file.as_file().sync_all().map_err(Error::io(path))?;
-    file.persist(path).map_err(|e| Error::io(path)(e.error))?;
-    Ok(())
 }

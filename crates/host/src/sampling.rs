@@ -52,6 +52,8 @@ pub struct Sampled {
     pub cache_memory: CacheMemory,
     /// Most bytes that the sampler's handles kept between rounds.
     pub sampler_bytes_max: u64,
+    /// What the sampler wants the user to know.
+    pub notices: Vec<String>,
     /// Seconds of the loop.
     pub seconds: f64,
 }
@@ -94,6 +96,7 @@ impl SamplingJob<'_> {
             signals: denoiser.signals,
             cache_memory: denoiser.cache_memory,
             sampler_bytes_max: ops.ledger().peak(),
+            notices: self.schedule.notices,
             seconds: started.elapsed().as_secs_f64(),
         })
     }

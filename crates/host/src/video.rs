@@ -12,7 +12,7 @@ pub mod mp4_tags;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use muxide::api::{MuxerConfig, MuxerError, VideoCodec};
@@ -22,6 +22,8 @@ use openh264::encoder::{
     MatrixCoefficients, QpRange, RateControlMode, VuiConfig,
 };
 use openh264::formats::{RgbSliceU8, YUVBuffer};
+
+use crate::whole_file::write_whole_file;
 
 pub use contact_sheet::{SheetLayout, write_png_sheet};
 pub use mp4_tags::{VideoTags, read_tags};
@@ -263,23 +265,8 @@ fn encoder_config(frames: &VideoFrames, fps: f64, quantisers: (u8, u8)) -> Encod
         .vui(colours)
 }
 
-/// Writes `bytes` to `path` all at once: temporary neighbour, flush to disk, rename.
+/// Writes `path` whole or not at all.
 fn write_complete(path: &Path, bytes: &[u8]) -> Result<(), VideoError> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let write = || -> io::Result<()> {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".wan-").suffix(".part");
-        // Temporary files are private by default; a video is an ordinary file under the umask.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(|source| VideoError::Write { path: path.to_owned(), source })
+    write_whole_file(path, bytes)
+        .map_err(|source| VideoError::Write { path: path.to_owned(), source })
 }

@@ -42,7 +42,7 @@
 //!             attention: Attention::Bidirectional,
 //!             evaluations: 1,
 //!         };
-//!         Ok(Schedule { rounds: (0..steps).map(round).collect() })
+//!         Ok((0..steps).map(round).collect::<Vec<_>>().into())
 //!     }
 //!
 //!     fn step(

@@ -63,6 +63,15 @@ impl Round {
 pub struct Schedule {
     /// The rounds.
     pub rounds: Vec<Round>,
+    /// What the user should know of it, a line each: a setting that was rounded, say.
+    #[serde(default)]
+    pub notices: Vec<String>,
+}
+
+impl From<Vec<Round>> for Schedule {
+    fn from(rounds: Vec<Round>) -> Self {
+        Self { rounds, notices: Vec::new() }
+    }
 }
 
 impl Schedule {
@@ -139,9 +148,9 @@ mod tests {
             FrameLevel::moving(1, 1000.0, 1.0, 0.0),
         ]);
         let rest = round(vec![FrameLevel::moving(0, 500.0, 0.5, 0.0)]);
-        let whole = Schedule { rounds: vec![half.clone(), rest] };
+        let whole = Schedule::from(vec![half.clone(), rest]);
         whole.check(2, 0).unwrap();
-        let error = Schedule { rounds: vec![half] }.check(2, 0).unwrap_err();
+        let error = Schedule::from(vec![half]).check(2, 0).unwrap_err();
         assert!(error.message.contains("frame 0 at sigma 0.5"), "{error}");
     }
 
@@ -152,7 +161,7 @@ mod tests {
         let mut restless = FrameLevel::frozen(0, 500.0, 0.5);
         restless.sigma_next = 0.0;
         for levels in [gap, rise, vec![restless]] {
-            assert!(Schedule { rounds: vec![round(levels)] }.check(3, 3).is_err());
+            assert!(Schedule::from(vec![round(levels)]).check(3, 3).is_err());
         }
     }
 }

@@ -78,4 +78,13 @@ pub struct SampleRequest {
     pub steps: u32,
     /// Flow shift: `sigma' = shift * sigma / (1 + (shift - 1) * sigma)`.
     pub shift: f64,
+    /// Pixel frames that one latent frame stands for, the first one excepted.
+    #[serde(default = "SampleRequest::wan_temporal_scale")]
+    pub temporal_scale: u32,
+}
+
+impl SampleRequest {
+    fn wan_temporal_scale() -> u32 {
+        4
+    }
 }

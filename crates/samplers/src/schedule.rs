@@ -68,7 +68,7 @@ impl SigmaTable {
             _ => (sigma * TRAINING_STEPS).trunc(),
         };
         let timesteps = grid.iter().map(timestep).collect();
-        let sigmas = grid.iter().map(|s| f64::from(*s as f32)).chain([0.0]).collect();
+        let sigmas = grid.iter().map(|s| f64::from((*s as f32).min(1.0))).chain([0.0]).collect();
         Ok(Self { sigmas, timesteps })
     }
 
@@ -105,7 +105,8 @@ fn flow_match_euler(steps: usize, shift: f64) -> SigmaTable {
     };
     let sigmas: Vec<f32> = linspace(end(TRAINING_STEPS as f32), end(1.0), steps)
         .iter()
-        .map(|timestep| shifted(timestep / TRAINING_STEPS, shift) as f32)
+        // Rounding to f32 can carry the first one above 1, which is more than pure noise.
+        .map(|timestep| (shifted(timestep / TRAINING_STEPS, shift) as f32).min(1.0))
         .collect();
     SigmaTable {
         timesteps: sigmas.iter().map(|s| f64::from(s * TRAINING_STEPS as f32)).collect(),

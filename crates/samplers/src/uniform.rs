@@ -79,7 +79,7 @@ impl<S: StandAlone> Sampler for Uniform<S> {
             attention: Attention::Bidirectional,
             evaluations: 1,
         };
-        Ok(Schedule { rounds: timesteps.iter().enumerate().map(round).collect() })
+        Ok(timesteps.iter().enumerate().map(round).collect::<Vec<_>>().into())
     }
 
     fn step(

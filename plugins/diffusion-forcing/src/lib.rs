@@ -131,7 +131,7 @@ impl Sampler for DiffusionForcing {
             attention: self.attention,
             evaluations: 1,
         };
-        Ok(Schedule { rounds: self.rows.iter().map(round).collect() })
+        Ok(self.rows.iter().map(round).collect::<Vec<_>>().into())
     }
 
     /// One evaluation for the whole window, then every moving block by its own solver.

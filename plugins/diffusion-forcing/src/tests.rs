@@ -15,7 +15,14 @@ fn options(given: &[(&str, serde_json::Value)]) -> Options {
 }
 
 fn request(frames: u32, prefix_frames: u32, steps: u32) -> SampleRequest {
-    SampleRequest { frames, window_frames: frames, prefix_frames, steps, shift: 8.0 }
+    SampleRequest {
+        frames,
+        window_frames: frames,
+        prefix_frames,
+        steps,
+        shift: 8.0,
+        temporal_scale: 4,
+    }
 }
 
 type Velocity = fn(&[f32], &[FrameLevel]) -> Vec<f32>;

@@ -127,6 +127,7 @@ impl Setup {
                 prefix_frames: 0,
                 steps,
                 shift,
+                temporal_scale: 4,
             },
             guidance_scale: guidance.context("case.json has no guidance")?,
             latents: latents.clone(),

@@ -1,12 +1,13 @@
 //! The end of a run: files under their final names, and the last lines.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::record::DecisionCount;
 use crate::report::Report;
 use crate::sampling::Sampled;
 use crate::video::{VideoFrames, VideoTags, write_mp4};
+use crate::whole_file::folder_of;
 
 /// Where a run's files go.
 pub(super) struct Output {
@@ -30,10 +31,7 @@ impl Output {
         if video.is_dir() {
             return Err(Error::invalid(format!("--save_file {}: is a folder", video.display())));
         }
-        let folder = match video.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let folder = folder_of(&video);
         tempfile::tempfile_in(folder).map_err(|e| {
             Error::invalid(format!(
                 "--save_file {}: cannot write to {} ({e})",

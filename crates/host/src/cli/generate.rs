@@ -43,6 +43,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let noise = Noise::new(settings.base_seed);
     let surroundings = Surroundings { registry, noise, cancel };
     let sampled = sample(&pipeline, &settings, &surroundings, &mut progress)?;
+    sampled.notices.iter().for_each(|notice| eprintln!("wan: {notice}"));
 
     let mut report = report(registry, &pipeline, &settings, &sampled)?;
     latents_file::write(&output.latents, &sampled.latents, &report)?;
