@@ -13,30 +13,19 @@ use wan_plugin_api::{
     Schedule, Tensor,
 };
 
+use crate::conditioning::Conditioning;
 use crate::error::{Error, Result};
 use crate::evaluation::BranchEvaluation;
 use crate::ops::HostOps;
 use crate::record::{CacheMemory, EvaluationRecord, SignalMemory};
 use crate::registry::Chosen;
+use crate::stream::Stream;
 
 /// Axis of the latent frames in `[1, C, F, H, W]`.
 pub(crate) const LATENT_FRAME_AXIS: usize = 2;
 
-/// A guidance branch: a prompt, and the cache of its stream of evaluations.
-pub(crate) struct Branch {
-    pub(crate) name: &'static str,
-    pub(crate) text: TextContext,
-    pub(crate) cache: Option<BranchCache>,
-}
-
-/// A cache object and the operations, with their ledger, that are its own.
-pub(crate) struct BranchCache {
-    pub(crate) instance: CacheInstance,
-    pub(crate) ops: HostOps,
-}
-
-/// What the denoiser is made of.
-pub struct DenoiserParts<'m> {
+/// A transformer with the prompts in its own terms. Wan 2.2 A14B has two of them.
+pub struct Expert<'m> {
     /// The transformer.
     pub model: &'m WanModel,
     /// What it is, for the caches.
@@ -45,8 +34,18 @@ pub struct DenoiserParts<'m> {
     pub cond: TextContext,
     /// Negative prompt; needed where `guidance_scale` is above 1.
     pub uncond: Option<TextContext>,
-    /// `v = v_uncond + guidance_scale * (v_cond - v_uncond)`.
+    /// `v = v_uncond + guidance_scale * (v_cond - v_uncond)`; 1 or less runs without guidance.
     pub guidance_scale: f64,
+}
+
+/// What the denoiser is made of.
+pub struct DenoiserParts<'m> {
+    /// One transformer, or two: for high noise, then for low.
+    pub experts: Vec<Expert<'m>>,
+    /// Timestep at and above which the first of two experts runs.
+    pub boundary_timestep: Option<f64>,
+    /// What the video is conditioned on besides text.
+    pub conditioning: Conditioning,
     /// Frame-rate class, where the model has that embedding.
     pub fps_class: Option<u32>,
     /// Tokens of one latent frame.
@@ -59,7 +58,7 @@ pub struct DenoiserParts<'m> {
     pub ops: HostOps,
 }
 
-/// Evaluates the model for a sampler; keeps one cache object per branch and window.
+/// Evaluates the model for a sampler; keeps one cache object per guidance branch of a stream.
 pub struct Denoiser<'m> {
     pub(crate) parts: DenoiserParts<'m>,
     pub(crate) branches: Vec<Branch>,
@@ -74,37 +73,57 @@ pub struct Denoiser<'m> {
     pub cache_memory: CacheMemory,
 }
 
-/// A run of rounds over one window: what one cache object sees.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Stream {
-    /// First latent frame and number of frames.
-    window: (usize, usize),
-    /// Evaluations of the stream.
-    pub(crate) evaluations: u32,
-    /// The next one, from 0.
-    pub(crate) next: u32,
-    /// Most distinct timesteps of one evaluation.
-    timesteps_max: u32,
-    /// The round that is under way.
-    pub(crate) round: usize,
+/// A guidance branch, and the cache of its stream of evaluations.
+pub(crate) struct Branch {
+    pub(crate) name: &'static str,
+    pub(crate) cache: Option<BranchCache>,
+}
+
+/// A cache object and the operations, with their ledger, that are its own.
+pub(crate) struct BranchCache {
+    pub(crate) instance: CacheInstance,
+    pub(crate) ops: HostOps,
+}
+
+/// The branch that every run has, and the one that guidance adds.
+const COND: &str = "cond";
+const UNCOND: &str = "uncond";
+
+impl<'m> Expert<'m> {
+    /// The prompt of a branch.
+    pub(crate) fn text(&self, branch: &str) -> Result<&TextContext> {
+        let text = if branch == COND { Some(&self.cond) } else { self.uncond.as_ref() };
+        text.ok_or_else(|| {
+            Error::invalid("guidance above 1 needs a negative prompt (it may be empty)")
+        })
+    }
+
+    fn branches(&self) -> &'static [&'static str] {
+        if self.guidance_scale > 1.0 { &[COND, UNCOND] } else { &[COND] }
+    }
 }
 
 impl<'m> Denoiser<'m> {
     /// A denoiser for one schedule.
     ///
     /// # Errors
-    /// If guidance needs a negative prompt and there is none.
-    pub fn new(mut parts: DenoiserParts<'m>, schedule: Schedule) -> Result<Self> {
-        let mut branches = vec![Branch { name: "cond", text: parts.cond.clone(), cache: None }];
-        if parts.guidance_scale > 1.0 {
-            let text = parts.uncond.take().ok_or_else(|| {
-                Error::invalid("guidance above 1 needs a negative prompt (it may be empty)")
-            })?;
-            branches.push(Branch { name: "uncond", text, cache: None });
+    /// If there is no expert, or there are two and no boundary between them.
+    pub fn new(parts: DenoiserParts<'m>, schedule: Schedule) -> Result<Self> {
+        let fits = match parts.experts.len() {
+            1 => parts.boundary_timestep.is_none(),
+            2 => parts.boundary_timestep.is_some(),
+            _ => false,
+        };
+        if !fits {
+            return Err(Error::invalid(format!(
+                "{} experts with boundary {:?}: a model has one, or two and a boundary",
+                parts.experts.len(),
+                parts.boundary_timestep
+            )));
         }
         Ok(Self {
             parts,
-            branches,
+            branches: Vec::new(),
             schedule,
             attention: Attention::Bidirectional,
             stream: Stream::default(),
@@ -114,61 +133,55 @@ impl<'m> Denoiser<'m> {
         })
     }
 
-    /// Prepares for round `index`; a window that moved gets fresh cache objects.
+    /// The expert that runs now.
+    pub(crate) fn expert(&self) -> &Expert<'m> {
+        &self.parts.experts[self.stream.expert]
+    }
+
+    /// Prepares for round `index`; another window or expert gets fresh cache objects.
     ///
     /// # Errors
     /// What a cache says against its context.
     pub fn begin_round(&mut self, index: usize) -> Result<()> {
         let round = &self.schedule.rounds[index];
         self.attention = round.attention;
-        let window = (round.first_frame(), round.len());
-        if index == 0 || window != self.stream.window {
-            self.stream = self.stream_from(index, window);
-            self.make_caches()?;
+        if index == 0 || !self.stream.holds(round, self.parts.boundary_timestep) {
+            self.end_caches();
+            self.stream = Stream::begin(&self.schedule, index, self.parts.boundary_timestep);
+            self.branches = self.begin_branches()?;
         }
         self.stream.round = index;
         Ok(())
     }
 
-    fn stream_from(&self, index: usize, window: (usize, usize)) -> Stream {
-        let rounds = self.schedule.rounds[index..]
-            .iter()
-            .take_while(|r| (r.first_frame(), r.len()) == window);
-        let (mut evaluations, mut timesteps_max) = (0, 0);
-        for round in rounds {
-            evaluations += round.evaluations;
-            let mut timesteps: Vec<u64> =
-                round.levels.iter().map(|l| l.timestep.to_bits()).collect();
-            timesteps.sort_unstable();
-            timesteps.dedup();
-            timesteps_max = timesteps_max.max(timesteps.len() as u32);
-        }
-        Stream { window, evaluations, next: 0, timesteps_max, round: index }
+    fn begin_branches(&mut self) -> Result<Vec<Branch>> {
+        let names = self.expert().branches().iter();
+        let branches = names.map(|name| Ok(Branch { name, cache: self.begin_cache(name)? }));
+        let branches = branches.collect::<Result<Vec<_>>>()?;
+        let caches = branches.iter().filter_map(|b| b.cache.as_ref());
+        let declared = caches.map(|c| c.instance.plan().bytes_max).max().unwrap_or(0);
+        let memory = &mut self.cache_memory;
+        memory.declared_per_branch = memory.declared_per_branch.max(declared);
+        Ok(branches)
     }
 
-    fn make_caches(&mut self) -> Result<()> {
-        self.end_caches();
-        let Some(chosen) = &self.parts.cache else { return Ok(()) };
-        for branch in &mut self.branches {
-            let context = CacheContext {
-                branch: branch.name.into(),
-                expert: 0,
-                evaluations: self.stream.evaluations,
-                evaluations_of_request: self.schedule.evaluations(),
-                model: self.parts.identity.clone(),
-                frames: self.stream.window.1 as u32,
-                frame_tokens: self.parts.frame_tokens,
-                timesteps_max: self.stream.timesteps_max,
-                dtype: DType::F32,
-                signal_dtype: DType::F32,
-                frame_output_elements: self.parts.frame_output_elements,
-            };
-            let instance = chosen.cache(&context)?;
-            self.cache_memory.declared_per_branch =
-                self.cache_memory.declared_per_branch.max(instance.plan().bytes_max);
-            branch.cache = Some(BranchCache { instance, ops: self.parts.ops.sibling() });
-        }
-        Ok(())
+    fn begin_cache(&self, branch: &str) -> Result<Option<BranchCache>> {
+        let Some(chosen) = &self.parts.cache else { return Ok(None) };
+        let context = CacheContext {
+            branch: branch.into(),
+            expert: self.stream.expert as u32,
+            evaluations: self.stream.evaluations,
+            evaluations_of_request: self.schedule.evaluations(),
+            model: self.expert().identity.clone(),
+            frames: self.stream.window.1 as u32,
+            frame_tokens: self.parts.frame_tokens,
+            timesteps_max: self.stream.timesteps_max,
+            dtype: DType::F32,
+            signal_dtype: DType::F32,
+            frame_output_elements: self.parts.frame_output_elements,
+        };
+        let instance = chosen.cache(&context)?;
+        Ok(Some(BranchCache { instance, ops: self.parts.ops.sibling() }))
     }
 
     /// Drops the cache objects; what their handles still keep alive then has leaked.
@@ -203,7 +216,7 @@ impl<'m> Denoiser<'m> {
         match velocities.as_slice() {
             [cond] => Ok(cond.clone()),
             [cond, uncond, ..] => {
-                let guided = (cond - uncond)?.affine(self.parts.guidance_scale, 0.0)?;
+                let guided = (cond - uncond)?.affine(self.expert().guidance_scale, 0.0)?;
                 Ok((uncond + guided)?)
             }
             [] => Err(Error::invalid("no guidance branch")),

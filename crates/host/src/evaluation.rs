@@ -61,7 +61,7 @@ impl BranchEvaluation<'_, '_> {
         if let Some(Verdict::Reuse(delta)) = early {
             return Ok(((self.sample + delta)?, Some(Choice::Reuse)));
         }
-        let model = self.denoiser.parts.model;
+        let model = self.denoiser.expert().model;
         let embedded = self.embed()?;
         let layers = model.config().num_layers;
         let split = match point {
@@ -105,16 +105,16 @@ impl BranchEvaluation<'_, '_> {
     }
 
     fn embed(&mut self) -> Result<Embedded> {
-        let timesteps: Vec<f64> = self.levels.iter().map(|l| l.timestep).collect();
+        let (parts, first) = (&self.denoiser.parts, self.denoiser.stream.window.0);
+        let (input, timesteps) = parts.conditioning.model_input(self.sample, self.levels, first)?;
         let uniform = timesteps.iter().all(|t| *t == timesteps[0]);
         let timesteps = match uniform {
             true => Timesteps::per_video(&timesteps[..1])?,
             false => Timesteps::per_frame(&[timesteps])?,
         };
-        let parts = &self.denoiser.parts;
         let class = parts.fps_class.map(|class| [class]);
-        let embedded =
-            parts.model.embed(self.sample, &timesteps, class.as_ref().map(<[u32; 1]>::as_slice))?;
+        let class = class.as_ref().map(<[u32; 1]>::as_slice);
+        let embedded = self.denoiser.expert().model.embed(&input, &timesteps, class)?;
         self.denoiser.signals.see(&embedded);
         Ok(embedded)
     }
@@ -132,9 +132,9 @@ impl BranchEvaluation<'_, '_> {
             Attention::Bidirectional => wan_model::Attention::Bidirectional,
             Attention::BlockCausal(frames) => wan_model::Attention::BlockCausal(frames as usize),
         };
-        let text = &self.denoiser.branches[self.branch].text;
-        let model = self.denoiser.parts.model;
-        Ok(model.blocks(range, hidden, embedded, text, attention)?)
+        let expert = self.denoiser.expert();
+        let text = expert.text(self.denoiser.branches[self.branch].name)?;
+        Ok(expert.model.blocks(range, hidden, embedded, text, attention)?)
     }
 
     /// Asks the cache and writes down what it said.
@@ -167,6 +167,7 @@ impl BranchEvaluation<'_, '_> {
             round: stream.round,
             evaluation: stream.next,
             branch: self.denoiser.branches[self.branch].name,
+            expert: stream.expert,
             choice: decision.choice(),
             measured: decision.measured,
         };

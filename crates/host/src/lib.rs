@@ -5,10 +5,12 @@
 //! one door. The way of one denoising step is drawn in [`denoiser`] and in ARCHITECTURE.md.
 
 pub mod cli;
+pub mod conditioning;
 pub mod denoiser;
 mod error;
 mod evaluation;
 mod host_tensor;
+pub mod image_condition;
 pub mod latents_file;
 pub mod ledger;
 pub mod loader;
@@ -23,6 +25,7 @@ pub mod registry;
 pub mod report;
 pub mod sampling;
 pub mod settings;
+mod stream;
 pub mod video;
 mod whole_file;
 

@@ -10,7 +10,8 @@ use wan_model::vae::{Vae, VaeConfig};
 use wan_model::{TextContext, WanConfig, WanModel, weights};
 use wan_plugin_api::{ModelIdentity, SampleRequest};
 
-use crate::denoiser::DenoiserParts;
+use crate::conditioning::Conditioning;
+use crate::denoiser::{DenoiserParts, Expert};
 use crate::error::{Error, Result};
 use crate::model_folder::ModelFolder;
 use crate::noise::{INITIAL_LATENTS, Noise};
@@ -164,11 +165,15 @@ impl Pipeline {
         let (noise, cancel) = (surroundings.noise.clone(), surroundings.cancel.clone());
         let ops = HostOps::new(self.device.clone(), noise, cancel);
         let parts = DenoiserParts {
-            model: &self.transformer,
-            identity: self.identity.clone(),
-            cond,
-            uncond,
-            guidance_scale: settings.sample_guide_scale,
+            experts: vec![Expert {
+                model: &self.transformer,
+                identity: self.identity.clone(),
+                cond,
+                uncond,
+                guidance_scale: settings.sample_guide_scale,
+            }],
+            boundary_timestep: None,
+            conditioning: Conditioning::default(),
             fps_class: config.inject_sample_info.then(|| fps_class(settings.fps)),
             frame_tokens: (size.height / rows * (size.width / columns)) as u32,
             frame_output_elements: (config.out_channels * size.height * size.width) as u64,

@@ -13,6 +13,8 @@ pub struct EvaluationRecord {
     pub evaluation: u32,
     /// Guidance branch.
     pub branch: &'static str,
+    /// Which expert of the model.
+    pub expert: usize,
     /// Compute or reuse.
     pub choice: Choice,
     /// What the cache measured, in the order of its plan's `measures`.

@@ -91,7 +91,7 @@ impl SamplingJob<'_> {
         }
         denoiser.end_caches();
         Ok(Sampled {
-            latents: self.latents,
+            latents: denoiser.parts.conditioning.finish(&self.latents)?,
             records: denoiser.records,
             signals: denoiser.signals,
             cache_memory: denoiser.cache_memory,

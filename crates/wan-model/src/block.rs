@@ -3,7 +3,7 @@
 //! ```text
 //! m = scale_shift_table + e0                       shift, scale, gate; shift, scale, gate
 //! x = x + gate_1 * attn1(LN(x) (1 + scale_1) + shift_1)
-//! x = x + attn2(LN_affine(x), text)
+//! x = x + attn2(LN_affine(x), text, image)         two attentions with one query, summed
 //! x = x + gate_2 * ffn(LN(x) (1 + scale_2) + shift_2)
 //! ```
 //!
@@ -30,11 +30,18 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) attention: Attention,
 }
 
-/// Keys (normed) and values `[B,T,D]` of one block's cross-attention to the text.
+/// Keys (normed) and values `[B,T,D]` of one cross-attention.
 #[derive(Clone, Debug)]
-pub(crate) struct TextKeyValue {
-    pub(crate) key: Tensor,
-    pub(crate) value: Tensor,
+pub(crate) struct KeyValue {
+    key: Tensor,
+    value: Tensor,
+}
+
+/// What one block's cross-attention reads: the text, and the image where the model takes one.
+#[derive(Clone, Debug)]
+pub(crate) struct ContextKeyValue {
+    text: KeyValue,
+    image: Option<KeyValue>,
 }
 
 /// A transformer block.
@@ -45,6 +52,7 @@ pub(crate) struct Block {
     attn1: AttentionLayer,
     norm2: Option<(Tensor, Tensor)>,
     attn2: AttentionLayer,
+    added: Option<AddedProjections>,
     ffn_in: Linear,
     ffn_out: Linear,
 }
@@ -63,15 +71,25 @@ impl Block {
             scale_shift_table: vb.get((1, 6, dim), "scale_shift_table")?,
             attn1: AttentionLayer::load(config, vb.pp("attn1"))?,
             norm2: norm2.transpose()?,
+            added: AddedProjections::load(config, vb.pp("attn2"))?,
             attn2: AttentionLayer::load(config, vb.pp("attn2"))?,
             ffn_in: linear(dim, config.ffn_dim, ffn.pp(0).pp("proj"))?,
             ffn_out: linear(config.ffn_dim, dim, ffn.pp(2))?,
         })
     }
 
-    /// Keys and values of text `[B,T,D]`; they depend on the prompt alone.
-    pub(crate) fn text_key_value(&self, text: &Tensor) -> Result<TextKeyValue> {
-        Ok(TextKeyValue { key: self.attn2.key(text)?, value: self.attn2.to_v.forward(text)? })
+    /// Keys and values of text and image tokens `[B,T,D]`; they depend on the condition alone.
+    pub(crate) fn key_values(
+        &self,
+        text: &Tensor,
+        image: Option<&Tensor>,
+    ) -> Result<ContextKeyValue> {
+        let image = match (&self.added, image) {
+            (Some(added), Some(image)) => Some(added.key_value(image)?),
+            _ => None,
+        };
+        let (key, value) = (self.attn2.key(text)?, self.attn2.to_v.forward(text)?);
+        Ok(ContextKeyValue { text: KeyValue { key, value }, image })
     }
 
     /// `[B,L,D]` to `[B,L,D]`.
@@ -79,7 +97,7 @@ impl Block {
         &self,
         hidden: &Tensor,
         surroundings: &Surroundings,
-        text: &TextKeyValue,
+        context: &ContextKeyValue,
         observer: &mut dyn Observer,
     ) -> Result<Tensor> {
         let mut see = |point, tensor: &Tensor| {
@@ -100,7 +118,7 @@ impl Block {
             None => hidden.clone(),
         };
         see(BlockPoint::Norm2, &normed);
-        let attended = self.attn2.attend_to_text(&normed, text)?;
+        let attended = self.attn2.attend_to_context(&normed, context)?;
         see(BlockPoint::Attn2, &attended);
         let hidden = fused::add(&hidden, &attended)?;
 
@@ -170,9 +188,43 @@ impl AttentionLayer {
         Ok(self.to_out.forward(&attended)?)
     }
 
-    fn attend_to_text(&self, x: &Tensor, text: &TextKeyValue) -> Result<Tensor> {
+    /// One attention over the text and one over the image share the queries; their sum is
+    /// projected.
+    fn attend_to_context(&self, x: &Tensor, context: &ContextKeyValue) -> Result<Tensor> {
         let query = (self.query(x)? * self.softmax_scale())?;
-        let heads = Heads { query: &query, key: &text.key, value: &text.value, heads: self.heads };
-        Ok(self.to_out.forward(&heads.attend_all()?)?)
+        let attend = |KeyValue { key, value }: &KeyValue| {
+            Heads { query: &query, key, value, heads: self.heads }.attend_all()
+        };
+        let attended = attend(&context.text)?;
+        let attended = match &context.image {
+            Some(image) => fused::add(&attended, &attend(image)?)?,
+            None => attended,
+        };
+        Ok(self.to_out.forward(&attended)?)
+    }
+}
+
+/// Keys and values of image tokens, beside those of the text.
+struct AddedProjections {
+    add_k_proj: Linear,
+    add_v_proj: Linear,
+    norm_added_k: RmsNorm,
+}
+
+impl AddedProjections {
+    /// Nothing where the model takes no image tokens.
+    fn load(config: &WanConfig, vb: VarBuilder) -> Result<Option<Self>> {
+        let Some(width) = config.added_kv_proj_dim else { return Ok(None) };
+        let dim = config.dim();
+        Ok(Some(Self {
+            add_k_proj: linear(width, dim, vb.pp("add_k_proj"))?,
+            add_v_proj: linear(width, dim, vb.pp("add_v_proj"))?,
+            norm_added_k: RmsNorm::new(dim, config.eps, vb.pp("norm_added_k"))?,
+        }))
+    }
+
+    fn key_value(&self, image: &Tensor) -> Result<KeyValue> {
+        let key = self.norm_added_k.forward(&self.add_k_proj.forward(image)?)?;
+        Ok(KeyValue { key, value: self.add_v_proj.forward(image)? })
     }
 }

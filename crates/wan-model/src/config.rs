@@ -35,13 +35,14 @@ pub struct WanConfig {
     /// Width of the image encoder's output, for models that take image tokens.
     #[serde(default)]
     pub image_dim: Option<usize>,
-    /// Width of the image tokens' key and value projections.
+    /// Width of the image tokens' key and value projections; the model's own where it is set.
     #[serde(default)]
     pub added_kv_proj_dim: Option<usize>,
     /// Longest axis, in patches, that the rotary table covers.
     #[serde(default = "rope_length")]
     pub rope_max_seq_len: usize,
-    /// Length of the learned position table of first-and-last-frame models.
+    /// Length of the learned position table of first-and-last-frame models: the tokens of both
+    /// images.
     #[serde(default)]
     pub pos_embed_seq_len: Option<usize>,
     /// Whether the model was trained with the frame rate as a condition (SkyReels-V2 1.3B DF).
@@ -108,14 +109,22 @@ impl WanConfig {
 
     /// Whether the model attends to image tokens beside the text.
     pub fn takes_image_tokens(&self) -> bool {
-        self.image_dim.is_some() || self.added_kv_proj_dim.is_some()
+        self.image_dim.is_some()
     }
 
     /// Refuses configs that no Wan model has, before any weight is read.
     pub(crate) fn check(&self) -> Result<()> {
         let refuse = |reason: String| Err(Error::Config(reason));
-        if self.takes_image_tokens() {
-            return refuse("image_dim: models with image tokens are not supported yet".to_owned());
+        if self.added_kv_proj_dim != self.image_dim.map(|_| self.dim()) {
+            let (dim, image, added) = (self.dim(), self.image_dim, self.added_kv_proj_dim);
+            return refuse(format!(
+                "added_kv_proj_dim: {dim} with image_dim and absent without, got {added:?} with \
+                 image_dim {image:?}"
+            ));
+        }
+        if self.pos_embed_seq_len.is_some_and(|tokens| self.image_dim.is_none() || tokens % 2 != 0)
+        {
+            return refuse("pos_embed_seq_len: an even number, beside image_dim".to_owned());
         }
         if self.patch_size.contains(&0) || self.num_attention_heads == 0 || self.num_layers == 0 {
             return refuse("patch_size, num_attention_heads and num_layers start at 1".to_owned());

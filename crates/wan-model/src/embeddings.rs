@@ -182,3 +182,72 @@ impl TextEmbedding {
         Ok(self.linear_2.forward(&fused::gelu_tanh(&inner)?)?)
     }
 }
+
+/// Image encoder output to the width of the model.
+///
+/// ```text
+/// norm2(W_2 gelu(W_1 norm1(x + positions)))      exact GELU, affine norms of eps 1e-5
+/// ```
+pub(crate) struct ImageEmbedding {
+    /// Learned positions `[1,N,image_dim]` over the tokens of two images.
+    pos_embed: Option<Tensor>,
+    norm1: (Tensor, Tensor),
+    ff_in: Linear,
+    ff_out: Linear,
+    norm2: (Tensor, Tensor),
+    image_dim: usize,
+}
+
+impl ImageEmbedding {
+    /// PyTorch's default, whatever the config says of the other norms.
+    const EPS: f64 = 1e-5;
+
+    /// Nothing where the model takes no image tokens.
+    pub(crate) fn load(config: &WanConfig, vb: VarBuilder) -> Result<Option<Self>> {
+        let Some(image_dim) = config.image_dim else { return Ok(None) };
+        let vb = vb.pp("condition_embedder").pp("image_embedder");
+        let net = vb.pp("ff").pp("net");
+        let norm = |width: usize, vb: VarBuilder| -> Result<_> {
+            Ok((vb.get(width, "weight")?, vb.get(width, "bias")?))
+        };
+        let positions = config.pos_embed_seq_len;
+        Ok(Some(Self {
+            pos_embed: positions
+                .map(|tokens| vb.get((1, tokens, image_dim), "pos_embed"))
+                .transpose()?,
+            norm1: norm(image_dim, vb.pp("norm1"))?,
+            ff_in: linear(image_dim, image_dim, net.pp(0).pp("proj"))?,
+            ff_out: linear(image_dim, config.dim(), net.pp(2))?,
+            norm2: norm(config.dim(), vb.pp("norm2"))?,
+            image_dim,
+        }))
+    }
+
+    /// `[B,T,image_dim]` to `[B,T,D]`; with positions, the tokens of two images are joined:
+    /// `[2B,T,image_dim]` to `[B,2T,D]`.
+    pub(crate) fn forward(&self, image_embeds: &Tensor, batch: usize) -> Result<Tensor> {
+        let width = self.image_dim;
+        let placed = match (&self.pos_embed, image_embeds.dims()) {
+            (None, [b, _, w]) if (*b, *w) == (batch, width) => image_embeds.clone(),
+            (Some(positions), [b, tokens, w])
+                if (*b, *w) == (2 * batch, width) && 2 * tokens == positions.dims()[1] =>
+            {
+                let joined = image_embeds.reshape((batch, 2 * tokens, width))?;
+                joined.broadcast_add(positions)?
+            }
+            (positions, found) => {
+                let expected = match positions {
+                    Some(table) => format!("[{},{},{width}]", 2 * batch, table.dims()[1] / 2),
+                    None => format!("[{batch},T,{width}]"),
+                };
+                return Err(Error::input("image_embeds", expected, found));
+            }
+        };
+        let affine = |(weight, bias): &(Tensor, Tensor), x: &Tensor| {
+            fused::layer_norm(x, Some((weight, bias)), Self::EPS)
+        };
+        let inner = self.ff_in.forward(&affine(&self.norm1, &placed)?)?;
+        let projected = self.ff_out.forward(&fused::gelu(&inner)?)?;
+        Ok(affine(&self.norm2, &projected)?)
+    }
+}

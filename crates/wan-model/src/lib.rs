@@ -1,4 +1,5 @@
-//! Wan 2.1 and SkyReels-V2 on candle: transformer, VAE, text encoder, tokenizer.
+//! Wan 2.1, Wan 2.2 and SkyReels-V2 on candle: transformers, VAEs, text and image encoder,
+//! tokenizer.
 //!
 //! The transformer comes in three stages that the caller runs one by one:
 //!
@@ -35,10 +36,9 @@
 //! - `vae::conv`: candle has no 3-D convolution;
 //! - [`umt5`]: candle-transformers' `t5` has one relative position bias for all layers, UMT5 one
 //!   per layer;
+//! - [`clip`]: candle-transformers' vision transformer has quick GELU alone, and candle's layer
+//!   norm;
 //! - [`weights`]: safetensors without `unsafe` memory maps, with errors that name file and tensor.
-//!
-//! Image conditions (CLIP tokens), the Wan 2.2 VAE and tiled decoding are not here yet; configs
-//! that ask for them are refused by name.
 //!
 //! # Proof
 //!
@@ -46,7 +46,9 @@
 //! 8e-6 of the largest number of each tensor; the runner lives in the workspace's `tests`.
 
 mod attention;
+mod bicubic;
 mod block;
+pub mod clip;
 mod config;
 mod embeddings;
 mod error;
@@ -54,6 +56,7 @@ mod fused;
 mod linear;
 mod model;
 mod observer;
+pub mod original_names;
 mod rope;
 mod rows;
 #[cfg(test)]

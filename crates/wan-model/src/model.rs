@@ -11,9 +11,9 @@ use candle_core::{Module, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::attention::Attention;
-use crate::block::{Block, Surroundings, TextKeyValue};
+use crate::block::{Block, ContextKeyValue, Surroundings};
 use crate::config::WanConfig;
-use crate::embeddings::{PatchEmbedding, TextEmbedding, TimeEmbedding};
+use crate::embeddings::{ImageEmbedding, PatchEmbedding, TextEmbedding, TimeEmbedding};
 use crate::error::{Error, Result};
 use crate::fused;
 use crate::linear::{Linear, linear};
@@ -29,22 +29,30 @@ pub struct WanModel {
     patch_embedding: PatchEmbedding,
     time_embedding: TimeEmbedding,
     text_embedding: TextEmbedding,
+    image_embedding: Option<ImageEmbedding>,
     blocks: Vec<Block>,
     scale_shift_table: Tensor,
     proj_out: Linear,
 }
 
-/// A prompt as the blocks read it: computed once, used in every step.
+/// A prompt, and an image where the model takes one, as the blocks read them: computed once,
+/// used in every step.
 #[derive(Clone, Debug)]
 pub struct TextContext {
     hidden: Tensor,
-    key_values: Vec<TextKeyValue>,
+    image: Option<Tensor>,
+    key_values: Vec<ContextKeyValue>,
 }
 
 impl TextContext {
     /// Text embedding `[B,T,D]`, before the blocks' key and value projections.
     pub fn hidden(&self) -> &Tensor {
         &self.hidden
+    }
+
+    /// Image embedding `[B,T,D]`, likewise; of models that take image tokens.
+    pub fn image(&self) -> Option<&Tensor> {
+        self.image.as_ref()
     }
 }
 
@@ -76,6 +84,7 @@ impl WanModel {
             patch_embedding: PatchEmbedding::load(&config, &vb.pp("patch_embedding"))?,
             time_embedding: TimeEmbedding::load(&config, &vb)?,
             text_embedding: TextEmbedding::load(&config, vb.clone())?,
+            image_embedding: ImageEmbedding::load(&config, vb.clone())?,
             blocks,
             scale_shift_table: vb.get((1, 2, dim), "scale_shift_table")?,
             proj_out: linear(dim, pt * ph * pw * config.out_channels, vb.pp("proj_out"))?,
@@ -88,10 +97,22 @@ impl WanModel {
         &self.config
     }
 
-    /// Text embedding and every block's cross-attention keys and values, from encoder output
-    /// `[B,T,text_dim]`. `T` is used as it comes: padding rows are attended to, as in training.
+    /// As [`context`](Self::context), of a model without image tokens.
     pub fn text_context(&self, prompt_embeds: &Tensor) -> Result<TextContext> {
-        self.observed(&mut ()).text_context(prompt_embeds)
+        self.context(prompt_embeds, None)
+    }
+
+    /// Embeddings and every block's cross-attention keys and values. `prompt_embeds` is the text
+    /// encoder's output `[B,T,text_dim]`; `T` is used as it comes: padding rows are attended to,
+    /// as in training. `image_embeds` is the image encoder's penultimate hidden state
+    /// `[B,T',image_dim]`, or `[2B,T',image_dim]` (first and last frame of each video) where the
+    /// model has positions for two images; just where [`WanConfig::takes_image_tokens`].
+    pub fn context(
+        &self,
+        prompt_embeds: &Tensor,
+        image_embeds: Option<&Tensor>,
+    ) -> Result<TextContext> {
+        self.observed(&mut ()).context(prompt_embeds, image_embeds)
     }
 
     /// Latents `[B,C,F,H,W]` and their timesteps to tokens and modulation. `fps_class` is one
@@ -137,12 +158,40 @@ pub struct Observed<'a> {
 impl Observed<'_> {
     /// As [`WanModel::text_context`].
     pub fn text_context(&mut self, prompt_embeds: &Tensor) -> Result<TextContext> {
-        let _span = tracing::debug_span!("text_context").entered();
+        self.context(prompt_embeds, None)
+    }
+
+    /// As [`WanModel::context`].
+    pub fn context(
+        &mut self,
+        prompt_embeds: &Tensor,
+        image_embeds: Option<&Tensor>,
+    ) -> Result<TextContext> {
+        let _span = tracing::debug_span!("context").entered();
         let hidden = self.model.text_embedding.forward(prompt_embeds)?;
         self.observer.see(Point::TextContext, &hidden);
-        let key_values =
-            self.model.blocks.iter().map(|block| block.text_key_value(&hidden)).collect();
-        Ok(TextContext { key_values: Result::from_iter::<Vec<_>>(key_values)?, hidden })
+        let image = self.image_context(image_embeds, hidden.dim(0)?)?;
+        let key_values = |block: &Block| block.key_values(&hidden, image.as_ref());
+        let key_values = self.model.blocks.iter().map(key_values).collect::<Result<_>>()?;
+        Ok(TextContext { hidden, image, key_values })
+    }
+
+    fn image_context(&mut self, embeds: Option<&Tensor>, batch: usize) -> Result<Option<Tensor>> {
+        match (&self.model.image_embedding, embeds) {
+            (Some(embedding), Some(embeds)) => {
+                let image = embedding.forward(embeds, batch)?;
+                self.observer.see(Point::ImageContext, &image);
+                Ok(Some(image))
+            }
+            (None, None) => Ok(None),
+            (Some(_), None) => {
+                Err(Error::input("image_embeds", "the image the model starts from", "none"))
+            }
+            (None, Some(embeds)) => {
+                let expected = "none: the model takes no image tokens";
+                Err(Error::input("image_embeds", expected, embeds.dims()))
+            }
+        }
     }
 
     /// As [`WanModel::embed`].

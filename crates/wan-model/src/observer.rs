@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-/// A place in the forward pass of the transformer or the text encoder.
+/// A place in the forward pass of the transformer or an encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
     /// Latents after the patch embedding `[B,L,D]`.
@@ -15,6 +15,8 @@ pub enum Point {
     TimeProjection,
     /// Text embedding `[B,T,D]`.
     TextContext,
+    /// Image embedding `[B,T,D]`, of models that take image tokens.
+    ImageContext,
     /// Inside block number `.0`.
     Block(usize, BlockPoint),
     /// What enters the output projection `[B,L,D]`.
@@ -23,6 +25,8 @@ pub enum Point {
     HeadOut,
     /// Text encoder: hidden state before layer `.0`, `[B,T,d_model]`.
     TextHidden(usize),
+    /// Image encoder: hidden state before layer `.0`, `[B,T,D]`.
+    ImageHidden(usize),
 }
 
 /// A place inside a transformer block; all tensors `[B,L,D]`. Names are diffusers'.

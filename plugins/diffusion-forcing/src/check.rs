@@ -2,25 +2,54 @@
 
 use wan_plugin_api::{Attention, Error, Result};
 
+use crate::chunks::{Chunk, TemporalScale};
 use crate::matrix::Layout;
 
-/// Refuses a layout whose matrix would not bring every frame from noise to clean.
+/// Refuses a chunk whose matrix would not bring every frame from noise to clean.
 ///
 /// The references check the lag of a sliding window alone. Otherwise they drop the frames behind
 /// the last whole block, take a clean frame that does not fill a block for noise, lose the updates
 /// in front of a window that never arrives, and fail where nothing is left to sample.
-pub(crate) fn check(layout: &Layout, steps: usize) -> Result<()> {
-    whole_blocks(layout)?;
+pub(crate) fn check(chunk: &Chunk, steps: usize, scale: TemporalScale) -> Result<()> {
+    let layout = &chunk.layout;
+    let of = if chunk.first > 0 { " of the last chunk" } else { "" };
+    whole_blocks(layout.frames, of, layout.block_frames, |latent| {
+        let all = chunk.first + latent;
+        (latent > chunk.overlap()).then(|| format!("--num_frames {}", scale.pixel_frames(all)))
+    })?;
     prefix(layout)?;
     sliding_window(layout, steps)
+}
+
+/// Refuses a length that is no multiple of the block; `of` says whose it is, and `setting` what
+/// gives another, where that is one to recommend.
+pub(crate) fn whole_blocks(
+    frames: usize,
+    of: &str,
+    block: usize,
+    setting: impl Fn(usize) -> Option<String>,
+) -> Result<()> {
+    if frames % block == 0 && frames > 0 {
+        return Ok(());
+    }
+    let below = frames / block * block;
+    let nearest: Vec<String> = [below, below + block]
+        .iter()
+        .filter_map(|latent| Some(format!("{latent} ({})", setting(*latent)?)))
+        .collect();
+    Err(Error::invalid(format!(
+        "{frames} latent frames{of} are not a multiple of causal_block_size {block}: give {}, or \
+         a causal_block_size that divides {frames}",
+        nearest.join(" or ")
+    )))
 }
 
 /// What a block may see.
 ///
 /// Blocks of one frame are refused with the mask: diffusers takes that for no mask at all, and
 /// SkyReels-V2 for one from frame to frame.
-pub(crate) fn attention(causal: bool, layout: &Layout) -> Result<Attention> {
-    match (causal, layout.block_frames) {
+pub(crate) fn attention(causal: bool, block_frames: usize) -> Result<Attention> {
+    match (causal, block_frames) {
         (false, _) => Ok(Attention::Bidirectional),
         (true, 1) => Err(Error::invalid(
             "attention block_causal with causal_block_size 1: give blocks of 2 or more latent \
@@ -28,25 +57,6 @@ pub(crate) fn attention(causal: bool, layout: &Layout) -> Result<Attention> {
         )),
         (true, block) => Ok(Attention::BlockCausal(block as u32)),
     }
-}
-
-fn whole_blocks(layout: &Layout) -> Result<()> {
-    let Layout { frames, block_frames: block, .. } = *layout;
-    if frames % block == 0 && frames > 0 {
-        return Ok(());
-    }
-    let below = frames / block * block;
-    // The first latent frame holds one frame of video, every other one four.
-    let nearest: Vec<String> = [below, below + block]
-        .iter()
-        .filter(|latent| **latent > 0)
-        .map(|latent| format!("{latent} (--num_frames {})", 4 * (latent - 1) + 1))
-        .collect();
-    Err(Error::invalid(format!(
-        "{frames} latent frames are not a multiple of causal_block_size {block}: give {}, or a \
-         causal_block_size that divides {frames}",
-        nearest.join(" or ")
-    )))
 }
 
 fn prefix(layout: &Layout) -> Result<()> {
@@ -62,7 +72,7 @@ fn prefix(layout: &Layout) -> Result<()> {
     if prefix >= frames {
         return Err(Error::invalid(format!(
             "all {frames} latent frames belong to the prefix of {prefix}: nothing is left to \
-             sample; ask for more frames"
+             sample; ask for more frames, or for a longer base_num_frames"
         )));
     }
     Ok(())
@@ -106,8 +116,14 @@ mod tests {
     const LAYOUT: Layout =
         Layout { frames: 12, window_frames: 12, prefix_frames: 0, ar_step: 2, block_frames: 3 };
 
+    const SCALE: TemporalScale = TemporalScale(4);
+
+    fn check_layout(layout: Layout) -> Result<()> {
+        check(&Chunk { first: 0, resampled: 0, layout }, 6, SCALE)
+    }
+
     fn refusal(layout: Layout) -> String {
-        let error = check(&layout, 6).unwrap_err();
+        let error = check_layout(layout).unwrap_err();
         assert_eq!(error.kind, wan_plugin_api::ErrorKind::Invalid);
         error.message
     }
@@ -118,6 +134,11 @@ mod tests {
         assert!(message.contains("12 (--num_frames 45) or 15 (--num_frames 57)"), "{message}");
         let message = refusal(Layout { frames: 2, ..LAYOUT });
         assert!(message.contains("give 3 (--num_frames 9), or"), "{message}");
+        // The last chunk of a longer video: lengths are the whole video's.
+        let last = Layout { frames: 7, prefix_frames: 3, ..LAYOUT };
+        let last = Chunk { first: 10, resampled: 1, layout: last };
+        let message = check(&last, 6, SCALE).unwrap_err().message;
+        assert!(message.contains("6 (--num_frames 61) or 9 (--num_frames 73)"), "{message}");
     }
 
     #[test]
@@ -131,8 +152,8 @@ mod tests {
     #[test]
     fn windows_that_cannot_follow_are_refused() {
         let window = Layout { frames: 15, window_frames: 6, ar_step: 3, ..LAYOUT };
-        check(&window, 6).unwrap();
-        check(&Layout { prefix_frames: 6, ..window }, 6).unwrap();
+        check_layout(window).unwrap();
+        check_layout(Layout { prefix_frames: 6, ..window }).unwrap();
         let message = refusal(Layout { prefix_frames: 9, ..window });
         assert!(message.contains("shorter prefix"), "{message}");
         let message = refusal(Layout { ar_step: 0, ..window });

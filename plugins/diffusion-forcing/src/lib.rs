@@ -6,6 +6,10 @@
 //! its left neighbour by `ar_step` steps, a wave of denoising that runs along the video. Clean
 //! frames at the start (an image, or the end of what came before) are context at level 0.
 //!
+//! A video of more than `base_num_frames` is sampled chunk by chunk if `overlap_history` says how
+//! many frames each takes over from the one before; without an overlap the wave runs through a
+//! window of `base_num_frames` that slides along. Both are rounds, and nothing to the host.
+//!
 //! # How a plugin is made
 //!
 //! This crate is written as a third party would write it, and may be read as the example:
@@ -16,31 +20,34 @@
 //! 3. `new` checks the settings, `schedule` lays out all rounds, `step` carries out one.
 //! 4. [`export_plugin!`](wan_plugin_api::export_plugin) on the last line.
 //!
-//! The wave itself is pure arithmetic and lies in `matrix.rs`; the settings that it cannot take are
-//! refused in `check.rs`.
+//! The wave itself is pure arithmetic and lies in `matrix.rs`; `chunks.rs` divides a long video, and
+//! the settings that cannot work are refused in `check.rs`. What a model sees in place of frames
+//! that are finished is the matter of `context.rs`.
 
 mod check;
+mod chunks;
+mod context;
 mod matrix;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Deserialize;
 use wan_plugin_api::{
     Attention, Denoise, FrameLevel, OptionSpec, Result, Round, SampleRequest, Sampler, Schedule,
-    Step, Tensor, TensorOps, term,
+    Step, Tensor, TensorOps,
 };
 use wan_samplers::{SigmaTable, Solver, SolverOptions};
 
-use matrix::{Layout, Row};
+use chunks::{Chunk, Chunks};
+use context::Context;
+use matrix::Row;
 
 /// What the model is told of a frame that is still pure noise, whatever the first timestep is.
 const NOT_STARTED_TIMESTEP: f64 = 999.0;
-
-/// Stream of the noise that is added to a prefix; the index is the number of the round.
-const PREFIX_NOISE: u64 = 0;
 
 /// What a user can set. The host has checked every value against [`Sampler::options`] and filled
 /// in the defaults, so there is nothing optional here.
@@ -51,6 +58,8 @@ pub struct Options {
     attention: AttentionOption,
     causal_attention: bool,
     addnoise_condition: u32,
+    base_num_frames: u32,
+    overlap_history: u32,
     #[serde(flatten)]
     solver: SolverOptions,
 }
@@ -64,16 +73,23 @@ enum AttentionOption {
 
 /// The sampler: one object for one request.
 pub struct DiffusionForcing {
-    layout: Layout,
-    rows: Vec<Row>,
+    chunks: Chunks,
+    rounds: Vec<PlannedRound>,
     attention: Attention,
-    /// What the model is told of a clean prefix: 0, or a little, with noise of that level added.
-    prefix_timestep: f64,
+    context: Context,
     solver: SolverOptions,
     table: Arc<SigmaTable>,
-    /// One solver for each block that is on its way: blocks stand at different steps, and a
-    /// multistep history belongs to one of them.
+    /// One solver for each run of blocks that is on its way, by its first block: runs stand at
+    /// different steps, and a multistep history belongs to one of them. A chunk leaves none behind.
     solvers: BTreeMap<usize, Box<dyn Solver>>,
+}
+
+/// A row of a chunk's matrix.
+#[derive(Debug, Clone)]
+struct PlannedRound {
+    /// Number of the chunk.
+    chunk: usize,
+    row: Row,
 }
 
 impl Sampler for DiffusionForcing {
@@ -99,26 +115,32 @@ impl Sampler for DiffusionForcing {
                 .flag("causal_attention"),
             OptionSpec::int("addnoise_condition", 0, (0, 60), "noise on a prefix, in 1/1000")
                 .flag("addnoise_condition"),
+            OptionSpec::int("base_num_frames", 0, (0, 100_000), "frames sampled at once; 0: all")
+                .flag("base_num_frames"),
+            OptionSpec::int(
+                "overlap_history",
+                0,
+                (0, 100_000),
+                "frames that a chunk of a long video takes over from the one before; 0: no chunks",
+            )
+            .flag("overlap_history"),
         ];
         specs.extend(SolverOptions::specs());
         specs
     }
 
     fn new(options: Options, request: &SampleRequest) -> Result<Self> {
-        let layout = Layout {
-            frames: request.frames as usize,
-            window_frames: request.window_frames.min(request.frames) as usize,
-            prefix_frames: request.prefix_frames as usize,
-            ar_step: options.ar_step,
-            block_frames: options.causal_block_size,
-        };
-        check::check(&layout, request.steps as usize)?;
+        let chunks = Chunks::new(&options, request)?;
         let causal = options.causal_attention || options.attention == AttentionOption::BlockCausal;
+        let rows = |(chunk, of): (usize, &Chunk)| {
+            let rows = of.layout.rows(request.steps as usize).into_iter();
+            rows.map(move |row| PlannedRound { chunk, row })
+        };
         Ok(Self {
-            layout,
-            rows: layout.rows(request.steps as usize),
-            attention: check::attention(causal, &layout)?,
-            prefix_timestep: f64::from(options.addnoise_condition),
+            rounds: chunks.list.iter().enumerate().flat_map(rows).collect(),
+            chunks,
+            attention: check::attention(causal, options.causal_block_size)?,
+            context: Context::new(options.addnoise_condition),
             solver: options.solver,
             table: options.solver.table(request.steps, request.shift)?,
             solvers: BTreeMap::new(),
@@ -126,15 +148,21 @@ impl Sampler for DiffusionForcing {
     }
 
     fn schedule(&self) -> Result<Schedule> {
-        let round = |row: &Row| Round {
-            levels: self.frames(&row.window).map(|frame| self.level(row, frame)).collect(),
-            attention: self.attention,
-            evaluations: 1,
+        let round = |PlannedRound { chunk, row }: &PlannedRound| {
+            let chunk = &self.chunks.list[*chunk];
+            let block = chunk.layout.block_frames;
+            let frames = row.window.start * block..row.window.end * block;
+            Round {
+                levels: frames.map(|frame| self.level(chunk, row, frame)).collect(),
+                attention: self.attention,
+                evaluations: 1,
+            }
         };
-        Ok(self.rows.iter().map(round).collect::<Vec<_>>().into())
+        let rounds = self.rounds.iter().map(round).collect();
+        Ok(Schedule { rounds, notices: self.chunks.notices.clone() })
     }
 
-    /// One evaluation for the whole window, then every moving block by its own solver.
+    /// One evaluation for the whole window, then every run of moving blocks by its own solver.
     fn step(
         &mut self,
         sample: &Tensor,
@@ -142,90 +170,76 @@ impl Sampler for DiffusionForcing {
         model: &mut dyn Denoise,
         ops: &dyn TensorOps,
     ) -> Result<Tensor> {
-        let seen = self.with_prefix_noise(sample, step, ops)?;
+        let PlannedRound { chunk: number, row } = self.rounds[step.index].clone();
+        let chunk = self.chunks.list[number];
+        let again = self.context.with_resampled(sample, number, &chunk, ops)?;
+        let seen = self.context.with_prefix_noise(&again, step, &chunk, ops)?;
         let velocity = model.velocity(&seen, &step.round.levels)?;
-
-        let window = self.rows[step.index].window.clone();
-        let frames = self.layout.block_frames;
-        let mut moved = Vec::with_capacity(window.len());
-        for (place, block) in window.enumerate() {
-            let before = ops.narrow_frames(sample, place * frames, frames)?;
-            let row = &self.rows[step.index];
-            moved.push(if row.updates[block] {
-                let index = row.counters[block] - 1;
-                let velocity = ops.narrow_frames(&velocity, place * frames, frames)?;
-                self.step_block(block, index, &before, &velocity, ops)?
-            } else {
-                before
-            });
-        }
-        ops.cat_frames(&moved.iter().collect::<Vec<_>>())
+        let moved = self.step_runs(&row, chunk.layout.block_frames, [&again, &velocity], ops)?;
+        let is_last = self.rounds.get(step.index + 1).is_none_or(|next| next.chunk != number);
+        self.context.without_resampled(&moved, sample, &chunk, is_last, ops)
     }
 }
 
 impl DiffusionForcing {
-    /// Frames of a range of blocks.
-    fn frames(&self, blocks: &std::ops::Range<usize>) -> std::ops::Range<usize> {
-        blocks.start * self.layout.block_frames..blocks.end * self.layout.block_frames
-    }
-
-    /// Where a frame stands in a row.
-    fn level(&self, row: &Row, frame: usize) -> FrameLevel {
+    /// Where a frame, counted from its chunk's first, stands in a row.
+    fn level(&self, chunk: &Chunk, row: &Row, frame: usize) -> FrameLevel {
         let SigmaTable { sigmas, timesteps } = &*self.table;
-        let block = frame / self.layout.block_frames;
-        let number = frame as u32;
-        match row.counters[block] {
+        let number = (chunk.first + frame) as u32;
+        match row.counters[frame / chunk.layout.block_frames] {
             0 => FrameLevel::frozen(number, NOT_STARTED_TIMESTEP, 1.0),
+            // Moves inside the sampler alone: the frame that the host holds is finished.
+            step if step <= self.table.steps() && frame < chunk.overlap() => {
+                FrameLevel::frozen(number, timesteps[step - 1], sigmas[step - 1])
+            }
             step if step <= self.table.steps() => {
                 FrameLevel::moving(number, timesteps[step - 1], sigmas[step - 1], sigmas[step])
             }
-            _ if frame < self.layout.prefix_frames => {
+            _ if frame < chunk.layout.prefix_frames => {
                 // The sample is clean; the noise is only in what the model sees.
-                FrameLevel::frozen(number, self.prefix_timestep, 0.0)
+                FrameLevel::frozen(number, self.context.prefix_timestep, 0.0)
             }
             _ => FrameLevel::frozen(number, 0.0, 0.0),
         }
     }
 
-    /// The window as the model sees it. The latents themselves stay clean.
-    ///
-    /// Fresh noise in every round, as the references have it; theirs comes from a global generator,
-    /// this from the request's seed.
-    fn with_prefix_noise(
-        &self,
-        sample: &Tensor,
-        step: &Step<'_>,
+    /// `sample` with its moving frames one step on.
+    fn step_runs(
+        &mut self,
+        row: &Row,
+        block_frames: usize,
+        [sample, velocity]: [&Tensor; 2],
         ops: &dyn TensorOps,
     ) -> Result<Tensor> {
-        let (first, frames) = (step.round.first_frame(), step.round.len());
-        let noisy = self.layout.prefix_frames.saturating_sub(first).min(frames);
-        if noisy == 0 || self.prefix_timestep == 0.0 {
-            return Ok(sample.clone());
+        let mut parts = Vec::new();
+        for run in row.runs() {
+            let start = (run.start - row.window.start) * block_frames;
+            let frames = start..start + run.len() * block_frames;
+            let before = context::part(sample, &frames, ops)?;
+            parts.push(if row.updates[run.start] {
+                let velocity = context::part(velocity, &frames, ops)?;
+                self.step_run(run, row, [&before, &velocity], ops)?
+            } else {
+                before
+            });
         }
-        let prefix = ops.narrow_frames(sample, 0, noisy)?;
-        let noise = ops.noise_like(&prefix, PREFIX_NOISE, step.index as u64)?;
-        let sigma = 0.001 * self.prefix_timestep;
-        let prefix = ops.combine(&[term(1.0 - sigma, &prefix), term(sigma, &noise)])?;
-        match frames - noisy {
-            0 => Ok(prefix),
-            rest => ops.cat_frames(&[&prefix, &ops.narrow_frames(sample, noisy, rest)?]),
-        }
+        context::joined(&parts, ops)
     }
 
-    fn step_block(
+    fn step_run(
         &mut self,
-        block: usize,
-        index: usize,
-        sample: &Tensor,
-        velocity: &Tensor,
+        run: Range<usize>,
+        row: &Row,
+        [sample, velocity]: [&Tensor; 2],
         ops: &dyn TensorOps,
     ) -> Result<Tensor> {
+        let index = row.counters[run.start] - 1;
         let fresh = || self.solver.solver(&self.table);
-        let moved =
-            self.solvers.entry(block).or_insert_with(fresh).step(index, sample, velocity, ops)?;
+        let solver = self.solvers.entry(run.start).or_insert_with(fresh);
+        let moved = solver.step(index, sample, velocity, ops)?;
         if index + 1 == self.table.steps() {
-            // A finished block needs no history; handles are memory.
-            self.solvers.remove(&block);
+            // A finished run needs no history; handles are memory.
+            self.solvers.remove(&run.start);
         }
         Ok(moved)
     }

@@ -39,6 +39,17 @@ pub(crate) struct Row {
     pub(crate) window: Range<usize>,
 }
 
+impl Row {
+    /// The window in runs of neighbouring blocks with equal counters. Blocks that move with equal
+    /// counters have started together and stay together, so a run is one sample to a solver.
+    pub(crate) fn runs(&self) -> Vec<Range<usize>> {
+        let stands = |block: &usize| (self.counters[*block], self.updates[*block]);
+        let blocks: Vec<usize> = self.window.clone().collect();
+        let runs = blocks.chunk_by(|left, right| stands(left) == stands(right));
+        runs.map(|run| run[0]..run[0] + run.len()).collect()
+    }
+}
+
 impl Layout {
     /// Blocks in all.
     pub(crate) fn blocks(&self) -> usize {
@@ -90,7 +101,13 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::check::check;
+    use crate::check;
+    use crate::chunks::{Chunk, TemporalScale};
+
+    fn checked(layout: &Layout, steps: usize) -> wan_plugin_api::Result<()> {
+        let chunk = Chunk { first: 0, resampled: 0, layout: *layout };
+        check::check(&chunk, steps, TemporalScale(4))
+    }
 
     fn repeated<T: Into<Value> + Copy>(blocks: &[T], layout: &Layout) -> Value {
         blocks.iter().flat_map(|x| std::iter::repeat_n((*x).into(), layout.block_frames)).collect()
@@ -131,7 +148,7 @@ mod tests {
                 block_frames: number("causal_block_size"),
             };
             if case["error"].is_string() {
-                let error = check(&layout, number("num_steps")).unwrap_err();
+                let error = checked(&layout, number("num_steps")).unwrap_err();
                 assert!(error.message.contains("ar_step 3 or more"), "{name}: {error}");
                 continue;
             }
@@ -165,7 +182,7 @@ mod tests {
 
         #[test]
         fn every_block_behind_the_prefix_takes_every_step_once((layout, steps) in layouts()) {
-            prop_assume!(check(&layout, steps).is_ok());
+            prop_assume!(checked(&layout, steps).is_ok());
             let rows = layout.rows(steps);
             let followers = layout.blocks() - layout.prefix_blocks() - 1;
             prop_assert_eq!(rows.len(), steps + followers * layout.ar_step.min(steps));
@@ -175,7 +192,14 @@ mod tests {
                 let expected = if block < layout.prefix_blocks() { 0 } else { steps };
                 prop_assert_eq!(taken, (1..=expected).collect::<Vec<_>>());
             }
+            let mut moving = Vec::new(); // the runs of the row before
             for row in &rows {
+                let runs: Vec<_> =
+                    row.runs().into_iter().filter(|run| row.updates[run.start]).collect();
+                let on_its_way = |run: &&Range<usize>| row.counters[run.start] > 1;
+                prop_assert!(runs.iter().filter(on_its_way).all(|run| moving.contains(run)));
+                prop_assert!(layout.ar_step > 0 || runs.len() == 1);
+                moving = runs;
                 prop_assert!(row.counters.is_sorted_by(|a, b| a >= b), "a later block is cleaner");
                 let inside = |block: usize| row.window.contains(&block);
                 prop_assert!((0..layout.blocks()).all(|b| inside(b) || !row.updates[b]));

@@ -166,6 +166,18 @@ fn settings_of_layout_and_solver_are_refused() {
     let solver = [("solver", json!("euler")), ("order", json!(3))];
     assert!(refused(&solver, request(6, 0, 4)).contains("order 3"));
     assert!(refused(&[], request(6, 0, 0)).contains("steps"));
+    let overlap = |base: u32, overlap: u32| {
+        [("base_num_frames", json!(base)), ("overlap_history", json!(overlap))]
+    };
+    assert!(refused(&overlap(0, 5), request(6, 0, 4)).contains("without base_num_frames"));
+    assert!(refused(&overlap(9, 9), request(6, 0, 4)).contains("nothing new"));
+    assert!(refused(&overlap(9, 1), request(6, 3, 4)).contains("longer base_num_frames"));
+    let pairs = |base| [overlap(base, 5).to_vec(), vec![("causal_block_size", json!(2))]].concat();
+    let message = refused(&pairs(17), request(8, 0, 4));
+    assert!(message.contains("4 (--base_num_frames 13) or 6 (--base_num_frames 21)"), "{message}");
+    let message = refused(&pairs(13), request(9, 0, 4));
+    assert!(message.contains("3 latent frames of the last chunk"), "{message}");
+    assert!(message.contains("give 4 (--num_frames 37), or"), "{message}");
 }
 
 #[test]
@@ -175,24 +187,93 @@ fn a_window_longer_than_the_video_is_the_video() {
     assert!(sampler.schedule().unwrap().rounds.iter().all(|round| round.len() == 6));
 }
 
+/// Options of chunks with `base` and `overlap` latent frames.
+fn chunked(base: u32, overlap: u32, more: &[(&str, serde_json::Value)]) -> Options {
+    let pixels = |latent: u32| json!((4 * latent).saturating_sub(3));
+    let given = [("base_num_frames", pixels(base)), ("overlap_history", pixels(overlap))];
+    options(&[&given, more].concat())
+}
+
+#[test]
+fn chunks_are_single_runs_with_the_overlap_as_their_prefix() {
+    for (block, ar_step, overlap) in [(1, 0, 2), (2, 2, 2), (2, 0, 3), (2, 3, 3), (1, 1, 3)] {
+        let how = [("causal_block_size", json!(block)), ("ar_step", json!(ar_step))];
+        let run = |options: Options, frames: u32, prefix: u32, start: &[f32]| {
+            let mut sampler = DiffusionForcing::new(options, &request(frames, prefix, 4)).unwrap();
+            sampler.schedule().unwrap().check(frames as usize, prefix as usize).unwrap();
+            let latents = sample_with(&mut sampler, start, mixing, |_, _, _| ());
+            assert!(sampler.solvers.is_empty() && sampler.context.resampled.is_none());
+            latents
+        };
+        let frames = 12 - overlap; // two chunks of 6
+        let together = run(chunked(6, overlap, &how), frames, 0, &start(frames));
+
+        let noise = start(frames);
+        let first = run(options(&how), 6, 0, &noise[..12]);
+        let (kept, overlap) = (overlap / block * block, overlap as usize);
+        let mut second = first[12 - 2 * overlap..].to_vec();
+        let mut resampled = VecOps::default();
+        resampled.seed = 3;
+        let like = resampled.tensor(overlap - kept as usize, &second[2 * kept as usize..]);
+        second.truncate(2 * kept as usize);
+        second.extend(values(&resampled.noise_like(&like, 1, 1).unwrap()));
+        second.extend(&noise[12..]);
+        let second = run(options(&how), 6, kept, &second);
+        assert_eq!(together, [&first, &second[2 * overlap..]].concat(), "{block} {ar_step}");
+    }
+}
+
+#[test]
+fn chunks_are_measured_in_pixel_frames_of_the_model() {
+    let lengths = |temporal_scale| {
+        let options = options(&[("base_num_frames", json!(17)), ("overlap_history", json!(9))]);
+        let request = SampleRequest { temporal_scale, ..request(7, 0, 2) };
+        let chunks = DiffusionForcing::new(options, &request).unwrap().chunks;
+        chunks.list.iter().map(|c| (c.first, c.layout.frames)).collect::<Vec<_>>()
+    };
+    assert_eq!(lengths(4), [(0, 5), (2, 5)]);
+    assert_eq!(lengths(8), [(0, 3), (1, 3), (2, 3), (3, 3), (4, 3)]);
+}
+
+#[test]
+fn an_overlap_is_shown_with_noise_and_told_of_when_it_is_rounded() {
+    let how = [("addnoise_condition", json!(20)), ("causal_block_size", json!(2))];
+    let sampler = DiffusionForcing::new(chunked(6, 3, &how), &request(9, 0, 4)).unwrap();
+    let Schedule { rounds, notices } = sampler.schedule().unwrap();
+    assert_eq!((rounds.len(), notices.len()), (8, 1));
+    assert!(rounds[..4].iter().flat_map(|r| &r.levels).all(|level| level.update));
+    let first = &rounds[4].levels;
+    let told: Vec<_> = first.iter().map(|l| (l.frame, l.timestep, l.update)).collect();
+    let expected = [(3, 20.0), (4, 20.0), (5, 999.0), (6, 999.0), (7, 999.0), (8, 999.0)];
+    assert_eq!(told, expected.map(|(frame, t)| (frame, t, frame > 5)));
+}
+
+#[test]
+fn without_an_overlap_the_window_slides() {
+    let how = [("ar_step", json!(2))];
+    let sampler = DiffusionForcing::new(chunked(3, 0, &how), &request(6, 0, 4)).unwrap();
+    let schedule = sampler.schedule().unwrap();
+    assert!(schedule.rounds.iter().all(|round| round.len() == 3));
+    assert_eq!(schedule.rounds.last().unwrap().first_frame(), 3);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
-    /// Every frame reaches sigma 0 without ever rising or being overtaken, and moves only when its
-    /// round says so.
+    /// Every frame reaches sigma 0 once, without ever rising or being overtaken, and moves only
+    /// when its round says so: with a prefix, a sliding window, chunks.
     #[test]
     fn the_wave_runs_down_to_clean_frames(
-        (block, blocks, prefix, window) in (1..4u32, 1..5u32, 0..4u32, 1..5u32),
+        (block, blocks, prefix, base) in (1..4u32, 1..6u32, 0..4u32, 1..6u32),
         (ar_step, steps, solver) in (0..8usize, 1..8u32, 0..3usize),
+        (overlap, addnoise) in (0..8u32, 0..2u32),
     ) {
-        let mut options = options(&[("causal_block_size", json!(block))]);
-        options.ar_step = ar_step;
+        let base = base * block;
+        let mut options = chunked(base, overlap, &[("causal_block_size", json!(block))]);
+        (options.ar_step, options.addnoise_condition) = (ar_step, 20 * addnoise);
         options.solver.solver =
             [SolverKind::UniPc, SolverKind::DpmPlusPlus, SolverKind::Euler][solver];
-        let request = SampleRequest {
-            window_frames: window * block,
-            ..request(blocks * block, prefix.min(blocks - 1) * block, steps)
-        };
+        let request = request(blocks * block, prefix.min(blocks - 1) * block, steps);
         let sampler = DiffusionForcing::new(options, &request);
         prop_assume!(sampler.is_ok());
         let mut sampler = sampler.unwrap();
@@ -201,12 +282,15 @@ proptest! {
         let mut at = vec![1.0; request.frames as usize];
         at[..request.prefix_frames as usize].fill(0.0);
         let end = sample_with(&mut sampler, &start(request.frames), mixing, |round, old, new| {
+            assert!(round.len() as u32 <= base);
             for (place, level) in round.levels.iter().enumerate() {
-                let now = &mut at[level.frame as usize];
-                assert!(level.sigma <= *now, "frame {} rises", level.frame);
-                *now = level.sigma_next;
                 let elements = 2 * place..2 * place + 2;
-                assert!(level.update || old[elements.clone()] == new[elements]);
+                if level.update {
+                    let now = std::mem::replace(&mut at[level.frame as usize], level.sigma_next);
+                    assert!(level.sigma <= now && now > 0.0, "frame {} rises", level.frame);
+                } else {
+                    assert_eq!(old[elements.clone()], new[elements]);
+                }
             }
             let sigmas: Vec<f64> = round.levels.iter().map(|l| l.sigma).collect();
             assert!(sigmas.is_sorted(), "a later frame is cleaner: {sigmas:?}");
@@ -215,5 +299,6 @@ proptest! {
         prop_assert!(at.iter().all(|sigma| *sigma == 0.0));
         prop_assert!(end[..prefix] == start(request.frames)[..prefix]);
         prop_assert!(end.iter().all(|x| x.is_finite()));
+        prop_assert!(sampler.solvers.is_empty() && sampler.context.resampled.is_none());
     }
 }

@@ -13,6 +13,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use serde_json::Value;
 
+mod clip;
 mod compare;
 mod pipeline;
 mod scheduler;
@@ -122,6 +123,7 @@ fn dispatch(case: &Case, compare: &mut Compare) -> anyhow::Result<()> {
         "wan_transformer" | "sky_transformer" => transformer::run(case, compare),
         "vae" => vae::run(case, compare),
         "umt5" => umt5::run(case, compare),
+        "clip_vision" => clip::run(case, compare),
         "wan_pipeline" => pipeline::run_wan(case, compare),
         "df_pipeline" => pipeline::run_df(case, compare),
         "teacache_wan" | "teacache_df" => teacache::run(case, compare),

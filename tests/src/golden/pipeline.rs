@@ -6,7 +6,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
-use wan_host::denoiser::DenoiserParts;
+use wan_host::conditioning::Conditioning;
+use wan_host::denoiser::{DenoiserParts, Expert};
+use wan_host::image_condition::{GivenFrame, encode_frames, image_channels};
 use wan_host::noise::Noise;
 use wan_host::ops::HostOps;
 use wan_host::registry::{Kind, Registry};
@@ -18,24 +20,34 @@ use wan_plugin_api::{ModelIdentity, OptionValues, SampleRequest, Schedule};
 
 use super::{Case, Compare, NotSupported};
 
-/// Runs a pipeline of diffusers' `WanPipeline`.
+/// Runs a pipeline of diffusers' `WanPipeline` or `WanImageToVideoPipeline`.
 pub(super) fn run_wan(case: &Case, compare: &mut Compare) -> anyhow::Result<()> {
-    refuse_unsupported(case)?;
-    let model = Setup::load(case)?;
-    let run = model.sample(case, None)?;
-    compare.tensor("out.latents_per_step", &Tensor::stack(&run.per_round, 0)?)?;
-    compare.tensor("out.final_latents", &run.sampled.latents)?;
-    compare_levels(&run.schedule, compare)?;
     let config: VaeConfig = serde_json::from_value(case.config["vae"].clone())?;
-    let has_vae = case.description["vae_weights"].is_string();
-    if has_vae {
-        let vae = Vae::load(config, case.weights_named("vae_weights")?)?;
-        let raw = vae.denormalise(&run.sampled.latents)?;
-        compare.tensor("mid.denormalised_latents", &raw)?;
-        compare.tensor("out.video", &vae.decode(&raw)?)?;
-    } else {
-        let raw = denormalise(&config, &run.sampled.latents)?;
-        compare.tensor("mid.denormalised_latents", &raw)?;
+    let vae = match case.description["vae_weights"].is_string() {
+        true => Some(Vae::load(config.clone(), case.weights_named("vae_weights")?)?),
+        false => None,
+    };
+    let mut setup = Setup::load(case)?;
+    let condition = setup.condition(case, vae.as_ref())?;
+    let run = setup.sample(case, None)?;
+    compare.tensor("out.latents_per_step", &Tensor::stack(&run.per_round, 0)?)?;
+    let latents = &run.sampled.latents;
+    compare.tensor("out.final_latents", latents)?;
+    compare_levels(&run.schedule, compare)?;
+    compare.tensor("mid.denormalised_latents", &denormalise(&config, latents)?)?;
+    if let Some(vae) = &vae {
+        compare.tensor("out.video", &vae.decode(&vae.denormalise(latents)?)?)?;
+    }
+    if let Some(condition) = condition {
+        compare.tensor("mid.condition", &condition)?;
+    }
+    if let Some(first) = &setup.conditioning.first_frames {
+        let (_, _, frames, height, width) = latents.dims5()?;
+        let given: Vec<f32> =
+            (0..frames).map(|f| if f < first.dims()[2] { 0.0 } else { 1.0 }).collect();
+        let mask = Tensor::from_vec(given, (1, 1, frames, 1, 1), &Device::Cpu)?;
+        compare
+            .tensor("mid.first_frame_mask", &mask.broadcast_as((1, 1, frames, height, width))?)?;
     }
     Ok(())
 }
@@ -48,21 +60,6 @@ pub(super) fn run_df(case: &Case, compare: &mut Compare) -> anyhow::Result<()> {
     compare.tensor("out.final_latents", &run.sampled.latents)?;
     compare_matrix(&run.schedule, compare)?;
     compare_levels(&run.schedule, compare)
-}
-
-fn refuse_unsupported(case: &Case) -> anyhow::Result<()> {
-    let description = &case.description;
-    let refuse = |what: &str| Err(NotSupported(what.into()).into());
-    if description["i2v"].as_bool() == Some(true) {
-        return refuse("an image as condition");
-    }
-    if description["expand_timesteps"].as_bool() == Some(true) {
-        return refuse("a timestep per token in a pipeline");
-    }
-    if !description["boundary_ratio"].is_null() {
-        return refuse("two experts");
-    }
-    Ok(())
 }
 
 /// `latents * std + mean`, with the tables of a VAE config, where the case has no VAE weights.
@@ -78,12 +75,22 @@ fn denormalise(config: &VaeConfig, latents: &Tensor) -> anyhow::Result<Tensor> {
 /// A model and the strategies that a case asks for.
 pub(super) struct Setup {
     model: WanModel,
+    second: Option<Second>,
+    image_embeds: Option<Tensor>,
+    conditioning: Conditioning,
     registry: Registry,
     sampler: StrategyChoice,
     request: SampleRequest,
     guidance_scale: f64,
     latents: Tensor,
     fps_class: Option<u32>,
+}
+
+/// The expert for low noise.
+struct Second {
+    model: WanModel,
+    guidance_scale: f64,
+    boundary_timestep: f64,
 }
 
 /// A sampling, with the latents after every round.
@@ -118,6 +125,9 @@ impl Setup {
         let guidance = number("guidance_scale").or(number("guidance"));
         let fps = description["call"]["fps"].as_f64().filter(|_| model.config().inject_sample_info);
         Ok(Self {
+            second: Second::load(case, guidance.unwrap_or(1.0))?,
+            image_embeds: case.io.get("in.image_embeds").cloned(),
+            conditioning: Conditioning::default(),
             model,
             registry: registry()?,
             sampler,
@@ -135,14 +145,64 @@ impl Setup {
         })
     }
 
+    /// What an image-to-video case is conditioned on, made by our own VAE where the case has its
+    /// weights. What comes back is to be compared with the recorded condition.
+    fn condition(&mut self, case: &Case, vae: Option<&Vae>) -> anyhow::Result<Option<Tensor>> {
+        if case.description["i2v"].as_bool() != Some(true) {
+            return Ok(None);
+        }
+        let recorded = case.tensor("mid.condition")?;
+        let pixels = case.tensor("in.image")?.unsqueeze(2)?; // [1, 3, 1, H, W]
+        if case.description["expand_timesteps"].as_bool() == Some(true) {
+            let first = match vae {
+                Some(vae) => encode_frames(vae, &pixels)?,
+                None => recorded.clone(),
+            };
+            self.conditioning.first_frames = Some(first.clone());
+            return Ok(Some(first));
+        }
+        let frame_num = case.description["sizes"]["num_frames"].as_u64().context("num_frames")?;
+        let channels = match vae {
+            Some(vae) => {
+                image_channels(vae, &[GivenFrame { number: 0, pixels }], frame_num as usize)?
+            }
+            None => recorded.clone(),
+        };
+        self.conditioning.channels = Some(channels.clone());
+        Ok(Some(channels))
+    }
+
+    fn expert<'m>(
+        &'m self,
+        case: &Case,
+        model: &'m WanModel,
+        guidance_scale: f64,
+    ) -> anyhow::Result<Expert<'m>> {
+        let config = model.config();
+        let context = |name: &str| -> anyhow::Result<_> {
+            Ok(model.context(case.tensor(name)?, self.image_embeds.as_ref())?)
+        };
+        Ok(Expert {
+            model,
+            identity: ModelIdentity {
+                variant: String::new(),
+                dim: config.dim() as u32,
+                layers: config.num_layers as u32,
+                in_channels: config.in_channels as u32,
+                hash: String::new(),
+            },
+            cond: context("in.prompt_embeds")?,
+            uncond: Some(context("in.negative_prompt_embeds")?),
+            guidance_scale,
+        })
+    }
+
     /// Samples, with a cache or without.
     pub(super) fn sample(
         &self,
         case: &Case,
         cache: Option<&StrategyChoice>,
     ) -> anyhow::Result<Run> {
-        let context =
-            |name: &str| -> anyhow::Result<_> { Ok(self.model.text_context(case.tensor(name)?)?) };
         let config = self.model.config();
         let StrategyChoice { id, options } = &self.sampler;
         let sampler = self.registry.choose(Kind::Sampler, id, options)?.sampler(&self.request)?;
@@ -153,18 +213,14 @@ impl Setup {
         let cancel: Arc<_> = Arc::default();
         let dims = self.latents.dims();
         let tokens = dims[3] * dims[4] / (config.patch_size[1] * config.patch_size[2]);
+        let mut experts = vec![self.expert(case, &self.model, self.guidance_scale)?];
+        if let Some(second) = &self.second {
+            experts.push(self.expert(case, &second.model, second.guidance_scale)?);
+        }
         let parts = DenoiserParts {
-            model: &self.model,
-            identity: ModelIdentity {
-                variant: String::new(),
-                dim: config.dim() as u32,
-                layers: config.num_layers as u32,
-                in_channels: config.in_channels as u32,
-                hash: String::new(),
-            },
-            cond: context("in.prompt_embeds")?,
-            uncond: Some(context("in.negative_prompt_embeds")?),
-            guidance_scale: self.guidance_scale,
+            experts,
+            boundary_timestep: self.second.as_ref().map(|s| s.boundary_timestep),
+            conditioning: self.conditioning.clone(),
             fps_class: self.fps_class,
             frame_tokens: tokens as u32,
             frame_output_elements: (config.out_channels * dims[3] * dims[4]) as u64,
@@ -182,6 +238,19 @@ impl Setup {
         let mut per_round = Vec::new();
         let sampled = job.run(&mut |round| per_round.push(round.latents.clone()))?;
         Ok(Run { sampled, per_round, schedule })
+    }
+}
+
+impl Second {
+    fn load(case: &Case, guidance_scale: f64) -> anyhow::Result<Option<Self>> {
+        let Some(boundary) = case.description["boundary_ratio"].as_f64() else { return Ok(None) };
+        let config: WanConfig = serde_json::from_value(case.config["transformer_2"].clone())?;
+        let own = case.description["guidance_scale_2"].as_f64();
+        Ok(Some(Self {
+            model: WanModel::load(config, case.weights()?.pp("transformer_2"))?,
+            guidance_scale: own.unwrap_or(guidance_scale),
+            boundary_timestep: boundary * 1000.0,
+        }))
     }
 }
 

@@ -8,14 +8,11 @@ use wan_model::{
     Attention, BlockPoint, Embedded, Observer, Point, Rows, Timesteps, WanConfig, WanModel,
 };
 
-use super::{Case, Compare, NotSupported};
+use super::{Case, Compare};
 
 /// Runs the forward pass of a case and compares every recorded intermediate.
 pub(super) fn run(case: &Case, compare: &mut Compare) -> anyhow::Result<()> {
     let config: WanConfig = serde_json::from_value(case.config.clone())?;
-    if config.takes_image_tokens() || case.io.contains_key("in.encoder_hidden_states_image") {
-        return Err(NotSupported("image tokens".to_owned()).into());
-    }
     let model = WanModel::load(config, case.weights()?)?;
     let attention = Attention::BlockCausal(model.config().num_frame_per_block);
     let per_frame = case.description["enable_diffusion_forcing"].as_bool().unwrap_or(false);
@@ -27,7 +24,8 @@ pub(super) fn run(case: &Case, compare: &mut Compare) -> anyhow::Result<()> {
 
     let mut seen = Recorder::default();
     let mut observed = model.observed(&mut seen);
-    let text = observed.text_context(case.tensor("in.encoder_hidden_states")?)?;
+    let image = case.io.get("in.encoder_hidden_states_image");
+    let text = observed.context(case.tensor("in.encoder_hidden_states")?, image)?;
     let latents = case.tensor("in.hidden_states")?;
     let embedded = observed.embed(latents, &timesteps, fps_class.as_deref())?;
     let all = 0..model.config().num_layers;
@@ -67,9 +65,10 @@ impl Observer for Recorder {
             Point::TimeEmbedding => "mid.e".to_owned(),
             Point::TimeProjection => "mid.e0".to_owned(),
             Point::TextContext => "mid.text_ctx".to_owned(),
+            Point::ImageContext => "mid.image_ctx".to_owned(),
             Point::HeadIn => "mid.head_in".to_owned(),
             Point::HeadOut => "mid.head_out".to_owned(),
-            Point::TextHidden(layer) => format!("mid.hidden_{layer}"),
+            Point::TextHidden(layer) | Point::ImageHidden(layer) => format!("mid.hidden_{layer}"),
             Point::Block(number, BlockPoint::Out) => format!("mid.block{number}_out"),
             Point::Block(number, point) => {
                 let point = match point {

@@ -15,7 +15,7 @@ mod pointwise;
 
 pub(crate) use modulation::{add_gated, modulate};
 pub(crate) use norm::{layer_norm, softmax};
-pub(crate) use pointwise::{add, add_bias, gelu_tanh};
+pub(crate) use pointwise::{add, add_bias, gelu, gelu_tanh};
 
 /// Fewest numbers worth a thread of their own.
 const GRAIN: usize = 1 << 13;

@@ -4,14 +4,38 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, InplaceOp2, Layout, Result, 
 
 use super::{GRAIN, each_row, each_row_in_place, exp, fits, slice};
 
-/// GELU in its tanh form, `x / (1 + exp(-2u))` with `u = sqrt(2/pi) (x + 0.044715 x^3)`.
-pub(crate) fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
-    if fits(x) { x.contiguous()?.apply_op1_no_bwd(&Gelu) } else { x.gelu() }
+/// GELU as it is defined, `x/2 (1 + erf(x / sqrt 2))`.
+pub(crate) fn gelu(x: &Tensor) -> Result<Tensor> {
+    if fits(x) { x.contiguous()?.apply_op1_no_bwd(&Gelu) } else { x.gelu_erf() }
 }
 
 struct Gelu;
 
 impl CustomOp1 for Gelu {
+    fn name(&self) -> &'static str {
+        "gelu"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = slice(x, layout)?;
+        let out = each_row(x.len(), GRAIN, |row, out| {
+            for (out, x) in out.iter_mut().zip(&x[row * GRAIN..]) {
+                let erf = candle_core::cpu::erf::erf_f32(x * std::f32::consts::FRAC_1_SQRT_2);
+                *out = 0.5 * x * (1. + erf);
+            }
+        });
+        Ok((out, layout.shape().clone()))
+    }
+}
+
+/// GELU in its tanh form, `x / (1 + exp(-2u))` with `u = sqrt(2/pi) (x + 0.044715 x^3)`.
+pub(crate) fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
+    if fits(x) { x.contiguous()?.apply_op1_no_bwd(&GeluTanh) } else { x.gelu() }
+}
+
+struct GeluTanh;
+
+impl CustomOp1 for GeluTanh {
     fn name(&self) -> &'static str {
         "gelu_tanh"
     }

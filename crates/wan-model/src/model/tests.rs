@@ -4,7 +4,11 @@ use super::*;
 use crate::testing::{any_weights, noise, numbers};
 
 fn tiny(inject_sample_info: bool) -> WanModel {
-    let config = WanConfig {
+    WanModel::load(tiny_config(inject_sample_info), any_weights()).unwrap()
+}
+
+fn tiny_config(inject_sample_info: bool) -> WanConfig {
+    WanConfig {
         num_attention_heads: 2,
         attention_head_dim: 8,
         in_channels: 3,
@@ -15,6 +19,16 @@ fn tiny(inject_sample_info: bool) -> WanModel {
         num_layers: 3,
         inject_sample_info,
         ..WanConfig::t2v_1_3b()
+    }
+}
+
+/// A model that takes the tokens of an image, or of two with `positions` for them.
+fn with_image(positions: Option<usize>) -> WanModel {
+    let config = WanConfig {
+        image_dim: Some(10),
+        added_kv_proj_dim: Some(16),
+        pos_embed_seq_len: positions,
+        ..tiny_config(false)
     };
     WanModel::load(config, any_weights()).unwrap()
 }
@@ -100,4 +114,62 @@ fn inputs_that_do_not_fit_are_refused() {
     let attention = Attention::Bidirectional;
     assert!(model.blocks(0..4, &embedded.hidden, &embedded, &text, attention).is_err());
     assert!(model.text_context(&noise(&[1, 4, 6])).is_err());
+}
+
+#[test]
+fn image_tokens_are_attended_to_beside_the_text_whatever_their_number() {
+    let (model, latents) = (with_image(None), noise(&[1, 3, 2, 4, 4]));
+    let (text, image) = (noise(&[1, 7, 5]), noise(&[1, 4, 10]));
+    let timesteps = Timesteps::per_video(&[500.]).unwrap();
+    let run = |text: &Tensor, image: &Tensor| {
+        let context = model.context(text, Some(image)).unwrap();
+        numbers(&velocity(&model, &latents, &context, &timesteps))
+    };
+    let whole = run(&text, &image);
+    let context = model.context(&text, Some(&image)).unwrap();
+    assert_eq!(context.image().unwrap().dims(), [1, 4, 16]);
+    // Tokens twice over weigh the same in each softmax, so neither attention saw the other's.
+    for (text, image) in [
+        (Tensor::cat(&[&text, &text], 1), image.copy()),
+        (text.copy(), Tensor::cat(&[&image; 2], 1)),
+    ] {
+        let twice = run(&text.unwrap(), &image.unwrap());
+        assert!(whole.iter().zip(&twice).all(|(a, b)| (a - b).abs() < 1e-5));
+    }
+    let other = run(&text, &noise(&[1, 4, 10]));
+    assert!(whole.iter().zip(&other).any(|(a, b)| (a - b).abs() > 1e-3));
+}
+
+#[test]
+fn two_images_are_joined_and_told_apart_by_position() {
+    let model = with_image(Some(6));
+    let (text, images) = (noise(&[2, 4, 5]), noise(&[4, 3, 10]));
+    let context = model.context(&text, Some(&images)).unwrap();
+    let joined = context.image().unwrap();
+    assert_eq!(joined.dims(), [2, 6, 16]);
+    // The second video's images are rows 2 and 3.
+    let second =
+        model.context(&text.narrow(0, 1, 1).unwrap(), Some(&images.narrow(0, 2, 2).unwrap()));
+    let second = second.unwrap();
+    assert_eq!(numbers(&joined.narrow(0, 1, 1).unwrap()), numbers(second.image().unwrap()));
+    let one = images.narrow(0, 0, 1).unwrap();
+    let same = Tensor::cat(&[&one, &one], 0).unwrap();
+    let same = model.context(&text.narrow(0, 0, 1).unwrap(), Some(&same)).unwrap();
+    let halves = [0, 3].map(|start| numbers(&same.image().unwrap().narrow(1, start, 3).unwrap()));
+    assert_ne!(halves[0], halves[1]);
+}
+
+#[test]
+fn an_image_is_asked_for_only_where_the_model_takes_one() {
+    let text = noise(&[1, 4, 5]);
+    let image = |shape: [usize; 3]| noise(&shape);
+    let (one, two) = (with_image(None), with_image(Some(6)));
+    assert!(one.text_context(&text).unwrap_err().to_string().contains("image_embeds"));
+    assert!(tiny(false).context(&text, Some(&image([1, 3, 10]))).is_err());
+    assert!(one.context(&text, Some(&image([1, 3, 9]))).is_err());
+    assert!(one.context(&text, Some(&image([2, 3, 10]))).is_err());
+    let error = two.context(&text, Some(&image([2, 4, 10]))).unwrap_err().to_string();
+    assert!(error.contains("[2,3,10]") && error.contains("[2, 4, 10]"), "{error}");
+    let odd = WanConfig { added_kv_proj_dim: Some(7), ..one.config().clone() };
+    assert!(odd.check().unwrap_err().to_string().contains("added_kv_proj_dim: 16"));
 }

@@ -31,10 +31,10 @@ pub struct VaeConfig {
     /// Whether levels have parameter-free shortcuts (Wan 2.2).
     #[serde(default)]
     pub is_residual: bool,
-    /// Pixel channels going in.
+    /// Channels going into the encoder: 3 colours, times the pixels of a patch.
     #[serde(default = "rgb")]
     pub in_channels: usize,
-    /// Pixel channels coming out.
+    /// Channels coming out of the decoder, likewise.
     #[serde(default = "rgb")]
     pub out_channels: usize,
     /// Pixel frames per latent frame, but for the first, which stands alone.
@@ -88,6 +88,42 @@ impl VaeConfig {
         }
     }
 
+    /// The Wan 2.2 VAE, of TI2V-5B. Source: diffusers 0.42.1
+    /// `scripts/convert_wan_to_diffusers.py`, `vae22_diffusers_config`.
+    pub fn wan_2_2() -> Self {
+        Self {
+            base_dim: 160,
+            decoder_base_dim: Some(256),
+            z_dim: 48,
+            latents_mean: vec![
+                -0.2289, -0.0052, -0.1323, -0.2339, -0.2799, 0.0174, 0.1838, 0.1557, -0.1382,
+                0.0542, 0.2813, 0.0891, 0.1570, -0.0098, 0.0375, -0.1825, -0.2246, -0.1207,
+                -0.0698, 0.5109, 0.2665, -0.2108, -0.2158, 0.2502, -0.2055, -0.0322, 0.1109,
+                0.1567, -0.0729, 0.0899, -0.2799, -0.1230, -0.0313, -0.1649, 0.0117, 0.0723,
+                -0.2839, -0.2083, -0.0520, 0.3748, 0.0152, 0.1957, 0.1433, -0.2944, 0.3573,
+                -0.0548, -0.1681, -0.0667,
+            ],
+            latents_std: vec![
+                0.4765, 1.0364, 0.4514, 1.1677, 0.5313, 0.4990, 0.4818, 0.5013, 0.8158, 1.0344,
+                0.5894, 1.0901, 0.6885, 0.6165, 0.8454, 0.4978, 0.5759, 0.3523, 0.7135, 0.6804,
+                0.5833, 1.4146, 0.8986, 0.5659, 0.7069, 0.5338, 0.4889, 0.4917, 0.4069, 0.4999,
+                0.6866, 0.4093, 0.5709, 0.6065, 0.6415, 0.4944, 0.5726, 1.2042, 0.5458, 1.6887,
+                0.3971, 1.0600, 0.3943, 0.5537, 0.5444, 0.4089, 0.7468, 0.7744,
+            ],
+            is_residual: true,
+            in_channels: 12,
+            out_channels: 12,
+            scale_factor_spatial: 16,
+            patch_size: Some(2),
+            ..Self::wan_2_1()
+        }
+    }
+
+    /// Side of the pixel patches folded into channels; 1 where none are.
+    pub fn patch_side(&self) -> usize {
+        self.patch_size.unwrap_or(1)
+    }
+
     /// Latent frames of a video of `frames` frames: `(frames - 1) / 4 + 1`.
     pub fn latent_frames(&self, frames: usize) -> usize {
         (frames.max(1) - 1) / self.scale_factor_temporal + 1
@@ -100,9 +136,6 @@ impl VaeConfig {
 
     pub(crate) fn check(&self) -> Result<()> {
         let refuse = |reason: &str| Err(Error::Config(reason.to_owned()));
-        if self.is_residual || self.patch_size.is_some() || self.decoder_base_dim.is_some() {
-            return refuse("is_residual: the Wan 2.2 VAE is not supported yet");
-        }
         if !self.attn_scales.is_empty() {
             return refuse("attn_scales: no published VAE has any, nor has this one");
         }
@@ -110,9 +143,13 @@ impl VaeConfig {
             return refuse("temperal_downsample: one entry between each two of dim_mult");
         }
         let halved = self.temperal_downsample.iter().filter(|halved| **halved).count();
-        let factors = (1 << halved, 1 << self.temperal_downsample.len());
+        let p = self.patch_side();
+        let factors = (1 << halved, p << self.temperal_downsample.len());
         if factors != (self.scale_factor_temporal, self.scale_factor_spatial) {
             return refuse("scale_factor_temporal, scale_factor_spatial: not what the levels give");
+        }
+        if p == 0 || self.in_channels % (p * p) != 0 || self.out_channels % (p * p) != 0 {
+            return refuse("in_channels, out_channels: a multiple of the pixels of a patch");
         }
         if [self.latents_mean.len(), self.latents_std.len()] != [self.z_dim; 2] {
             return refuse("latents_mean, latents_std: one number for each of z_dim channels");
@@ -136,8 +173,13 @@ mod tests {
     }
 
     #[test]
-    fn a_residual_vae_is_refused_by_name() {
-        let config = VaeConfig { is_residual: true, ..VaeConfig::wan_2_1() };
-        assert!(config.check().unwrap_err().to_string().contains("is_residual"));
+    fn patches_count_in_the_factor_and_in_the_channels() {
+        let config = VaeConfig::wan_2_2();
+        config.check().unwrap();
+        assert_eq!((config.latents_mean.len(), config.latents_std.len()), (48, 48));
+        let pixels = VaeConfig { in_channels: 3, ..config.clone() };
+        assert!(pixels.check().unwrap_err().to_string().contains("in_channels"));
+        let eight = VaeConfig { scale_factor_spatial: 8, ..config };
+        assert!(eight.check().unwrap_err().to_string().contains("scale_factor_spatial"));
     }
 }

@@ -7,10 +7,11 @@ use candle_core::Tensor;
 use candle_nn::VarBuilder;
 
 use crate::attention::Heads;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fused;
 use crate::threads;
 use crate::vae::conv::{Conv, Geometry, channel_norm, load_gamma};
+use crate::vae::shortcut::Level;
 
 /// What the causal convolutions of one stream remember of the chunks before: a slot for each
 /// layer that asks, in call order.
@@ -31,6 +32,22 @@ impl Memory {
     /// Whether this is the first chunk: the single first frame.
     pub(crate) fn is_first(&self) -> bool {
         self.chunks == 0
+    }
+
+    /// A fresh memory for each of `count` tiles, or those of the chunks before.
+    pub(crate) fn one_for_each(
+        memories: &mut Vec<Self>,
+        count: usize,
+        chunk: &Tensor,
+    ) -> Result<()> {
+        if memories.is_empty() {
+            memories.resize_with(count, Self::default);
+        }
+        if memories.len() == count {
+            return Ok(());
+        }
+        let expected = format!("the size of the chunks before, {} tiles", memories.len());
+        Err(Error::input("chunk", expected, chunk.dims()))
     }
 
     /// The slot of the layer that asks; empty in the first chunk.
@@ -114,13 +131,17 @@ pub(crate) struct Resample {
 }
 
 impl Resample {
-    /// Twice the size with half the channels; twice the frames where `time` is set.
-    pub(crate) fn load_up(channels: usize, time: bool, vb: VarBuilder) -> Result<Self> {
+    /// Twice the size with `outputs` channels; twice the frames where `time` is set.
+    pub(crate) fn load_up(
+        (channels, outputs): (usize, usize),
+        time: bool,
+        vb: VarBuilder,
+    ) -> Result<Self> {
         let space = vb.pp("resample").pp(1);
         let time =
             time.then(|| Conv::load(channels, 2 * channels, Geometry::TIME, vb.pp("time_conv")));
         Ok(Self {
-            space: Conv::load_2d(channels, channels / 2, Geometry::DOUBLED, space)?,
+            space: Conv::load_2d(channels, outputs, Geometry::DOUBLED, space)?,
             time: time.transpose()?,
             up: true,
         })
@@ -174,6 +195,7 @@ pub(crate) enum Layer {
     Residual(Residual),
     Attention(FrameAttention),
     Resample(Resample),
+    Level(Level),
 }
 
 impl Layer {
@@ -182,6 +204,7 @@ impl Layer {
             Self::Residual(layer) => layer.forward(x, memory),
             Self::Attention(layer) => layer.forward(x),
             Self::Resample(layer) => layer.forward(x, memory),
+            Self::Level(layer) => layer.forward(x, memory),
         }
     }
 

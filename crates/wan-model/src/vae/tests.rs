@@ -9,7 +9,11 @@ use crate::testing::{any_weights, distance, noise, numbers};
 use crate::vae::conv::{Conv, Geometry, channel_norm};
 
 fn tiny() -> Vae {
-    let config = VaeConfig {
+    Vae::load(tiny_config(), any_weights()).unwrap()
+}
+
+fn tiny_config() -> VaeConfig {
+    VaeConfig {
         base_dim: 4,
         z_dim: 2,
         dim_mult: vec![1, 2, 2],
@@ -20,25 +24,89 @@ fn tiny() -> Vae {
         latents_mean: vec![0.5, -1.],
         latents_std: vec![2., 0.25],
         ..VaeConfig::wan_2_1()
+    }
+}
+
+/// The same with what Wan 2.2 has besides.
+fn tiny_residual() -> Vae {
+    let config = VaeConfig {
+        decoder_base_dim: Some(6),
+        is_residual: true,
+        in_channels: 12,
+        out_channels: 12,
+        patch_size: Some(2),
+        scale_factor_spatial: 8,
+        ..tiny_config()
     };
     Vae::load(config, any_weights()).unwrap()
 }
 
 #[test]
 fn a_stream_gives_the_bits_of_the_whole() {
-    let (vae, latents) = (tiny(), noise(&[1, 2, 3, 4, 6]));
-    let whole = vae.decode(&latents).unwrap();
-    assert_eq!(whole.dims(), [1, 3, 5, 16, 24]);
-    assert!(numbers(&whole).iter().any(|pixel| pixel.abs() > 0.01 && pixel.abs() < 1.));
-    let mut decoder = vae.decoder();
-    let mut seen = 0;
-    for frame in 0..3 {
-        let pixels = decoder.next(&latents.narrow(2, frame, 1).unwrap()).unwrap();
-        let frames = if frame == 0 { 1 } else { 2 };
-        let same = whole.narrow(2, seen, frames).unwrap();
-        assert_eq!(numbers(&pixels), numbers(&same), "latent frame {frame}");
-        seen += frames;
+    for vae in [tiny(), tiny_residual()] {
+        let (latents, factor) = (noise(&[1, 2, 3, 4, 6]), vae.config().scale_factor_spatial);
+        let whole = vae.decode(&latents).unwrap();
+        assert_eq!(whole.dims(), [1, 3, 5, 4 * factor, 6 * factor]);
+        assert!(numbers(&whole).iter().any(|pixel| pixel.abs() > 0.01 && pixel.abs() < 1.));
+        assert_eq!(numbers(&decoded(vae.decoder(), &latents)), numbers(&whole));
+        let latents = vae.encode(&whole).unwrap();
+        let (mean, logvar) = encoded(vae.encoder(), &whole);
+        assert_eq!(numbers(&mean), numbers(&latents.mean));
+        assert_eq!(numbers(&logvar), numbers(&latents.logvar));
     }
+}
+
+/// What a stream makes of latents, frame by frame.
+fn decoded(mut stream: VaeDecoder, latents: &Tensor) -> Tensor {
+    let frames = (0..latents.dim(2).unwrap()).map(|frame| {
+        let pixels = stream.next(&latents.narrow(2, frame, 1).unwrap()).unwrap();
+        assert_eq!(pixels.dim(2).unwrap(), if frame == 0 { 1 } else { 2 });
+        pixels
+    });
+    Tensor::cat(&frames.collect::<Vec<_>>(), 2).unwrap()
+}
+
+/// What a stream makes of a video, chunk by chunk: mean and log-variance.
+fn encoded(mut stream: VaeEncoder, video: &Tensor) -> (Tensor, Tensor) {
+    let (mut means, mut logvars, mut start) = (Vec::new(), Vec::new(), 0);
+    while start < video.dim(2).unwrap() {
+        let chunk = video.narrow(2, start, stream.chunk_frames()).unwrap();
+        start += stream.chunk_frames();
+        let posterior = stream.next(&chunk).unwrap();
+        means.push(posterior.mean);
+        logvars.push(posterior.logvar);
+    }
+    (Tensor::cat(&means, 2).unwrap(), Tensor::cat(&logvars, 2).unwrap())
+}
+
+#[test]
+fn a_stream_in_tiles_gives_the_bits_of_the_whole_in_tiles() {
+    for vae in [tiny(), tiny_residual()] {
+        let (latents, factor) = (noise(&[1, 2, 3, 5, 7]), vae.config().scale_factor_spatial);
+        let tiling = Tiling { min: 3 * factor, stride: 2 * factor };
+        let whole = vae.decode_tiled(&latents, tiling).unwrap();
+        assert_eq!(whole.dims(), [1, 3, 5, 5 * factor, 7 * factor]);
+        assert_eq!(numbers(&decoded(vae.decoder_tiled(tiling), &latents)), numbers(&whole));
+        let plain = vae.decode(&latents).unwrap();
+        assert_ne!(numbers(&plain), numbers(&whole));
+
+        let tiled = vae.encode_tiled(&plain, tiling).unwrap();
+        assert_eq!(tiled.mean.dims(), latents.dims());
+        let (mean, logvar) = encoded(vae.encoder_tiled(tiling), &plain);
+        assert_eq!(numbers(&mean), numbers(&tiled.mean));
+        assert_eq!(numbers(&logvar), numbers(&tiled.logvar));
+        let one = Tiling { min: 8 * factor, stride: factor };
+        assert_eq!(numbers(&vae.decode_tiled(&latents, one).unwrap()), numbers(&plain));
+    }
+}
+
+#[test]
+fn a_stream_in_tiles_keeps_its_size() {
+    let vae = tiny();
+    let mut stream = vae.decoder_tiled(Tiling { min: 12, stride: 8 });
+    stream.next(&noise(&[1, 2, 1, 5, 7])).unwrap();
+    let error = stream.next(&noise(&[1, 2, 1, 5, 9])).unwrap_err().to_string();
+    assert!(error.contains("the chunks before"), "{error}");
 }
 
 #[test]
@@ -67,6 +135,9 @@ fn sizes_that_do_not_fit_are_refused() {
     assert!(vae.encode(&noise(&[1, 3, 4, 16, 8])).is_err());
     assert!(vae.encode(&noise(&[1, 3, 5, 15, 8])).is_err());
     assert!(vae.decode(&noise(&[1, 3, 1, 4, 4])).is_err());
+    let residual = tiny_residual();
+    assert!(residual.encode(&noise(&[1, 3, 5, 16, 12])).is_err());
+    assert!(residual.encode(&noise(&[1, 12, 5, 16, 8])).is_err());
 }
 
 #[test]

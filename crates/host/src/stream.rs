@@ -1,0 +1,86 @@
+//! Streams: the runs of rounds that one cache object sees.
+
+use wan_plugin_api::{Round, Schedule};
+
+/// A run of rounds over one window by one expert.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Stream {
+    /// First latent frame and number of frames.
+    pub(crate) window: (usize, usize),
+    /// Which expert runs.
+    pub(crate) expert: usize,
+    /// Evaluations of the stream.
+    pub(crate) evaluations: u32,
+    /// The next one, from 0.
+    pub(crate) next: u32,
+    /// Most distinct timesteps of one evaluation.
+    pub(crate) timesteps_max: u32,
+    /// The round that is under way.
+    pub(crate) round: usize,
+}
+
+impl Stream {
+    /// The stream that begins with round `index`.
+    pub(crate) fn begin(schedule: &Schedule, index: usize, boundary: Option<f64>) -> Self {
+        let place = |round: &Round| (round.first_frame(), round.len(), expert_of(round, boundary));
+        let (first, frames, expert) = place(&schedule.rounds[index]);
+        let mut stream = Self { window: (first, frames), expert, round: index, ..Self::default() };
+        let rounds = schedule.rounds[index..].iter();
+        for round in rounds.take_while(|round| place(round) == (first, frames, expert)) {
+            stream.evaluations += round.evaluations;
+            stream.timesteps_max = stream.timesteps_max.max(distinct_timesteps(round));
+        }
+        stream
+    }
+
+    /// Whether a round belongs to this stream.
+    pub(crate) fn holds(&self, round: &Round, boundary: Option<f64>) -> bool {
+        self.window == (round.first_frame(), round.len())
+            && self.expert == expert_of(round, boundary)
+    }
+}
+
+/// The expert of a round: the first where its noisiest moving frame is at or above `boundary`
+/// (Wan 2.2, commit 42bf4cf: `t >= boundary`, on the timestep as the model is told), else the second.
+pub(crate) fn expert_of(round: &Round, boundary: Option<f64>) -> usize {
+    let Some(boundary) = boundary else { return 0 };
+    let moving = round.levels.iter().filter(|l| l.update);
+    let noisiest = moving.map(|l| l.timestep).fold(f64::NEG_INFINITY, f64::max);
+    usize::from(noisiest < boundary)
+}
+
+fn distinct_timesteps(round: &Round) -> u32 {
+    let mut timesteps: Vec<u64> = round.levels.iter().map(|l| l.timestep.to_bits()).collect();
+    timesteps.sort_unstable();
+    timesteps.dedup();
+    timesteps.len() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use wan_plugin_api::{Attention, FrameLevel};
+
+    use super::*;
+
+    fn schedule() -> Schedule {
+        let round = |timesteps: [f64; 2]| Round {
+            levels: (0..2)
+                .map(|f| FrameLevel::moving(f, timesteps[f as usize], 0.5, 0.4))
+                .collect(),
+            attention: Attention::Bidirectional,
+            evaluations: 1,
+        };
+        vec![round([999.0, 999.0]), round([900.0, 999.0]), round([800.0, 800.0])].into()
+    }
+
+    #[test]
+    fn a_stream_ends_where_the_expert_changes() {
+        let whole = Stream::begin(&schedule(), 0, None);
+        assert_eq!((whole.evaluations, whole.timesteps_max, whole.expert), (3, 2, 0));
+        let high = Stream::begin(&schedule(), 0, Some(875.0));
+        assert_eq!((high.evaluations, high.expert), (2, 0));
+        assert!(!high.holds(&schedule().rounds[2], Some(875.0)));
+        let low = Stream::begin(&schedule(), 2, Some(875.0));
+        assert_eq!((low.evaluations, low.expert, low.round), (1, 1, 2));
+    }
+}

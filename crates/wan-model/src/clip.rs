@@ -1,0 +1,374 @@
+//! The vision half of CLIP, whose penultimate hidden state is the image condition of Wan 2.1 and
+//! SkyReels-V2 I2V.
+//!
+//! The published one is open-clip's ViT-H/14 trained with XLM-RoBERTa, under the names of
+//! transformers 5.23.0 `CLIPVisionModel` (with its `pre_layrnorm`). candle-transformers' `clip`
+//! has quick GELU alone, where this model wants the exact one, and layer norms that lose digits
+//! (see `fused`), so the transformer is written here.
+
+use candle_core::{Module, Tensor};
+use candle_nn::VarBuilder;
+use serde::{Deserialize, Serialize};
+
+use crate::attention::Heads;
+use crate::bicubic;
+use crate::error::{Error, Result};
+use crate::fused;
+use crate::linear::{Linear, linear};
+use crate::observer::{Observer, Point};
+use crate::threads;
+
+/// `config.json` of a CLIP vision model (transformers' names). Other fields are ignored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClipVisionConfig {
+    /// Width of a hidden state.
+    pub hidden_size: usize,
+    /// Inner width of the feed-forward layers.
+    pub intermediate_size: usize,
+    /// Number of layers.
+    pub num_hidden_layers: usize,
+    /// Attention heads.
+    pub num_attention_heads: usize,
+    /// Colours of a picture.
+    #[serde(default = "rgb")]
+    pub num_channels: usize,
+    /// Height and width of a picture.
+    pub image_size: usize,
+    /// Height and width of a patch.
+    pub patch_size: usize,
+    /// Activation of the feed-forward layers.
+    pub hidden_act: Activation,
+    /// Epsilon of every norm.
+    #[serde(default = "epsilon")]
+    pub layer_norm_eps: f64,
+}
+
+fn rgb() -> usize {
+    3
+}
+
+fn epsilon() -> f64 {
+    1e-5
+}
+
+/// Activation of the feed-forward layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x/2 (1 + erf(x / sqrt 2))`: open-clip.
+    Gelu,
+    /// `x sigmoid(1.702 x)`: OpenAI.
+    QuickGelu,
+}
+
+impl Activation {
+    fn forward(self, x: &Tensor) -> candle_core::Result<Tensor> {
+        match self {
+            Self::Gelu => fused::gelu(x),
+            Self::QuickGelu => x * candle_nn::ops::sigmoid(&(x * 1.702)?)?,
+        }
+    }
+}
+
+impl ClipVisionConfig {
+    /// ViT-H/14, the image encoder of every published Wan 2.1 and SkyReels-V2 I2V model.
+    pub fn vit_h_14() -> Self {
+        Self {
+            hidden_size: 1280,
+            intermediate_size: 5120,
+            num_hidden_layers: 32,
+            num_attention_heads: 16,
+            num_channels: rgb(),
+            image_size: 224,
+            patch_size: 14,
+            hidden_act: Activation::Gelu,
+            layer_norm_eps: epsilon(),
+        }
+    }
+
+    /// Tokens of a picture: one for each patch, and the class in front.
+    pub fn tokens(&self) -> usize {
+        (self.image_size / self.patch_size).pow(2) + 1
+    }
+
+    fn check(&self) -> Result<()> {
+        let refuse = |reason: &str| Err(Error::Config(reason.to_owned()));
+        if self.num_hidden_layers == 0 {
+            return refuse("num_hidden_layers: starts at 1");
+        }
+        if self.num_attention_heads == 0
+            || !self.hidden_size.is_multiple_of(self.num_attention_heads)
+        {
+            return refuse("num_attention_heads: does not divide hidden_size");
+        }
+        if self.patch_size == 0 || !self.image_size.is_multiple_of(self.patch_size) {
+            return refuse("patch_size: does not divide image_size");
+        }
+        Ok(())
+    }
+}
+
+/// How a picture comes to the square that CLIP takes; the references differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resizing {
+    /// The short side to the square's, antialiased, rounded to 8 bits, and the middle cut out:
+    /// transformers' `CLIPImageProcessor`, which diffusers' pipelines use.
+    Crop,
+    /// Both sides to the square's, without antialiasing: Wan2.1 9737cba `wan/modules/clip.py`,
+    /// SkyReels-V2 abed76f.
+    Squash,
+}
+
+/// Pictures `[B,3,H,W]` in [0,1] to CLIP's input `[B,3,size,size]`: resized (bicubic), less the
+/// mean of each colour, over its standard deviation. f32.
+pub fn preprocess(pictures: &Tensor, size: usize, resizing: Resizing) -> Result<Tensor> {
+    const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+    const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
+    let (height, width) = match *pictures.dims() {
+        [_, 3, height, width] if height > 0 && width > 0 => (height, width),
+        _ => return Err(Error::input("pictures", "[B,3,H,W]", pictures.dims())),
+    };
+    let square = match resizing {
+        Resizing::Squash => bicubic::resize(pictures, (size, size), false)?,
+        Resizing::Crop => {
+            let short = height.min(width);
+            let (height, width) = (size * height / short, size * width / short);
+            let resized = bicubic::resize(pictures, (height, width), true)?;
+            let resized = resized.narrow(2, (height - size) / 2, size)?;
+            let resized = resized.narrow(3, (width - size) / 2, size)?;
+            ((resized.clamp(0f32, 1f32)? * 255.)?.round()? / 255.)?
+        }
+    };
+    let by_colour =
+        |numbers: &[f32]| Tensor::new(numbers, square.device())?.reshape((1, numbers.len(), 1, 1));
+    Ok(square.broadcast_sub(&by_colour(&MEAN)?)?.broadcast_div(&by_colour(&STD)?)?)
+}
+
+/// A CLIP vision transformer. Immutable.
+pub struct ClipVision {
+    config: ClipVisionConfig,
+    /// `[C p p, D]`, without a bias.
+    patch_embedding: Linear,
+    /// `[D]`.
+    class_embedding: Tensor,
+    /// `[tokens, D]`.
+    position_embedding: Tensor,
+    pre_layrnorm: Norm,
+    layers: Vec<Layer>,
+}
+
+impl ClipVision {
+    /// Builds the encoder from weights under transformers' names. The last norm and the
+    /// projection are not read: nothing here comes after the hidden states.
+    pub fn load(config: ClipVisionConfig, vb: VarBuilder) -> Result<Self> {
+        config.check()?;
+        let layers = config.num_hidden_layers;
+        let _span = tracing::info_span!("load_image_encoder", layers).entered();
+        let vb = vb.pp("vision_model");
+        let (embeddings, width, p) = (vb.pp("embeddings"), config.hidden_size, config.patch_size);
+        let patches = embeddings.pp("patch_embedding");
+        let patches = patches.get((width, config.num_channels, p, p), "weight")?;
+        let positions = embeddings.pp("position_embedding");
+        Ok(Self {
+            patch_embedding: Linear::new(&patches.flatten_from(1)?, None)?,
+            class_embedding: embeddings.get(width, "class_embedding")?,
+            position_embedding: positions.get((config.tokens(), width), "weight")?,
+            pre_layrnorm: Norm::load(&config, vb.pp("pre_layrnorm"))?,
+            layers: (0..layers)
+                .map(|number| Layer::load(&config, vb.pp("encoder").pp("layers").pp(number)))
+                .collect::<Result<_>>()?,
+            config,
+        })
+    }
+
+    /// The config the encoder was built from.
+    pub fn config(&self) -> &ClipVisionConfig {
+        &self.config
+    }
+
+    /// What the transformer takes: the hidden state before the last layer, `[B,tokens,D]`, from
+    /// preprocessed pictures `[B,3,S,S]`. The last layer is not run.
+    pub fn penultimate(&self, pixel_values: &Tensor) -> Result<Tensor> {
+        self.run(pixel_values, self.layers.len() - 1, &mut ())
+    }
+
+    /// Preprocessed pictures `[B,3,S,S]` to the last hidden state `[B,tokens,D]`, with the hidden
+    /// state before each layer shown.
+    pub fn forward_observed(
+        &self,
+        pixel_values: &Tensor,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor> {
+        self.run(pixel_values, self.layers.len(), observer)
+    }
+
+    fn run(&self, pixels: &Tensor, layers: usize, observer: &mut dyn Observer) -> Result<Tensor> {
+        let _span = tracing::debug_span!("image_encoder").entered();
+        threads::on_worker(|| {
+            let mut hidden = self.pre_layrnorm.forward(&self.embed(pixels)?)?;
+            for (number, layer) in self.layers[..layers].iter().enumerate() {
+                observer.see(Point::ImageHidden(number), &hidden);
+                hidden = layer.forward(&hidden)?;
+            }
+            Ok(hidden)
+        })
+    }
+
+    /// `[B,C,S,S]` to `[B,tokens,D]`: the class, then the patches row by row.
+    fn embed(&self, pixels: &Tensor) -> Result<Tensor> {
+        let ClipVisionConfig { num_channels, image_size, patch_size: p, hidden_size, .. } =
+            self.config;
+        let batch = match *pixels.dims() {
+            [b, c, h, w] if [c, h, w] == [num_channels, image_size, image_size] => b,
+            _ => {
+                let expected = format!("[B,{num_channels},{image_size},{image_size}]");
+                return Err(Error::input("pixel_values", expected, pixels.dims()));
+            }
+        };
+        let side = image_size / p;
+        let patches = pixels
+            .reshape(&[batch, num_channels, side, p, side, p])?
+            .permute(vec![0, 2, 4, 1, 3, 5])? // [B,row,column,C,p,p]
+            .reshape((batch, side * side, num_channels * p * p))?;
+        let patches = self.patch_embedding.forward(&patches)?; // [B,N,D]
+        let class = self.class_embedding.reshape((1, 1, hidden_size))?;
+        let class = class.broadcast_as((batch, 1, hidden_size))?;
+        let tokens = Tensor::cat(&[&class, &patches], 1)?;
+        Ok(tokens.broadcast_add(&self.position_embedding)?)
+    }
+}
+
+/// An affine layer norm.
+struct Norm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl Norm {
+    fn load(config: &ClipVisionConfig, vb: VarBuilder) -> Result<Self> {
+        let width = config.hidden_size;
+        let (weight, bias) = (vb.get(width, "weight")?, vb.get(width, "bias")?);
+        Ok(Self { weight, bias, eps: config.layer_norm_eps })
+    }
+
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        fused::layer_norm(x, Some((&self.weight, &self.bias)), self.eps)
+    }
+}
+
+struct Layer {
+    layer_norm1: Norm,
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    out_proj: Linear,
+    heads: usize,
+    layer_norm2: Norm,
+    fc1: Linear,
+    activation: Activation,
+    fc2: Linear,
+}
+
+impl Layer {
+    fn load(config: &ClipVisionConfig, vb: VarBuilder) -> Result<Self> {
+        let (width, inner) = (config.hidden_size, config.intermediate_size);
+        let (attention, mlp) = (vb.pp("self_attn"), vb.pp("mlp"));
+        Ok(Self {
+            layer_norm1: Norm::load(config, vb.pp("layer_norm1"))?,
+            q_proj: linear(width, width, attention.pp("q_proj"))?,
+            k_proj: linear(width, width, attention.pp("k_proj"))?,
+            v_proj: linear(width, width, attention.pp("v_proj"))?,
+            out_proj: linear(width, width, attention.pp("out_proj"))?,
+            heads: config.num_attention_heads,
+            layer_norm2: Norm::load(config, vb.pp("layer_norm2"))?,
+            fc1: linear(width, inner, mlp.pp("fc1"))?,
+            activation: config.hidden_act,
+            fc2: linear(inner, width, mlp.pp("fc2"))?,
+        })
+    }
+
+    /// `[B,tokens,D]` to `[B,tokens,D]`.
+    fn forward(&self, hidden: &Tensor) -> Result<Tensor> {
+        let normed = self.layer_norm1.forward(hidden)?;
+        let head_dim = hidden.dim(2)? / self.heads;
+        let query = (self.q_proj.forward(&normed)? * (1. / (head_dim as f64).sqrt()))?;
+        let (key, value) = (self.k_proj.forward(&normed)?, self.v_proj.forward(&normed)?);
+        let heads = Heads { query: &query, key: &key, value: &value, heads: self.heads };
+        let hidden = fused::add(hidden, &self.out_proj.forward(&heads.attend_all()?)?)?;
+        let inner = self.fc1.forward(&self.layer_norm2.forward(&hidden)?)?;
+        let fed = self.fc2.forward(&self.activation.forward(&inner)?)?;
+        Ok(fused::add(&hidden, &fed)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{any_weights, distance, noise, numbers};
+    use candle_core::Device;
+
+    fn tiny(hidden_act: Activation) -> ClipVisionConfig {
+        ClipVisionConfig {
+            hidden_size: 8,
+            intermediate_size: 12,
+            num_hidden_layers: 3,
+            num_attention_heads: 2,
+            image_size: 6,
+            patch_size: 3,
+            hidden_act,
+            ..ClipVisionConfig::vit_h_14()
+        }
+    }
+
+    #[test]
+    fn the_penultimate_state_is_what_the_last_layer_sees() {
+        struct Last(Option<Tensor>);
+        impl Observer for Last {
+            fn see(&mut self, point: Point, tensor: &Tensor) {
+                if point == Point::ImageHidden(2) {
+                    self.0 = Some(tensor.clone());
+                }
+            }
+        }
+        for activation in [Activation::Gelu, Activation::QuickGelu] {
+            let clip = ClipVision::load(tiny(activation), any_weights()).unwrap();
+            let (pixels, mut seen) = (noise(&[2, 3, 6, 6]), Last(None));
+            let last = clip.forward_observed(&pixels, &mut seen).unwrap();
+            let penultimate = clip.penultimate(&pixels).unwrap();
+            assert_eq!(penultimate.dims(), [2, clip.config().tokens(), 8]);
+            assert_eq!(numbers(&penultimate), numbers(&seen.0.unwrap()));
+            assert!(distance(&penultimate, &last) > 1e-3);
+        }
+    }
+
+    #[test]
+    fn pictures_of_another_size_are_refused() {
+        let clip = ClipVision::load(tiny(Activation::Gelu), any_weights()).unwrap();
+        assert!(clip.penultimate(&noise(&[1, 3, 6, 7])).is_err());
+        assert!(preprocess(&noise(&[1, 4, 6, 6]), 6, Resizing::Crop).is_err());
+        let odd = ClipVisionConfig { patch_size: 4, ..tiny(Activation::Gelu) };
+        assert!(odd.check().unwrap_err().to_string().contains("patch_size"));
+        assert_eq!(ClipVisionConfig::vit_h_14().tokens(), 257);
+    }
+
+    #[test]
+    fn a_wide_picture_is_cropped_or_squashed() {
+        // Left half black, right half white, twice as wide as high.
+        let row = |pixel: usize| if pixel < 8 { 0f32 } else { 1. };
+        let picture: Vec<f32> = (0..3 * 8 * 16).map(|pixel| row(pixel % 16)).collect();
+        let picture = Tensor::from_vec(picture, (1, 3, 8, 16), &Device::Cpu).unwrap();
+        for resizing in [Resizing::Crop, Resizing::Squash] {
+            let square = preprocess(&picture, 8, resizing).unwrap();
+            assert_eq!(square.dims(), [1, 3, 8, 8]);
+            let red = &numbers(&square)[..8];
+            let (black, white) = (-0.481_454_66 / 0.268_629_54, 0.518_545_34 / 0.268_629_54);
+            // Either way the edge stays in the middle.
+            assert!(red[..3].iter().all(|pixel| (pixel - black).abs() < 0.3), "{red:?}");
+            assert!(red[5..].iter().all(|pixel| (pixel - white).abs() < 0.3), "{red:?}");
+        }
+        // The same height: columns 4 to 11 as they are.
+        let cropped = numbers(&preprocess(&picture, 8, Resizing::Crop).unwrap());
+        assert!((cropped[3] + 1.792_262_5).abs() < 1e-5 && (cropped[4] - 1.930_336_3).abs() < 1e-5);
+    }
+}

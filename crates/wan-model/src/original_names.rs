@@ -1,0 +1,276 @@
+//! Names of tensors in the files that the models were first published in, and in ComfyUI's, as
+//! the names of diffusers and transformers that the loaders ask for.
+//!
+//! Nothing here reads a file. The same network has the same tensors in every layout, but for the
+//! image encoder, which was published with queries, keys and values in one tensor. Sources: Wan2.1
+//! 9737cba, Wan2.2 42bf4cf and SkyReels-V2 abed76f (`wan/modules`), diffusers 0.42.1
+//! `loaders/single_file_utils.py`. ComfyUI's files have the original names, the transformer's
+//! perhaps behind `model.diffusion_model.`, and transformers' names for the encoders.
+
+use std::collections::HashSet;
+
+/// Whose names a file has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// diffusers' or transformers', or none that is known here.
+    Diffusers,
+    /// The original transformer's: Wan and SkyReels-V2.
+    Transformer,
+    /// The original Wan 2.1 VAE's.
+    Vae21 {
+        /// Layers between one step up and the next in the decoder's flat list, step included.
+        level: usize,
+    },
+    /// The original Wan 2.2 VAE's.
+    Vae22,
+    /// The original text encoder's.
+    TextEncoder,
+    /// The original image encoder's.
+    ImageEncoder,
+}
+
+/// What of an original tensor a renamed one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// All of it, without the axes of length 1 in front.
+    Squeezed,
+    /// One of three equal runs of rows: queries, keys, values.
+    Third(usize),
+}
+
+impl Part {
+    /// Shape of this part of a tensor of shape `whole`.
+    pub fn shape(self, whole: &[usize]) -> Vec<usize> {
+        match self {
+            Self::Whole => whole.to_vec(),
+            Self::Squeezed => whole.iter().copied().skip_while(|length| *length == 1).collect(),
+            Self::Third(_) => {
+                let mut shape = whole.to_vec();
+                if let Some(rows) = shape.first_mut() {
+                    *rows /= 3;
+                }
+                shape
+            }
+        }
+    }
+}
+
+/// Takes the prefix off that ComfyUI writes before a transformer's names.
+pub fn without_prefix(name: &str) -> &str {
+    name.strip_prefix("model.diffusion_model.").unwrap_or(name)
+}
+
+impl Layout {
+    /// Tells the layout from the names of a file, already without prefix.
+    pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let names: HashSet<&str> = names.into_iter().collect();
+        let any = |start: &str| names.iter().any(|name| name.starts_with(start));
+        if any("head.modulation") || any("blocks.0.self_attn.") {
+            Self::Transformer
+        } else if any("decoder.upsamples.0.upsamples.") || any("encoder.downsamples.0.downsamples.")
+        {
+            Self::Vae22
+        } else if any("decoder.upsamples.") || any("decoder.middle.") {
+            let steps = (0..names.len()).filter(|step| {
+                names.contains(format!("decoder.upsamples.{step}.resample.1.weight").as_str())
+            });
+            Self::Vae21 { level: steps.min().map_or(4, |step| step + 1) }
+        } else if any("token_embedding.") || any("blocks.0.attn.") {
+            Self::TextEncoder
+        } else if any("visual.transformer.") || any("visual.cls_embedding") {
+            Self::ImageEncoder
+        } else {
+            Self::Diffusers
+        }
+    }
+
+    /// The tensors that `name` holds, under the names the loaders ask for; a name that this
+    /// layout does not know stays as it is.
+    pub fn rename(self, name: &str) -> Vec<(String, Part)> {
+        let renamed = match self {
+            Self::Diffusers => None,
+            Self::Transformer => in_blocks(name, "blocks.", "blocks.", BLOCK)
+                .or_else(|| replace_start(name, TRANSFORMER)),
+            Self::Vae21 { .. } | Self::Vae22 => vae(self, name),
+            Self::TextEncoder => in_blocks(name, "blocks.", "encoder.block.", TEXT_LAYER)
+                .or_else(|| replace_start(name, TEXT_ENCODER)),
+            Self::ImageEncoder => return image_encoder(name),
+        };
+        vec![(renamed.unwrap_or_else(|| name.to_owned()), Part::Whole)]
+    }
+}
+
+type Table = &'static [(&'static str, &'static str)];
+
+const TRANSFORMER: Table = &[
+    ("text_embedding.0.", "condition_embedder.text_embedder.linear_1."),
+    ("text_embedding.2.", "condition_embedder.text_embedder.linear_2."),
+    ("time_embedding.0.", "condition_embedder.time_embedder.linear_1."),
+    ("time_embedding.2.", "condition_embedder.time_embedder.linear_2."),
+    ("time_projection.1.", "condition_embedder.time_proj."),
+    ("img_emb.proj.0.", "condition_embedder.image_embedder.norm1."),
+    ("img_emb.proj.1.", "condition_embedder.image_embedder.ff.net.0.proj."),
+    ("img_emb.proj.3.", "condition_embedder.image_embedder.ff.net.2."),
+    ("img_emb.proj.4.", "condition_embedder.image_embedder.norm2."),
+    ("img_emb.emb_pos", "condition_embedder.image_embedder.pos_embed"),
+    ("fps_projection.0.", "fps_projection.net.0.proj."),
+    ("fps_projection.2.", "fps_projection.net.2."),
+    ("head.head.", "proj_out."),
+    ("head.modulation", "scale_shift_table"),
+];
+
+/// The second and third norm change places; the first and the original second have no tensors.
+const BLOCK: Table = &[
+    ("modulation", "scale_shift_table"),
+    ("norm3.", "norm2."),
+    ("self_attn.q.", "attn1.to_q."),
+    ("self_attn.k.", "attn1.to_k."),
+    ("self_attn.v.", "attn1.to_v."),
+    ("self_attn.o.", "attn1.to_out.0."),
+    ("self_attn.", "attn1."),
+    ("cross_attn.q.", "attn2.to_q."),
+    ("cross_attn.k.", "attn2.to_k."),
+    ("cross_attn.v.", "attn2.to_v."),
+    ("cross_attn.o.", "attn2.to_out.0."),
+    ("cross_attn.k_img.", "attn2.add_k_proj."),
+    ("cross_attn.v_img.", "attn2.add_v_proj."),
+    ("cross_attn.norm_k_img.", "attn2.norm_added_k."),
+    ("cross_attn.", "attn2."),
+    ("ffn.0.", "ffn.net.0.proj."),
+    ("ffn.2.", "ffn.net.2."),
+];
+
+const VAE: Table = &[("conv1.", "quant_conv."), ("conv2.", "post_quant_conv.")];
+
+const CODER: Table = &[("conv1.", "conv_in."), ("head.0.", "norm_out."), ("head.2.", "conv_out.")];
+
+const RESIDUAL: Table = &[
+    ("residual.0.", "norm1."),
+    ("residual.2.", "conv1."),
+    ("residual.3.", "norm2."),
+    ("residual.6.", "conv2."),
+    ("shortcut.", "conv_shortcut."),
+];
+
+const TEXT_ENCODER: Table =
+    &[("token_embedding.", "shared."), ("norm.", "encoder.final_layer_norm.")];
+
+const TEXT_LAYER: Table = &[
+    ("pos_embedding.embedding.", "layer.0.SelfAttention.relative_attention_bias."),
+    ("attn.", "layer.0.SelfAttention."),
+    ("norm1.", "layer.0.layer_norm."),
+    ("norm2.", "layer.1.layer_norm."),
+    ("ffn.gate.0.", "layer.1.DenseReluDense.wi_0."),
+    ("ffn.fc1.", "layer.1.DenseReluDense.wi_1."),
+    ("ffn.fc2.", "layer.1.DenseReluDense.wo."),
+];
+
+const IMAGE_ENCODER: Table = &[
+    ("visual.cls_embedding", "vision_model.embeddings.class_embedding"),
+    ("visual.pos_embedding", "vision_model.embeddings.position_embedding.weight"),
+    ("visual.patch_embedding.", "vision_model.embeddings.patch_embedding."),
+    ("visual.pre_norm.", "vision_model.pre_layrnorm."),
+    ("visual.post_norm.", "vision_model.post_layernorm."),
+];
+
+const IMAGE_LAYER: Table = &[
+    ("attn.proj.", "self_attn.out_proj."),
+    ("norm1.", "layer_norm1."),
+    ("norm2.", "layer_norm2."),
+    ("mlp.0.", "mlp.fc1."),
+    ("mlp.2.", "mlp.fc2."),
+];
+
+/// Replaces the first start in `table` that `name` has.
+fn replace_start(name: &str, table: Table) -> Option<String> {
+    table.iter().find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)))
+}
+
+/// `{from}{number}.{rest}` to `{to}{number}.{rest by table}`.
+fn in_blocks(name: &str, from: &str, to: &str, table: Table) -> Option<String> {
+    let (number, rest) = numbered(name.strip_prefix(from)?)?;
+    Some(format!("{to}{number}.{}", replace_start(rest, table)?))
+}
+
+/// Splits `{number}.{rest}`.
+fn numbered(name: &str) -> Option<(usize, &str)> {
+    let (number, rest) = name.split_once('.')?;
+    Some((number.parse().ok()?, rest))
+}
+
+fn vae(layout: Layout, name: &str) -> Option<String> {
+    let (side, rest) = name.split_once('.')?;
+    if side != "encoder" && side != "decoder" {
+        return replace_start(name, VAE);
+    }
+    let renamed = replace_start(rest, CODER)
+        .or_else(|| middle(rest.strip_prefix("middle.")?))
+        .or_else(|| level(layout, rest))?;
+    Some(format!("{side}.{renamed}"))
+}
+
+/// Residual, attention, residual.
+fn middle(name: &str) -> Option<String> {
+    match numbered(name)? {
+        (1, rest) => Some(format!("mid_block.attentions.0.{rest}")),
+        (number, rest) => Some(format!("mid_block.resnets.{}.{}", number / 2, residual(rest))),
+    }
+}
+
+/// What lies in a level: flat in Wan 2.1, but for diffusers' decoder; nested in Wan 2.2.
+fn level(layout: Layout, name: &str) -> Option<String> {
+    let (list, rest) = name.split_once('.')?;
+    let (blocks, step) = match list {
+        "downsamples" => ("down_blocks", "downsampler"),
+        "upsamples" => ("up_blocks", "upsampler"),
+        _ => return None,
+    };
+    let (number, rest) = numbered(rest)?;
+    let is_step = |rest: &str| rest.starts_with("resample.") || rest.starts_with("time_conv.");
+    match (layout, list) {
+        (Layout::Vae21 { .. }, "downsamples") => {
+            Some(format!("{blocks}.{number}.{}", residual(rest)))
+        }
+        (Layout::Vae21 { level }, _) if is_step(rest) => {
+            Some(format!("{blocks}.{}.upsamplers.0.{rest}", number / level))
+        }
+        (Layout::Vae21 { level }, _) => {
+            let (block, place) = (number / level, number % level);
+            Some(format!("{blocks}.{block}.resnets.{place}.{}", residual(rest)))
+        }
+        _ => {
+            let (place, rest) = numbered(rest.strip_prefix(list)?.strip_prefix('.')?)?;
+            if is_step(rest) {
+                return Some(format!("{blocks}.{number}.{step}.{rest}"));
+            }
+            Some(format!("{blocks}.{number}.resnets.{place}.{}", residual(rest)))
+        }
+    }
+}
+
+fn residual(name: &str) -> String {
+    replace_start(name, RESIDUAL).unwrap_or_else(|| name.to_owned())
+}
+
+fn image_encoder(name: &str) -> Vec<(String, Part)> {
+    let layer = name.strip_prefix("visual.transformer.").and_then(numbered);
+    if let Some((number, rest)) = layer {
+        let layer = format!("vision_model.encoder.layers.{number}");
+        if let Some(kind) = rest.strip_prefix("attn.to_qkv.") {
+            let third = |(third, letter)| {
+                (format!("{layer}.self_attn.{letter}_proj.{kind}"), Part::Third(third))
+            };
+            return ["q", "k", "v"].into_iter().enumerate().map(third).collect();
+        }
+        let renamed = replace_start(rest, IMAGE_LAYER).unwrap_or_else(|| rest.to_owned());
+        return vec![(format!("{layer}.{renamed}"), Part::Whole)];
+    }
+    let renamed = replace_start(name, IMAGE_ENCODER).unwrap_or_else(|| name.to_owned());
+    let part = match name {
+        "visual.cls_embedding" | "visual.pos_embedding" => Part::Squeezed,
+        _ => Part::Whole,
+    };
+    vec![(renamed, part)]
+}

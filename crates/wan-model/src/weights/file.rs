@@ -1,0 +1,67 @@
+//! One safetensors file: its header, and tensors read from their places.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use safetensors::tensor::Metadata;
+
+use crate::error::{Error, Result};
+
+/// Longest header that the format allows.
+const HEADER_MAX: u64 = 100_000_000;
+
+/// An open file.
+pub(super) struct WeightFile {
+    pub(super) path: PathBuf,
+    file: Mutex<File>,
+    /// Offset of the first tensor byte: 8 bytes of header length, then the header.
+    body: u64,
+}
+
+impl WeightFile {
+    /// Reads the header and checks that the file is as long as it says.
+    pub(super) fn open(path: &Path) -> Result<(Self, Metadata)> {
+        let io = |source| Error::Io { path: path.to_owned(), source };
+        let malformed = |reason| Error::MalformedFile { path: path.to_owned(), reason };
+        let mut file = File::open(path).map_err(io)?;
+        let length = file.metadata().map_err(io)?.len();
+        if length < 8 {
+            return Err(malformed(format!("{length} bytes are too few for a safetensors file")));
+        }
+        let mut prefix = [0; 8];
+        file.read_exact(&mut prefix).map_err(io)?;
+        let header_length = u64::from_le_bytes(prefix);
+        if header_length > (length - 8).min(HEADER_MAX) {
+            return Err(malformed(format!(
+                "the safetensors header should have {header_length} bytes, the file has {length}: \
+                 cut short, or another format"
+            )));
+        }
+        let mut header = vec![0; header_length as usize];
+        file.read_exact(&mut header).map_err(io)?;
+        let header: Metadata = serde_json::from_slice(&header)
+            .map_err(|e| malformed(format!("the safetensors header cannot be read: {e}")))?;
+        let body = 8 + header_length;
+        let expected = body + header.data_len() as u64;
+        if length < expected {
+            return Err(malformed(format!(
+                "cut short: the header describes {expected} bytes, the file has {length}"
+            )));
+        }
+        Ok((Self { path: path.to_owned(), file: Mutex::new(file), body }, header))
+    }
+
+    /// The bytes of a tensor's `data_offsets`, or of a part of them.
+    pub(super) fn read(&self, place: Range<usize>) -> Result<Vec<u8>> {
+        let io = |source| Error::Io { path: self.path.clone(), source };
+        let mut bytes = vec![0; place.len()];
+        // A poisoned lock is harmless: the position is set before every read.
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(self.body + place.start as u64)).map_err(io)?;
+        file.read_exact(&mut bytes).map_err(io)?;
+        Ok(bytes)
+    }
+}

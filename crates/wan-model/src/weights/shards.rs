@@ -1,0 +1,48 @@
+//! Sharded checkpoints: an index file beside the shards that it names.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+/// `*.safetensors.index.json`. Its metadata is not needed.
+#[derive(Deserialize)]
+pub(super) struct Index {
+    /// Tensor name to the file name of its shard.
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Index {
+    /// Reads `path` if it is an index by name.
+    pub(super) fn open(path: &Path) -> Result<Option<Self>> {
+        if !path.to_string_lossy().ends_with(".index.json") {
+            return Ok(None);
+        }
+        let io = |source| Error::Io { path: path.to_owned(), source };
+        let text = std::fs::read(path).map_err(io)?;
+        let malformed = |e| Error::MalformedFile {
+            path: path.to_owned(),
+            reason: format!("the index of shards cannot be read: {e}"),
+        };
+        Ok(Some(serde_json::from_slice(&text).map_err(malformed)?))
+    }
+
+    /// The shards, which lie beside the index at `path`.
+    pub(super) fn shards(&self, path: &Path) -> Vec<PathBuf> {
+        let names: BTreeSet<&String> = self.weight_map.values().collect();
+        names.into_iter().map(|name| path.with_file_name(name)).collect()
+    }
+
+    /// Checks that the shards together hold what the index says.
+    pub(super) fn check(&self, path: &Path, found: &HashSet<String>) -> Result<()> {
+        match self.weight_map.iter().find(|(name, _)| !found.contains(*name)) {
+            None => Ok(()),
+            Some((name, shard)) => Err(Error::MalformedFile {
+                path: path.with_file_name(shard),
+                reason: format!("tensor `{name}` should be here, says {}", path.display()),
+            }),
+        }
+    }
+}

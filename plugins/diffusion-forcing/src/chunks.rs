@@ -1,0 +1,207 @@
+//! Long video: chunks that are sampled one after the other, each with a matrix of its own.
+//!
+//! A chunk starts with the last frames of the one before it, `overlap_history` of them, as its
+//! clean prefix. The hand-over is by latents: they stay where they are in the video and are neither
+//! decoded nor encoded again. That is the rule of diffusers (commit 58eb52c,
+//! `pipeline_skyreels_v2_diffusion_forcing.py`); SkyReels-V2 itself (abed76f) decodes the overlap
+//! and encodes its pixels anew, so that the prefix starts with a latent of a single pixel frame.
+//!
+//! A prefix consists of whole blocks. What an overlap has beyond them ("resampled" frames) belongs
+//! to the chunk's first moving block: it starts from noise once more, is seen by the frames around
+//! it, and is dropped in the end, as both references do. The video keeps the first version.
+
+use wan_plugin_api::{Error, Result, SampleRequest};
+
+use crate::Options;
+use crate::check::{check, whole_blocks};
+use crate::matrix::Layout;
+
+/// A stretch of the video with a matrix of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    /// Absolute number of its first latent frame.
+    pub(crate) first: usize,
+    /// Frames behind the prefix that the chunk before has finished and this one samples again.
+    pub(crate) resampled: usize,
+    /// The frames themselves, counted from `first`.
+    pub(crate) layout: Layout,
+}
+
+impl Chunk {
+    /// Frames that an earlier chunk has finished.
+    pub(crate) fn overlap(&self) -> usize {
+        self.layout.prefix_frames + self.resampled
+    }
+}
+
+/// All chunks of a request, and what the user should know of them.
+#[derive(Debug)]
+pub(crate) struct Chunks {
+    pub(crate) list: Vec<Chunk>,
+    pub(crate) notices: Vec<String>,
+}
+
+impl Chunks {
+    /// Lays out the chunks and refuses those that could not be sampled.
+    pub(crate) fn new(options: &Options, request: &SampleRequest) -> Result<Self> {
+        let scale = TemporalScale(request.temporal_scale.max(1) as usize);
+        let (frames, capacity) = (request.frames as usize, request.window_frames as usize);
+        let overlap = scale.latent_frames(options.overlap_history as usize);
+        let base = match scale.latent_frames(options.base_num_frames as usize) {
+            0 if overlap > 0 && capacity >= frames => {
+                return Err(Error::invalid(
+                    "overlap_history without base_num_frames: give the frames to sample at once, \
+                     97 say",
+                ));
+            }
+            0 => capacity,
+            base => base.min(capacity),
+        };
+        let whole = Layout {
+            frames,
+            window_frames: base.min(frames),
+            prefix_frames: request.prefix_frames as usize,
+            ar_step: options.ar_step,
+            block_frames: options.causal_block_size,
+        };
+        if overlap == 0 || base >= frames {
+            let only = Chunk { first: 0, resampled: 0, layout: whole };
+            check(&only, request.steps as usize, scale)?;
+            return Ok(Self { list: vec![only], notices: Vec::new() });
+        }
+        fitting(base, overlap, &whole, scale)?;
+        let list = cut(&whole, overlap);
+        list.iter().try_for_each(|chunk| check(chunk, request.steps as usize, scale))?;
+        Ok(Self { list, notices: rounded_down(overlap, &whole, scale).into_iter().collect() })
+    }
+}
+
+/// Refuses lengths with which chunks could not follow each other.
+fn fitting(base: usize, overlap: usize, whole: &Layout, scale: TemporalScale) -> Result<()> {
+    if overlap >= base {
+        return Err(Error::invalid(format!(
+            "overlap_history of {overlap} latent frames leaves nothing new in the {base} of \
+             base_num_frames: give a shorter overlap_history, or a longer base_num_frames"
+        )));
+    }
+    whole_blocks(base, " of base_num_frames", whole.block_frames, |latent| {
+        (latent > overlap).then(|| format!("--base_num_frames {}", scale.pixel_frames(latent)))
+    })
+}
+
+/// The chunks of a video that is longer than `whole.window_frames`.
+fn cut(whole: &Layout, overlap: usize) -> Vec<Chunk> {
+    let (base, block) = (whole.window_frames, whole.block_frames);
+    let stride = base - overlap;
+    let chunk = |number: usize| {
+        let first = number * stride;
+        let frames = base.min(whole.frames - first);
+        let prefix_frames = match number {
+            0 => whole.prefix_frames,
+            _ => overlap - overlap % block,
+        };
+        let resampled = if number == 0 { 0 } else { overlap % block };
+        let layout = Layout { frames, window_frames: frames, prefix_frames, ..*whole };
+        Chunk { first, resampled, layout }
+    };
+    (0..=(whole.frames - base).div_ceil(stride)).map(chunk).collect()
+}
+
+fn rounded_down(overlap: usize, whole: &Layout, scale: TemporalScale) -> Option<String> {
+    let block = whole.block_frames;
+    let (kept, resampled) = (overlap - overlap % block, overlap % block);
+    let continued = match kept {
+        0 => "no frame of the one before, so that the chunks do not continue each other".into(),
+        _ => format!("{kept} of them and samples the rest again, to be dropped"),
+    };
+    (resampled > 0).then(|| {
+        format!(
+            "overlap_history holds {overlap} latent frames, not a multiple of causal_block_size \
+             {block}: each chunk keeps {continued}; overlap_history {} holds {}",
+            scale.pixel_frames(kept + block),
+            kept + block
+        )
+    })
+}
+
+/// Pixel frames that a latent frame stands for, the first one excepted, which holds one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TemporalScale(pub(crate) usize);
+
+impl TemporalScale {
+    /// Latent frames that hold so many pixel frames.
+    pub(crate) fn latent_frames(self, pixel_frames: usize) -> usize {
+        pixel_frames.div_ceil(self.0)
+    }
+
+    /// Pixel frames of one latent frame or more.
+    pub(crate) fn pixel_frames(self, latent_frames: usize) -> usize {
+        self.0 * (latent_frames - 1) + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SCALE: TemporalScale = TemporalScale(4);
+
+    fn layout(frames: usize, base: usize, block_frames: usize) -> Layout {
+        Layout { frames, window_frames: base, prefix_frames: 0, ar_step: 0, block_frames }
+    }
+
+    fn lengths(num_frames: usize, base: usize, overlap: usize) -> Vec<usize> {
+        let [frames, base, overlap] =
+            [num_frames, base, overlap].map(|pixels| SCALE.latent_frames(pixels));
+        cut(&layout(frames, base, 1), overlap).iter().map(|chunk| chunk.layout.frames).collect()
+    }
+
+    #[test]
+    fn chunks_have_the_lengths_of_the_reference() {
+        assert_eq!(lengths(257, 97, 17), [25, 25, 25]);
+        assert_eq!(lengths(377, 97, 17), [25, 25, 25, 25, 15]);
+        assert_eq!(lengths(737, 97, 17), [25; 9]);
+        assert_eq!(lengths(1457, 97, 17), [25; 18]);
+        assert_eq!(lengths(257, 121, 17), [31, 31, 13]);
+    }
+
+    #[test]
+    fn an_overlap_that_fills_no_block_is_rounded_down() {
+        let chunks = cut(&layout(10, 6, 2), 3);
+        let spans: Vec<_> = chunks.iter().map(|c| (c.first, c.layout.frames)).collect();
+        assert_eq!(spans, [(0, 6), (3, 6), (6, 4)]);
+        let overlaps = chunks.iter().map(|c| (c.layout.prefix_frames, c.resampled));
+        assert_eq!(overlaps.collect::<Vec<_>>(), [(0, 0), (2, 1), (2, 1)]);
+        let notice = rounded_down(3, &layout(10, 6, 2), SCALE).unwrap();
+        assert!(notice.contains("keeps 2 of them"), "{notice}");
+        assert!(notice.ends_with("overlap_history 13 holds 4"), "{notice}");
+        let notice = rounded_down(3, &layout(12, 8, 4), SCALE).unwrap();
+        assert!(notice.contains("do not continue each other"), "{notice}");
+        assert_eq!(rounded_down(4, &layout(10, 6, 2), SCALE), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn chunks_cover_the_video_and_each_overlaps_the_one_before(
+            (block, base, overlap, more) in (1..5usize, 1..9usize, 0..30usize, 1..60usize),
+        ) {
+            let base = base * block;
+            let overlap = overlap % base;
+            let whole = layout(base + more, base, block);
+            let mut finished = 0;
+            for chunk in cut(&whole, overlap) {
+                let expected = if chunk.first == 0 { 0 } else { overlap };
+                prop_assert_eq!(chunk.overlap(), expected);
+                prop_assert_eq!(chunk.first + chunk.overlap(), finished);
+                prop_assert_eq!(chunk.layout.prefix_frames % block, 0);
+                prop_assert!(chunk.layout.frames <= base && chunk.overlap() < chunk.layout.frames);
+                finished = chunk.first + chunk.layout.frames;
+            }
+            prop_assert_eq!(finished, whole.frames);
+        }
+    }
+}
