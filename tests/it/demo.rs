@@ -22,15 +22,15 @@ const PROMPTS: [(&str, &str, &str); 4] = [
 ];
 
 /// A video, read back with another demuxer and a H.264 decoder.
-struct Played {
-    frames: usize,
+pub(crate) struct Played {
+    pub(crate) frames: usize,
     width: usize,
     height: usize,
     seconds: f64,
-    rgb: Vec<u8>,
+    pub(crate) rgb: Vec<u8>,
 }
 
-fn play(path: &Path) -> Played {
+pub(crate) fn play(path: &Path) -> Played {
     let file = fs::File::open(path).unwrap();
     let size = file.metadata().unwrap().len();
     let mut reader = Mp4Reader::read_header(std::io::BufReader::new(file), size).unwrap();
@@ -78,7 +78,8 @@ fn annex_b(mut sample: &[u8]) -> Vec<u8> {
     stream
 }
 
-fn generate(video: &Path, flags: &[&str]) -> String {
+/// Runs `wan generate`, which must succeed; gives what it printed.
+pub(crate) fn generate(video: &Path, flags: &[&str]) -> String {
     let save = ["generate", "--progress", "quiet", "--save_file", video.to_str().unwrap()];
     let output = wan(&[&save, flags].concat());
     assert_eq!(output.status.code(), Some(0), "{flags:?}: {}", error_text(&output));

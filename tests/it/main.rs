@@ -6,6 +6,7 @@
 mod cache_properties;
 mod command_line;
 mod demo;
+mod given;
 mod plugin_door;
 mod reference;
 mod stream;

@@ -2,6 +2,7 @@
 //! host down.
 
 use serde_json::json;
+use wan_host::given::GivenFrames;
 use wan_host::registry::{Kind, Registry};
 use wan_plugin_api::extensions::{FRAME_DECISIONS, FrameDecisions, FrameDecisionsQuestion};
 use wan_plugin_api::{
@@ -113,7 +114,14 @@ fn a_panic_anywhere_in_a_plugin_becomes_an_error() {
             settings.sampler = choice("panicking-sampler", &[("at", json!(at))]);
         }
         settings.cache = cache.map(|at| choice("panicking-cache", &[("at", json!(at))]));
-        pipeline.sample(&settings, &surroundings(&registry, &settings), &mut |_| {}).err()
+        pipeline
+            .sample(
+                &settings,
+                &GivenFrames::default(),
+                &surroundings(&registry, &settings),
+                &mut |_| {},
+            )
+            .err()
     };
     for at in ["new", "schedule", "step"] {
         let text = run(Some(at), None).expect(at).to_string();

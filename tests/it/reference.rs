@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
+use wan_host::given::GivenFrames;
 use wan_host::noise::INITIAL_LATENTS;
 
 use crate::support::{demo_folder, demo_model, registry, short_settings, surroundings};
@@ -24,7 +25,7 @@ fn prompt_embeddings_equal_the_reference() {
     for (prompt, name) in
         [(short_settings().prompt, "prompt_embeds"), (String::new(), "negative_prompt_embeds")]
     {
-        let embeds = pipeline.encode_prompt(&prompt).unwrap();
+        let embeds = pipeline.prompts().encode(&prompt).unwrap();
         assert!(relative_error(&embeds, &reference[name]) < 8e-6, "{name}");
     }
 }
@@ -42,7 +43,8 @@ fn latents_and_frames_equal_the_reference() {
         let noise = reference["noise"].narrow(2, frame, 1).unwrap();
         surroundings.noise.inject(INITIAL_LATENTS, frame as u64, noise);
     }
-    let sampled = pipeline.sample(&settings, &surroundings, &mut |_| {}).unwrap();
+    let sampled =
+        pipeline.sample(&settings, &GivenFrames::default(), &surroundings, &mut |_| {}).unwrap();
     let error = relative_error(&sampled.latents, &reference["latents"]);
     assert!(error < 2e-5, "latents: {error:e}");
 

@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use candle_core::Device;
+use wan_host::given::{GivenFiles, GivenFrames};
 use wan_host::model_folder::ModelFolder;
 use wan_host::noise::Noise;
 use wan_host::pipeline::{Pipeline, Surroundings};
@@ -73,6 +74,8 @@ pub(crate) fn short_settings() -> Settings {
         fps: 16.0,
         sampler: choice("unipc", &[]),
         cache: None,
+        sample_guide_scale_low: None,
+        given: GivenFiles::default(),
     }
 }
 
@@ -93,8 +96,9 @@ pub(crate) fn latent_bits(
     registry: &Registry,
     settings: &Settings,
 ) -> Vec<u32> {
-    let sampled =
-        pipeline.sample(settings, &surroundings(registry, settings), &mut |_| {}).unwrap();
+    let sampled = pipeline
+        .sample(settings, &GivenFrames::default(), &surroundings(registry, settings), &mut |_| {})
+        .unwrap();
     let values = sampled.latents.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     values.into_iter().map(f32::to_bits).collect()
 }

@@ -6,19 +6,23 @@
 
 pub mod cli;
 pub mod conditioning;
+pub mod decode;
 pub mod denoiser;
 mod error;
 mod evaluation;
+pub mod given;
 mod host_tensor;
 pub mod image_condition;
 pub mod latents_file;
 pub mod ledger;
 pub mod loader;
+pub mod media;
 pub mod model_folder;
 pub mod noise;
 pub mod ops;
 pub mod pipeline;
 pub mod progress;
+pub mod prompt;
 pub mod psnr;
 pub mod record;
 pub mod registry;

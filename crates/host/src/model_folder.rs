@@ -111,19 +111,33 @@ impl ModelFolder {
         serde_json::from_str(&text).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))
     }
 
-    /// A string member of a part's config, if there is one.
-    pub fn config_text(&self, part: &str, member: &str) -> Option<String> {
-        let config: serde_json::Value = self.config(part).ok()?;
-        config.get(member)?.as_str().map(str::to_string)
-    }
-
     /// Length that prompts are padded to; Wan's 512 unless `model_index.json` says otherwise.
     pub fn max_sequence_length(&self) -> usize {
+        let length = self.index()["max_sequence_length"].as_u64();
+        length.map_or(512, |length| length as usize)
+    }
+
+    /// Timestep at and above which the first of two experts runs: `boundary_ratio` of
+    /// `model_index.json`; none where there is one transformer.
+    pub fn boundary_timestep(&self) -> Option<f64> {
+        self.index()["boundary_ratio"].as_f64().map(|ratio| ratio * 1000.0)
+    }
+
+    /// `df` for SkyReels-V2's diffusion-forcing pipelines, else `i2v` or `t2v`.
+    pub fn variant(&self) -> String {
+        let class = self.index()["_class_name"].as_str().unwrap_or_default().to_string();
+        let variant = match class.as_str() {
+            class if class.contains("DiffusionForcing") => "df",
+            class if class.contains("ImageToVideo") => "i2v",
+            _ => "t2v",
+        };
+        variant.into()
+    }
+
+    /// `model_index.json`; null where there is none.
+    fn index(&self) -> serde_json::Value {
         let text = fs::read_to_string(self.root.join("model_index.json")).unwrap_or_default();
-        serde_json::from_str::<serde_json::Value>(&text)
-            .ok()
-            .and_then(|index| index.get("max_sequence_length")?.as_u64())
-            .map_or(512, |length| length as usize)
+        serde_json::from_str(&text).unwrap_or_default()
     }
 
     /// `tokenizer/tokenizer.json`.
@@ -157,7 +171,9 @@ impl ModelFolder {
     /// If a file cannot be read.
     pub fn fingerprint(&self) -> Result<String> {
         let mut hash = Sha256::new();
-        for part in ["text_encoder", "transformer", "vae"] {
+        let optional = ["image_encoder", "transformer_2"];
+        let optional = optional.into_iter().filter(|part| self.root.join(part).is_dir());
+        for part in ["text_encoder", "transformer", "vae"].into_iter().chain(optional) {
             for path in self.weights(part)? {
                 hash_file(&path, &mut hash).map_err(Error::io(&path))?;
             }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use wan_plugin_api::OptionValues;
 
 use crate::error::{Error, Result};
+use crate::given::GivenFiles;
 
 /// A sampler or cache by name, with the options that the user (or the model folder) gave.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +34,9 @@ pub struct Settings {
     pub sample_shift: f64,
     /// Guidance scale; 1 or less runs without guidance.
     pub sample_guide_scale: f64,
+    /// Guidance scale of the second expert, for low noise; none: the same.
+    #[serde(default)]
+    pub sample_guide_scale_low: Option<f64>,
     /// Seed of all noise.
     pub base_seed: u64,
     /// Frames per second of the file, and of the model where it has that embedding.
@@ -41,6 +45,9 @@ pub struct Settings {
     pub sampler: StrategyChoice,
     /// The step cache, if any.
     pub cache: Option<StrategyChoice>,
+    /// Frames that the video begins or ends with.
+    #[serde(default)]
+    pub given: GivenFiles,
 }
 
 /// What the sizes of a video must be multiples of.
@@ -148,10 +155,12 @@ mod tests {
             sample_steps: 30,
             sample_shift: 5.0,
             sample_guide_scale: 5.0,
+            sample_guide_scale_low: None,
             base_seed: 0,
             fps: 16.0,
             sampler: StrategyChoice { id: "any".into(), options: OptionValues::new() },
             cache: None,
+            given: GivenFiles::default(),
         }
     }
 

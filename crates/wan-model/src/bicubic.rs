@@ -73,7 +73,8 @@ fn four_taps(from: usize, to: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{distance, noise};
+    use crate::testing::{distance, noise, numbers};
+    use candle_core::Device;
 
     #[test]
     fn weights_by_hand() {
@@ -86,6 +87,28 @@ mod tests {
         // Without antialiasing the same place reads four pixels: -0.09375, 0.59375.
         let row = &four_taps(16, 8)[3 * 16..][..16];
         assert_eq!(row[5..9], [-0.093_75, 0.593_75, 0.593_75, -0.093_75]);
+    }
+
+    #[test]
+    fn antialiased_sizes_equal_pillows() {
+        let picture =
+            (0..7 * 9).map(|i| (i / 9, i % 9)).map(|(y, x)| (x * x + 3 * y * x + 2 * y) % 7);
+        let picture: Vec<f32> = picture.map(|number| number as f32).collect();
+        let picture = Tensor::from_vec(picture, (1, 1, 7, 9), &Device::Cpu).unwrap();
+        let smaller = numbers(&resize(&picture, (3, 4), true).unwrap());
+        let wider = numbers(&resize(&picture, (5, 12), true).unwrap());
+        // What Pillow's `Image.resize(size, Image.BICUBIC)` made of it as an image of mode F.
+        let expected = [
+            3.261_691, 3.897_721, 1.737_026, 2.508_488, 2.933_149, 1.907_925, 3.864_496, 3.547_072,
+            3.050_221, 2.494_484, 2.677_824, 3.197_577,
+        ];
+        let row = [
+            0.363_761, 1.664_645, 3.333_779, 4.249_121, 3.476_764, 2.368_74, 2.236_809, 2.513_913,
+            0.576_685, 0.188_477, 1.258_812, 2.670_946,
+        ];
+        let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 2e-6);
+        assert!(close(&smaller, &expected), "{smaller:?}");
+        assert!(close(&wider, &row), "{wider:?}");
     }
 
     #[test]

@@ -80,6 +80,42 @@ impl WanConfig {
         Self::with_size(40, 13824, 40)
     }
 
+    /// SkyReels-V2 DF 1.3B. (The 14B one has no frame-rate embedding.)
+    pub fn df_1_3b() -> Self {
+        Self { inject_sample_info: true, ..Self::t2v_1_3b() }
+    }
+
+    /// SkyReels-V2 I2V 1.3B.
+    pub fn i2v_1_3b() -> Self {
+        Self::t2v_1_3b().starting_from_image()
+    }
+
+    /// Wan 2.1 and SkyReels-V2 I2V 14B.
+    pub fn i2v_14b() -> Self {
+        Self::t2v_14b().starting_from_image()
+    }
+
+    /// Wan 2.1 FLF2V 14B: a first and a last frame of 257 tokens each.
+    pub fn flf2v_14b() -> Self {
+        Self { pos_embed_seq_len: Some(514), ..Self::i2v_14b() }
+    }
+
+    /// Each expert of Wan 2.2 I2V A14B, whose image comes through the latents alone.
+    pub fn i2v_a14b() -> Self {
+        Self { in_channels: 36, ..Self::t2v_14b() }
+    }
+
+    /// Wan 2.2 TI2V 5B.
+    pub fn ti2v_5b() -> Self {
+        Self { in_channels: 48, out_channels: 48, ..Self::with_size(24, 14336, 30) }
+    }
+
+    /// The same model with an image: mask and latents beside the noise, and CLIP's tokens.
+    fn starting_from_image(self) -> Self {
+        let dim = self.dim();
+        Self { in_channels: 36, image_dim: Some(1280), added_kv_proj_dim: Some(dim), ..self }
+    }
+
     fn with_size(num_attention_heads: usize, ffn_dim: usize, num_layers: usize) -> Self {
         Self {
             patch_size: [1, 2, 2],
@@ -160,6 +196,10 @@ mod tests {
     fn published_sizes() {
         assert_eq!(WanConfig::t2v_1_3b().dim(), 1536);
         assert_eq!(WanConfig::t2v_14b().dim(), 5120);
+        assert_eq!(WanConfig::ti2v_5b().dim(), 3072);
+        for config in [WanConfig::i2v_1_3b(), WanConfig::flf2v_14b(), WanConfig::df_1_3b()] {
+            config.check().unwrap();
+        }
         let odd = WanConfig { attention_head_dim: 7, ..WanConfig::t2v_1_3b() };
         assert!(odd.check().unwrap_err().to_string().contains("attention_head_dim: 7"));
     }

@@ -38,7 +38,8 @@
 //!   per layer;
 //! - [`clip`]: candle-transformers' vision transformer has quick GELU alone, and candle's layer
 //!   norm;
-//! - [`weights`]: safetensors without `unsafe` memory maps, with errors that name file and tensor.
+//! - [`weights`]: safetensors without `unsafe` memory maps, with errors that name file and tensor,
+//!   under diffusers' names or the original ones ([`original_names`]).
 //!
 //! # Proof
 //!
@@ -53,6 +54,7 @@ mod config;
 mod embeddings;
 mod error;
 mod fused;
+pub mod inspect;
 mod linear;
 mod model;
 mod observer;

@@ -73,8 +73,9 @@ impl Layout {
         {
             Self::Vae22
         } else if any("decoder.upsamples.") || any("decoder.middle.") {
-            let steps = (0..names.len()).filter(|step| {
-                names.contains(format!("decoder.upsamples.{step}.resample.1.weight").as_str())
+            let steps = names.iter().filter_map(|name| {
+                let step = name.strip_prefix("decoder.upsamples.")?;
+                step.strip_suffix(".resample.1.weight")?.parse::<usize>().ok()
             });
             Self::Vae21 { level: steps.min().map_or(4, |step| step + 1) }
         } else if any("token_embedding.") || any("blocks.0.attn.") {
@@ -274,3 +275,6 @@ fn image_encoder(name: &str) -> Vec<(String, Part)> {
     };
     vec![(renamed, part)]
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -10,6 +10,7 @@
 //! `scale_weight` beside each tensor, as ComfyUI has them, are multiplied by it.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::path::PathBuf;
 
 use candle_core::{DType, Device, Shape, Tensor};
@@ -57,6 +58,20 @@ struct Stored {
     shape: Vec<usize>,
 }
 
+impl Stored {
+    /// Its bytes among the file's.
+    fn place(&self) -> Range<usize> {
+        let (start, end) = self.info.data_offsets;
+        match self.part {
+            Part::Whole | Part::Squeezed => start..end,
+            Part::Third(third) => {
+                let length = (end - start) / 3;
+                start + third * length..start + (third + 1) * length
+            }
+        }
+    }
+}
+
 impl Weights {
     /// Reads the headers of `paths` and checks that the files are as long as they say, that
     /// shards are complete, and that no tensor comes twice.
@@ -97,6 +112,13 @@ impl Weights {
             None => (name.to_owned(), false),
         };
         for (name, part) in self.layout.rename(&name) {
+            if matches!(part, Part::Third(_)) && info.shape.first().is_none_or(|rows| rows % 3 != 0)
+            {
+                let path = self.files[file].path.clone();
+                let reason =
+                    format!("tensor `{original}` has shape {:?}, not three parts", info.shape);
+                return Err(Error::MalformedFile { path, reason });
+            }
             // A scale is one number, whatever part of a tensor it belongs to.
             let part = if scale { Part::Whole } else { part };
             let shape = part.shape(&info.shape);
@@ -135,6 +157,11 @@ impl Weights {
         self.tensors.get(name).map(|stored| format!("{:?}", stored.info.dtype))
     }
 
+    /// Bytes that a tensor takes up in the file.
+    pub fn bytes(&self, name: &str) -> Option<usize> {
+        self.tensors.get(name).map(|stored| stored.place().len())
+    }
+
     /// What a tensor is called in the file.
     pub fn original_name(&self, name: &str) -> Option<&str> {
         self.tensors.get(name).map(|stored| stored.original.as_str())
@@ -159,15 +186,7 @@ impl Weights {
 
     fn read(&self, stored: &Stored, device: &Device) -> Result<Tensor> {
         let dtype = DType::try_from(stored.info.dtype).map_err(Error::from)?;
-        let (start, end) = stored.info.data_offsets;
-        let place = match stored.part {
-            Part::Whole | Part::Squeezed => start..end,
-            Part::Third(third) => {
-                let length = (end - start) / 3;
-                start + third * length..start + (third + 1) * length
-            }
-        };
-        let bytes = self.files[stored.file].read(place)?;
+        let bytes = self.files[stored.file].read(stored.place())?;
         Ok(Tensor::from_raw_buffer(&bytes, dtype, &stored.shape, device)?)
     }
 }

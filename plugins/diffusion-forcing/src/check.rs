@@ -29,7 +29,7 @@ pub(crate) fn whole_blocks(
     block: usize,
     setting: impl Fn(usize) -> Option<String>,
 ) -> Result<()> {
-    if frames % block == 0 && frames > 0 {
+    if frames.is_multiple_of(block) && frames > 0 {
         return Ok(());
     }
     let below = frames / block * block;

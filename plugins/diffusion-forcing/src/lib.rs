@@ -20,9 +20,9 @@
 //! 3. `new` checks the settings, `schedule` lays out all rounds, `step` carries out one.
 //! 4. [`export_plugin!`](wan_plugin_api::export_plugin) on the last line.
 //!
-//! The wave itself is pure arithmetic and lies in `matrix.rs`; `chunks.rs` divides a long video, and
-//! the settings that cannot work are refused in `check.rs`. What a model sees in place of frames
-//! that are finished is the matter of `context.rs`.
+//! The wave itself is pure arithmetic and lies in `matrix.rs`; `chunks.rs` divides a long video,
+//! and the settings that cannot work are refused in `check.rs`. What a model sees in place of
+//! finished frames is the matter of `context.rs`.
 
 mod check;
 mod chunks;

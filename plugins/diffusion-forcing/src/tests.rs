@@ -249,6 +249,22 @@ fn an_overlap_is_shown_with_noise_and_told_of_when_it_is_rounded() {
 }
 
 #[test]
+fn noise_on_an_overlap_reaches_the_model_and_not_the_latents() {
+    /// Blind to timesteps, so that noise alone can make a difference.
+    fn mean(x: &[f32], _: &[FrameLevel]) -> Vec<f32> {
+        vec![x.iter().sum::<f32>() / x.len() as f32; x.len()]
+    }
+    let run = |addnoise: u32| {
+        let options = chunked(4, 2, &[("addnoise_condition", json!(addnoise))]);
+        let mut sampler = DiffusionForcing::new(options, &request(6, 0, 4)).unwrap();
+        sample_with(&mut sampler, &start(6), mean, |_, _, _| ())
+    };
+    let (clean, noisy) = (run(0), run(20));
+    assert_eq!(clean[..8], noisy[..8]);
+    assert!(clean[8..].iter().zip(&noisy[8..]).all(|(clean, noisy)| clean != noisy));
+}
+
+#[test]
 fn without_an_overlap_the_window_slides() {
     let how = [("ar_step", json!(2))];
     let sampler = DiffusionForcing::new(chunked(3, 0, &how), &request(6, 0, 4)).unwrap();

@@ -6,11 +6,14 @@ use candle_core::Tensor;
 use wan_model::clip::{ClipVision, ClipVisionConfig};
 use wan_model::{Observer, Point};
 
-use super::{Case, Compare};
+use super::{Case, Compare, layouts};
 
 /// Encodes the pictures of a case.
 pub(super) fn run(case: &Case, compare: &mut Compare) -> anyhow::Result<()> {
     let config: ClipVisionConfig = serde_json::from_value(case.config.clone())?;
+    if let Some(weights) = layouts::original_weights(case)? {
+        ClipVision::load(config.clone(), weights)?;
+    }
     let encoder = ClipVision::load(config, case.weights()?)?;
     let pixels = case.tensor("in.pixel_values")?;
     let mut hidden = HiddenStates::default();

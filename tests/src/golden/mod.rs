@@ -15,6 +15,7 @@ use serde_json::Value;
 
 mod clip;
 mod compare;
+mod layouts;
 mod pipeline;
 mod scheduler;
 mod teacache;
@@ -114,7 +115,7 @@ pub fn run(folder: &Path) -> Report {
         Err(error) => return Report::failed(name, String::new(), format!("{error:#}")),
     };
     let mut compare = Compare::new(&case);
-    let outcome = dispatch(&case, &mut compare);
+    let outcome = dispatch(&case, &mut compare).and_then(|()| layouts::check(&case));
     compare.finish(outcome)
 }
 

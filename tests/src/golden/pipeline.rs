@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 use wan_host::conditioning::Conditioning;
 use wan_host::denoiser::{DenoiserParts, Expert};
@@ -19,6 +19,11 @@ use wan_model::{WanConfig, WanModel};
 use wan_plugin_api::{ModelIdentity, OptionValues, SampleRequest, Schedule};
 
 use super::{Case, Compare, NotSupported};
+
+mod diffusion_forcing;
+
+use diffusion_forcing::{Chunks, Draw, FPS};
+pub(super) use diffusion_forcing::{compare_matrix, run_df};
 
 /// Runs a pipeline of diffusers' `WanPipeline` or `WanImageToVideoPipeline`.
 pub(super) fn run_wan(case: &Case, compare: &mut Compare) -> anyhow::Result<()> {
@@ -52,16 +57,6 @@ pub(super) fn run_wan(case: &Case, compare: &mut Compare) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Runs a pipeline of diffusers' `SkyReelsV2DiffusionForcingPipeline`.
-pub(super) fn run_df(case: &Case, compare: &mut Compare) -> anyhow::Result<()> {
-    let setup = Setup::load(case)?;
-    let run = setup.sample(case, None)?;
-    compare.tensor("out.chunk0.latents_per_step", &Tensor::stack(&run.per_round, 0)?)?;
-    compare.tensor("out.final_latents", &run.sampled.latents)?;
-    compare_matrix(&run.schedule, compare)?;
-    compare_levels(&run.schedule, compare)
-}
-
 /// `latents * std + mean`, with the tables of a VAE config, where the case has no VAE weights.
 fn denormalise(config: &VaeConfig, latents: &Tensor) -> anyhow::Result<Tensor> {
     let column = |values: &[f64]| -> anyhow::Result<Tensor> {
@@ -83,6 +78,7 @@ pub(super) struct Setup {
     request: SampleRequest,
     guidance_scale: f64,
     latents: Tensor,
+    draws: Vec<Draw>,
     fps_class: Option<u32>,
 }
 
@@ -108,22 +104,20 @@ impl Setup {
         let config: WanConfig = serde_json::from_value(case.config["transformer"].clone())?;
         let model = WanModel::load(config, case.weights()?.pp("transformer"))?;
         let (solver, shift) = solver(&description["scheduler"])?;
-        let (sampler, latents) = if is_df {
-            let chunks = case.io.keys().filter(|n| n.starts_with("in.chunk")).count();
-            if chunks != 1 {
-                return Err(NotSupported("long video by windows".into()).into());
-            }
-            let options = df_options(&description["call"], solver)?;
+        let (sampler, latents, draws) = if is_df {
+            let chunks = Chunks::of(case)?;
+            let options = diffusion_forcing::options(case, solver)?;
             let id = "diffusion-forcing".to_string();
-            (StrategyChoice { id, options }, case.tensor("in.chunk0.noise")?)
+            (StrategyChoice { id, options }, chunks.initial_latents()?, chunks.draws(case)?)
         } else {
-            (solver, case.tensor("in.latents")?)
+            (solver, case.tensor("in.latents")?.clone(), Vec::new())
         };
         let frames = latents.dims()[2] as u32;
         let number = |name: &str| description[name].as_f64().or(description["call"][name].as_f64());
         let steps = number("steps").context("case.json has no steps")? as u32;
         let guidance = number("guidance_scale").or(number("guidance"));
-        let fps = description["call"]["fps"].as_f64().filter(|_| model.config().inject_sample_info);
+        let fps = number("fps").unwrap_or(FPS);
+        let fps = model.config().inject_sample_info.then_some(fps);
         Ok(Self {
             second: Second::load(case, guidance.unwrap_or(1.0))?,
             image_embeds: case.io.get("in.image_embeds").cloned(),
@@ -140,7 +134,8 @@ impl Setup {
                 temporal_scale: 4,
             },
             guidance_scale: guidance.context("case.json has no guidance")?,
-            latents: latents.clone(),
+            latents,
+            draws,
             fps_class: fps.map(|fps| u32::from(fps != 16.0)),
         })
     }
@@ -207,9 +202,13 @@ impl Setup {
         let StrategyChoice { id, options } = &self.sampler;
         let sampler = self.registry.choose(Kind::Sampler, id, options)?.sampler(&self.request)?;
         let schedule = sampler.schedule()?;
-        schedule.check(self.request.frames as usize, 0)?;
+        schedule.check(self.request.frames as usize, self.request.prefix_frames as usize)?;
         let cache =
             cache.map(|c| self.registry.choose(Kind::Cache, &c.id, &c.options)).transpose()?;
+        let noise = Noise::new(0);
+        for Draw { stream, index, tensor } in &self.draws {
+            noise.inject(*stream, *index, tensor.clone());
+        }
         let cancel: Arc<_> = Arc::default();
         let dims = self.latents.dims();
         let tokens = dims[3] * dims[4] / (config.patch_size[1] * config.patch_size[2]);
@@ -225,7 +224,7 @@ impl Setup {
             frame_tokens: tokens as u32,
             frame_output_elements: (config.out_channels * dims[3] * dims[4]) as u64,
             cache,
-            ops: HostOps::new(Device::Cpu, Noise::new(0), Arc::clone(&cancel)),
+            ops: HostOps::new(Device::Cpu, noise, Arc::clone(&cancel)),
         };
         let job = SamplingJob {
             sampler,
@@ -294,25 +293,6 @@ fn solver(scheduler: &Value) -> anyhow::Result<(StrategyChoice, f64)> {
     Ok((StrategyChoice { id: id.into(), options }, shift))
 }
 
-/// Options of the diffusion-forcing plugin for a call of diffusers' pipeline, which masks
-/// attention as soon as blocks are longer than one frame.
-fn df_options(call: &Value, solver: StrategyChoice) -> anyhow::Result<OptionValues> {
-    if !call["addnoise_condition"].is_null() && call["addnoise_condition"] != json!(0) {
-        return Err(NotSupported("noise added to a prefix".into()).into());
-    }
-    let block = call["causal_block_size"].as_u64().unwrap_or(1).max(1);
-    let mut options = solver.options;
-    if solver.id == "unipc" {
-        options.insert("first_correction".into(), json!("overwritten"));
-    }
-    options.insert("solver".into(), json!(solver.id));
-    options.insert("ar_step".into(), json!(call["ar_step"].as_u64().unwrap_or(0)));
-    options.insert("causal_block_size".into(), json!(block));
-    let attention = if block > 1 { "block_causal" } else { "bidirectional" };
-    options.insert("attention".into(), json!(attention));
-    Ok(options)
-}
-
 /// `out.timesteps` and `out.sigmas`: the levels that the first frame passes through.
 pub(super) fn compare_levels(schedule: &Schedule, compare: &mut Compare) -> anyhow::Result<()> {
     let mut timesteps = Vec::new();
@@ -325,36 +305,4 @@ pub(super) fn compare_levels(schedule: &Schedule, compare: &mut Compare) -> anyh
     let exact = Tensor::new(timesteps, &Device::Cpu)?;
     compare.tensor("out.timesteps", &exact)?;
     compare.tensor("out.sigmas", &Tensor::new(sigmas, &Device::Cpu)?)
-}
-
-/// The step matrix of the only chunk, from the rounds that the plugin planned.
-pub(super) fn compare_matrix(schedule: &Schedule, compare: &mut Compare) -> anyhow::Result<()> {
-    let rounds = &schedule.rounds;
-    let frames = rounds.first().map_or(0, |r| r.len());
-    let updates_of = |frame: usize| rounds.iter().filter(|r| r.levels[frame].update).count();
-    let updates: Vec<usize> = (0..frames).map(updates_of).collect();
-    let mut done = vec![0usize; frames];
-    let (mut matrix, mut index, mut mask, mut interval) = (vec![], vec![], vec![], vec![]);
-    for round in rounds {
-        for (frame, level) in round.levels.iter().enumerate() {
-            done[frame] += usize::from(level.update);
-            let counter = match (level.update, done[frame]) {
-                (false, 0) => 0,
-                (false, _) => updates[frame] + 1,
-                (true, count) => count,
-            };
-            matrix.push(level.timestep as i64);
-            index.push(counter as i64);
-            mask.push(i64::from(level.update));
-        }
-        let first = round.first_frame() as i64;
-        interval.extend([first, first + round.len() as i64]);
-    }
-    let shape = |values: Vec<i64>, width: usize| -> anyhow::Result<Tensor> {
-        Ok(Tensor::from_vec(values, (rounds.len(), width), &Device::Cpu)?.to_dtype(DType::I64)?)
-    };
-    compare.tensor("out.chunk0.step_matrix", &shape(matrix, frames)?)?;
-    compare.tensor("out.chunk0.step_index", &shape(index, frames)?)?;
-    compare.tensor("out.chunk0.update_mask", &shape(mask, frames)?)?;
-    compare.tensor("out.chunk0.valid_interval", &shape(interval, 2)?)
 }

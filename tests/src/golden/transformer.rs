@@ -8,11 +8,14 @@ use wan_model::{
     Attention, BlockPoint, Embedded, Observer, Point, Rows, Timesteps, WanConfig, WanModel,
 };
 
-use super::{Case, Compare};
+use super::{Case, Compare, layouts};
 
 /// Runs the forward pass of a case and compares every recorded intermediate.
 pub(super) fn run(case: &Case, compare: &mut Compare) -> anyhow::Result<()> {
     let config: WanConfig = serde_json::from_value(case.config.clone())?;
+    if let Some(weights) = layouts::original_weights(case)? {
+        WanModel::load(config.clone(), weights)?;
+    }
     let model = WanModel::load(config, case.weights()?)?;
     let attention = Attention::BlockCausal(model.config().num_frame_per_block);
     let per_frame = case.description["enable_diffusion_forcing"].as_bool().unwrap_or(false);

@@ -6,11 +6,14 @@ use candle_core::Tensor;
 use wan_model::umt5::{Umt5Config, Umt5Encoder};
 use wan_model::{Observer, Point};
 
-use super::{Case, Compare};
+use super::{Case, Compare, layouts};
 
 /// Encodes the ids of a case.
 pub(super) fn run(case: &Case, compare: &mut Compare) -> anyhow::Result<()> {
     let config: Umt5Config = serde_json::from_value(case.config.clone())?;
+    if let Some(weights) = layouts::original_weights(case)? {
+        Umt5Encoder::load(config.clone(), weights)?;
+    }
     let encoder = Umt5Encoder::load(config, case.weights()?)?;
     let (ids, mask) = (case.tensor("in.input_ids")?, case.tensor("in.attention_mask")?);
     let mut hidden = HiddenStates::default();

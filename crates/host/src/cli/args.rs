@@ -116,6 +116,7 @@ fn generate(registry: &Registry) -> Command {
              wan generate --sample_steps 30 --cache_option threshold=0.2 --cache_report",
         )
         .args(video_flags())
+        .args(given_flags())
         .args(sampling_flags())
         .args(strategy_flags())
         .args([save_file(), progress(), plugin_dir()])
@@ -150,7 +151,24 @@ fn video_flags() -> [Arg; 7] {
     ]
 }
 
-fn sampling_flags() -> [Arg; 3] {
+fn given_flags() -> [Arg; 4] {
+    let file = |name, help| flag(name, "FILE", help).value_parser(value_parser!(PathBuf));
+    [
+        file("image", "Picture that the video begins with: PNG, JPEG or WebP").alias("first_frame"),
+        file("last_frame", "Picture that the video ends with, for models that take one")
+            .alias("end_image"),
+        file("video", "MP4 clip that the video goes on from").alias("video_path"),
+        flag(
+            "context_frames",
+            "N",
+            "Frames of the clip's end that are context, 4n+1 [default: 17]",
+        )
+        .value_parser(value_parser!(usize)),
+    ]
+    .map(|arg| arg.help_heading("Given frames"))
+}
+
+fn sampling_flags() -> [Arg; 4] {
     [
         flag("sample_steps", "N", "Inference steps per frame")
             .alias("inference_steps")
@@ -158,6 +176,9 @@ fn sampling_flags() -> [Arg; 3] {
         flag("sample_shift", "SHIFT", "Flow shift").alias("shift").value_parser(value_parser!(f64)),
         flag("sample_guide_scale", "SCALE", "Guidance scale; 1 runs without guidance")
             .alias("guidance_scale")
+            .value_parser(value_parser!(f64)),
+        flag("sample_guide_scale_low", "SCALE", "Guidance scale of a second, low-noise expert")
+            .alias("guidance_scale_2")
             .value_parser(value_parser!(f64)),
     ]
     .map(|arg| arg.help_heading("Sampling"))

@@ -7,10 +7,11 @@ use clap::ArgMatches;
 
 use super::args;
 use super::finish::{self, Output};
+use crate::decode;
 use crate::error::{Error, Result};
+use crate::given::GivenFrames;
 use crate::latents_file;
 use crate::model_folder::ModelFolder;
-use crate::pipeline;
 use crate::progress::Progress;
 
 pub(super) fn run(matches: &ArgMatches) -> Result<()> {
@@ -29,9 +30,16 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     let output = Output::new(save_file.unwrap_or_else(|| video_name(path)))?;
     let mut progress = Progress::new(args::progress_form(matches));
     progress.phase("load", 0);
-    let vae = pipeline::load_vae(&folder, &Device::Cpu)?;
+    let vae = decode::load_vae(&folder, &Device::Cpu)?;
     progress.phase("decode", latents.dims()[2]);
-    let frames = pipeline::decode(&vae, &latents, &mut |done, of| progress.step(done, of, None))?;
+    let frames = decode::decode(&vae, &latents, &mut |done, of| progress.step(done, of, None))?;
+    let frames = match GivenFrames::read(&report.settings) {
+        Ok(given) => given.finish(frames)?,
+        Err(error) => {
+            eprintln!("wan: the given frames cannot be put in front again: {error}");
+            frames
+        }
+    };
     progress.finish();
     report.phases.extend_from_slice(progress.phases());
     finish::write(&output, &frames, &report)?;

@@ -11,6 +11,7 @@ use clap::ArgMatches;
 use super::args;
 use super::finish::{self, Output};
 use crate::error::{Error, Result};
+use crate::given::{GivenFiles, GivenFrames};
 use crate::latents_file;
 use crate::model_folder::{Defaults, ModelFolder};
 use crate::noise::Noise;
@@ -23,6 +24,9 @@ use crate::report::{self, MemoryReport, ModelReport, Report, SCHEMA, StrategyRep
 use crate::sampling::Sampled;
 use crate::settings::{Settings, StrategyChoice, parse_size};
 use crate::video::{SheetLayout, VideoFrames, write_png_sheet};
+
+/// Frames of a given clip that are context: SkyReels-V2's `overlap_history`.
+const CONTEXT_FRAMES: usize = 17;
 
 /// Runs of reuses in one branch that are worth a warning.
 const REUSED_IN_A_ROW_MAX: usize = 8;
@@ -39,15 +43,17 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     progress.phase("load", 0);
     let pipeline = Pipeline::load(&folder, &Device::Cpu)?;
     settings.latent_size(pipeline.size_rule())?;
+    let given = GivenFrames::read(&settings)?;
     name_unknown_words(&pipeline, &settings);
     let noise = Noise::new(settings.base_seed);
     let surroundings = Surroundings { registry, noise, cancel };
-    let sampled = sample(&pipeline, &settings, &surroundings, &mut progress)?;
+    let job = Job { pipeline: &pipeline, settings: &settings, given: &given };
+    let sampled = job.sample(&surroundings, &mut progress)?;
     sampled.notices.iter().for_each(|notice| eprintln!("wan: {notice}"));
 
     let mut report = report(registry, &pipeline, &settings, &sampled)?;
     latents_file::write(&output.latents, &sampled.latents, &report)?;
-    let frames = decode(&pipeline, &sampled, &mut progress).inspect_err(|_| {
+    let frames = job.decode(&sampled, &mut progress).inspect_err(|_| {
         eprintln!(
             "wan: the latents are safe; finish with: wan decode {}",
             output.latents.display()
@@ -67,7 +73,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     println!("{}", finish::summary(&output, &frames, &report, &sampled));
     warn_of_the_cache(&settings, &sampled);
     if matches.get_flag("cache_report") {
-        cache_report(&pipeline, &settings, &surroundings, (&sampled, &frames))?;
+        job.report_cache(&surroundings, (&sampled, &frames))?;
     }
     Ok(())
 }
@@ -81,23 +87,53 @@ fn write_contact_sheet(path: &Path, frames: &VideoFrames) -> Result<()> {
     Ok(write_png_sheet(path, frames, &indices, layout)?)
 }
 
-fn sample(
-    pipeline: &Pipeline,
-    settings: &Settings,
-    surroundings: &Surroundings<'_>,
-    progress: &mut Progress,
-) -> Result<Sampled> {
-    progress.phase("denoise", settings.sample_steps as usize);
-    let sampled = pipeline.sample(settings, surroundings, &mut |round| {
-        progress.step(round.done, round.rounds, Some(round.decisions));
-    })?;
-    progress.finish();
-    Ok(sampled)
+/// What is generated, and from what.
+struct Job<'a> {
+    pipeline: &'a Pipeline,
+    settings: &'a Settings,
+    given: &'a GivenFrames,
 }
 
-fn decode(pipeline: &Pipeline, sampled: &Sampled, progress: &mut Progress) -> Result<VideoFrames> {
-    progress.phase("decode", sampled.latents.dims()[2]);
-    pipeline.decode(&sampled.latents, &mut |done, of| progress.step(done, of, None))
+impl Job<'_> {
+    fn sample(&self, surroundings: &Surroundings<'_>, progress: &mut Progress) -> Result<Sampled> {
+        progress.phase("denoise", self.settings.sample_steps as usize);
+        let sampled =
+            self.pipeline.sample(self.settings, self.given, surroundings, &mut |round| {
+                progress.step(round.done, round.rounds, Some(round.decisions));
+            })?;
+        progress.finish();
+        Ok(sampled)
+    }
+
+    fn decode(&self, sampled: &Sampled, progress: &mut Progress) -> Result<VideoFrames> {
+        progress.phase("decode", sampled.latents.dims()[2]);
+        let decoded = self.pipeline.decode(&sampled.latents, &mut |done, of| {
+            progress.step(done, of, None);
+        })?;
+        self.given.finish(decoded)
+    }
+
+    /// Runs again without the cache; prints what the cache saved and what it cost.
+    fn report_cache(
+        &self,
+        surroundings: &Surroundings<'_>,
+        (cached, cached_frames): (&Sampled, &VideoFrames),
+    ) -> Result<()> {
+        let plain = Settings { cache: None, ..self.settings.clone() };
+        let uncached = self.pipeline.sample(&plain, self.given, surroundings, &mut |_| {})?;
+        let frames = self.given.finish(self.pipeline.decode(&uncached.latents, &mut |_, _| {})?)?;
+        let count = DecisionCount::of(&cached.records, None);
+        println!(
+            "cache report: {:.1} % of {} block-stack evaluations reused, PSNR {:.2} dB against \
+             the same run uncached, {:.2} s instead of {:.2} s",
+            100.0 * count.reused_share(),
+            count.computed + count.reused,
+            psnr(cached_frames.rgb(), frames.rgb()),
+            cached.seconds,
+            uncached.seconds
+        );
+        Ok(())
+    }
 }
 
 /// Flags over the model folder's defaults.
@@ -143,11 +179,23 @@ fn settings(registry: &Registry, matches: &ArgMatches, defaults: &Defaults) -> R
         sample_steps: matches.get_one("sample_steps").copied().unwrap_or(from.sample_steps),
         sample_shift: number("sample_shift", from.sample_shift),
         sample_guide_scale: number("sample_guide_scale", from.sample_guide_scale),
+        sample_guide_scale_low: matches.get_one("sample_guide_scale_low").copied(),
         base_seed: seed(matches.get_one("base_seed").copied()),
         fps: number("fps", from.fps),
         sampler: StrategyChoice { id: sampler, options: sampler_options },
         cache,
+        given: given_files(matches),
     })
+}
+
+fn given_files(matches: &ArgMatches) -> GivenFiles {
+    let path = |flag: &str| matches.get_one::<PathBuf>(flag).cloned();
+    GivenFiles {
+        image: path("image"),
+        last_frame: path("last_frame"),
+        video: path("video"),
+        context_frames: matches.get_one("context_frames").copied().unwrap_or(CONTEXT_FRAMES),
+    }
 }
 
 /// Where neither user nor model folder name one: the first that is built in.
@@ -199,7 +247,7 @@ fn cancel_on_interrupt() -> Arc<AtomicBool> {
 
 fn name_unknown_words(pipeline: &Pipeline, settings: &Settings) {
     for prompt in [&settings.prompt, &settings.negative_prompt] {
-        if let Some(words) = pipeline.unknown_words(prompt) {
+        if let Some(words) = pipeline.prompts().unknown_words(prompt) {
             eprintln!(
                 "wan: this model does not know: {}; it knows: {}",
                 words.unknown.join(", "),
@@ -224,7 +272,7 @@ fn report(
         settings: settings.clone(),
         model: ModelReport {
             path: pipeline.folder().root().to_path_buf(),
-            fingerprint: pipeline.identity().hash.clone(),
+            fingerprint: pipeline.fingerprint().to_string(),
         },
         sampler: strategy(Kind::Sampler, &settings.sampler)?,
         cache: settings.cache.as_ref().map(|c| strategy(Kind::Cache, c)).transpose()?,
@@ -250,27 +298,4 @@ fn warn_of_the_cache(settings: &Settings, sampled: &Sampled) {
             cache.id, count.reused_in_a_row
         );
     }
-}
-
-/// Runs again without the cache; prints what the cache saved and what it cost.
-fn cache_report(
-    pipeline: &Pipeline,
-    settings: &Settings,
-    surroundings: &Surroundings<'_>,
-    (cached, cached_frames): (&Sampled, &VideoFrames),
-) -> Result<()> {
-    let plain = Settings { cache: None, ..settings.clone() };
-    let uncached = pipeline.sample(&plain, surroundings, &mut |_| {})?;
-    let frames = pipeline.decode(&uncached.latents, &mut |_, _| {})?;
-    let count = DecisionCount::of(&cached.records, None);
-    println!(
-        "cache report: {:.1} % of {} block-stack evaluations reused, PSNR {:.2} dB against the \
-         same run uncached, {:.2} s instead of {:.2} s",
-        100.0 * count.reused_share(),
-        count.computed + count.reused,
-        psnr(cached_frames.rgb(), frames.rgb()),
-        cached.seconds,
-        uncached.seconds
-    );
-    Ok(())
 }

@@ -148,7 +148,8 @@ impl VaeConfig {
         if factors != (self.scale_factor_temporal, self.scale_factor_spatial) {
             return refuse("scale_factor_temporal, scale_factor_spatial: not what the levels give");
         }
-        if p == 0 || self.in_channels % (p * p) != 0 || self.out_channels % (p * p) != 0 {
+        let channels = [self.in_channels, self.out_channels];
+        if p == 0 || channels.iter().any(|channels| !channels.is_multiple_of(p * p)) {
             return refuse("in_channels, out_channels: a multiple of the pixels of a patch");
         }
         if [self.latents_mean.len(), self.latents_std.len()] != [self.z_dim; 2] {

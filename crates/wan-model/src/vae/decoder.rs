@@ -72,6 +72,11 @@ impl<'a> VaeDecoder<'a> {
         Self { vae, tiling, memories: Vec::new() }
     }
 
+    /// Bytes that the stream keeps until the next frame. They do not grow from the third frame on.
+    pub fn held_bytes(&self) -> usize {
+        Memory::bytes(&self.memories)
+    }
+
     /// The next raw latent frame `[B,z,1,h,w]` to pixels `[B,3,1 or 4,8h,8w]` (`16h`, `16w` in
     /// Wan 2.2) in [-1,1].
     pub fn next(&mut self, latent: &Tensor) -> Result<Tensor> {
@@ -100,8 +105,12 @@ impl Vae {
     /// clamped to [-1,1].
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         let _span = tracing::info_span!("vae_decode").entered();
-        let latents = self.check_latents(latents, None)?; // [B,F,z,h,w]
-        self.pixels(&self.decode_clip(&latents)?)
+        self.check_latents(latents, None)?;
+        let mut decoder = self.decoder();
+        let chunks = (0..latents.dim(2)?)
+            .map(|frame| decoder.next(&latents.narrow(2, frame, 1)?))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&chunks, 2)?)
     }
 
     /// As [`decode`](Self::decode), tile after tile: only one tile's activations and memory exist

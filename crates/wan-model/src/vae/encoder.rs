@@ -102,10 +102,16 @@ impl<'a> VaeEncoder<'a> {
         if first { 1 } else { self.vae.config().scale_factor_temporal }
     }
 
+    /// Bytes that the stream keeps until the next chunk. They do not grow from the third chunk on.
+    pub fn held_bytes(&self) -> usize {
+        Memory::bytes(&self.memories)
+    }
+
     /// The next chunk `[B,3,1 or 4,H,W]` in [-1,1] to one latent frame `[B,z,1,h,w]`.
     pub fn next(&mut self, chunk: &Tensor) -> Result<Posterior> {
         let vae = self.vae;
-        let patches = vae.check_video(chunk, Some(self.chunk_frames()))?; // [B,T,C,H,W]
+        vae.check_video(chunk, Some(self.chunk_frames()))?;
+        let patches = vae.patches(chunk)?; // [B,T,C,H,W]
         let moments = match self.tiling {
             None => {
                 self.memories.resize_with(1, Memory::default);
@@ -128,14 +134,25 @@ impl Vae {
     /// Video `[B,3,T,H,W]` in [-1,1], `T = 4(F-1)+1`, to latents `[B,z,F,h,w]`.
     pub fn encode(&self, video: &Tensor) -> Result<Posterior> {
         let _span = tracing::info_span!("vae_encode").entered();
-        self.posterior(&self.encode_clip(&self.check_video(video, None)?)?)
+        self.check_video(video, None)?;
+        let mut encoder = self.encoder();
+        let (mut means, mut logvars, mut start) = (Vec::new(), Vec::new(), 0);
+        while start < video.dim(2)? {
+            let chunk = encoder.chunk_frames();
+            let Posterior { mean, logvar } = encoder.next(&video.narrow(2, start, chunk)?)?;
+            means.push(mean);
+            logvars.push(logvar);
+            start += chunk;
+        }
+        Ok(Posterior { mean: Tensor::cat(&means, 2)?, logvar: Tensor::cat(&logvars, 2)? })
     }
 
     /// As [`encode`](Self::encode), tile after tile: only one tile's activations and memory exist
     /// at a time. What comes out is that of [`encoder_tiled`](Self::encoder_tiled), which keeps
     /// every tile's memory but no more than a few frames.
     pub fn encode_tiled(&self, video: &Tensor, tiling: Tiling) -> Result<Posterior> {
-        let patches = self.check_video(video, None)?; // [B,T,C,H,W]
+        self.check_video(video, None)?;
+        let patches = self.patches(video)?; // [B,T,C,H,W]
         let tiles = self.tiles_to_encode(tiling, &patches)?;
         let _span = tracing::info_span!("vae_encode", tiles = tiles.count()).entered();
         let encode = |number| self.encode_clip(&tiles.cut(&patches, number)?);
@@ -183,9 +200,15 @@ impl Vae {
         })
     }
 
-    /// Video `[B,3,T,H,W]` to patches `[B,T,C,H',W']`, with as many frames as asked for, or any
-    /// number that the encoder can cut into chunks.
-    fn check_video(&self, video: &Tensor, frames: Option<usize>) -> Result<Tensor> {
+    /// Video `[B,3,T,H,W]` to patches `[B,T,C,H',W']`.
+    fn patches(&self, video: &Tensor) -> Result<Tensor> {
+        let frames = video.transpose(1, 2)?.contiguous()?; // [B,T,3,H,W]
+        Ok(patches::fold(&frames, self.config.patch_side())?)
+    }
+
+    /// Whether a video `[B,3,T,H,W]` fits, with as many frames as asked for, or any number that
+    /// the encoder can cut into chunks.
+    fn check_video(&self, video: &Tensor, frames: Option<usize>) -> Result<()> {
         let VaeConfig { scale_factor_spatial: factor, scale_factor_temporal: chunk, .. } =
             self.config;
         let p = self.config.patch_side();
@@ -197,7 +220,7 @@ impl Vae {
                     && height % factor == 0
                     && width % factor == 0 =>
             {
-                Ok(patches::fold(&video.transpose(1, 2)?.contiguous()?, p)?)
+                Ok(())
             }
             _ => {
                 let frames = frames.map_or(format!("{chunk} n + 1"), |frames| frames.to_string());

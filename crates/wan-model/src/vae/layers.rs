@@ -50,6 +50,12 @@ impl Memory {
         Err(Error::input("chunk", expected, chunk.dims()))
     }
 
+    /// Bytes of the frames that several streams remember.
+    pub(crate) fn bytes(memories: &[Self]) -> usize {
+        let frames = memories.iter().flat_map(|memory| memory.slots.iter().flatten());
+        frames.map(|frames| frames.elem_count() * frames.dtype().size_in_bytes()).sum()
+    }
+
     /// The slot of the layer that asks; empty in the first chunk.
     pub(crate) fn slot(&mut self) -> &mut Option<Tensor> {
         if self.next == self.slots.len() {

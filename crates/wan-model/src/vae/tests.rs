@@ -101,6 +101,25 @@ fn a_stream_in_tiles_gives_the_bits_of_the_whole_in_tiles() {
 }
 
 #[test]
+fn what_a_stream_keeps_does_not_grow_with_its_length() {
+    for vae in [tiny(), tiny_residual()] {
+        let tiling = Tiling { min: 16, stride: 8 };
+        for (mut decoder, mut encoder) in
+            [(vae.decoder(), vae.encoder()), (vae.decoder_tiled(tiling), vae.encoder_tiled(tiling))]
+        {
+            let mut held = Vec::new();
+            for _ in 0..6 {
+                let pixels = decoder.next(&noise(&[1, 2, 1, 3, 4])).unwrap();
+                encoder.next(&pixels).unwrap();
+                held.push((decoder.held_bytes(), encoder.held_bytes()));
+            }
+            assert!(held[2].0 > 0 && held[2].1 > 0);
+            assert!(held[2..].iter().all(|bytes| *bytes == held[2]), "{held:?}");
+        }
+    }
+}
+
+#[test]
 fn a_stream_in_tiles_keeps_its_size() {
     let vae = tiny();
     let mut stream = vae.decoder_tiled(Tiling { min: 12, stride: 8 });

@@ -1,0 +1,172 @@
+//! The published networks, and networks of other sizes as their shapes tell.
+
+use crate::clip::ClipVisionConfig;
+use crate::config::WanConfig;
+use crate::inspect::Network;
+use crate::umt5::Umt5Config;
+use crate::vae::VaeConfig;
+use crate::weights::Weights;
+
+/// A published network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Known {
+    /// What flags call it: `t2v-1.3B`.
+    pub id: &'static str,
+    /// Who published it as what.
+    pub title: &'static str,
+    /// Its shape.
+    pub network: Network,
+}
+
+/// All published networks. Some are twice here, since nothing in their files differs.
+pub fn known() -> Vec<Known> {
+    let transformers = [
+        ("t2v-1.3B", "Wan 2.1 T2V 1.3B", WanConfig::t2v_1_3b()),
+        ("t2v-14B", "Wan 2.1 or SkyReels-V2 T2V 14B", WanConfig::t2v_14b()),
+        ("t2v-A14B", "Wan 2.2 T2V A14B, one of the two experts", WanConfig::t2v_14b()),
+        ("df-1.3B", "SkyReels-V2 DF 1.3B", WanConfig::df_1_3b()),
+        ("df-14B", "SkyReels-V2 DF 14B", WanConfig::t2v_14b()),
+        ("i2v-1.3B", "SkyReels-V2 I2V 1.3B", WanConfig::i2v_1_3b()),
+        ("i2v-14B", "Wan 2.1 or SkyReels-V2 I2V 14B", WanConfig::i2v_14b()),
+        ("flf2v-14B", "Wan 2.1 FLF2V 14B", WanConfig::flf2v_14b()),
+        ("i2v-A14B", "Wan 2.2 I2V A14B, one of the two experts", WanConfig::i2v_a14b()),
+        ("ti2v-5B", "Wan 2.2 TI2V 5B", WanConfig::ti2v_5b()),
+    ];
+    let vaes = [
+        ("vae-2.1", "Wan 2.1 VAE", VaeConfig::wan_2_1()),
+        ("vae-2.2", "Wan 2.2 VAE", VaeConfig::wan_2_2()),
+    ];
+    let mut known: Vec<_> = transformers
+        .map(|(id, title, config)| Known { id, title, network: Network::Transformer(config) })
+        .into();
+    known.extend(vaes.map(|(id, title, config)| Known {
+        id,
+        title,
+        network: Network::Vae(config),
+    }));
+    known.push(Known {
+        id: "umt5-xxl",
+        title: "UMT5-XXL text encoder",
+        network: Network::TextEncoder(Umt5Config::xxl()),
+    });
+    known.push(Known {
+        id: "clip-vit-h-14",
+        title: "open-clip ViT-H/14 image encoder",
+        network: Network::ImageEncoder(ClipVisionConfig::vit_h_14()),
+    });
+    known
+}
+
+/// Reads a network of another size from the shapes.
+pub(super) fn infer(weights: &Weights) -> Option<Network> {
+    let shapes = Shapes(weights);
+    shapes
+        .transformer()
+        .map(Network::Transformer)
+        .or_else(|| shapes.vae().map(Network::Vae))
+        .or_else(|| shapes.text_encoder().map(Network::TextEncoder))
+        .or_else(|| shapes.image_encoder().map(Network::ImageEncoder))
+}
+
+struct Shapes<'a>(&'a Weights);
+
+impl Shapes<'_> {
+    /// Length of one axis of a tensor.
+    fn axis(&self, name: &str, axis: usize) -> Option<usize> {
+        self.0.shape(name)?.get(axis).copied()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.shape(name).is_some()
+    }
+
+    /// Layers under `{start}{number}.`.
+    fn layers(&self, start: &str) -> usize {
+        let number = |name: &str| name.strip_prefix(start)?.split('.').next()?.parse().ok();
+        let numbers = self.0.names().into_iter().filter_map(number);
+        numbers.max().map_or(0, |last: usize| last + 1)
+    }
+
+    /// Heads are not in the file; all published ones are 128 wide.
+    fn transformer(&self) -> Option<WanConfig> {
+        const HEAD: usize = 128;
+        let patches = "patch_embedding.weight";
+        let (dim, patch) = (self.axis(patches, 0)?, self.0.shape(patches)?.get(2..5)?);
+        let patch: [usize; 3] = patch.try_into().ok()?;
+        let image = "condition_embedder.image_embedder";
+        let heads = if dim.is_multiple_of(HEAD) { dim / HEAD } else { 1 };
+        let pixels = patch.iter().product::<usize>().max(1);
+        Some(WanConfig {
+            patch_size: patch,
+            num_attention_heads: heads.max(1),
+            attention_head_dim: dim / heads.max(1),
+            in_channels: self.axis(patches, 1)?,
+            out_channels: self.axis("proj_out.weight", 0)? / pixels,
+            text_dim: self.axis("condition_embedder.text_embedder.linear_1.weight", 1)?,
+            freq_dim: self.axis("condition_embedder.time_embedder.linear_1.weight", 1)?,
+            ffn_dim: self.axis("blocks.0.ffn.net.0.proj.weight", 0)?,
+            num_layers: self.layers("blocks."),
+            cross_attn_norm: self.has("blocks.0.norm2.weight"),
+            image_dim: self.axis(&format!("{image}.norm1.weight"), 0),
+            added_kv_proj_dim: self.axis("blocks.0.attn2.add_k_proj.weight", 1),
+            pos_embed_seq_len: self.axis(&format!("{image}.pos_embed"), 1),
+            inject_sample_info: self.has("fps_embedding.weight"),
+            ..WanConfig::t2v_1_3b()
+        })
+    }
+
+    /// Levels as in the published VAEs; statistics of the latents are not in the file.
+    fn vae(&self) -> Option<VaeConfig> {
+        let residual = self.has("encoder.down_blocks.0.resnets.0.conv1.weight");
+        let published = if residual { VaeConfig::wan_2_2() } else { VaeConfig::wan_2_1() };
+        let z_dim = self.axis("decoder.conv_in.weight", 1)?;
+        let base_dim = self.axis("encoder.conv_in.weight", 0)?;
+        let decoder = self.axis("decoder.norm_out.gamma", 0)?;
+        Some(VaeConfig {
+            base_dim,
+            decoder_base_dim: (decoder != base_dim).then_some(decoder),
+            z_dim,
+            latents_mean: vec![0.; z_dim],
+            latents_std: vec![1.; z_dim],
+            in_channels: self.axis("encoder.conv_in.weight", 1)?,
+            out_channels: self.axis("decoder.conv_out.weight", 0)?,
+            ..published
+        })
+    }
+
+    fn text_encoder(&self) -> Option<Umt5Config> {
+        let own = "encoder.block.0.layer.0.SelfAttention";
+        let table = ["shared.weight", "encoder.embed_tokens.weight"];
+        let table = table.into_iter().find(|table| self.has(table))?;
+        let num_heads = self.axis(&format!("{own}.relative_attention_bias.weight"), 1)?;
+        Some(Umt5Config {
+            vocab_size: self.axis(table, 0)?,
+            d_model: self.axis(table, 1)?,
+            d_kv: self.axis(&format!("{own}.q.weight"), 0)? / num_heads.max(1),
+            d_ff: self.axis("encoder.block.0.layer.1.DenseReluDense.wi_0.weight", 0)?,
+            num_layers: self.layers("encoder.block."),
+            num_heads,
+            relative_attention_num_buckets: self
+                .axis(&format!("{own}.relative_attention_bias.weight"), 0)?,
+            ..Umt5Config::xxl()
+        })
+    }
+
+    /// Heads are not in the file; ViT-H's are 80 wide, all others 64.
+    fn image_encoder(&self) -> Option<ClipVisionConfig> {
+        let patches = "vision_model.embeddings.patch_embedding.weight";
+        let (hidden_size, patch_size) = (self.axis(patches, 0)?, self.axis(patches, 2)?);
+        let tokens = self.axis("vision_model.embeddings.position_embedding.weight", 0)?;
+        let head = if hidden_size == 1280 { 80 } else { 64 };
+        Some(ClipVisionConfig {
+            hidden_size,
+            intermediate_size: self.axis("vision_model.encoder.layers.0.mlp.fc1.weight", 0)?,
+            num_hidden_layers: self.layers("vision_model.encoder.layers."),
+            num_attention_heads: (hidden_size / head).max(1),
+            num_channels: self.axis(patches, 1)?,
+            image_size: tokens.saturating_sub(1).isqrt() * patch_size,
+            patch_size,
+            ..ClipVisionConfig::vit_h_14()
+        })
+    }
+}

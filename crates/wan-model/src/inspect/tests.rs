@@ -1,0 +1,283 @@
+//! Sparse files of real size, and the lists against the loaders.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use candle_core::{DType, Device, Shape, Tensor};
+use candle_nn::VarBuilder;
+use candle_nn::var_builder::SimpleBackend;
+
+use super::*;
+use crate::clip::ClipVision;
+use crate::model::WanModel;
+use crate::original_names::tests::restore;
+use crate::umt5::Umt5Encoder;
+use crate::vae::Vae;
+
+type Shapes = BTreeMap<String, Vec<usize>>;
+
+/// A file whose header describes bf16 tensors that were never written.
+fn write_sparse(path: &Path, shapes: &Shapes) {
+    let (mut header, mut end) = (serde_json::Map::new(), 0);
+    for (name, shape) in shapes {
+        let start = end;
+        end += 2 * shape.iter().product::<usize>();
+        let entry =
+            serde_json::json!({ "dtype": "BF16", "shape": shape, "data_offsets": [start, end] });
+        header.insert(name.clone(), entry);
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    let mut file = File::create(path).unwrap();
+    file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
+    file.write_all(&header).unwrap();
+    file.set_len((8 + header.len() + end) as u64).unwrap();
+}
+
+fn shapes(network: &Network) -> Shapes {
+    let Expected(shapes) = match network {
+        Network::Transformer(config) => expected::transformer(config),
+        Network::Vae(config) => expected::vae(config),
+        Network::TextEncoder(config) => expected::text_encoder(config, "shared.weight"),
+        Network::ImageEncoder(config) => expected::image_encoder(config),
+    };
+    shapes
+}
+
+fn original_layout(network: &Network) -> Layout {
+    match network {
+        Network::Transformer(_) => Layout::Transformer,
+        Network::Vae(config) if config.is_residual => Layout::Vae22,
+        Network::Vae(_) => Layout::Vae21 { level: 4 },
+        Network::TextEncoder(_) => Layout::TextEncoder,
+        Network::ImageEncoder(_) => Layout::ImageEncoder,
+    }
+}
+
+/// The same tensors under their original names.
+fn original_shapes(network: &Network) -> Shapes {
+    let mut originals = Shapes::new();
+    for (name, mut shape) in shapes(network) {
+        let mut original = restore(original_layout(network), &name);
+        if let Some((layer, kind)) = name.split_once(".self_attn.q_proj.") {
+            let number = layer.rsplit('.').next().unwrap();
+            original = format!("visual.transformer.{number}.attn.to_qkv.{kind}");
+            shape[0] *= 3;
+        } else if original.contains("self_attn.k_proj.") || original.contains("self_attn.v_proj.") {
+            continue;
+        } else if original == "visual.cls_embedding" {
+            shape = vec![1, 1, shape[0]];
+        } else if original == "visual.pos_embedding" {
+            shape.insert(0, 1);
+        }
+        originals.insert(original, shape);
+    }
+    originals
+}
+
+fn inspect_shapes(shapes: &Shapes) -> Inspection {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    write_sparse(&path, shapes);
+    let start = Instant::now();
+    let inspection = inspect(&[path]).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    inspection
+}
+
+#[test]
+fn files_of_real_size_are_recognised_in_both_layouts() {
+    for known in known() {
+        let (network, id) = (&known.network, known.id);
+        let layouts = [
+            (Layout::Diffusers, shapes(network)),
+            (original_layout(network), original_shapes(network)),
+        ];
+        for (layout, shapes) in layouts {
+            let found = inspect_shapes(&shapes);
+            assert_eq!(found.layout, layout, "{id}");
+            assert_eq!(found.network.as_ref(), Some(network), "{id} {layout:?}");
+            assert!(found.candidates.contains(&known), "{id}: {:?}", found.candidates);
+            assert_eq!(found.problems, [], "{id} {layout:?}");
+            let size = found.size();
+            assert_eq!((found.dtypes["BF16"], size.bytes), (size, 2 * size.parameters));
+        }
+    }
+}
+
+#[test]
+fn published_sizes_in_parameters() {
+    let count = |id: &str| {
+        let known = known().into_iter().find(|known| known.id == id).unwrap();
+        shapes(&known.network).values().map(|shape| shape.iter().product::<usize>()).sum::<usize>()
+    };
+    // Millions, as published: 1.42, 14.3, 16.4 and 5.0 billion; 127 million in the 2.1 VAE.
+    let millions = ["t2v-1.3B", "t2v-14B", "i2v-14B", "ti2v-5B", "vae-2.1", "umt5-xxl"]
+        .map(|id| count(id) / 1_000_000);
+    assert_eq!(millions, [1418, 14288, 16394, 4999, 126, 5680]);
+}
+
+#[test]
+fn networks_that_cannot_be_told_apart_are_all_named() {
+    let named = |config: WanConfig| {
+        let found = inspect_shapes(&shapes(&Network::Transformer(config)));
+        found.candidates.iter().map(|known| known.id).collect::<Vec<_>>()
+    };
+    assert_eq!(named(WanConfig::t2v_14b()), ["t2v-14B", "t2v-A14B", "df-14B"]);
+    assert_eq!(named(WanConfig::df_1_3b()), ["df-1.3B"]);
+    assert_eq!(named(WanConfig::flf2v_14b()), ["flf2v-14B"]);
+    assert_eq!(named(WanConfig::i2v_a14b()), ["i2v-A14B"]);
+}
+
+#[test]
+fn one_wrong_tensor_is_named_with_what_was_expected() {
+    let network = Network::Transformer(WanConfig::t2v_1_3b());
+    for (shapes, name) in [
+        (shapes(&network), "blocks.3.attn1.to_q.weight"),
+        (original_shapes(&network), "blocks.3.self_attn.q.weight"),
+    ] {
+        let (ours, whole) = ("blocks.3.attn1.to_q.weight".to_owned(), vec![1536, 1536]);
+        let problems = |change: &dyn Fn(&mut Shapes)| {
+            let mut changed = shapes.clone();
+            change(&mut changed);
+            let found = inspect_shapes(&changed);
+            assert_eq!(found.candidates[0].id, "t2v-1.3B");
+            found.problems
+        };
+        let missing = Problem::Missing { name: ours.clone(), expected: whole.clone() };
+        let gone = problems(&|shapes| drop(shapes.remove(name)));
+        assert_eq!(gone, std::slice::from_ref(&missing));
+        let renamed = problems(&|shapes| {
+            let shape = shapes.remove(name).unwrap();
+            shapes.insert("blocks.3.oops".to_owned(), shape);
+        });
+        let oops = Problem::Unexpected { name: "blocks.3.oops".to_owned(), found: whole.clone() };
+        assert_eq!(renamed, [missing, oops]);
+        let misshaped = problems(&|shapes| drop(shapes.insert(name.to_owned(), vec![1536, 12])));
+        let message = misshaped[0].to_string();
+        assert_eq!(misshaped.len(), 1);
+        for fact in [ours.as_str(), "[1536, 12]", "[1536, 1536]"] {
+            assert!(message.contains(fact), "{message}");
+        }
+    }
+}
+
+#[test]
+fn other_sizes_are_read_from_the_shapes() {
+    let transformer = WanConfig {
+        in_channels: 20,
+        ffn_dim: 96,
+        text_dim: 24,
+        freq_dim: 8,
+        num_layers: 3,
+        cross_attn_norm: false,
+        pos_embed_seq_len: Some(6),
+        image_dim: Some(10),
+        added_kv_proj_dim: Some(256),
+        num_attention_heads: 2,
+        ..WanConfig::df_1_3b()
+    };
+    let text =
+        Umt5Config { vocab_size: 50, d_model: 8, d_kv: 4, num_layers: 2, ..Umt5Config::xxl() };
+    let image = ClipVisionConfig {
+        hidden_size: 128,
+        num_attention_heads: 2,
+        num_hidden_layers: 2,
+        image_size: 42,
+        ..ClipVisionConfig::vit_h_14()
+    };
+    for network in [
+        Network::Transformer(transformer),
+        Network::TextEncoder(text),
+        Network::ImageEncoder(image),
+    ] {
+        let found = inspect_shapes(&shapes(&network));
+        assert_eq!((found.network, found.problems), (Some(network), vec![]));
+        assert_eq!(found.candidates, []);
+    }
+    let vae = VaeConfig { base_dim: 6, decoder_base_dim: Some(8), ..VaeConfig::wan_2_2() };
+    let found = inspect_shapes(&shapes(&Network::Vae(vae)));
+    assert!(matches!(found.network, Some(Network::Vae(vae)) if vae.base_dim == 6));
+    assert_eq!(found.problems, []);
+    let stranger = inspect_shapes(&Shapes::from([("lora.weight".to_owned(), vec![2])]));
+    assert_eq!((stranger.network, stranger.problems), (None, vec![]));
+}
+
+/// Notes what is asked for; gives zeros.
+#[derive(Clone, Default)]
+struct Asked(Arc<Mutex<Shapes>>);
+
+impl SimpleBackend for Asked {
+    fn get(
+        &self,
+        shape: Shape,
+        name: &str,
+        _: candle_nn::Init,
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<Tensor> {
+        self.0.lock().unwrap().insert(name.to_owned(), shape.dims().to_vec());
+        Tensor::zeros(shape, dtype, device)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
+        candle_core::bail!("{name} has no shape")
+    }
+
+    fn contains_tensor(&self, _: &str) -> bool {
+        false
+    }
+}
+
+#[test]
+fn the_lists_are_what_the_loaders_ask_for() {
+    let small = |config: WanConfig| WanConfig {
+        num_attention_heads: 1,
+        attention_head_dim: 12,
+        ffn_dim: 5,
+        text_dim: 7,
+        freq_dim: 4,
+        num_layers: 2,
+        added_kv_proj_dim: config.image_dim.map(|_| 12),
+        image_dim: config.image_dim.map(|_| 9),
+        ..config
+    };
+    let plain = WanConfig { cross_attn_norm: false, ..WanConfig::df_1_3b() };
+    let coder = |config: VaeConfig| VaeConfig { base_dim: 2, ..config };
+    let mut networks: Vec<_> = [WanConfig::flf2v_14b(), WanConfig::ti2v_5b(), plain]
+        .map(|config| Network::Transformer(small(config)))
+        .into();
+    networks.push(Network::Vae(coder(VaeConfig::wan_2_1())));
+    let wider = VaeConfig { decoder_base_dim: Some(4), ..coder(VaeConfig::wan_2_2()) };
+    networks.push(Network::Vae(wider));
+    networks.push(Network::TextEncoder(Umt5Config {
+        vocab_size: 11,
+        d_model: 6,
+        d_kv: 4,
+        d_ff: 8,
+        num_layers: 2,
+        num_heads: 3,
+        ..Umt5Config::xxl()
+    }));
+    networks.push(Network::ImageEncoder(ClipVisionConfig {
+        hidden_size: 8,
+        intermediate_size: 6,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        image_size: 42,
+        ..ClipVisionConfig::vit_h_14()
+    }));
+    for network in networks {
+        let asked = Asked::default();
+        let vb = VarBuilder::from_backend(Box::new(asked.clone()), DType::F32, Device::Cpu);
+        match network.clone() {
+            Network::Transformer(config) => drop(WanModel::load(config, vb).unwrap()),
+            Network::Vae(config) => drop(Vae::load(config, vb).unwrap()),
+            Network::TextEncoder(config) => drop(Umt5Encoder::load(config, vb).unwrap()),
+            Network::ImageEncoder(config) => drop(ClipVision::load(config, vb).unwrap()),
+        }
+        assert_eq!(*asked.0.lock().unwrap(), shapes(&network), "{network:?}");
+    }
+}
