@@ -215,3 +215,38 @@ fn the_same_seed_gives_the_same_video() {
     });
     assert_eq!(videos[0], videos[1]);
 }
+
+#[test]
+fn a_sidecar_reproduces_its_latents_and_names_what_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (video, again) = (folder.path().join("out.mp4"), folder.path().join("again.mp4"));
+    generate(&video, &["--frame_num", "9", "--sample_steps", "4", "--base_seed", "-1"]);
+    let sidecar = folder.path().join("out.json");
+    let reproduce = |flags: &[&str]| {
+        let base = ["generate", "--progress", "quiet", "--reproduce", sidecar.to_str().unwrap()];
+        wan(&[&base[..], &["--save_file", again.to_str().unwrap()], flags].concat())
+    };
+    let output = reproduce(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", error_text(&output));
+    assert!(error_text(&output).contains("bit for bit"), "{}", error_text(&output));
+    assert_eq!(play(&video).rgb, play(&again).rgb);
+
+    let output = reproduce(&["--sample_steps", "5"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(error_text(&output).contains("leave out --sample_steps"), "{}", error_text(&output));
+
+    fs::remove_file(&again).unwrap();
+    let mut report: Value = serde_json::from_slice(&fs::read(&sidecar).unwrap()).unwrap();
+    report["model"]["fingerprint"] = "0".into();
+    report["cache"]["hash"] = "0".into();
+    fs::write(&sidecar, report.to_string()).unwrap();
+    let output = reproduce(&[]);
+    let text = error_text(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("weights") && text.contains("teacache"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(!again.exists());
+    let output = reproduce(&["--allow_changes"]);
+    assert_eq!(output.status.code(), Some(0), "{}", error_text(&output));
+    assert!(error_text(&output).contains("since then the weights"), "{}", error_text(&output));
+}

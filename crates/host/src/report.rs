@@ -5,10 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::loader::hex;
 use crate::record::{DecisionCount, EvaluationRecord};
 use crate::registry::{Chosen, Source};
 use crate::sampling::Sampled;
@@ -37,6 +40,8 @@ pub struct Report {
     pub evaluations: Vec<Value>,
     /// The same, counted.
     pub decisions: Value,
+    /// SHA-256 of the finished latents, f32, little endian, `[1, C, F, H, W]`.
+    pub latents_hash: String,
     /// Bytes held.
     pub memory: MemoryReport,
     /// Seconds per phase, in order.
@@ -53,7 +58,7 @@ pub struct ModelReport {
 }
 
 /// A strategy of a run.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StrategyReport {
     /// Its id.
     pub id: String,
@@ -140,7 +145,33 @@ pub fn peak_resident_bytes() -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
+/// SHA-256 of latents, as [`Report::latents_hash`] has it.
+///
+/// # Errors
+/// If they cannot be read from their device.
+pub fn latents_hash(latents: &Tensor) -> Result<String> {
+    let values = latents.flatten_all()?.to_vec1::<f32>()?;
+    let mut hash = Sha256::new();
+    values.iter().for_each(|value| hash.update(value.to_le_bytes()));
+    Ok(hex(&hash.finalize()))
+}
+
 impl Report {
+    /// Reads a sidecar.
+    ///
+    /// # Errors
+    /// If it is not one, or is of another schema.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let wrong = |why: String| Error::invalid(format!("{}: {why}", path.display()));
+        let report: Self = serde_json::from_str(&text)
+            .map_err(|e| wrong(format!("not a sidecar of this program ({e})")))?;
+        match report.schema {
+            SCHEMA => Ok(report),
+            other => Err(wrong(format!("schema {other}, this program reads {SCHEMA}"))),
+        }
+    }
+
     /// Writes `path`, through a temporary file.
     ///
     /// # Errors

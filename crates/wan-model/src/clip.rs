@@ -119,7 +119,7 @@ pub enum Resizing {
     Squash,
 }
 
-/// Pictures `[B,3,H,W]` in [0,1] to CLIP's input `[B,3,size,size]`: resized (bicubic), less the
+/// Pictures `[B,3,H,W]` in 0..=1 to CLIP's input `[B,3,size,size]`: resized (bicubic), less the
 /// mean of each colour, over its standard deviation. f32.
 pub fn preprocess(pictures: &Tensor, size: usize, resizing: Resizing) -> Result<Tensor> {
     const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];

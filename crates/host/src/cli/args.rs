@@ -122,6 +122,10 @@ fn generate(registry: &Registry) -> Command {
         .args([save_file(), progress(), plugin_dir()])
         .args([
             switch("cache_report", "Also run without the cache; print what it saved and cost"),
+            flag("reproduce", "NAME.json", "Make the video of this sidecar again, bit for bit")
+                .value_parser(value_parser!(PathBuf))
+                .help_heading("Output"),
+            switch("allow_changes", "With --reproduce: name what changed since, and go on"),
             switch("keep_latents", "Keep the latents beside the video"),
             flag("contact_sheet", "FILE", "Also write eight frames side by side, as PNG")
                 .value_parser(value_parser!(PathBuf))

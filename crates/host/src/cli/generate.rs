@@ -10,6 +10,7 @@ use clap::ArgMatches;
 
 use super::args;
 use super::finish::{self, Output};
+use super::reproduce::Recorded;
 use crate::error::{Error, Result};
 use crate::given::{GivenFiles, GivenFrames};
 use crate::latents_file;
@@ -32,9 +33,14 @@ const CONTEXT_FRAMES: usize = 17;
 const REUSED_IN_A_ROW_MAX: usize = 8;
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
+    let recorded = Recorded::read(matches)?;
     let root = matches.get_one::<PathBuf>("ckpt_dir").cloned();
+    let root = root.or_else(|| recorded.as_ref().map(|r| r.report.model.path.clone()));
     let folder = ModelFolder::open(&root.unwrap_or_else(args::default_model))?;
-    let settings = settings(registry, matches, &folder.defaults)?;
+    let settings = match &recorded {
+        Some(recorded) => recorded.report.settings.clone(),
+        None => settings(registry, matches, &folder.defaults)?,
+    };
     let save_file = matches.get_one::<PathBuf>("save_file").cloned();
     let output = Output::new(save_file.unwrap_or_else(|| default_name(&settings)))?;
     let cancel = cancel_on_interrupt();
@@ -45,6 +51,9 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     settings.latent_size(pipeline.size_rule())?;
     let given = GivenFrames::read(&settings)?;
     name_unknown_words(&pipeline, &settings);
+    if let Some(recorded) = &recorded {
+        recorded.check_parts(registry, pipeline.fingerprint())?;
+    }
     let noise = Noise::new(settings.base_seed);
     let surroundings = Surroundings { registry, noise, cancel };
     let job = Job { pipeline: &pipeline, settings: &settings, given: &given };
@@ -52,6 +61,9 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     sampled.notices.iter().for_each(|notice| eprintln!("wan: {notice}"));
 
     let mut report = report(registry, &pipeline, &settings, &sampled)?;
+    if let Some(recorded) = &recorded {
+        recorded.check_latents(&report)?;
+    }
     latents_file::write(&output.latents, &sampled.latents, &report)?;
     let frames = job.decode(&sampled, &mut progress).inspect_err(|_| {
         eprintln!(
@@ -278,6 +290,7 @@ fn report(
         cache: settings.cache.as_ref().map(|c| strategy(Kind::Cache, c)).transpose()?,
         evaluations: sampled.records.iter().map(report::json).collect(),
         decisions: report::decisions(&sampled.records),
+        latents_hash: report::latents_hash(&sampled.latents)?,
         memory: MemoryReport::of(sampled),
         phases: Vec::new(),
     })

@@ -5,6 +5,7 @@ mod decode;
 mod finish;
 mod generate;
 mod plugins;
+mod reproduce;
 
 use std::ffi::OsString;
 use std::io::stderr;

@@ -1,0 +1,118 @@
+//! `wan generate --reproduce NAME.json`.
+
+use std::path::PathBuf;
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+
+use crate::error::{Error, Result};
+use crate::registry::{Kind, Registry};
+use crate::report::{Report, StrategyReport};
+use crate::settings::StrategyChoice;
+
+/// Flags that go with `--reproduce`: none of them changes the latents.
+const ALLOWED: [&str; 9] = [
+    "reproduce",
+    "allow_changes",
+    "ckpt_dir",
+    "plugin_dir",
+    "save_file",
+    "progress",
+    "keep_latents",
+    "contact_sheet",
+    "cache_report",
+];
+
+/// A sidecar whose video is to be made again.
+pub(super) struct Recorded {
+    pub(super) report: Report,
+    allow_changes: bool,
+}
+
+impl Recorded {
+    /// The sidecar that the user named, if any.
+    ///
+    /// # Errors
+    /// If it cannot be read, or a flag would change what it says.
+    pub(super) fn read(matches: &ArgMatches) -> Result<Option<Self>> {
+        let Some(path) = matches.get_one::<PathBuf>("reproduce") else { return Ok(None) };
+        let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        let other =
+            matches.ids().map(|id| id.as_str()).find(|id| given(id) && !ALLOWED.contains(id));
+        if let Some(flag) = other {
+            return Err(Error::invalid(format!(
+                "--reproduce takes every setting from the sidecar; leave out --{flag}"
+            )));
+        }
+        let allow_changes = matches.get_flag("allow_changes");
+        Ok(Some(Self { report: Report::read(path)?, allow_changes }))
+    }
+
+    /// Compares program, model and plugins with those that made the recorded video.
+    ///
+    /// # Errors
+    /// If any of them changed, unless changes are allowed: then they are only named.
+    pub(super) fn check_parts(&self, registry: &Registry, fingerprint: &str) -> Result<()> {
+        let recorded = &self.report;
+        let mut changes = Vec::new();
+        if recorded.wan != env!("CARGO_PKG_VERSION") {
+            changes.push(format!("wan {} is now {}", recorded.wan, env!("CARGO_PKG_VERSION")));
+        }
+        if recorded.model.fingerprint != fingerprint {
+            changes.push(format!("the weights in {} changed", recorded.model.path.display()));
+        }
+        let settings = &recorded.settings;
+        let sampler = (Kind::Sampler, &settings.sampler, Some(&recorded.sampler));
+        let cache = settings.cache.as_ref().map(|c| (Kind::Cache, c, recorded.cache.as_ref()));
+        for (kind, choice, then) in [Some(sampler), cache].into_iter().flatten() {
+            changes.extend(strategy_change(registry, kind, choice, then)?);
+        }
+        match changes.is_empty() {
+            true => Ok(()),
+            false if self.allow_changes => {
+                changes.iter().for_each(|change| eprintln!("wan: since then {change}"));
+                Ok(())
+            }
+            false => Err(Error::invalid(format!(
+                "cannot reproduce: {}; --allow_changes goes on all the same",
+                changes.join("; ")
+            ))),
+        }
+    }
+
+    /// Compares the latents with the recorded ones.
+    ///
+    /// # Errors
+    /// If they differ though nothing else did.
+    pub(super) fn check_latents(&self, now: &Report) -> Result<()> {
+        match now.latents_hash == self.report.latents_hash {
+            true => eprintln!("wan: the latents equal the recorded ones bit for bit"),
+            false if self.allow_changes => {
+                eprintln!("wan: the latents differ from the recorded ones")
+            }
+            false => {
+                return Err(Error::invalid(
+                    "the latents differ from the recorded ones: another kind of processor? \
+                     --allow_changes writes the video all the same",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn strategy_change(
+    registry: &Registry,
+    kind: Kind,
+    choice: &StrategyChoice,
+    then: Option<&StrategyReport>,
+) -> Result<Option<String>> {
+    let now = StrategyReport::of(&registry.choose(kind, &choice.id, &choice.options)?);
+    let same = |then: &StrategyReport| {
+        (&then.plugin, &then.version, &then.hash) == (&now.plugin, &now.version, &now.hash)
+    };
+    Ok(match then {
+        Some(then) if same(then) => None,
+        _ => Some(format!("{} of {} {} is another build", now.id, now.plugin, now.version)),
+    })
+}
