@@ -122,3 +122,58 @@ fn plugins_can_be_listed_as_json() {
         assert!(ids.contains(&id), "{id} is not in {ids:?}");
     }
 }
+
+#[test]
+fn parts_can_be_named_one_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let part = |path: &str| demo_folder().join(path).to_str().unwrap().to_string();
+    let files = [
+        ("--transformer", part("transformer/diffusion_pytorch_model.safetensors")),
+        ("--vae", part("vae/diffusion_pytorch_model.safetensors")),
+        ("--text_encoder", part("text_encoder/model.safetensors")),
+        ("--tokenizer", part("tokenizer/tokenizer.json")),
+    ];
+    let video = folder.path().join("out.mp4");
+    let settings = [
+        "generate",
+        "--progress",
+        "quiet",
+        "--prompt",
+        "a big red ball rising over a ocean",
+        "--size",
+        "64*64",
+        "--frame_num",
+        "5",
+        "--sample_steps",
+        "2",
+        "--save_file",
+        video.to_str().unwrap(),
+    ];
+    let named: Vec<&str> = files.iter().flat_map(|(flag, file)| [*flag, file.as_str()]).collect();
+    let output = wan(&[&settings[..], &named].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", error_text(&output));
+    assert!(video.exists());
+    check_refused(&[&named[..2], &["--prompt", "x"]].concat(), "no .safetensors file of the");
+}
+
+#[test]
+fn weights_are_inspected_and_a_missing_tensor_is_named() {
+    let output = wan(&["inspect", demo_folder().to_str().unwrap(), "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", error_text(&output));
+    let list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let transformer = list.as_array().unwrap().iter();
+    let transformer = transformer.filter(|s| s["path"].as_str().unwrap().ends_with("/transformer"));
+    assert_eq!(transformer.last().unwrap()["size"]["tensors"], 231);
+
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    copy_folder(&demo_folder(), &model);
+    let config = model.join("transformer/config.json");
+    let text =
+        fs::read_to_string(&config).unwrap().replace("\"num_layers\": 8", "\"num_layers\": 9");
+    fs::write(&config, text).unwrap();
+    let output = wan(&["inspect", model.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("`blocks.8.attn1.to_q.weight` is missing"), "{text}");
+}

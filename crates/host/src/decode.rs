@@ -1,7 +1,7 @@
 //! Latents to frames.
 
 use candle_core::{DType, Device, Tensor};
-use wan_model::vae::{Vae, VaeConfig};
+use wan_model::vae::Vae;
 use wan_model::weights;
 
 use crate::error::Result;
@@ -13,8 +13,10 @@ use crate::video::VideoFrames;
 /// # Errors
 /// If a file is missing, truncated or does not fit its config.
 pub fn load_vae(folder: &ModelFolder, device: &Device) -> Result<Vae> {
-    let config: VaeConfig = folder.config("vae")?;
-    Ok(Vae::load(config, weights::open(&folder.weights("vae")?, DType::F32, device)?)?)
+    Ok(Vae::load(
+        folder.vae_config()?,
+        weights::open(&folder.weights("vae")?, DType::F32, device)?,
+    )?)
 }
 
 /// Decodes normalised latents `[1, z, F, h, w]` to frames, one latent frame at a time.

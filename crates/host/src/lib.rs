@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod loader;
 pub mod media;
 pub mod model_folder;
+pub mod model_parts;
 pub mod noise;
 pub mod ops;
 pub mod pipeline;

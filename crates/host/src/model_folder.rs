@@ -1,4 +1,4 @@
-//! A model on disk: a diffusers folder, and the defaults that lie in it.
+//! A model on disk: its parts, their configs, and the defaults that lie beside them.
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
@@ -7,10 +7,16 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+use wan_model::WanConfig;
+use wan_model::clip::ClipVisionConfig;
+use wan_model::inspect::{Network, inspect};
+use wan_model::umt5::Umt5Config;
+use wan_model::vae::VaeConfig;
 use wan_plugin_api::OptionValues;
 
 use crate::error::{Error, Result};
 use crate::loader::hex;
+use crate::model_parts::{Parts, find_parts, pickles_in};
 
 /// Name of the file with a folder's defaults.
 const DEFAULTS_FILE: &str = "wan.toml";
@@ -19,10 +25,12 @@ const DEFAULTS_FILE: &str = "wan.toml";
 const FINGERPRINT_CHUNK: u64 = 1 << 20;
 const FINGERPRINT_PLACES: u64 = 64;
 
-/// A diffusers model folder.
+/// A model folder.
 #[derive(Debug, Clone)]
 pub struct ModelFolder {
     root: PathBuf,
+    parts: Parts,
+    tokenizer: Option<PathBuf>,
     /// What is used where the user gives no flag.
     pub defaults: Defaults,
 }
@@ -77,12 +85,30 @@ impl ModelFolder {
     /// Opens a folder and reads its defaults.
     ///
     /// # Errors
-    /// If it is not a diffusers model folder, or `wan.toml` is malformed.
+    /// If there is no transformer in it, or `wan.toml` is malformed.
     pub fn open(root: &Path) -> Result<Self> {
-        if !root.join("transformer/config.json").is_file() {
+        Self::open_with(root, Parts::new(), None)
+    }
+
+    /// As [`open`](Self::open), with single files in the place of parts, and of the tokenizer.
+    ///
+    /// # Errors
+    /// If there is no transformer, or `wan.toml` is malformed.
+    pub fn open_with(root: &Path, files: Parts, tokenizer: Option<PathBuf>) -> Result<Self> {
+        let mut parts = match root.is_dir() {
+            true => find_parts(root)?,
+            false => Parts::new(),
+        };
+        parts.extend(files);
+        let transformer = root.join("transformer");
+        if !parts.contains_key("transformer") && transformer.is_dir() {
+            let folder = transformer.display();
+            return Err(Error::invalid(format!("{folder}: no .safetensors file in it")));
+        }
+        if !parts.contains_key("transformer") {
             return Err(Error::invalid(format!(
-                "{}: not a model folder (transformer/config.json is missing); \
-                 --ckpt_dir names a folder in diffusers' layout",
+                "{}: not a model folder (no transformer in it); --ckpt_dir names a folder in \
+                 diffusers' or Wan's layout, --transformer a single file",
                 root.display()
             )));
         }
@@ -93,7 +119,7 @@ impl ModelFolder {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Defaults::default(),
             Err(e) => return Err(Error::Io { path, source: e }),
         };
-        Ok(Self { root: root.to_path_buf(), defaults })
+        Ok(Self { root: root.to_path_buf(), parts, tokenizer, defaults })
     }
 
     /// The folder itself.
@@ -101,14 +127,84 @@ impl ModelFolder {
         &self.root
     }
 
-    /// Reads `part/config.json`.
+    /// The weight files of each part.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Whether the model has this part.
+    pub fn has(&self, part: &str) -> bool {
+        self.parts.contains_key(part)
+    }
+
+    /// Config of a transformer: `transformer` or `transformer_2`.
     ///
     /// # Errors
-    /// If it is missing or malformed.
-    pub fn config<T: DeserializeOwned>(&self, part: &str) -> Result<T> {
-        let path = self.root.join(part).join("config.json");
-        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
-        serde_json::from_str(&text).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))
+    /// If it is missing, malformed, or the weights are of another network.
+    pub fn transformer_config(&self, part: &str) -> Result<WanConfig> {
+        self.config(part, |network| match network {
+            Network::Transformer(config) => Some(config),
+            _ => None,
+        })
+    }
+
+    /// Config of the VAE.
+    ///
+    /// # Errors
+    /// As [`transformer_config`](Self::transformer_config).
+    pub fn vae_config(&self) -> Result<VaeConfig> {
+        self.config("vae", |network| match network {
+            Network::Vae(config) => Some(config),
+            _ => None,
+        })
+    }
+
+    /// Config of the text encoder.
+    ///
+    /// # Errors
+    /// As [`transformer_config`](Self::transformer_config).
+    pub fn text_encoder_config(&self) -> Result<Umt5Config> {
+        self.config("text_encoder", |network| match network {
+            Network::TextEncoder(config) => Some(config),
+            _ => None,
+        })
+    }
+
+    /// Config of the image encoder.
+    ///
+    /// # Errors
+    /// As [`transformer_config`](Self::transformer_config).
+    pub fn image_encoder_config(&self) -> Result<ClipVisionConfig> {
+        self.config("image_encoder", |network| match network {
+            Network::ImageEncoder(config) => Some(config),
+            _ => None,
+        })
+    }
+
+    /// The `config.json` beside a part's weights where it is diffusers', else what the tensors tell.
+    fn config<T: DeserializeOwned>(
+        &self,
+        part: &str,
+        of: impl FnOnce(Network) -> Option<T>,
+    ) -> Result<T> {
+        let files = self.weights(part)?;
+        let path = files[0].with_file_name("config.json");
+        let is_diffusers = path.parent().is_some_and(|folder| folder.ends_with(part));
+        if is_diffusers && path.is_file() {
+            let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+            return serde_json::from_str(&text)
+                .map_err(|e| Error::invalid(format!("{}: {e}", path.display())));
+        }
+        // Heads and latent statistics are not in the tensors, so only published sizes will do.
+        let inspection = inspect(&files)?;
+        let known = !inspection.candidates.is_empty();
+        inspection.network.filter(|_| known).and_then(of).ok_or_else(|| {
+            Error::invalid(format!(
+                "{}: not a published {part} by its tensors (see `wan inspect`); for another one, \
+                 keep diffusers' config.json beside it in a folder named {part}",
+                files[0].display()
+            ))
+        })
     }
 
     /// Length that prompts are padded to; Wan's 512 unless `model_index.json` says otherwise.
@@ -117,10 +213,19 @@ impl ModelFolder {
         length.map_or(512, |length| length as usize)
     }
 
-    /// Timestep at and above which the first of two experts runs: `boundary_ratio` of
-    /// `model_index.json`; none where there is one transformer.
-    pub fn boundary_timestep(&self) -> Option<f64> {
-        self.index()["boundary_ratio"].as_f64().map(|ratio| ratio * 1000.0)
+    /// Timestep at and above which the first of two experts runs; none where there is one
+    /// transformer. `boundary_ratio` of `model_index.json`, else Wan 2.2's own (commit 42bf4cf):
+    /// 0.900 with an image, 0.875 without.
+    ///
+    /// # Errors
+    /// If the transformer's config cannot be had.
+    pub fn boundary_timestep(&self) -> Result<Option<f64>> {
+        if !self.has("transformer_2") {
+            return Ok(None);
+        }
+        let config = self.transformer_config("transformer")?;
+        let published = if config.in_channels > config.out_channels { 0.9 } else { 0.875 };
+        Ok(Some(self.index()["boundary_ratio"].as_f64().unwrap_or(published) * 1000.0))
     }
 
     /// `df` for SkyReels-V2's diffusion-forcing pipelines, else `i2v` or `t2v`.
@@ -140,27 +245,42 @@ impl ModelFolder {
         serde_json::from_str(&text).unwrap_or_default()
     }
 
-    /// `tokenizer/tokenizer.json`.
-    pub fn tokenizer(&self) -> PathBuf {
-        self.root.join("tokenizer/tokenizer.json")
+    /// `tokenizer.json`: the one that was named, or where diffusers and Wan keep it.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn tokenizer(&self) -> Result<PathBuf> {
+        let places =
+            ["tokenizer/tokenizer.json", "tokenizer.json", "google/umt5-xxl/tokenizer.json"];
+        let found = places.map(|place| self.root.join(place)).into_iter().find(|p| p.is_file());
+        self.tokenizer.clone().or(found).ok_or_else(|| {
+            Error::invalid(format!(
+                "{}: no tokenizer.json (looked for {}); name one with --tokenizer",
+                self.root.display(),
+                places.join(", ")
+            ))
+        })
     }
 
-    /// The safetensors files of a part, in order of name.
+    /// The weight files of a part, in order of name.
     ///
     /// # Errors
     /// If there is none.
     pub fn weights(&self, part: &str) -> Result<Vec<PathBuf>> {
-        let folder = self.root.join(part);
-        let entries = fs::read_dir(&folder).map_err(Error::io(&folder))?;
-        let mut files: Vec<PathBuf> = entries
-            .filter_map(|entry| entry.ok().map(|e| e.path()))
-            .filter(|path| path.extension().is_some_and(|e| e == "safetensors"))
-            .collect();
-        files.sort();
-        match files.is_empty() {
-            true => Err(Error::invalid(format!("{}: no .safetensors file", folder.display()))),
-            false => Ok(files),
-        }
+        self.parts.get(part).cloned().ok_or_else(|| {
+            let pickles = pickles_in(&self.root);
+            let hint = match pickles.is_empty() {
+                true => String::new(),
+                false => format!(
+                    "; {} is a pickle, which is never loaded: convert it to safetensors",
+                    pickles[0].display()
+                ),
+            };
+            Error::invalid(format!(
+                "{}: no .safetensors file of the {part}{hint}; name one with --{part}",
+                self.root.display()
+            ))
+        })
     }
 
     /// SHA-256 over size and contents of all weight files; of a file above 64 MiB, over a
@@ -171,11 +291,9 @@ impl ModelFolder {
     /// If a file cannot be read.
     pub fn fingerprint(&self) -> Result<String> {
         let mut hash = Sha256::new();
-        let optional = ["image_encoder", "transformer_2"];
-        let optional = optional.into_iter().filter(|part| self.root.join(part).is_dir());
-        for part in ["text_encoder", "transformer", "vae"].into_iter().chain(optional) {
-            for path in self.weights(part)? {
-                hash_file(&path, &mut hash).map_err(Error::io(&path))?;
+        for paths in self.parts.values() {
+            for path in paths {
+                hash_file(path, &mut hash).map_err(Error::io(path))?;
             }
         }
         Ok(hex(&hash.finalize()))

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use candle_core::{DType, Device, Tensor as CandleTensor};
 use wan_model::clip::ClipVision;
 use wan_model::vae::Vae;
-use wan_model::{WanConfig, WanModel, weights};
+use wan_model::{WanModel, weights};
 use wan_plugin_api::{ModelIdentity, SampleRequest};
 
 use crate::decode::{decode, load_vae};
@@ -60,19 +60,19 @@ impl Pipeline {
     /// If a file is missing, truncated or does not fit its config.
     pub fn load(folder: &ModelFolder, device: &Device) -> Result<Self> {
         let transformer = |part: &str| -> Result<WanModel> {
-            let config: WanConfig = folder.config(part)?;
+            let config = folder.transformer_config(part)?;
             let weights = weights::open(&folder.weights(part)?, DType::F32, device)?;
             Ok(WanModel::load(config, weights)?)
         };
         let mut transformers = vec![transformer("transformer")?];
-        let boundary_timestep = folder.boundary_timestep();
+        let boundary_timestep = folder.boundary_timestep()?;
         if boundary_timestep.is_some() {
             transformers.push(transformer("transformer_2")?);
         }
         let clip = match transformers[0].config().takes_image_tokens() {
             true => {
                 let weights = weights::open(&folder.weights("image_encoder")?, DType::F32, device)?;
-                Some(ClipVision::load(folder.config("image_encoder")?, weights)?)
+                Some(ClipVision::load(folder.image_encoder_config()?, weights)?)
             }
             false => None,
         };

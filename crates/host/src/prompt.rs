@@ -33,8 +33,8 @@ impl PromptEncoder {
     pub fn load(folder: &ModelFolder, device: &Device) -> Result<Self> {
         let weights = weights::open(&folder.weights("text_encoder")?, DType::F32, device)?;
         Ok(Self {
-            tokenizer: PromptTokenizer::from_file(&folder.tokenizer())?,
-            encoder: Umt5Encoder::load(folder.config("text_encoder")?, weights)?,
+            tokenizer: PromptTokenizer::from_file(&folder.tokenizer()?)?,
+            encoder: Umt5Encoder::load(folder.text_encoder_config()?, weights)?,
             length: folder.max_sequence_length(),
             device: device.clone(),
         })

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::loader::hex;
+use crate::model_parts::Parts;
 use crate::record::{DecisionCount, EvaluationRecord};
 use crate::registry::{Chosen, Source};
 use crate::sampling::Sampled;
@@ -51,8 +52,11 @@ pub struct Report {
 /// The model of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ModelReport {
-    /// Folder.
+    /// Folder; empty where every part was named by itself.
     pub path: PathBuf,
+    /// Weight files of each part.
+    #[serde(default)]
+    pub files: Parts,
     /// See [`ModelFolder::fingerprint`](crate::model_folder::ModelFolder::fingerprint).
     pub fingerprint: String,
 }

@@ -124,6 +124,14 @@ impl Inspection {
         Self { layout, network, candidates, dtypes: sizes(weights), problems }
     }
 
+    /// Holds open files against a network that is known from elsewhere: a config beside them.
+    pub fn against(network: Network, weights: &Weights) -> Self {
+        let candidates = known().into_iter().filter(|known| known.network == network).collect();
+        let problems = network.problems(weights);
+        let (layout, dtypes) = (weights.layout(), sizes(weights));
+        Self { layout, network: Some(network), candidates, dtypes, problems }
+    }
+
     /// All tensors of the files.
     pub fn size(&self) -> Size {
         let mut all = Size::default();

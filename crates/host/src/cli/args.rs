@@ -8,8 +8,11 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use wan_plugin_api::{OptionKind, OptionSpec, OptionValues, Strategy};
 
 use crate::error::{Error, Result};
+use crate::model_folder::ModelFolder;
+use crate::model_parts::{PARTS, Parts};
 use crate::progress::ProgressForm;
 use crate::registry::{Kind, Registry};
+use crate::report::ModelReport;
 
 /// Rewrites `--some-flag=value` to `--some_flag=value`, so that both spellings work.
 pub(super) fn with_underscores(argument: OsString) -> OsString {
@@ -47,6 +50,7 @@ pub(super) fn command(registry: &Registry) -> Command {
         .arg_required_else_help(true)
         .subcommand(generate(registry))
         .subcommand(decode())
+        .subcommand(inspect())
         .subcommand(plugins())
 }
 
@@ -62,9 +66,13 @@ fn plugin_dir() -> Arg {
 }
 
 fn model_dir() -> Arg {
-    flag("ckpt_dir", "DIR", "Model folder in diffusers' layout [default: the demo model]")
-        .alias("model_id")
-        .value_parser(value_parser!(PathBuf))
+    flag(
+        "ckpt_dir",
+        "DIR",
+        "Model folder in diffusers' or Wan's own layout [default: the demo model]",
+    )
+    .alias("model_id")
+    .value_parser(value_parser!(PathBuf))
 }
 
 fn progress() -> Arg {
@@ -93,11 +101,27 @@ fn decode() -> Command {
         .args([model_dir(), save_file(), progress(), plugin_dir()])
 }
 
+fn json() -> Arg {
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON")
+}
+
+fn inspect() -> Command {
+    Command::new("inspect")
+        .about("Say what weights are, and which tensors are missing, unexpected or misshaped")
+        .arg(
+            Arg::new("path")
+                .required(true)
+                .value_name("PATH")
+                .value_parser(value_parser!(PathBuf))
+                .help("A .safetensors file, a folder of shards, or a model folder"),
+        )
+        .args([json(), plugin_dir()])
+}
+
 fn plugins() -> Command {
-    let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON");
     let list = Command::new("list")
         .about("List samplers and caches with their options")
-        .args([json, plugin_dir()]);
+        .args([json(), plugin_dir()]);
     Command::new("plugins")
         .about("What can be named with --sampler and --cache")
         .subcommand_required(true)
@@ -116,6 +140,7 @@ fn generate(registry: &Registry) -> Command {
              wan generate --sample_steps 30 --cache_option threshold=0.2 --cache_report",
         )
         .args(video_flags())
+        .args(model_flags())
         .args(given_flags())
         .args(sampling_flags())
         .args(strategy_flags())
@@ -153,6 +178,19 @@ fn video_flags() -> [Arg; 7] {
             .allow_negative_numbers(true)
             .value_parser(value_parser!(i64).range(-1..)),
     ]
+}
+
+fn model_flags() -> [Arg; 6] {
+    let file = |name, help| flag(name, "FILE", help).value_parser(value_parser!(PathBuf));
+    [
+        file("transformer", "Transformer in one file (Wan's, ComfyUI's or diffusers' names)"),
+        file("transformer_2", "Second, low-noise expert in one file"),
+        file("vae", "VAE in one file"),
+        file("text_encoder", "UMT5 in one file"),
+        file("image_encoder", "CLIP vision encoder in one file"),
+        file("tokenizer", "tokenizer.json of the text encoder"),
+    ]
+    .map(|arg| arg.help_heading("Model files"))
 }
 
 fn given_flags() -> [Arg; 4] {
@@ -303,8 +341,27 @@ pub(super) fn progress_form(matches: &ArgMatches) -> ProgressForm {
     name.and_then(|n| ProgressForm::from_name(n)).unwrap_or(ProgressForm::Auto)
 }
 
+/// The model that the flags name; else the recorded one, else the demo model.
+pub(super) fn model(matches: &ArgMatches, recorded: Option<&ModelReport>) -> Result<ModelFolder> {
+    // `decode` has no flags for single files.
+    let path = |flag: &str| matches.try_get_one::<PathBuf>(flag).ok().flatten().cloned();
+    let files: Parts =
+        PARTS.iter().filter_map(|part| Some((part.to_string(), vec![path(part)?]))).collect();
+    match (path("ckpt_dir"), recorded) {
+        (Some(root), _) => ModelFolder::open_with(&root, files, path("tokenizer")),
+        // Single files need no folder, and the demo model is not to lend its parts.
+        (None, _) if !files.is_empty() => {
+            ModelFolder::open_with(Path::new(""), files, path("tokenizer"))
+        }
+        (None, Some(model)) => {
+            ModelFolder::open_with(&model.path, model.files.clone(), path("tokenizer"))
+        }
+        (None, None) => ModelFolder::open(&default_model()),
+    }
+}
+
 /// The demo model: beside the program, else in the checkout that it was built from.
-pub(super) fn default_model() -> PathBuf {
+fn default_model() -> PathBuf {
     let beside = std::env::current_exe().ok().and_then(|p| Some(p.parent()?.join("demo-model")));
     beside
         .filter(|folder| folder.is_dir())

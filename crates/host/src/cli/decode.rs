@@ -11,19 +11,16 @@ use crate::decode;
 use crate::error::{Error, Result};
 use crate::given::GivenFrames;
 use crate::latents_file;
-use crate::model_folder::ModelFolder;
 use crate::progress::Progress;
 
 pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     let path = matches.get_one::<PathBuf>("latents").expect("clap requires it");
     let (latents, mut report) = latents_file::read(path)?;
-    let root = matches.get_one::<PathBuf>("ckpt_dir").unwrap_or(&report.model.path);
-    let folder = ModelFolder::open(root)?;
+    let folder = args::model(matches, Some(&report.model))?;
     if folder.fingerprint()? != report.model.fingerprint {
         return Err(Error::invalid(format!(
-            "{}: the latents were made with other weights ({}); name their folder with --ckpt_dir",
-            root.display(),
-            report.model.path.display()
+            "{}: the latents were made with other weights than these; name theirs with --ckpt_dir",
+            folder.root().display()
         )));
     }
     let save_file = matches.get_one::<PathBuf>("save_file").cloned();

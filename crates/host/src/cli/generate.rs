@@ -14,7 +14,7 @@ use super::reproduce::Recorded;
 use crate::error::{Error, Result};
 use crate::given::{GivenFiles, GivenFrames};
 use crate::latents_file;
-use crate::model_folder::{Defaults, ModelFolder};
+use crate::model_folder::Defaults;
 use crate::noise::Noise;
 use crate::pipeline::{Pipeline, Surroundings};
 use crate::progress::Progress;
@@ -34,9 +34,7 @@ const REUSED_IN_A_ROW_MAX: usize = 8;
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let recorded = Recorded::read(matches)?;
-    let root = matches.get_one::<PathBuf>("ckpt_dir").cloned();
-    let root = root.or_else(|| recorded.as_ref().map(|r| r.report.model.path.clone()));
-    let folder = ModelFolder::open(&root.unwrap_or_else(args::default_model))?;
+    let folder = args::model(matches, recorded.as_ref().map(|r| &r.report.model))?;
     let settings = match &recorded {
         Some(recorded) => recorded.report.settings.clone(),
         None => settings(registry, matches, &folder.defaults)?,
@@ -284,6 +282,7 @@ fn report(
         settings: settings.clone(),
         model: ModelReport {
             path: pipeline.folder().root().to_path_buf(),
+            files: pipeline.folder().parts().clone(),
             fingerprint: pipeline.fingerprint().to_string(),
         },
         sampler: strategy(Kind::Sampler, &settings.sampler)?,

@@ -4,6 +4,7 @@ mod args;
 mod decode;
 mod finish;
 mod generate;
+mod inspect;
 mod plugins;
 mod reproduce;
 
@@ -58,6 +59,7 @@ fn try_run(arguments: &[OsString]) -> std::result::Result<(), Failure> {
     match matches.subcommand() {
         Some(("generate", matches)) => generate::run(&registry, matches)?,
         Some(("decode", matches)) => decode::run(matches)?,
+        Some(("inspect", matches)) => inspect::run(matches)?,
         Some(("plugins", matches)) => plugins::run(&registry, matches)?,
         _ => unreachable!("clap requires a subcommand"),
     }

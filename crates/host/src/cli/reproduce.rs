@@ -11,10 +11,11 @@ use crate::report::{Report, StrategyReport};
 use crate::settings::StrategyChoice;
 
 /// Flags that go with `--reproduce`: none of them changes the latents.
-const ALLOWED: [&str; 9] = [
+const ALLOWED: [&str; 10] = [
     "reproduce",
     "allow_changes",
     "ckpt_dir",
+    "tokenizer",
     "plugin_dir",
     "save_file",
     "progress",

@@ -1,0 +1,169 @@
+//! `wan inspect`: what weights are, from their headers alone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+use serde_json::{Value, json};
+use wan_model::inspect::{Inspection, Network};
+use wan_model::weights::Weights;
+
+use crate::error::{Error, Result};
+
+/// Problems of one set of weights that are listed; the rest are counted.
+const LISTED_MAX: usize = 20;
+
+pub(super) fn run(matches: &ArgMatches) -> Result<()> {
+    let path = matches.get_one::<PathBuf>("path").expect("clap requires it");
+    let sets = weight_sets(path)?;
+    let mut problems = 0;
+    let mut list = Vec::new();
+    for (name, files) in sets {
+        let weights = Weights::open(&files)?;
+        let inspection = match config_network(&files)? {
+            Some(network) => Inspection::against(network, &weights),
+            None => Inspection::of(&weights),
+        };
+        problems += inspection.problems.len();
+        match matches.get_flag("json") {
+            true => list.push(as_json(&name, &inspection)),
+            false => print(&name, &inspection),
+        }
+    }
+    if matches.get_flag("json") {
+        println!("{:#}", json!(list));
+    }
+    match problems {
+        0 => Ok(()),
+        count => {
+            Err(Error::invalid(format!("{}: {count} tensors are not as expected", path.display())))
+        }
+    }
+}
+
+/// The network of the `config.json` beside weights, if there is one of a kind that is known.
+fn config_network(files: &[PathBuf]) -> Result<Option<Network>> {
+    let Some(path) = files.first().map(|f| f.with_file_name("config.json")) else {
+        return Ok(None);
+    };
+    let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
+    let wrong = |e: serde_json::Error| Error::invalid(format!("{}: {e}", path.display()));
+    let config: Value = serde_json::from_str(&text).map_err(wrong)?;
+    let kind = config["_class_name"].as_str().or(config["model_type"].as_str()).unwrap_or("");
+    let network = match kind {
+        kind if kind.ends_with("Transformer3DModel") => {
+            Network::Transformer(serde_json::from_value(config).map_err(wrong)?)
+        }
+        "AutoencoderKLWan" => Network::Vae(serde_json::from_value(config).map_err(wrong)?),
+        "umt5" => Network::TextEncoder(serde_json::from_value(config).map_err(wrong)?),
+        "clip_vision_model" => {
+            Network::ImageEncoder(serde_json::from_value(config).map_err(wrong)?)
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(network))
+}
+
+/// The sets of weights under a path: a file alone, or each folder that has safetensors files (the
+/// parts of a model folder, the shards of one network).
+fn weight_sets(path: &Path) -> Result<Vec<(String, Vec<PathBuf>)>> {
+    if path.is_file() {
+        return Ok(vec![(path.display().to_string(), vec![path.to_path_buf()])]);
+    }
+    let mut sets = Vec::new();
+    for folder in [vec![path.to_path_buf()], subfolders(path)?].concat() {
+        let mut files = entries(&folder)?;
+        files.retain(|file| file.extension().is_some_and(|e| e == "safetensors"));
+        if !files.is_empty() {
+            sets.push((folder.display().to_string(), files));
+        }
+    }
+    match sets.is_empty() {
+        true => Err(Error::invalid(format!("{}: no .safetensors file in it", path.display()))),
+        false => Ok(sets),
+    }
+}
+
+fn subfolders(path: &Path) -> Result<Vec<PathBuf>> {
+    Ok(entries(path)?.into_iter().filter(|entry| entry.is_dir()).collect())
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(Error::io(folder))?;
+    let mut paths: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+fn titles(inspection: &Inspection) -> String {
+    let titles: Vec<String> = inspection
+        .candidates
+        .iter()
+        .map(|known| format!("{} ({})", known.title, known.id))
+        .collect();
+    match (titles.as_slice(), &inspection.network) {
+        ([], None) => "not a network that is known here".into(),
+        ([], Some(network)) => format!("{} of no published size", shape(network)),
+        (titles, _) => titles.join(" or "),
+    }
+}
+
+fn shape(network: &Network) -> String {
+    match network {
+        Network::Transformer(c) => format!(
+            "a transformer, width {}, {} layers, {} to {} channels,",
+            c.dim(),
+            c.num_layers,
+            c.in_channels,
+            c.out_channels
+        ),
+        Network::Vae(c) => format!("a VAE, base {}, {} latent channels,", c.base_dim, c.z_dim),
+        Network::TextEncoder(c) => {
+            format!("a UMT5 encoder, width {}, {} layers,", c.d_model, c.num_layers)
+        }
+        Network::ImageEncoder(c) => {
+            format!(
+                "a CLIP vision encoder, width {}, {} layers,",
+                c.hidden_size, c.num_hidden_layers
+            )
+        }
+    }
+}
+
+fn print(name: &str, inspection: &Inspection) {
+    let size = inspection.size();
+    println!("{name}");
+    println!("  {}, names: {:?}", titles(inspection), inspection.layout);
+    println!(
+        "  {} tensors, {:.3} G parameters, {:.3} GB",
+        size.tensors,
+        size.parameters as f64 / 1e9,
+        size.bytes as f64 / 1e9
+    );
+    for (dtype, size) in &inspection.dtypes {
+        println!("    {dtype}: {} tensors, {:.3} GB", size.tensors, size.bytes as f64 / 1e9);
+    }
+    if inspection.candidates.len() > 1 {
+        println!("  these have the same tensors: say which with --task");
+    }
+    for problem in inspection.problems.iter().take(LISTED_MAX) {
+        println!("  {problem}");
+    }
+    if inspection.problems.len() > LISTED_MAX {
+        println!("  ... and {} more", inspection.problems.len() - LISTED_MAX);
+    }
+}
+
+fn as_json(name: &str, inspection: &Inspection) -> serde_json::Value {
+    let size = |s: &wan_model::inspect::Size| json!({ "tensors": s.tensors, "parameters": s.parameters, "bytes": s.bytes });
+    let dtypes: serde_json::Map<String, serde_json::Value> =
+        inspection.dtypes.iter().map(|(dtype, s)| (dtype.clone(), size(s))).collect();
+    json!({
+        "path": name,
+        "layout": format!("{:?}", inspection.layout),
+        "candidates": inspection.candidates.iter().map(|k| k.id).collect::<Vec<_>>(),
+        "size": size(&inspection.size()),
+        "dtypes": dtypes,
+        "problems": inspection.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
