@@ -32,6 +32,7 @@ fn values_that_do_not_fit_are_met_with_what_does() {
     check_refused(&["--cache-option", "threshold=high"], "a number from 0 to 100");
     check_refused(&["--cache-option", "threshold"], "expected NAME=VALUE");
     check_refused(&["--cache-option", "mode=e1"], "e0 | e");
+    check_refused(&["--task", "t2v-14b"], "did you mean t2v-14B?");
     check_refused(&["--frame_num", "32"], "try 29 or 33");
     check_refused(&["--frame_num", "many"], "--frame_num");
     check_refused(&["--size", "60*64"], "try 64*64");

@@ -31,6 +31,7 @@ pub mod report;
 pub mod sampling;
 pub mod settings;
 mod stream;
+pub mod tasks;
 pub mod video;
 mod whole_file;
 

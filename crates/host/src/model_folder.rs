@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use wan_model::WanConfig;
 use wan_model::clip::ClipVisionConfig;
@@ -21,6 +21,13 @@ use crate::model_parts::{Parts, find_parts, pickles_in};
 /// Name of the file with a folder's defaults.
 const DEFAULTS_FILE: &str = "wan.toml";
 
+/// Negative prompt that all published models are sampled with (Wan2.1, commit 9737cba,
+/// `wan/configs/shared_config.py`).
+const WAN_NEGATIVE_PROMPT: &str = "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，\
+    静止，整体发灰，最差质量，低质量，JPEG压缩残留，丑陋的，残缺的，多余的手指，画得不好的手部，\
+    画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，\
+    背景人很多，倒着走";
+
 /// Bytes hashed at each of [`FINGERPRINT_PLACES`] places of a weight file.
 const FINGERPRINT_CHUNK: u64 = 1 << 20;
 const FINGERPRINT_PLACES: u64 = 64;
@@ -31,8 +38,8 @@ pub struct ModelFolder {
     root: PathBuf,
     parts: Parts,
     tokenizer: Option<PathBuf>,
-    /// What is used where the user gives no flag.
-    pub defaults: Defaults,
+    /// Its `wan.toml`: what is used where the user gives no flag.
+    pub defaults: Option<Defaults>,
 }
 
 /// `wan.toml`.
@@ -48,7 +55,7 @@ pub struct Defaults {
 }
 
 /// `[generate]` of `wan.toml`; where a field is missing, Wan's own defaults hold.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs, reason = "named as the flags, which document them")]
 pub struct GenerateDefaults {
@@ -59,6 +66,7 @@ pub struct GenerateDefaults {
     pub sample_steps: u32,
     pub sample_shift: f64,
     pub sample_guide_scale: f64,
+    pub sample_guide_scale_low: Option<f64>,
     pub fps: f64,
     pub sampler: Option<String>,
     pub cache: Option<String>,
@@ -68,12 +76,13 @@ impl Default for GenerateDefaults {
     fn default() -> Self {
         Self {
             prompt: None,
-            negative_prompt: String::new(),
+            negative_prompt: WAN_NEGATIVE_PROMPT.into(),
             size: "832*480".into(),
             frame_num: 81,
             sample_steps: 50,
             sample_shift: 5.0,
             sample_guide_scale: 5.0,
+            sample_guide_scale_low: None,
             fps: 16.0,
             sampler: None,
             cache: None,
@@ -114,9 +123,11 @@ impl ModelFolder {
         }
         let path = root.join(DEFAULTS_FILE);
         let defaults = match fs::read_to_string(&path) {
-            Ok(text) => toml::from_str(&text)
-                .map_err(|e| Error::invalid(format!("{}: {}", path.display(), e.message())))?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Defaults::default(),
+            Ok(text) => Some(
+                toml::from_str(&text)
+                    .map_err(|e| Error::invalid(format!("{}: {}", path.display(), e.message())))?,
+            ),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
             Err(e) => return Err(Error::Io { path, source: e }),
         };
         Ok(Self { root: root.to_path_buf(), parts, tokenizer, defaults })

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::loader::hex;
+use crate::model_folder::GenerateDefaults;
 use crate::model_parts::Parts;
 use crate::record::{DecisionCount, EvaluationRecord};
 use crate::registry::{Chosen, Source};
@@ -31,6 +32,9 @@ pub struct Report {
     pub wan: String,
     /// What was asked for, defaults filled in.
     pub settings: Settings,
+    /// Defaults that the settings were completed with; where the two differ, a flag said so.
+    #[serde(default)]
+    pub defaults: GenerateDefaults,
     /// The model.
     pub model: ModelReport,
     /// The sampler.

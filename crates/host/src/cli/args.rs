@@ -134,7 +134,8 @@ fn generate(registry: &Registry) -> Command {
         .about("Generate a video from a prompt")
         .after_help(
             "Every flag may be written with underscores or hyphens. Flags that are not given take \
-             the value in the model folder's wan.toml, else Wan's own default.\n\n\
+             the default of --task, else of the model folder's wan.toml, else of the published model \
+             that the tensors are of.\n\n\
              Examples:\n  wan generate --prompt \"a big red ball moving right over a meadow\"\n  \
              wan generate --cache none --base_seed 7 --save_file out.mp4\n  \
              wan generate --sample_steps 30 --cache_option threshold=0.2 --cache_report",
@@ -163,11 +164,12 @@ fn switch(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help).help_heading("Output")
 }
 
-fn video_flags() -> [Arg; 7] {
+fn video_flags() -> [Arg; 8] {
     [
         flag("prompt", "TEXT", "What the video shows"),
         flag("negative_prompt", "TEXT", "What it should not show"),
         model_dir(),
+        flag("task", "TASK", "Take the published defaults of this model: t2v-14B, i2v-A14B, ..."),
         flag("size", "W*H", "Pixels, as 832*480"),
         flag("frame_num", "N", "Frames, 4n+1")
             .alias("num_frames")
@@ -229,7 +231,7 @@ fn sampling_flags() -> [Arg; 4] {
 fn strategy_flags() -> [Arg; 4] {
     let option = |name, help| flag(name, "NAME=VALUE", help).action(ArgAction::Append);
     [
-        flag("sampler", "NAME", "Sampler; `wan plugins list` names them"),
+        flag("sampler", "NAME", "Sampler; `wan plugins list` names them").alias("sample_solver"),
         option("sampler_option", "An option of the sampler; may be given more than once"),
         flag("cache", "NAME", "Step cache, or `none`"),
         option("cache_option", "An option of the cache; may be given more than once"),

@@ -24,6 +24,7 @@ use crate::registry::{Kind, Registry};
 use crate::report::{self, MemoryReport, ModelReport, Report, SCHEMA, StrategyReport};
 use crate::sampling::Sampled;
 use crate::settings::{Settings, StrategyChoice, parse_size};
+use crate::tasks::defaults_for;
 use crate::video::{SheetLayout, VideoFrames, write_png_sheet};
 
 /// Frames of a given clip that are context: SkyReels-V2's `overlap_history`.
@@ -35,9 +36,13 @@ const REUSED_IN_A_ROW_MAX: usize = 8;
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let recorded = Recorded::read(matches)?;
     let folder = args::model(matches, recorded.as_ref().map(|r| &r.report.model))?;
-    let settings = match &recorded {
-        Some(recorded) => recorded.report.settings.clone(),
-        None => settings(registry, matches, &folder.defaults)?,
+    let (settings, defaults) = match &recorded {
+        Some(recorded) => (recorded.report.settings.clone(), recorded.report.defaults.clone()),
+        None => {
+            let task = matches.get_one::<String>("task").map(String::as_str);
+            let defaults = defaults_for(&folder, task)?;
+            (settings(registry, matches, &defaults)?, defaults.generate)
+        }
     };
     let save_file = matches.get_one::<PathBuf>("save_file").cloned();
     let output = Output::new(save_file.unwrap_or_else(|| default_name(&settings)))?;
@@ -59,6 +64,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     sampled.notices.iter().for_each(|notice| eprintln!("wan: {notice}"));
 
     let mut report = report(registry, &pipeline, &settings, &sampled)?;
+    report.defaults = defaults;
     if let Some(recorded) = &recorded {
         recorded.check_latents(&report)?;
     }
@@ -189,7 +195,10 @@ fn settings(registry: &Registry, matches: &ArgMatches, defaults: &Defaults) -> R
         sample_steps: matches.get_one("sample_steps").copied().unwrap_or(from.sample_steps),
         sample_shift: number("sample_shift", from.sample_shift),
         sample_guide_scale: number("sample_guide_scale", from.sample_guide_scale),
-        sample_guide_scale_low: matches.get_one("sample_guide_scale_low").copied(),
+        sample_guide_scale_low: matches
+            .get_one("sample_guide_scale_low")
+            .copied()
+            .or(from.sample_guide_scale_low),
         base_seed: seed(matches.get_one("base_seed").copied()),
         fps: number("fps", from.fps),
         sampler: StrategyChoice { id: sampler, options: sampler_options },
@@ -280,6 +289,7 @@ fn report(
         schema: SCHEMA,
         wan: env!("CARGO_PKG_VERSION").into(),
         settings: settings.clone(),
+        defaults: Default::default(),
         model: ModelReport {
             path: pipeline.folder().root().to_path_buf(),
             files: pipeline.folder().parts().clone(),
