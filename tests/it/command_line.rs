@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::support::{demo_folder, error_text, wan};
 
 /// Runs `wan generate` with these flags into a folder of its own; expects a refusal.
-fn check_refused(flags: &[&str], expected: &str) {
+pub(crate) fn check_refused(flags: &[&str], expected: &str) {
     let folder = tempfile::tempdir().unwrap();
     let video = folder.path().join("out.mp4");
     let save = ["generate", "--progress", "quiet", "--save_file", video.to_str().unwrap()];

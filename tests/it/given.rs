@@ -6,8 +6,8 @@ use wan_host::media::{picture, read_video};
 use wan_host::psnr::psnr;
 use wan_tests::scene::{Clip, look};
 
+use crate::command_line::check_refused;
 use crate::demo::{generate, play};
-use crate::support::{error_text, wan};
 
 const FRAME: usize = 64 * 64 * 3;
 
@@ -65,18 +65,6 @@ fn a_picture_is_the_first_frame_and_is_set_in_motion() {
     assert!(same > 22.0, "the first frame is {same:.1} dB from the picture");
     let seen = look(Clip { frames: 33, height: 64, width: 64, rgb: &played.rgb }).unwrap();
     assert_eq!((seen.color.name(), seen.path.motion.name()), ("red", "moving right"));
-}
-
-fn check_refused(flags: &[&str], expected: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let video = folder.path().join("out.mp4");
-    let save = ["generate", "--progress", "quiet", "--save_file", video.to_str().unwrap()];
-    let output = wan(&[&save, flags].concat());
-    let text = error_text(&output);
-    assert_eq!(output.status.code(), Some(2), "{flags:?}: {text}");
-    assert_eq!(text.lines().count(), 1, "{flags:?}: {text}");
-    assert!(text.contains(expected), "{flags:?}: {text}");
-    assert!(!video.exists());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Tensor};
 use rayon::prelude::*;
 
 use crate::error::Result;
@@ -46,7 +46,8 @@ impl Attention {
 }
 
 /// Queries, keys and values `[B,L,D]` whose last axis is `heads` heads side by side; queries
-/// already carry the softmax scale.
+/// already carry the softmax scale. All of one dtype; the softmax is f32, and on the CPU all the rest
+/// is too, a head at a time.
 pub(crate) struct Heads<'a> {
     pub(crate) query: &'a Tensor,
     pub(crate) key: &'a Tensor,
@@ -81,19 +82,26 @@ impl Heads<'_> {
         // Off the CPU one launch serves all heads; on it each head is a task of its own.
         let count = if self.query.device().is_cpu() { 1 } else { self.heads };
         let chunks: Vec<_> = spans.into_iter().flat_map(|span| chunks(span, count)).collect();
-        let batch = self.query.dim(0)?;
+        let (batch, queries, width) = self.query.dims3()?;
         let mut outputs = Vec::with_capacity(batch);
         for b in 0..batch {
-            let of_head = |first: usize| -> candle_core::Result<Tensor> {
+            let (dtype, device) = (self.query.dtype(), self.query.device());
+            let output = Tensor::zeros((queries, width), dtype, device)?;
+            let of_head = |first: usize| -> candle_core::Result<()> {
                 let part = Part { batch: b, first, count };
                 let parts = chunks.par_iter().map(|span| self.attend_chunk(part, span));
-                Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 0) // [Lq,count d]
+                let parts = parts.collect::<candle_core::Result<Vec<_>>>()?;
+                let whole = Tensor::cat(&parts, 0)?; // [Lq,count d]
+                output.slice_set(&whole, 1, first * (width / self.heads))
             };
-            let heads = (0..self.heads).into_par_iter().step_by(count).map(of_head);
-            let by_head = heads.collect::<candle_core::Result<Vec<_>>>()?;
-            outputs.push(Tensor::cat(&by_head, 1)?); // [Lq,D]
+            (0..self.heads).into_par_iter().step_by(count).try_for_each(of_head)?;
+            outputs.push(output);
         }
-        Ok(Tensor::stack(&outputs, 0)?) // [B,Lq,D]
+        // A stack of one would still be a copy.
+        match outputs.as_slice() {
+            [only] => Ok(only.unsqueeze(0)?),  // [1,Lq,D]
+            all => Ok(Tensor::stack(all, 0)?), // [B,Lq,D]
+        }
     }
 
     /// `[queries, count d]`.
@@ -103,14 +111,16 @@ impl Heads<'_> {
             let tensor = tensor.get(part.batch)?.narrow(0, tokens.start, tokens.len())?;
             let own = tensor.narrow(1, part.first * head_dim, part.count * head_dim)?;
             if part.count == 1 {
-                return Ok(own); // [L,d], a view: the product takes any row stride
+                // [L,d], of f32 a view: the product takes any row stride.
+                return own.to_dtype(DType::F32);
             }
             own.reshape((tokens.len(), part.count, head_dim))?.transpose(0, 1)?.contiguous()
         };
         let query = own(self.query, span.queries.clone())?;
         let (key, value) = (own(self.key, 0..span.keys)?, own(self.value, 0..span.keys)?);
         let scores = query.matmul(&key.transpose(D::Minus1, D::Minus2)?)?;
-        let attended = fused::softmax(scores)?.matmul(&value)?;
+        let weights = fused::softmax(scores.to_dtype(DType::F32)?)?.to_dtype(value.dtype())?;
+        let attended = weights.matmul(&value)?.to_dtype(self.query.dtype())?;
         if part.count == 1 { Ok(attended) } else { attended.transpose(0, 1)?.flatten_from(1) }
     }
 }

@@ -8,19 +8,28 @@
 //! ```
 //!
 //! Source: diffusers 0.42.1 `WanTransformerBlock`, whose names are kept.
+//!
+//! Whole tensors `[B,L,D]` are the stream that comes in, self-attention's queries, keys, values
+//! and output, and the stream that goes out; everything between is f32 and one run of tokens long
+//! (see `chunks`). `docs/memory.md` adds it up.
 
-use candle_core::{Module, Tensor};
+use std::ops::Range;
+
+use candle_core::{DType, Module, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::with_tracing::RmsNorm;
 
 use crate::attention::{Attention, Heads};
+use crate::chunks::{Assembly, chunks};
 use crate::config::WanConfig;
 use crate::error::Result;
 use crate::fused;
 use crate::linear::{Linear, linear};
-use crate::observer::{BlockPoint, Observer, Point};
+use crate::numerics::Numerics;
+use crate::observer::{BlockPoint, Observer};
 use crate::rope::{Grid, Rope};
 use crate::rows::Rows;
+use crate::views::Views;
 
 /// What a block reads beside the hidden state.
 pub(crate) struct Surroundings<'a> {
@@ -47,6 +56,7 @@ pub(crate) struct ContextKeyValue {
 /// A transformer block.
 pub(crate) struct Block {
     number: usize,
+    numerics: Numerics,
     eps: f64,
     scale_shift_table: Tensor,
     attn1: AttentionLayer,
@@ -58,17 +68,24 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    pub(crate) fn load(config: &WanConfig, number: usize, vb: VarBuilder) -> Result<Self> {
+    pub(crate) fn load(
+        config: &WanConfig,
+        number: usize,
+        numerics: Numerics,
+        vb: VarBuilder,
+    ) -> Result<Self> {
         let dim = config.dim();
-        let norm2 = vb.pp("norm2");
+        let (vb, wide) = (vb.to_dtype(numerics.compute), vb.to_dtype(DType::F32));
+        let norm2 = wide.pp("norm2");
         let norm2 = config
             .cross_attn_norm
             .then(|| Ok::<_, crate::Error>((norm2.get(dim, "weight")?, norm2.get(dim, "bias")?)));
         let ffn = vb.pp("ffn").pp("net");
         Ok(Self {
             number,
+            numerics,
             eps: config.eps,
-            scale_shift_table: vb.get((1, 6, dim), "scale_shift_table")?,
+            scale_shift_table: wide.get((1, 6, dim), "scale_shift_table")?,
             attn1: AttentionLayer::load(config, vb.pp("attn1"))?,
             norm2: norm2.transpose()?,
             added: AddedProjections::load(config, vb.pp("attn2"))?,
@@ -89,10 +106,17 @@ impl Block {
             _ => None,
         };
         let (key, value) = (self.attn2.key(text)?, self.attn2.to_v.forward(text)?);
-        Ok(ContextKeyValue { text: KeyValue { key, value }, image })
+        let narrow = |KeyValue { key, value }: KeyValue| -> Result<KeyValue> {
+            let dtype = self.numerics.compute;
+            Ok(KeyValue { key: key.to_dtype(dtype)?, value: value.to_dtype(dtype)? })
+        };
+        Ok(ContextKeyValue {
+            text: narrow(KeyValue { key, value })?,
+            image: image.map(narrow).transpose()?,
+        })
     }
 
-    /// `[B,L,D]` to `[B,L,D]`.
+    /// `[B,L,D]` of any float dtype to `[B,L,D]` of the stream's.
     pub(crate) fn forward(
         &self,
         hidden: &Tensor,
@@ -100,37 +124,102 @@ impl Block {
         context: &ContextKeyValue,
         observer: &mut dyn Observer,
     ) -> Result<Tensor> {
-        let mut see = |point, tensor: &Tensor| {
-            observer.see(Point::Block(self.number, point), tensor);
-        };
         let e0 = surroundings.e0;
         let table = e0.with_rows(e0.rows().broadcast_add(&self.scale_shift_table)?)?;
+        let (batch, tokens, _) = hidden.dims3()?;
+        let mut views = Views::new(self.number, tokens, observer);
+        let attended = self.attend_to_self(hidden, &table, surroundings, &mut views)?;
+        let mut out = Assembly::new(tokens);
+        for chunk in chunks(batch, tokens) {
+            let table = table.of_tokens(&chunk, tokens)?;
+            let (hidden, attended) = (run(hidden, &chunk)?, run(&attended, &chunk)?);
+            let mut see = |point, tensor: &Tensor| views.see(point, chunk.start, tensor);
+            let hidden = self.add_attention(&hidden, &attended, &table, &mut see)?;
+            let hidden = self.add_context(&hidden, context, &mut see)?;
+            let hidden = self.add_fed_forward(&hidden, &table, &mut see)?;
+            let hidden = hidden.to_dtype(self.numerics.stream_dtype())?;
+            see(BlockPoint::Out, &hidden)?;
+            out.put(chunk.start, hidden)?;
+        }
+        views.show()?;
+        out.finish()
+    }
 
-        let normed = fused::layer_norm(hidden, None, self.eps)?;
-        see(BlockPoint::Norm1, &normed);
-        let modulated = fused::modulate(&normed, &table, 0, 1)?;
-        let attended = self.attn1.attend_to_self(&modulated, surroundings, &mut see)?;
-        see(BlockPoint::Attn1, &attended);
-        let hidden = fused::add_gated(hidden, &attended, &table, 2)?;
+    /// What self-attention hands to its output projection, `[B,L,D]`. Queries, keys and values
+    /// end here.
+    fn attend_to_self(
+        &self,
+        hidden: &Tensor,
+        table: &Rows,
+        surroundings: &Surroundings,
+        views: &mut Views,
+    ) -> Result<Tensor> {
+        let (batch, tokens, _) = hidden.dims3()?;
+        let attn1 = &self.attn1;
+        let [mut query, mut key, mut value] = [(); 3].map(|()| Assembly::new(tokens));
+        for chunk in chunks(batch, tokens) {
+            let mut see = |point, tensor: &Tensor| views.see(point, chunk.start, tensor);
+            let rope = surroundings.rope.of_tokens(&chunk)?;
+            let normed = fused::layer_norm(&run(hidden, &chunk)?, None, self.eps)?;
+            see(BlockPoint::Norm1, &normed)?;
+            let x = fused::modulate(&normed, &table.of_tokens(&chunk, tokens)?, 0, 1)?;
+            let (q, k) = (attn1.query(&x)?, attn1.key(&x)?);
+            see(BlockPoint::Attn1Query, &q)?;
+            see(BlockPoint::Attn1Key, &k)?;
+            let dtype = self.numerics.compute;
+            let q = rope.rotate(&q, attn1.softmax_scale())?;
+            query.put(chunk.start, q.to_dtype(dtype)?)?;
+            key.put(chunk.start, rope.rotate(&k, 1.)?.to_dtype(dtype)?)?;
+            value.put(chunk.start, attn1.to_v.forward(&x)?.to_dtype(dtype)?)?;
+        }
+        let (query, key, value) = (query.finish()?, key.finish()?, value.finish()?);
+        let heads = Heads { query: &query, key: &key, value: &value, heads: attn1.heads };
+        heads.attend_frames(surroundings.attention, surroundings.grid.frames)
+    }
 
+    /// `hidden + gate_1 W_o attended` for a run of tokens.
+    fn add_attention(
+        &self,
+        hidden: &Tensor,
+        attended: &Tensor,
+        table: &Rows,
+        see: See,
+    ) -> Result<Tensor> {
+        let attended = self.attn1.to_out.forward(attended)?;
+        see(BlockPoint::Attn1, &attended)?;
+        Ok(fused::add_gated(hidden, &attended, table, 2)?)
+    }
+
+    /// Adds what a run of tokens finds in text and image.
+    fn add_context(&self, hidden: &Tensor, context: &ContextKeyValue, see: See) -> Result<Tensor> {
         let normed = match &self.norm2 {
-            Some((weight, bias)) => fused::layer_norm(&hidden, Some((weight, bias)), self.eps)?,
+            Some((weight, bias)) => fused::layer_norm(hidden, Some((weight, bias)), self.eps)?,
             None => hidden.clone(),
         };
-        see(BlockPoint::Norm2, &normed);
+        see(BlockPoint::Norm2, &normed)?;
         let attended = self.attn2.attend_to_context(&normed, context)?;
-        see(BlockPoint::Attn2, &attended);
-        let hidden = fused::add(&hidden, &attended)?;
-
-        let normed = fused::layer_norm(&hidden, None, self.eps)?;
-        let modulated = fused::modulate(&normed, &table, 3, 4)?;
-        let inner = fused::gelu_tanh(&self.ffn_in.forward(&modulated)?)?;
-        let fed = self.ffn_out.forward(&inner)?;
-        see(BlockPoint::Ffn, &fed);
-        let hidden = fused::add_gated(&hidden, &fed, &table, 5)?;
-        see(BlockPoint::Out, &hidden);
-        Ok(hidden)
+        see(BlockPoint::Attn2, &attended)?;
+        Ok(fused::add(hidden, &attended)?)
     }
+
+    /// Adds the gated feed-forward of a run of tokens.
+    fn add_fed_forward(&self, hidden: &Tensor, table: &Rows, see: See) -> Result<Tensor> {
+        let normed = fused::layer_norm(hidden, None, self.eps)?;
+        let modulated = fused::modulate(&normed, table, 3, 4)?;
+        drop(normed);
+        let inner = fused::gelu_tanh(self.ffn_in.forward(&modulated)?)?;
+        let fed = self.ffn_out.forward(&inner)?;
+        see(BlockPoint::Ffn, &fed)?;
+        Ok(fused::add_gated(hidden, &fed, table, 5)?)
+    }
+}
+
+/// Whoever is shown a run of tokens.
+type See<'a> = &'a mut dyn FnMut(BlockPoint, &Tensor) -> Result<()>;
+
+/// A run of tokens of `[B,L,D]`, in f32.
+fn run(tensor: &Tensor, tokens: &Range<usize>) -> Result<Tensor> {
+    Ok(tensor.narrow(1, tokens.start, tokens.len())?.to_dtype(DType::F32)?)
 }
 
 /// Projections of an attention; queries and keys are normed over all heads jointly.
@@ -147,14 +236,14 @@ struct AttentionLayer {
 
 impl AttentionLayer {
     fn load(config: &WanConfig, vb: VarBuilder) -> Result<Self> {
-        let dim = config.dim();
+        let (dim, wide) = (config.dim(), vb.to_dtype(DType::F32));
         Ok(Self {
             to_q: linear(dim, dim, vb.pp("to_q"))?,
             to_k: linear(dim, dim, vb.pp("to_k"))?,
             to_v: linear(dim, dim, vb.pp("to_v"))?,
             to_out: linear(dim, dim, vb.pp("to_out").pp(0))?,
-            norm_q: RmsNorm::new(dim, config.eps, vb.pp("norm_q"))?,
-            norm_k: RmsNorm::new(dim, config.eps, vb.pp("norm_k"))?,
+            norm_q: RmsNorm::new(dim, config.eps, wide.pp("norm_q"))?,
+            norm_k: RmsNorm::new(dim, config.eps, wide.pp("norm_k"))?,
             heads: config.num_attention_heads,
             head_dim: config.attention_head_dim,
         })
@@ -172,26 +261,11 @@ impl AttentionLayer {
         1. / (self.head_dim as f64).sqrt()
     }
 
-    fn attend_to_self(
-        &self,
-        x: &Tensor,
-        surroundings: &Surroundings,
-        see: &mut dyn FnMut(BlockPoint, &Tensor),
-    ) -> Result<Tensor> {
-        let (query, key, value) = (self.query(x)?, self.key(x)?, self.to_v.forward(x)?);
-        see(BlockPoint::Attn1Query, &query);
-        see(BlockPoint::Attn1Key, &key);
-        let query = surroundings.rope.rotate(&query, self.softmax_scale())?;
-        let key = surroundings.rope.rotate(&key, 1.)?;
-        let heads = Heads { query: &query, key: &key, value: &value, heads: self.heads };
-        let attended = heads.attend_frames(surroundings.attention, surroundings.grid.frames)?;
-        Ok(self.to_out.forward(&attended)?)
-    }
-
     /// One attention over the text and one over the image share the queries; their sum is
     /// projected.
     fn attend_to_context(&self, x: &Tensor, context: &ContextKeyValue) -> Result<Tensor> {
         let query = (self.query(x)? * self.softmax_scale())?;
+        let query = query.to_dtype(context.text.key.dtype())?;
         let attend = |KeyValue { key, value }: &KeyValue| {
             Heads { query: &query, key, value, heads: self.heads }.attend_all()
         };
@@ -200,7 +274,7 @@ impl AttentionLayer {
             Some(image) => fused::add(&attended, &attend(image)?)?,
             None => attended,
         };
-        Ok(self.to_out.forward(&attended)?)
+        Ok(self.to_out.forward(&attended.to_dtype(DType::F32)?)?)
     }
 }
 
@@ -219,7 +293,11 @@ impl AddedProjections {
         Ok(Some(Self {
             add_k_proj: linear(width, dim, vb.pp("add_k_proj"))?,
             add_v_proj: linear(width, dim, vb.pp("add_v_proj"))?,
-            norm_added_k: RmsNorm::new(dim, config.eps, vb.pp("norm_added_k"))?,
+            norm_added_k: RmsNorm::new(
+                dim,
+                config.eps,
+                vb.to_dtype(DType::F32).pp("norm_added_k"),
+            )?,
         }))
     }
 

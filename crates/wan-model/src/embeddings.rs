@@ -179,7 +179,7 @@ impl TextEmbedding {
             }
         }
         let inner = self.linear_1.forward(prompt_embeds)?;
-        Ok(self.linear_2.forward(&fused::gelu_tanh(&inner)?)?)
+        Ok(self.linear_2.forward(&fused::gelu_tanh(inner)?)?)
     }
 }
 

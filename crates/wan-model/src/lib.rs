@@ -25,6 +25,11 @@
 //! Scores are taken over chunks of queries of bounded size. The block-causal mask of SkyReels-V2
 //! is a loop over blocks of frames, each seeing a prefix of the keys; no mask is ever built.
 //!
+//! # Half precision
+//!
+//! [`Numerics`] says in which format the blocks' matrices are held and multiplied, and in which
+//! the residual stream goes from block to block. `docs/memory.md` has what a forward holds.
+//!
 //! # What is candle's, and what is not
 //!
 //! Tensors, matrix products, embeddings, RMS norms and the `VarBuilder` are candle's
@@ -49,6 +54,7 @@
 mod attention;
 mod bicubic;
 mod block;
+mod chunks;
 pub mod clip;
 mod config;
 mod embeddings;
@@ -57,6 +63,7 @@ mod fused;
 pub mod inspect;
 mod linear;
 mod model;
+mod numerics;
 mod observer;
 pub mod original_names;
 mod rope;
@@ -68,12 +75,14 @@ mod timesteps;
 pub mod tokenizer;
 pub mod umt5;
 pub mod vae;
+mod views;
 pub mod weights;
 
 pub use attention::Attention;
 pub use config::WanConfig;
 pub use error::{Error, Result};
 pub use model::{Embedded, Observed, TextContext, WanModel};
+pub use numerics::{Numerics, ResidualStream};
 pub use observer::{BlockPoint, Observer, Point};
 pub use rope::{Grid, Rope};
 pub use rows::Rows;

@@ -10,6 +10,9 @@ use candle_nn::VarBuilder;
 use crate::fused;
 
 /// `x W^T + b` with `W` from a file's `weight [out, in]`.
+///
+/// The weight's dtype is the computation's: `x` is rounded to it, and the result has the dtype
+/// `x` came in.
 #[derive(Clone, Debug)]
 pub(crate) struct Linear {
     /// `[in, out]`, contiguous.
@@ -48,9 +51,10 @@ impl Module for Linear {
         }
         let rows: usize = shape.iter().product();
         shape.push(outputs);
-        let product = x.reshape((rows, inputs))?.matmul(&self.weight)?;
+        let rounded = x.reshape((rows, inputs))?.to_dtype(self.weight.dtype())?;
+        let product = fused::matmul(&rounded, &self.weight)?.to_dtype(x.dtype())?;
         let sum = match &self.bias {
-            Some(bias) => fused::add_bias(product, bias)?,
+            Some(bias) => fused::add_bias(product, &bias.to_dtype(x.dtype())?)?,
             None => product,
         };
         sum.reshape(shape)
@@ -60,7 +64,7 @@ impl Module for Linear {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     #[test]
     fn equals_candles_layer() {
@@ -71,6 +75,8 @@ mod tests {
         assert_eq!(ours.dims(), [2, 4, 3]);
         let difference = (ours - theirs).unwrap().abs().unwrap().flatten_all().unwrap();
         assert!(difference.max(0).unwrap().to_scalar::<f32>().unwrap() < 1e-5);
+        let half = Linear::new(&noise(&[3, 5]).to_dtype(DType::BF16).unwrap(), None).unwrap();
+        assert_eq!(half.forward(&noise(&[2, 5])).unwrap().dtype(), DType::F32);
         assert!(Linear::new(&noise(&[3, 5]), None).unwrap().forward(&noise(&[2, 4])).is_err());
     }
 }

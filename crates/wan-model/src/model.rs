@@ -7,16 +7,18 @@
 
 use std::ops::Range;
 
-use candle_core::{Module, Tensor};
+use candle_core::{DType, Module, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::attention::Attention;
 use crate::block::{Block, ContextKeyValue, Surroundings};
+use crate::chunks::{Assembly, chunks};
 use crate::config::WanConfig;
 use crate::embeddings::{ImageEmbedding, PatchEmbedding, TextEmbedding, TimeEmbedding};
 use crate::error::{Error, Result};
 use crate::fused;
 use crate::linear::{Linear, linear};
+use crate::numerics::Numerics;
 use crate::observer::{Observer, Point};
 use crate::rope::{Grid, Rope};
 use crate::rows::Rows;
@@ -26,6 +28,7 @@ use crate::timesteps::Timesteps;
 /// A Wan 2.1 or SkyReels-V2 transformer. Immutable: one model serves any number of threads.
 pub struct WanModel {
     config: WanConfig,
+    numerics: Numerics,
     patch_embedding: PatchEmbedding,
     time_embedding: TimeEmbedding,
     text_embedding: TextEmbedding,
@@ -59,7 +62,8 @@ impl TextContext {
 /// What the blocks and the head need to know of latents and timesteps.
 #[derive(Clone, Debug)]
 pub struct Embedded {
-    /// Patch tokens `[B,L,D]`: what enters the first block.
+    /// Patch tokens `[B,L,D]`: what enters the first block, in the residual stream's dtype
+    /// ([`Numerics::stream_dtype`]).
     pub hidden: Tensor,
     /// Time embedding, rows `[B,K,D]`: modulates the head.
     pub e: Rows,
@@ -72,13 +76,22 @@ pub struct Embedded {
 }
 
 impl WanModel {
-    /// Builds the model from weights under diffusers' names.
+    /// Builds the model from weights under diffusers' names, f32 throughout.
     pub fn load(config: WanConfig, vb: VarBuilder) -> Result<Self> {
+        Self::load_with(config, vb, Numerics::default())
+    }
+
+    /// Builds the model from weights under diffusers' names, in the formats of `numerics`. Each
+    /// tensor is asked for in the format it is used in; the dtype that `vb` stands at counts for
+    /// nothing.
+    pub fn load_with(config: WanConfig, vb: VarBuilder, numerics: Numerics) -> Result<Self> {
         config.check()?;
+        numerics.check()?;
         let _span = tracing::info_span!("load_transformer", layers = config.num_layers).entered();
         let (dim, [pt, ph, pw]) = (config.dim(), config.patch_size);
+        let vb = vb.to_dtype(DType::F32);
         let blocks = (0..config.num_layers)
-            .map(|number| Block::load(&config, number, vb.pp("blocks").pp(number)))
+            .map(|number| Block::load(&config, number, numerics, vb.pp("blocks").pp(number)))
             .collect::<Result<_>>()?;
         Ok(Self {
             patch_embedding: PatchEmbedding::load(&config, &vb.pp("patch_embedding"))?,
@@ -89,6 +102,7 @@ impl WanModel {
             scale_shift_table: vb.get((1, 2, dim), "scale_shift_table")?,
             proj_out: linear(dim, pt * ph * pw * config.out_channels, vb.pp("proj_out"))?,
             config,
+            numerics,
         })
     }
 
@@ -97,13 +111,18 @@ impl WanModel {
         &self.config
     }
 
+    /// The formats it computes in.
+    pub fn numerics(&self) -> Numerics {
+        self.numerics
+    }
+
     /// As [`context`](Self::context), of a model without image tokens.
     pub fn text_context(&self, prompt_embeds: &Tensor) -> Result<TextContext> {
         self.context(prompt_embeds, None)
     }
 
     /// Embeddings and every block's cross-attention keys and values. `prompt_embeds` is the text
-    /// encoder's output `[B,T,text_dim]`; `T` is used as it comes: padding rows are attended to,
+    /// encoder's output `[B,T,text_dim]`, of any float dtype as all inputs; `T` is used as it comes: padding rows are attended to,
     /// as in training. `image_embeds` is the image encoder's penultimate hidden state
     /// `[B,T',image_dim]`, or `[2B,T',image_dim]` (first and last frame of each video) where the
     /// model has positions for two images; just where [`WanConfig::takes_image_tokens`].
@@ -126,7 +145,10 @@ impl WanModel {
         self.observed(&mut ()).embed(latents, timesteps, fps_class)
     }
 
-    /// Runs the blocks of `range` on `hidden [B,L,D]`; gives `[B,L,D]`.
+    /// Runs the blocks of `range` on `hidden [B,L,D]`; gives `[B,L,D]` in the residual stream's
+    /// dtype ([`Numerics::stream_dtype`]), so a residual `after - before` of what
+    /// [`embed`](Self::embed) or an earlier range gave has it too. `hidden` may have any float
+    /// dtype; the empty range gives it back as it is.
     pub fn blocks(
         &self,
         range: Range<usize>,
@@ -138,7 +160,7 @@ impl WanModel {
         self.observed(&mut ()).blocks(range, hidden, embedded, text, attention)
     }
 
-    /// Velocity `[B,C_out,F,H,W]` (noise minus clean) from what the last block handed on.
+    /// Velocity `[B,C_out,F,H,W]` (noise minus clean), f32, from what the last block handed on.
     pub fn head(&self, hidden: &Tensor, embedded: &Embedded) -> Result<Tensor> {
         self.observed(&mut ()).head(hidden, embedded)
     }
@@ -168,7 +190,7 @@ impl Observed<'_> {
         image_embeds: Option<&Tensor>,
     ) -> Result<TextContext> {
         let _span = tracing::debug_span!("context").entered();
-        let hidden = self.model.text_embedding.forward(prompt_embeds)?;
+        let hidden = self.model.text_embedding.forward(&prompt_embeds.to_dtype(DType::F32)?)?;
         self.observer.see(Point::TextContext, &hidden);
         let image = self.image_context(image_embeds, hidden.dim(0)?)?;
         let key_values = |block: &Block| block.key_values(&hidden, image.as_ref());
@@ -179,7 +201,7 @@ impl Observed<'_> {
     fn image_context(&mut self, embeds: Option<&Tensor>, batch: usize) -> Result<Option<Tensor>> {
         match (&self.model.image_embedding, embeds) {
             (Some(embedding), Some(embeds)) => {
-                let image = embedding.forward(embeds, batch)?;
+                let image = embedding.forward(&embeds.to_dtype(DType::F32)?, batch)?;
                 self.observer.see(Point::ImageContext, &image);
                 Ok(Some(image))
             }
@@ -211,8 +233,9 @@ impl Observed<'_> {
             let found = format!("{} x {entries}", timesteps.batch());
             return Err(Error::input("timesteps", expected, found));
         }
-        let hidden = self.model.patch_embedding.forward(latents, grid)?;
+        let hidden = self.model.patch_embedding.forward(&latents.to_dtype(DType::F32)?, grid)?;
         self.observer.see(Point::PatchTokens, &hidden);
+        let hidden = hidden.to_dtype(self.model.numerics.stream_dtype())?;
         let (e, e0) = self.model.time_embedding.forward(timesteps, fps_class, self.observer)?;
         let (head_dim, longest) = (config.attention_head_dim, config.rope_max_seq_len);
         let rope = Rope::new(grid, head_dim, longest, latents.device())?;
@@ -257,10 +280,21 @@ impl Observed<'_> {
         let model = self.model;
         let e = embedded.e.rows().unsqueeze(2)?; // [B,K,1,D]
         let table = embedded.e.with_rows(e.broadcast_add(&model.scale_shift_table)?)?;
-        let normed = fused::layer_norm(hidden, None, model.config.eps)?;
-        let modulated = fused::modulate(&normed, &table, 0, 1)?;
-        self.observer.see(Point::HeadIn, &modulated);
-        let projected = model.proj_out.forward(&modulated)?;
+        let (batch, tokens, _) = hidden.dims3()?;
+        let [mut entering, mut projected] = [(); 2].map(|()| Assembly::new(tokens));
+        for chunk in chunks(batch, tokens) {
+            let hidden = hidden.narrow(1, chunk.start, chunk.len())?.to_dtype(DType::F32)?;
+            let normed = fused::layer_norm(&hidden, None, model.config.eps)?;
+            let modulated = fused::modulate(&normed, &table.of_tokens(&chunk, tokens)?, 0, 1)?;
+            projected.put(chunk.start, model.proj_out.forward(&modulated)?)?;
+            if self.observer.looks() {
+                entering.put(chunk.start, modulated)?;
+            }
+        }
+        if self.observer.looks() {
+            self.observer.see(Point::HeadIn, &entering.finish()?);
+        }
+        let projected = projected.finish()?;
         self.observer.see(Point::HeadOut, &projected);
         self.unpatchify(&projected, embedded.grid)
     }

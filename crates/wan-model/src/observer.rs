@@ -52,10 +52,20 @@ pub enum BlockPoint {
 
 /// Sees tensors as they pass, perhaps on another thread than the caller's. `()` sees nothing.
 pub trait Observer: Send {
-    /// Called once per point and forward pass, in order.
+    /// Whether tensors are to be put together for it: blocks work on runs of tokens, and whole
+    /// intermediate tensors exist only for someone who looks.
+    fn looks(&self) -> bool {
+        true
+    }
+
+    /// Called once per point and forward pass, in order; a block's when it is done.
     fn see(&mut self, point: Point, tensor: &Tensor);
 }
 
 impl Observer for () {
+    fn looks(&self) -> bool {
+        false
+    }
+
     fn see(&mut self, _: Point, _: &Tensor) {}
 }

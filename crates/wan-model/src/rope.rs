@@ -5,6 +5,8 @@
 //! each, time the rest (44, 42, 42 of 128). Pair `j` of an axis of width `a` turns by
 //! `position * 10000^(-2j/a)`. Angles in f64. Source: diffusers 0.42.1 `WanRotaryPosEmbed`.
 
+use std::ops::Range;
+
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Shape, Tensor};
 
 use crate::error::{Error, Result};
@@ -80,6 +82,12 @@ impl Rope {
 }
 
 impl Rope {
+    /// The tables of a run of tokens.
+    pub(crate) fn of_tokens(&self, tokens: &Range<usize>) -> Result<Self> {
+        let own = |table: &Tensor| table.narrow(0, tokens.start, tokens.len());
+        Ok(Self { cos: own(&self.cos)?, sin: own(&self.sin)? })
+    }
+
     /// Turns the pairs of every head of `x [B,L,H head_dim]`, then multiplies by `scale`.
     pub(crate) fn rotate(&self, x: &Tensor, scale: f64) -> Result<Tensor> {
         if fused::fits(x) {

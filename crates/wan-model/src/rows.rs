@@ -6,6 +6,7 @@
 //! many as blocks are under way. [`Rows`] keeps the K distinct rows of each batch element and a
 //! small index; the kernels of `fused` read the row a token needs, and nothing is expanded.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::Tensor;
@@ -47,6 +48,25 @@ impl Rows {
     /// Other values under the same index: `[B,K,..]`.
     pub fn with_rows(&self, rows: Tensor) -> Result<Self> {
         Self::new(rows, self.index.clone())
+    }
+
+    /// The same rows for a run out of `tokens` tokens: one entry per token of the run, or the
+    /// one entry that serves all.
+    pub(crate) fn of_tokens(&self, run: &Range<usize>, tokens: usize) -> Result<Self> {
+        let entries = self.entries();
+        if entries == 1 || run.len() == tokens {
+            return Ok(self.clone());
+        }
+        if !tokens.is_multiple_of(entries) {
+            return Err(Error::input(
+                "rows index",
+                format!("entries that divide {tokens}"),
+                entries,
+            ));
+        }
+        let each = tokens / entries;
+        let own = |index: &Vec<u32>| run.clone().map(|token| index[token / each]).collect();
+        Self::new(self.rows.clone(), self.index.iter().map(own).collect())
     }
 
     /// The distinct rows `[B,K,..]`.
@@ -113,6 +133,17 @@ mod tests {
         let gathered = rows().gather().unwrap().to_vec3::<f32>().unwrap();
         assert_eq!(gathered[0], [[0., 1.], [2., 3.], [2., 3.]]);
         assert_eq!(gathered[1], [[6., 7.], [4., 5.], [6., 7.]]);
+    }
+
+    #[test]
+    fn a_run_of_tokens_keeps_its_rows() {
+        let run = rows().of_tokens(&(1..5), 6).unwrap(); // two tokens an entry
+        assert_eq!(
+            (run.index(0), run.index(1)),
+            ([0, 1, 1, 1].as_slice(), [1, 0, 0, 1].as_slice())
+        );
+        assert_eq!(rows().of_tokens(&(0..6), 6).unwrap().entries(), 3);
+        assert!(rows().of_tokens(&(0..2), 7).is_err());
     }
 
     #[test]

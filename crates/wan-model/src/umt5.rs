@@ -208,7 +208,7 @@ impl Layer {
         let normed = self.attention_norm.forward(hidden)?;
         let hidden = (hidden + self.attend(&normed, buckets, masked)?)?;
         let normed = self.ffn_norm.forward(&hidden)?;
-        let gate = fused::gelu_tanh(&self.wi_0.forward(&normed)?)?;
+        let gate = fused::gelu_tanh(self.wi_0.forward(&normed)?)?;
         let inner = (gate * self.wi_1.forward(&normed)?)?;
         Ok((hidden + self.wo.forward(&inner)?)?)
     }

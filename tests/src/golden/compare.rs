@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, ensure};
 use candle_core::{DType, Tensor};
+use wan_model::Numerics;
 
 use super::{Case, NotSupported};
 
@@ -15,6 +16,7 @@ pub struct Compare<'a> {
     case: &'a Case,
     compared: BTreeSet<String>,
     worst: Option<Worst>,
+    half: Option<f64>,
     failures: Vec<String>,
 }
 
@@ -47,6 +49,8 @@ pub struct Report {
     pub tensors: usize,
     /// Tensor with the largest error for its tolerance, the error, the tolerance.
     pub worst: Option<(String, f64, f64)>,
+    /// Largest error of the half-precision runs, as a share of what they may have.
+    pub half: Option<f64>,
     /// What failed, or what is not supported.
     pub notes: Vec<String>,
 }
@@ -54,7 +58,7 @@ pub struct Report {
 impl<'a> Compare<'a> {
     /// Nothing compared yet.
     pub fn new(case: &'a Case) -> Self {
-        Self { case, compared: BTreeSet::new(), worst: None, failures: Vec::new() }
+        Self { case, compared: BTreeSet::new(), worst: None, half: None, failures: Vec::new() }
     }
 
     /// The tolerance `case.json` gives to a tensor.
@@ -83,6 +87,21 @@ impl<'a> Compare<'a> {
         let tolerance = self.tolerance(name)?;
         let error = nerr(ours, recorded)?;
         self.measured(name, error, tolerance);
+        Ok(())
+    }
+
+    /// Compares the output of a half-precision run, whose error may be `bound` at most.
+    pub fn half(
+        &mut self,
+        numerics: Numerics,
+        velocity: &Tensor,
+        bound: f64,
+    ) -> anyhow::Result<()> {
+        let error = nerr(velocity, self.case.tensor("out.sample")?)?;
+        if error.is_nan() || error > bound {
+            self.failures.push(format!("{numerics:?}: {error:.2e}, bound {bound:.1e}"));
+        }
+        self.half = Some(self.half.map_or(error / bound, |worst| worst.max(error / bound)));
         Ok(())
     }
 
@@ -127,6 +146,7 @@ impl<'a> Compare<'a> {
         if self.failures.is_empty() {
             report.verdict = Verdict::Pass;
         }
+        report.half = self.half;
         report.worst = self.worst.map(|w| (w.tensor, w.error, w.tolerance));
         report.notes = self.failures;
         report
@@ -155,7 +175,7 @@ impl Report {
     /// A case that broke before anything could be compared.
     pub fn failed(name: String, kind: String, note: String) -> Self {
         let (verdict, notes) = (Verdict::Fail, vec![note]);
-        Self { name, kind, verdict, tensors: 0, worst: None, notes }
+        Self { name, kind, verdict, tensors: 0, worst: None, half: None, notes }
     }
 }
 
@@ -177,6 +197,9 @@ impl std::fmt::Display for Report {
             f,
             "{name:<30} {kind:<16} {tensors:>4}  {error:>8} {tensor:<34} {tolerance:>8}  {verdict}"
         )?;
+        if let Some(share) = self.half {
+            write!(f, ", half precision at {share:.2} of its bound")?;
+        }
         if self.verdict == Verdict::Fail {
             for note in &self.notes {
                 write!(f, "\n    {note}")?;

@@ -2,13 +2,17 @@
 
 use std::collections::HashMap;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use candle_core::{DType, Tensor};
 use wan_model::{
-    Attention, BlockPoint, Embedded, Observer, Point, Rows, Timesteps, WanConfig, WanModel,
+    Attention, BlockPoint, Embedded, Numerics, Observer, Point, ResidualStream, Rows, Timesteps,
+    WanConfig, WanModel,
 };
 
 use super::{Case, Compare, layouts};
+
+/// A half-precision engine's error may be this many times that of the reference in bf16.
+const HALF_SLACK: f64 = 1.5;
 
 /// Runs the forward pass of a case and compares every recorded intermediate.
 pub(super) fn run(case: &Case, compare: &mut Compare) -> anyhow::Result<()> {
@@ -16,34 +20,66 @@ pub(super) fn run(case: &Case, compare: &mut Compare) -> anyhow::Result<()> {
     if let Some(weights) = layouts::original_weights(case)? {
         WanModel::load(config.clone(), weights)?;
     }
-    let model = WanModel::load(config, case.weights()?)?;
-    let attention = Attention::BlockCausal(model.config().num_frame_per_block);
-    let per_frame = case.description["enable_diffusion_forcing"].as_bool().unwrap_or(false);
-    let timesteps = timesteps(case.tensor("in.timestep")?, per_frame)?;
-    let fps_class: Option<Vec<u32>> = match case.io.get("in.fps_class") {
-        Some(classes) => Some(classes.to_dtype(DType::U32)?.to_vec1()?),
-        None => None,
-    };
-
+    let model = WanModel::load(config.clone(), case.weights()?)?;
     let mut seen = Recorder::default();
-    let mut observed = model.observed(&mut seen);
-    let image = case.io.get("in.encoder_hidden_states_image");
-    let text = observed.context(case.tensor("in.encoder_hidden_states")?, image)?;
-    let latents = case.tensor("in.hidden_states")?;
-    let embedded = observed.embed(latents, &timesteps, fps_class.as_deref())?;
-    let all = 0..model.config().num_layers;
-    let hidden = observed.blocks(all, &embedded.hidden, &embedded, &text, attention)?;
-    let velocity = observed.head(&hidden, &embedded)?;
-
+    let (embedded, velocity) = forward(case, &model, &mut seen)?;
     seen.0.insert("out.sample".to_owned(), velocity);
-    seen.expand_signals(case, &embedded, per_frame)?;
-    seen.add_tables(&embedded, attention)?;
+    seen.expand_signals(case, &embedded, per_frame(case))?;
+    seen.add_tables(&embedded, attention(&model))?;
     for (name, tensor) in &seen.0 {
         if case.io.contains_key(name) {
             compare.tensor(name, tensor)?;
         }
     }
+    run_in_half(case, &config, compare)
+}
+
+/// The whole model in half precision, with either residual stream, against the error that the
+/// reference makes in bf16.
+fn run_in_half(case: &Case, config: &WanConfig, compare: &mut Compare) -> anyhow::Result<()> {
+    let reference = case.description["bf16_whole_model_nerr"].as_f64();
+    let reference = reference.context("case.json has no bf16_whole_model_nerr")?;
+    for compute in [DType::BF16, DType::F16] {
+        for stream in [ResidualStream::F32, ResidualStream::Compute] {
+            let numerics = Numerics { compute, stream };
+            let model = WanModel::load_with(config.clone(), case.weights()?, numerics)?;
+            let (embedded, velocity) = forward(case, &model, &mut ())?;
+            ensure!(embedded.hidden.dtype() == numerics.stream_dtype(), "the stream's dtype");
+            compare.half(numerics, &velocity, HALF_SLACK * reference)?;
+        }
+    }
     Ok(())
+}
+
+/// Embedded inputs and velocity of a case.
+fn forward(
+    case: &Case,
+    model: &WanModel,
+    observer: &mut dyn Observer,
+) -> anyhow::Result<(Embedded, Tensor)> {
+    let timesteps = timesteps(case.tensor("in.timestep")?, per_frame(case))?;
+    let fps_class: Option<Vec<u32>> = match case.io.get("in.fps_class") {
+        Some(classes) => Some(classes.to_dtype(DType::U32)?.to_vec1()?),
+        None => None,
+    };
+    let mut observed = model.observed(observer);
+    let image = case.io.get("in.encoder_hidden_states_image");
+    let text = observed.context(case.tensor("in.encoder_hidden_states")?, image)?;
+    let latents = case.tensor("in.hidden_states")?;
+    let embedded = observed.embed(latents, &timesteps, fps_class.as_deref())?;
+    let all = 0..model.config().num_layers;
+    let hidden = &embedded.hidden;
+    let hidden = observed.blocks(all, hidden, &embedded, &text, attention(model))?;
+    let velocity = observed.head(&hidden, &embedded)?;
+    Ok((embedded, velocity))
+}
+
+fn attention(model: &WanModel) -> Attention {
+    Attention::BlockCausal(model.config().num_frame_per_block)
+}
+
+fn per_frame(case: &Case) -> bool {
+    case.description["enable_diffusion_forcing"].as_bool().unwrap_or(false)
 }
 
 /// `[B]` is one timestep a video; `[B,n]` one a frame or one a token.

@@ -1,6 +1,8 @@
 //! Activation, bias and sum.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, InplaceOp2, Layout, Result, Shape, Tensor};
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor,
+};
 
 use super::{GRAIN, each_row, each_row_in_place, exp, fits, slice};
 
@@ -28,28 +30,32 @@ impl CustomOp1 for Gelu {
     }
 }
 
-/// GELU in its tanh form, `x / (1 + exp(-2u))` with `u = sqrt(2/pi) (x + 0.044715 x^3)`.
-pub(crate) fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
-    if fits(x) { x.contiguous()?.apply_op1_no_bwd(&GeluTanh) } else { x.gelu() }
+/// GELU in its tanh form, `x / (1 + exp(-2u))` with `u = sqrt(2/pi) (x + 0.044715 x^3)`, in
+/// place.
+pub(crate) fn gelu_tanh(x: Tensor) -> Result<Tensor> {
+    if !fits(&x) {
+        return x.gelu();
+    }
+    x.inplace_op1(&GeluTanh)?;
+    Ok(x)
 }
 
 struct GeluTanh;
 
-impl CustomOp1 for GeluTanh {
+impl InplaceOp1 for GeluTanh {
     fn name(&self) -> &'static str {
         "gelu_tanh"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, x: &mut CpuStorage, layout: &Layout) -> Result<()> {
         const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769;
-        let x = slice(x, layout)?;
-        let out = each_row(x.len(), GRAIN, |row, out| {
-            for (out, x) in out.iter_mut().zip(&x[row * GRAIN..]) {
+        each_row_in_place(x, layout, GRAIN, |row| {
+            for value in row {
+                let x = *value;
                 let twice_u = TWICE_SQRT_2_OVER_PI * (x + 0.044_715 * x * x * x);
-                *out = x / (1. + exp(-twice_u));
+                *value = x / (1. + exp(-twice_u));
             }
-        });
-        Ok((out, layout.shape().clone()))
+        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! The whole transformer on random weights.
 
 use super::*;
-use crate::testing::{any_weights, noise, numbers};
+use crate::numerics::ResidualStream;
+use crate::testing::{any_weights, distance, noise, numbers};
 
 fn tiny(inject_sample_info: bool) -> WanModel {
     WanModel::load(tiny_config(inject_sample_info), any_weights()).unwrap()
@@ -172,4 +173,70 @@ fn an_image_is_asked_for_only_where_the_model_takes_one() {
     assert!(error.contains("[2,3,10]") && error.contains("[2, 4, 10]"), "{error}");
     let odd = WanConfig { added_kv_proj_dim: Some(7), ..one.config().clone() };
     assert!(odd.check().unwrap_err().to_string().contains("added_kv_proj_dim: 16"));
+}
+
+/// What a run of 800 tokens shows someone who looks.
+#[derive(Default)]
+struct Shapes(Vec<(Point, Vec<usize>)>);
+
+impl Observer for Shapes {
+    fn see(&mut self, point: Point, tensor: &Tensor) {
+        self.0.push((point, tensor.dims().to_vec()));
+    }
+}
+
+#[test]
+fn runs_of_tokens_make_one_video_however_long_they_are() {
+    let (model, latents) = (tiny(false), noise(&[1, 3, 4, 20, 40]));
+    let text = noise(&[1, 7, 5]);
+    let levels = vec![900., 0., 300., 0.];
+    let forward = |latents: &Tensor, text: &Tensor, levels: &[Vec<f64>], see: &mut dyn Observer| {
+        let text = model.text_context(text).unwrap();
+        let embedded = model.embed(latents, &Timesteps::per_frame(levels).unwrap(), None).unwrap();
+        let (hidden, causal) = (&embedded.hidden, Attention::BlockCausal(2));
+        let mut observed = model.observed(see);
+        let hidden = observed.blocks(0..3, hidden, &embedded, &text, causal).unwrap();
+        observed.head(&hidden, &embedded).unwrap()
+    };
+    // 800 tokens in two runs of 400; two videos of 800 in runs of 200 each.
+    let alone = forward(&latents, &text, std::slice::from_ref(&levels), &mut ());
+    let twice = |x: &Tensor| Tensor::cat(&[x, x], 0).unwrap();
+    let both = forward(&twice(&latents), &twice(&text), &[levels.clone(), levels.clone()], &mut ());
+    for video in 0..2 {
+        assert!(distance(&both.narrow(0, video, 1).unwrap(), &alone) < 1e-5);
+    }
+    let mut shapes = Shapes::default();
+    let observed = forward(&latents, &text, &[levels], &mut shapes);
+    assert_eq!(numbers(&observed), numbers(&alone));
+    assert_eq!(shapes.0.len(), 3 * 8 + 2);
+    assert!(
+        shapes.0.iter().all(|(_, shape)| shape[..2] == [1, 800]),
+        "{shapes:?}",
+        shapes = shapes.0
+    );
+    assert_eq!(shapes.0[7].0, Point::Block(0, crate::BlockPoint::Out));
+}
+
+#[test]
+fn half_precision_hands_on_the_stream_it_was_told_to() {
+    let latents = noise(&[1, 3, 2, 4, 4]);
+    let timesteps = Timesteps::per_video(&[500.]).unwrap();
+    for compute in [DType::BF16, DType::F16] {
+        for (stream, dtype) in
+            [(ResidualStream::F32, DType::F32), (ResidualStream::Compute, compute)]
+        {
+            let numerics = Numerics { compute, stream };
+            let model = WanModel::load_with(tiny_config(false), any_weights(), numerics).unwrap();
+            let text = model.text_context(&noise(&[1, 7, 5])).unwrap();
+            let embedded = model.embed(&latents, &timesteps, None).unwrap();
+            assert_eq!((embedded.hidden.dtype(), embedded.e0.rows().dtype()), (dtype, DType::F32));
+            let attention = Attention::Bidirectional;
+            let after = model.blocks(0..3, &embedded.hidden, &embedded, &text, attention).unwrap();
+            assert_eq!((&after - &embedded.hidden).unwrap().dtype(), dtype);
+            assert_eq!(model.head(&after, &embedded).unwrap().dtype(), DType::F32);
+        }
+    }
+    let doubles = Numerics { compute: DType::F64, ..Numerics::default() };
+    let error = WanModel::load_with(tiny_config(false), any_weights(), doubles).err().unwrap();
+    assert!(error.to_string().contains("f32, bf16 or f16"), "{error}");
 }

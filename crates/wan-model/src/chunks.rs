@@ -1,0 +1,85 @@
+//! A video's tokens in runs of bounded length.
+//!
+//! All of a block but its self-attention treats every token by itself, so it is done for one run
+//! of tokens after the other: what a layer needs beside its input and output is as large as the
+//! run, not as the video. The feed-forward's inner tensor alone would be six residual streams.
+
+use std::ops::Range;
+
+use candle_core::Tensor;
+
+use crate::error::{Error, Result};
+
+/// Tokens that go through a block's layers at once. Each run reads (and from half precision
+/// widens) all weights of the block, so much fewer would cost time.
+const TOKENS_AT_ONCE: usize = 512;
+
+/// `0..tokens` in runs of about equal length; of a batch, `TOKENS_AT_ONCE` in all.
+pub(crate) fn chunks(batch: usize, tokens: usize) -> impl Iterator<Item = Range<usize>> {
+    let longest = (TOKENS_AT_ONCE / batch.max(1)).max(16);
+    let length = tokens.div_ceil(tokens.div_ceil(longest).max(1)).max(1);
+    (0..tokens).step_by(length).map(move |start| start..(start + length).min(tokens))
+}
+
+/// A tensor `[B,L,D]` put together from runs of its tokens.
+pub(crate) struct Assembly {
+    tokens: usize,
+    whole: Option<Tensor>,
+}
+
+impl Assembly {
+    /// Of `tokens` tokens, none of them here yet.
+    pub(crate) fn new(tokens: usize) -> Self {
+        Self { tokens, whole: None }
+    }
+
+    /// Puts `part [B,l,D]` at tokens `start..start + l`. A part that is the whole is not copied.
+    pub(crate) fn put(&mut self, start: usize, part: Tensor) -> Result<()> {
+        let (batch, tokens, width) = part.dims3()?;
+        if tokens == self.tokens {
+            self.whole = Some(part);
+            return Ok(());
+        }
+        let shape = (batch, self.tokens, width);
+        let whole = match self.whole.take() {
+            Some(whole) => whole,
+            None => Tensor::zeros(shape, part.dtype(), part.device())?,
+        };
+        whole.slice_set(&part.contiguous()?, 1, start)?;
+        self.whole = Some(whole);
+        Ok(())
+    }
+
+    /// The tensor, once every part is in place.
+    pub(crate) fn finish(self) -> Result<Tensor> {
+        self.whole.ok_or_else(|| Error::input("tokens", "at least one", self.tokens))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{noise, numbers};
+
+    #[test]
+    fn runs_cover_the_tokens_and_are_of_one_length() {
+        let lengths = |batch, tokens| chunks(batch, tokens).map(|c| c.len()).collect::<Vec<_>>();
+        assert_eq!(lengths(1, 512), [512]);
+        assert_eq!(lengths(1, 513), [257, 256]);
+        assert_eq!(lengths(2, 512), [256, 256]);
+        assert_eq!(lengths(1, 4680), [468; 10]);
+        assert!(lengths(1, 0).is_empty());
+    }
+
+    #[test]
+    fn parts_make_the_whole() {
+        let whole = noise(&[2, 7, 3]);
+        let mut assembly = Assembly::new(7);
+        for range in [0..3, 3..6, 6..7] {
+            let part = whole.narrow(1, range.start, range.len()).unwrap();
+            assembly.put(range.start, part).unwrap();
+        }
+        assert_eq!(numbers(&assembly.finish().unwrap()), numbers(&whole));
+        assert!(Assembly::new(7).finish().is_err());
+    }
+}

@@ -1,0 +1,245 @@
+//! What one forward holds, counted allocation by allocation, against `docs/memory.md`.
+//!
+//! A process of its own: the counter is the process's allocator. The full size is not for CI:
+//! `cargo test -p wan-model --test memory -- --ignored --nocapture`.
+#![expect(unsafe_code, reason = "an allocator that counts is an unsafe trait; it only forwards")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use candle_core::{DType, Device, Result, Shape, Tensor};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
+use wan_model::{Attention, Numerics, ResidualStream, Timesteps, WanConfig, WanModel};
+
+/// Counts bytes held, and the most since [`restart`].
+struct Counting;
+
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
+
+/// One measurement at a time: the counter is the process's.
+static MEASURING: Mutex<()> = Mutex::new(());
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn grow(bytes: usize) {
+    let held = HELD.fetch_add(bytes, SeqCst) + bytes;
+    MOST.fetch_max(held, SeqCst);
+    LARGEST.fetch_max(bytes, SeqCst);
+}
+
+// SAFETY: every call goes to the system's allocator with the arguments it came with.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        grow(layout.size());
+        // SAFETY: the caller's promises are those `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        grow(layout.size());
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, start: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        HELD.fetch_sub(layout.size(), SeqCst);
+        grow(bytes);
+        // SAFETY: as above.
+        unsafe { System.realloc(start, layout, bytes) }
+    }
+
+    unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), SeqCst);
+        // SAFETY: as above.
+        unsafe { System.dealloc(start, layout) }
+    }
+}
+
+fn restart() -> usize {
+    let held = HELD.load(SeqCst);
+    MOST.store(held, SeqCst);
+    LARGEST.store(0, SeqCst);
+    held
+}
+
+/// Cheap numbers for every name and shape.
+struct AnyWeights;
+
+impl SimpleBackend for AnyWeights {
+    fn get(&self, shape: Shape, _: &str, _: Init, dtype: DType, device: &Device) -> Result<Tensor> {
+        let inputs = shape.dims().iter().skip(1).product::<usize>().max(1);
+        let bound = (3. / inputs as f32).sqrt();
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            ((state >> 8) as f32 / 8_388_608. - 1.) * bound
+        };
+        let values: Vec<f32> = (0..shape.elem_count()).map(|_| next()).collect();
+        Tensor::from_vec(values, shape, device)?.to_dtype(dtype)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
+        candle_core::bail!("{name} has no shape")
+    }
+
+    fn contains_tensor(&self, _: &str) -> bool {
+        true
+    }
+}
+
+/// What is measured: a model, a video, and the threads that run it.
+struct Forward {
+    config: WanConfig,
+    numerics: Numerics,
+    /// Latents `[C,F,H,W]` without the channels.
+    latent: [usize; 3],
+    text_tokens: usize,
+    threads: usize,
+}
+
+/// Bytes of each term of the formula in `docs/memory.md`.
+#[derive(Debug)]
+struct Formula {
+    context: usize,
+    streams: usize,
+    attention: usize,
+    threads: usize,
+    rest: usize,
+    run: usize,
+}
+
+impl Formula {
+    fn peak(&self) -> usize {
+        let attention = self.attention + self.threads;
+        self.context + self.streams + attention.max(self.rest + self.run)
+    }
+}
+
+impl Forward {
+    fn tokens(&self) -> usize {
+        self.latent[0] * self.latent[1] * self.latent[2] / 4
+    }
+
+    fn formula(&self) -> Formula {
+        let (l, c) = (self.tokens(), &self.config);
+        let (d, ffn, heads) = (c.dim(), c.ffn_dim, c.num_attention_heads);
+        let half = self.numerics.compute != DType::F32;
+        let (w, s) = (self.numerics.compute.size_in_bytes(), self.numerics.stream_dtype());
+        let s = s.size_in_bytes();
+        let run = l.div_ceil(l.div_ceil(512)); // tokens of a run
+        let rows = (2_097_152 / l).max(16).min(l); // queries of a chunk of scores
+        let head = d / heads;
+        let tables = l * head * 4;
+        let widened = if half { (2 * l + rows) * head * 4 } else { 0 };
+        let own = 2 * l * head * w; // a head's output, in parts and joined
+        Formula {
+            context: c.num_layers * 2 * self.text_tokens * d * w + self.text_tokens * d * 4,
+            streams: 2 * l * d * s + tables,
+            attention: 4 * l * d * w,
+            threads: self.threads * (4 * rows * l + widened + own),
+            rest: l * d * (w + s),
+            run: run * (4 * d * 4 + ffn * 4) + if half { run * ffn * 6 + d * ffn * 4 } else { 0 },
+        }
+    }
+
+    /// Runs one forward; gives the peak over the weights and the largest allocation, in bytes.
+    fn measure(&self) -> (usize, usize) {
+        let vb = VarBuilder::from_backend(Box::new(AnyWeights), DType::F32, Device::Cpu);
+        let model = WanModel::load_with(self.config.clone(), vb, self.numerics).unwrap();
+        let [frames, height, width] = self.latent;
+        let noise = |shape: &[usize]| Tensor::randn(0f32, 1., shape, &Device::Cpu).unwrap();
+        let latents = noise(&[1, self.config.in_channels, frames, height, width]);
+        let prompt = noise(&[1, self.text_tokens, self.config.text_dim]);
+        let levels = (0..frames).map(|frame| 900. - 100. * frame as f64).collect();
+        let timesteps = Timesteps::per_frame(&[levels]).unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build().unwrap();
+        let start = restart();
+        let began = std::time::Instant::now();
+        let velocity = pool.install(|| {
+            let text = model.text_context(&prompt).unwrap();
+            let embedded = model.embed(&latents, &timesteps, None).unwrap();
+            let blocks = 0..self.config.num_layers;
+            let hidden = &embedded.hidden;
+            let hidden = model.blocks(blocks, hidden, &embedded, &text, Attention::Bidirectional);
+            model.head(&hidden.unwrap(), &embedded).unwrap()
+        });
+        let seconds = began.elapsed().as_secs_f64();
+        let (peak, largest) = (MOST.load(SeqCst) - start, LARGEST.load(SeqCst));
+        let mean = velocity.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(mean.is_finite() && mean > 0.);
+        println!("weights {} MB, {seconds:.1} s", start / 1_000_000);
+        (peak, largest)
+    }
+
+    /// The proof: no tensor of tokens x 6 x D in any format, and the formula holds to 10 %.
+    fn prove(&self) {
+        let _alone = MEASURING.lock();
+        let formula = self.formula();
+        let (peak, largest) = self.measure();
+        let expanded = self.tokens() * 6 * self.config.dim() * 2; // in half precision
+        let ratio = peak as f64 / formula.peak() as f64;
+        println!("{:?} {formula:?}", self.numerics);
+        println!("peak {peak}, formula {}, ratio {ratio:.3}", formula.peak());
+        println!("largest allocation {largest}, tokens x 6 x D {expanded}");
+        assert!(largest < expanded, "an allocation of {largest} bytes");
+        assert!((0.9..=1.1).contains(&ratio), "peak {peak} bytes, {ratio:.3} of the formula");
+    }
+}
+
+/// Small enough for CI, large enough for runs, chunks and heads to be several.
+fn small(numerics: Numerics) -> Forward {
+    let config = WanConfig {
+        num_attention_heads: 8,
+        attention_head_dim: 64,
+        ffn_dim: 2048,
+        text_dim: 64,
+        num_layers: 2,
+        ..WanConfig::t2v_1_3b()
+    };
+    Forward { config, numerics, latent: [3, 64, 64], text_tokens: 64, threads: 2 }
+}
+
+const HALF: Numerics = Numerics { compute: DType::BF16, stream: ResidualStream::Compute };
+
+#[test]
+fn a_small_forward_holds_what_the_formula_says() {
+    for stream in [ResidualStream::F32, ResidualStream::Compute] {
+        small(Numerics { stream, ..HALF }).prove();
+    }
+    small(Numerics::default()).prove();
+}
+
+/// 832x480, 9 frames: 4680 tokens.
+fn at_1_3b_shape(num_layers: usize, numerics: Numerics) {
+    let config = WanConfig { num_layers, ..WanConfig::t2v_1_3b() };
+    Forward { config, numerics, latent: [3, 60, 104], text_tokens: 512, threads: 2 }.prove();
+}
+
+#[test]
+#[ignore = "a minute, half a gigabyte of random weights"]
+fn two_blocks_at_1_3b_shape_in_f32() {
+    at_1_3b_shape(2, Numerics::default());
+}
+
+#[test]
+#[ignore = "a minute, a gigabyte of random weights"]
+fn four_blocks_at_1_3b_shape_in_f32() {
+    at_1_3b_shape(4, Numerics::default());
+}
+
+#[test]
+#[ignore = "a minute, half a gigabyte of random weights"]
+fn two_blocks_at_1_3b_shape_in_bf16() {
+    at_1_3b_shape(2, HALF);
+}
+
+#[test]
+#[ignore = "minutes, three gigabytes of random weights"]
+fn thirty_blocks_at_1_3b_shape_in_bf16() {
+    at_1_3b_shape(30, HALF);
+}
