@@ -162,9 +162,10 @@ fn weights_are_inspected_and_a_missing_tensor_is_named() {
     let output = wan(&["inspect", demo_folder().to_str().unwrap(), "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", error_text(&output));
     let list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let transformer = list.as_array().unwrap().iter();
-    let transformer = transformer.filter(|s| s["path"].as_str().unwrap().ends_with("/transformer"));
-    assert_eq!(transformer.last().unwrap()["size"]["tensors"], 231);
+    let is_transformer =
+        |set: &&serde_json::Value| set["path"].as_str().unwrap().ends_with("/transformer");
+    let transformer = list.as_array().unwrap().iter().find(is_transformer).unwrap();
+    assert_eq!(transformer["size"]["tensors"], 231);
 
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("model");

@@ -25,7 +25,7 @@ pub fn write(path: &Path, latents: &Tensor, report: &Report) -> Result<()> {
     write_whole_file(path, &bytes).map_err(Error::io(path))
 }
 
-/// Reads what [`write`] saved.
+/// Reads what [`write()`] saved.
 ///
 /// # Errors
 /// If it is missing, truncated or not of this program.

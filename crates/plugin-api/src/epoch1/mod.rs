@@ -10,8 +10,8 @@
 //! written and read by the same serde types on both sides; readers ignore members they do not
 //! know. What happens at every step crosses as the plain structs below.
 //!
-//! This folder is the only place that knows abi_stable: [`plugin_side`] wraps an author's traits
-//! (and catches their panics), [`host_side`] gives the host ordinary Rust objects.
+//! This folder is the only place that knows abi_stable: `plugin_side` wraps an author's traits
+//! (and catches their panics), `host_side` gives the host ordinary Rust objects.
 #![allow(missing_docs, reason = "abi_stable's macros generate undocumented items")]
 #![allow(non_local_definitions, clippy::used_underscore_binding, reason = "abi_stable's macros")]
 #![allow(unsafe_code, reason = "abi_stable's macros, and one constructor in plugin_side")]
