@@ -250,3 +250,32 @@ fn a_sidecar_reproduces_its_latents_and_names_what_changed() {
     assert_eq!(output.status.code(), Some(0), "{}", error_text(&output));
     assert!(error_text(&output).contains("since then the weights"), "{}", error_text(&output));
 }
+
+#[test]
+fn half_precision_shows_the_same_and_halves_what_a_cache_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["--frame_num", "9", "--sample_steps", "6", "--cache-option", "retention=2"];
+    let run = |name: &str, flags: &[&str]| {
+        let video = folder.path().join(format!("{name}.mp4"));
+        generate(&video, &[&settings[..], flags].concat());
+        let sidecar = fs::read(video.with_extension("json")).unwrap();
+        let sidecar: Value = serde_json::from_slice(&sidecar).unwrap();
+        let cache = &sidecar["memory"]["cache"];
+        let bytes = |name: &str| cache[name].as_u64().unwrap();
+        let (held, declared) = (bytes("held_per_branch_max"), bytes("declared_per_branch"));
+        assert!(held > 0 && held <= declared, "{name}: {held} of {declared}");
+        (play(&video).rgb, held)
+    };
+    let (full, full_held) = run("f32", &[]);
+    for (name, flags, halves) in [
+        ("bf16", &["--dtype", "bf16"][..], false),
+        ("f16", &["--dtype", "f16", "--narrow_stream"][..], true),
+    ] {
+        let (half, held) = run(name, flags);
+        let same = wan_host::psnr::psnr(&full, &half);
+        assert!(same > 30.0, "{name}: {same:.1} dB");
+        // The time signal stays f32; the residual of 3 frames of 16 tokens is halved.
+        let expected = if halves { full_held - 3 * 16 * 192 * 2 } else { full_held };
+        assert_eq!(held, expected, "{name}");
+    }
+}

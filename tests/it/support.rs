@@ -10,7 +10,7 @@ use wan_host::model_folder::ModelFolder;
 use wan_host::noise::Noise;
 use wan_host::pipeline::{Pipeline, Surroundings};
 use wan_host::registry::Registry;
-use wan_host::settings::{Settings, StrategyChoice};
+use wan_host::settings::{Precision, Settings, StrategyChoice};
 
 /// Folder of this profile's artefacts.
 fn profile_folder() -> PathBuf {
@@ -56,7 +56,8 @@ pub(crate) fn demo_folder() -> PathBuf {
 
 /// The demo model.
 pub(crate) fn demo_model() -> Pipeline {
-    Pipeline::load(&ModelFolder::open(&demo_folder()).unwrap(), &Device::Cpu).unwrap()
+    Pipeline::load(&ModelFolder::open(&demo_folder()).unwrap(), &Device::Cpu, Precision::default())
+        .unwrap()
 }
 
 /// A short run of the demo model: 9 frames, 6 steps, without a cache.
@@ -76,6 +77,7 @@ pub(crate) fn short_settings() -> Settings {
         cache: None,
         sample_guide_scale_low: None,
         given: GivenFiles::default(),
+        precision: Precision::default(),
     }
 }
 

@@ -16,6 +16,7 @@ use wan_plugin_api::{
 use crate::conditioning::Conditioning;
 use crate::error::{Error, Result};
 use crate::evaluation::BranchEvaluation;
+use crate::host_tensor::dtype_of;
 use crate::ops::HostOps;
 use crate::record::{CacheMemory, EvaluationRecord, SignalMemory};
 use crate::registry::Chosen;
@@ -176,7 +177,7 @@ impl<'m> Denoiser<'m> {
             frames: self.stream.window.1 as u32,
             frame_tokens: self.parts.frame_tokens,
             timesteps_max: self.stream.timesteps_max,
-            dtype: DType::F32,
+            dtype: dtype_of(self.expert().model.numerics().stream_dtype()),
             signal_dtype: DType::F32,
             frame_output_elements: self.parts.frame_output_elements,
         };

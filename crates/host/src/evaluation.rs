@@ -3,12 +3,13 @@
 use candle_core::{DType as CandleDType, Tensor as CandleTensor};
 use wan_model::{Embedded, Timesteps};
 use wan_plugin_api::{
-    Action, Attention, Choice, DType, DecisionPoint, Evaluation, FrameLevel, Replaces,
+    Action, Attention, Choice, DecisionPoint, Evaluation, FrameLevel, Replaces,
     Result as PluginResult, Signal, Tensor, TensorForm,
 };
 
 use crate::denoiser::{BranchCache, Denoiser, LATENT_FRAME_AXIS};
 use crate::error::{Error, Result};
+use crate::host_tensor::dtype_of;
 use crate::record::EvaluationRecord;
 
 /// Axis of the tokens, frame after frame, in `[1, L, D]`.
@@ -78,7 +79,9 @@ impl BranchEvaluation<'_, '_> {
         };
         let choice = verdict.as_ref().map(Verdict::choice);
         let (after, keep) = match verdict {
-            Some(Verdict::Reuse(residual)) => ((&before + residual)?, false),
+            Some(Verdict::Reuse(residual)) => {
+                ((&before + residual.to_dtype(before.dtype())?)?, false)
+            }
             Some(Verdict::Compute { keep }) => {
                 (self.blocks(split..layers, &before, &embedded)?, keep)
             }
@@ -233,7 +236,7 @@ fn form_of(replaces: &Replaces, sample: &CandleTensor, stage: &Stage<'_>) -> Ten
         true => wan_plugin_api::Place::Host,
         false => wan_plugin_api::Place::Device,
     };
-    let elements = tensor.elem_count();
-    let bytes = (elements * 4) as u64;
-    TensorForm::new(frames as u32, (elements / frames) as u64, DType::F32, place, bytes)
+    let (elements, dtype) = (tensor.elem_count(), tensor.dtype());
+    let bytes = (elements * dtype.size_in_bytes()) as u64;
+    TensorForm::new(frames as u32, (elements / frames) as u64, dtype_of(dtype), place, bytes)
 }

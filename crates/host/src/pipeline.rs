@@ -19,7 +19,7 @@ use crate::ops::HostOps;
 use crate::prompt::PromptEncoder;
 use crate::registry::{Kind, Registry};
 use crate::sampling::{RoundDone, Sampled, SamplingJob};
-use crate::settings::{LatentSize, Settings, SizeRule};
+use crate::settings::{LatentSize, Precision, Settings, SizeRule};
 use crate::video::VideoFrames;
 
 /// A loaded model.
@@ -54,15 +54,15 @@ struct Job<'j, 'm> {
 }
 
 impl Pipeline {
-    /// Loads all parts of a model folder, in f32.
+    /// Loads all parts of a model folder; the transformers in these number formats, the rest in f32.
     ///
     /// # Errors
     /// If a file is missing, truncated or does not fit its config.
-    pub fn load(folder: &ModelFolder, device: &Device) -> Result<Self> {
+    pub fn load(folder: &ModelFolder, device: &Device, precision: Precision) -> Result<Self> {
         let transformer = |part: &str| -> Result<WanModel> {
             let config = folder.transformer_config(part)?;
             let weights = weights::open(&folder.weights(part)?, DType::F32, device)?;
-            Ok(WanModel::load(config, weights)?)
+            Ok(WanModel::load_with(config, weights, precision.into())?)
         };
         let mut transformers = vec![transformer("transformer")?];
         let boundary_timestep = folder.boundary_timestep()?;

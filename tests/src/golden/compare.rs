@@ -192,14 +192,11 @@ impl std::fmt::Display for Report {
             }
             None => ("-", "-".to_owned(), "-".to_owned()),
         };
+        // Share of its own bound that the worst half-precision run of the case used.
+        let half = self.half.map_or(String::new(), |share| format!("half {share:.2}"));
         let Self { name, kind, tensors, .. } = self;
-        write!(
-            f,
-            "{name:<30} {kind:<16} {tensors:>4}  {error:>8} {tensor:<34} {tolerance:>8}  {verdict}"
-        )?;
-        if let Some(share) = self.half {
-            write!(f, ", half precision at {share:.2} of its bound")?;
-        }
+        write!(f, "{name:<30} {kind:<16} {tensors:>4}  {error:>8} {tensor:<34} {tolerance:>8}")?;
+        write!(f, "  {half:<9}  {verdict}")?;
         if self.verdict == Verdict::Fail {
             for note in &self.notes {
                 write!(f, "\n    {note}")?;

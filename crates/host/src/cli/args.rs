@@ -182,7 +182,7 @@ fn video_flags() -> [Arg; 8] {
     ]
 }
 
-fn model_flags() -> [Arg; 6] {
+fn model_flags() -> [Arg; 8] {
     let file = |name, help| flag(name, "FILE", help).value_parser(value_parser!(PathBuf));
     [
         file("transformer", "Transformer in one file (Wan's, ComfyUI's or diffusers' names)"),
@@ -191,6 +191,12 @@ fn model_flags() -> [Arg; 6] {
         file("text_encoder", "UMT5 in one file"),
         file("image_encoder", "CLIP vision encoder in one file"),
         file("tokenizer", "tokenizer.json of the text encoder"),
+        flag("dtype", "FORMAT", "Number format of the transformer: f32 (default) | bf16 | f16")
+            .hide_possible_values(true)
+            .value_parser(["f32", "bf16", "f16"]),
+        Arg::new("narrow_stream").long("narrow_stream").action(ArgAction::SetTrue).help(
+            "Keep the residual stream in that format too, as diffusers does; Wan has it in f32",
+        ),
     ]
     .map(|arg| arg.help_heading("Model files"))
 }

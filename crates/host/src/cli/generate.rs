@@ -23,7 +23,7 @@ use crate::record::DecisionCount;
 use crate::registry::{Kind, Registry};
 use crate::report::{self, MemoryReport, ModelReport, Report, SCHEMA, StrategyReport};
 use crate::sampling::Sampled;
-use crate::settings::{Settings, StrategyChoice, parse_size};
+use crate::settings::{Format, Precision, Settings, StrategyChoice, parse_size};
 use crate::tasks::defaults_for;
 use crate::video::{SheetLayout, VideoFrames, write_png_sheet};
 
@@ -50,7 +50,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let mut progress = Progress::new(args::progress_form(matches));
 
     progress.phase("load", 0);
-    let pipeline = Pipeline::load(&folder, &Device::Cpu)?;
+    let pipeline = Pipeline::load(&folder, &Device::Cpu, settings.precision)?;
     settings.latent_size(pipeline.size_rule())?;
     let given = GivenFrames::read(&settings)?;
     name_unknown_words(&pipeline, &settings);
@@ -204,6 +204,10 @@ fn settings(registry: &Registry, matches: &ArgMatches, defaults: &Defaults) -> R
         sampler: StrategyChoice { id: sampler, options: sampler_options },
         cache,
         given: given_files(matches),
+        precision: Precision {
+            dtype: text("dtype").and_then(|name| Format::from_name(&name)).unwrap_or_default(),
+            narrow_stream: matches.get_flag("narrow_stream"),
+        },
     })
 }
 
