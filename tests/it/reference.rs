@@ -48,7 +48,7 @@ fn latents_and_frames_equal_the_reference() {
     let error = relative_error(&sampled.latents, &reference["latents"]);
     assert!(error < 2e-5, "latents: {error:e}");
 
-    let frames = pipeline.decode(&sampled.latents, &mut |_, _| {}).unwrap();
+    let frames = pipeline.decode(&sampled.latents, None, &mut |_, _| {}).unwrap();
     let video = reference["video"].permute((1, 2, 3, 0)).unwrap(); // [T, H, W, 3]
     let video = video.to_dtype(DType::U8).unwrap().flatten_all().unwrap().to_vec1::<u8>().unwrap();
     let worst = frames.rgb().iter().zip(&video).map(|(a, b)| a.abs_diff(*b)).max();

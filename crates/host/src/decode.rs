@@ -1,7 +1,7 @@
 //! Latents to frames.
 
 use candle_core::{DType, Device, Tensor};
-use wan_model::vae::Vae;
+use wan_model::vae::{Tiling, Vae};
 use wan_model::weights;
 
 use crate::error::Result;
@@ -19,18 +19,20 @@ pub fn load_vae(folder: &ModelFolder, device: &Device) -> Result<Vae> {
     )?)
 }
 
-/// Decodes normalised latents `[1, z, F, h, w]` to frames, one latent frame at a time.
+/// Decodes normalised latents `[1, z, F, h, w]` to frames, one latent frame at a time; with `tiling`,
+/// each in tiles that are blended, which bounds the memory of a large picture.
 ///
 /// # Errors
 /// If the latents do not fit the VAE.
 pub fn decode(
     vae: &Vae,
     latents: &Tensor,
+    tiling: Option<Tiling>,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<VideoFrames> {
     let raw = vae.denormalise(latents)?;
     let count = raw.dims()[2];
-    let mut decoder = vae.decoder();
+    let mut decoder = tiling.map_or_else(|| vae.decoder(), |tiling| vae.decoder_tiled(tiling));
     let (mut rgb, mut size) = (Vec::new(), (0, 0));
     for frame in 0..count {
         let pixels = decoder.next(&raw.narrow(2, frame, 1)?)?; // [1, 3, 1 or 4, H, W]

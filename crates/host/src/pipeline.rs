@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use candle_core::{DType, Device, Tensor as CandleTensor};
 use wan_model::clip::ClipVision;
-use wan_model::vae::Vae;
+use wan_model::vae::{Tiling, Vae};
 use wan_model::{WanModel, weights};
 use wan_plugin_api::{ModelIdentity, SampleRequest};
 
@@ -231,16 +231,17 @@ impl Pipeline {
         Ok(CandleTensor::cat(&frames, 2)?) // [1, C, F, H, W]
     }
 
-    /// Decodes latents to frames, one latent frame at a time.
+    /// See [`decode`].
     ///
     /// # Errors
     /// If the latents do not fit the VAE.
     pub fn decode(
         &self,
         latents: &CandleTensor,
+        tiling: Option<Tiling>,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<VideoFrames> {
-        decode(&self.vae, latents, progress)
+        decode(&self.vae, latents, tiling, progress)
     }
 }
 

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use wan_model::vae::Tiling;
 use wan_plugin_api::{OptionKind, OptionSpec, OptionValues, Strategy};
 
 use crate::error::{Error, Result};
@@ -82,6 +83,15 @@ fn progress() -> Arg {
         .help_heading("Output")
 }
 
+fn vae_tiling() -> Arg {
+    switch("vae_tiling", "Decode in blended tiles of 256 pixels: less memory for a large picture")
+}
+
+/// The tiles that the user asked for: diffusers' default.
+pub(super) fn tiling(matches: &ArgMatches) -> Option<Tiling> {
+    matches.get_flag("vae_tiling").then(Tiling::default)
+}
+
 fn save_file() -> Arg {
     flag("save_file", "FILE", "The video to write; its sidecar is FILE with .json")
         .value_parser(value_parser!(PathBuf))
@@ -98,7 +108,7 @@ fn decode() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("The .latents.safetensors file of the run"),
         )
-        .args([model_dir(), save_file(), progress(), plugin_dir()])
+        .args([model_dir(), save_file(), vae_tiling(), progress(), plugin_dir()])
 }
 
 fn json() -> Arg {
@@ -145,7 +155,7 @@ fn generate(registry: &Registry) -> Command {
         .args(given_flags())
         .args(sampling_flags())
         .args(strategy_flags())
-        .args([save_file(), progress(), plugin_dir()])
+        .args([save_file(), vae_tiling(), progress(), plugin_dir()])
         .args([
             switch("cache_report", "Also run without the cache; print what it saved and cost"),
             flag("reproduce", "NAME.json", "Make the video of this sidecar again, bit for bit")

@@ -29,7 +29,9 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     progress.phase("load", 0);
     let vae = decode::load_vae(&folder, &Device::Cpu)?;
     progress.phase("decode", latents.dims()[2]);
-    let frames = decode::decode(&vae, &latents, &mut |done, of| progress.step(done, of, None))?;
+    let frames = decode::decode(&vae, &latents, args::tiling(matches), &mut |done, of| {
+        progress.step(done, of, None)
+    })?;
     let frames = match GivenFrames::read(&report.settings) {
         Ok(given) => given.finish(frames)?,
         Err(error) => {

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use candle_core::Device;
 use clap::ArgMatches;
+use wan_model::vae::Tiling;
 
 use super::args;
 use super::finish::{self, Output};
@@ -59,7 +60,12 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     }
     let noise = Noise::new(settings.base_seed);
     let surroundings = Surroundings { registry, noise, cancel };
-    let job = Job { pipeline: &pipeline, settings: &settings, given: &given };
+    let job = Job {
+        pipeline: &pipeline,
+        settings: &settings,
+        given: &given,
+        tiling: args::tiling(matches),
+    };
     let sampled = job.sample(&surroundings, &mut progress)?;
     sampled.notices.iter().for_each(|notice| eprintln!("wan: {notice}"));
 
@@ -108,6 +114,7 @@ struct Job<'a> {
     pipeline: &'a Pipeline,
     settings: &'a Settings,
     given: &'a GivenFrames,
+    tiling: Option<Tiling>,
 }
 
 impl Job<'_> {
@@ -123,7 +130,7 @@ impl Job<'_> {
 
     fn decode(&self, sampled: &Sampled, progress: &mut Progress) -> Result<VideoFrames> {
         progress.phase("decode", sampled.latents.dims()[2]);
-        let decoded = self.pipeline.decode(&sampled.latents, &mut |done, of| {
+        let decoded = self.pipeline.decode(&sampled.latents, self.tiling, &mut |done, of| {
             progress.step(done, of, None);
         })?;
         self.given.finish(decoded)
@@ -137,7 +144,11 @@ impl Job<'_> {
     ) -> Result<()> {
         let plain = Settings { cache: None, ..self.settings.clone() };
         let uncached = self.pipeline.sample(&plain, self.given, surroundings, &mut |_| {})?;
-        let frames = self.given.finish(self.pipeline.decode(&uncached.latents, &mut |_, _| {})?)?;
+        let frames = self.given.finish(self.pipeline.decode(
+            &uncached.latents,
+            self.tiling,
+            &mut |_, _| {},
+        )?)?;
         let count = DecisionCount::of(&cached.records, None);
         println!(
             "cache report: {:.1} % of {} block-stack evaluations reused, PSNR {:.2} dB against \

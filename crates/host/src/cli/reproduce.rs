@@ -11,11 +11,12 @@ use crate::report::{Report, StrategyReport};
 use crate::settings::StrategyChoice;
 
 /// Flags that go with `--reproduce`: none of them changes the latents.
-const ALLOWED: [&str; 10] = [
+const ALLOWED: [&str; 11] = [
     "reproduce",
     "allow_changes",
     "ckpt_dir",
     "tokenizer",
+    "vae_tiling",
     "plugin_dir",
     "save_file",
     "progress",
