@@ -72,14 +72,19 @@ pub struct DecisionCount {
     pub reused_in_a_row: usize,
 }
 
+/// The guidance branches of a run, each once.
+pub(crate) fn branch_names(records: &[EvaluationRecord]) -> Vec<&'static str> {
+    let mut names: Vec<&str> = records.iter().map(|r| r.branch).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 impl DecisionCount {
     /// Counts one branch, or all.
     pub fn of(records: &[EvaluationRecord], branch: Option<&str>) -> Self {
         let mut count = Self::default();
-        let mut names: Vec<&str> = records.iter().map(|r| r.branch).collect();
-        names.sort_unstable();
-        names.dedup();
-        for name in names.into_iter().filter(|n| branch.is_none_or(|b| b == *n)) {
+        for name in branch_names(records).into_iter().filter(|n| branch.is_none_or(|b| b == *n)) {
             let mut in_a_row = 0;
             for record in records.iter().filter(|r| r.branch == name) {
                 match record.choice {

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::loader::hex;
 use crate::model_folder::GenerateDefaults;
 use crate::model_parts::Parts;
-use crate::record::{DecisionCount, EvaluationRecord};
+use crate::record::{DecisionCount, EvaluationRecord, branch_names};
 use crate::registry::{Chosen, Source};
 use crate::sampling::Sampled;
 use crate::settings::Settings;
@@ -131,9 +131,7 @@ impl MemoryReport {
 
 /// Decisions as the sidecar has them: in all, and per branch.
 pub fn decisions(records: &[EvaluationRecord]) -> Value {
-    let mut names: Vec<&str> = records.iter().map(|r| r.branch).collect();
-    names.sort_unstable();
-    names.dedup();
+    let names = branch_names(records);
     let branches =
         names.iter().map(|n| (n.to_string(), json(&DecisionCount::of(records, Some(n)))));
     let mut all = json(&DecisionCount::of(records, None));
