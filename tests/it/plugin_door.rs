@@ -6,7 +6,7 @@ use wan_host::given::GivenFrames;
 use wan_host::registry::{Kind, Registry};
 use wan_plugin_api::extensions::{FRAME_DECISIONS, FrameDecisions, FrameDecisionsQuestion};
 use wan_plugin_api::{
-    CacheContext, DType, ErrorKind, FrameLevel, Message, ModelIdentity, OptionValues,
+    CacheContext, DType, ErrorKind, FrameLevel, Message, ModelIdentity, OptionValues, Place,
 };
 
 use crate::support::{
@@ -26,7 +26,10 @@ pub(crate) fn context(evaluations: u32) -> CacheContext {
         branch: "cond".into(),
         expert: 0,
         evaluations,
-        evaluations_of_request: evaluations,
+        evaluations_before: 0,
+        evaluations_after: 0,
+        steps: evaluations,
+        experts: 1,
         model: ModelIdentity {
             variant: "df".into(),
             dim: 4,
@@ -40,6 +43,7 @@ pub(crate) fn context(evaluations: u32) -> CacheContext {
         dtype: DType::F32,
         signal_dtype: DType::F32,
         frame_output_elements: 8,
+        keep: Place::Device,
     }
 }
 

@@ -11,6 +11,7 @@ use wan_host::noise::Noise;
 use wan_host::pipeline::{Pipeline, Surroundings};
 use wan_host::registry::Registry;
 use wan_host::settings::{Precision, Settings, StrategyChoice};
+use wan_plugin_api::Place;
 
 /// Folder of this profile's artefacts.
 fn profile_folder() -> PathBuf {
@@ -78,6 +79,7 @@ pub(crate) fn short_settings() -> Settings {
         sample_guide_scale_low: None,
         given: GivenFiles::default(),
         precision: Precision::default(),
+        cache_device: Place::Device,
     }
 }
 

@@ -9,8 +9,8 @@ use candle_core::Tensor as CandleTensor;
 use wan_model::{TextContext, WanModel};
 use wan_plugin_api::epoch1::CacheInstance;
 use wan_plugin_api::{
-    Attention, CacheContext, DType, Denoise, FrameLevel, ModelIdentity, Result as PluginResult,
-    Schedule, Tensor,
+    Attention, CacheContext, DType, Denoise, FrameLevel, ModelIdentity, Place,
+    Result as PluginResult, Schedule, Tensor,
 };
 
 use crate::conditioning::Conditioning;
@@ -53,8 +53,12 @@ pub struct DenoiserParts<'m> {
     pub frame_tokens: u32,
     /// Elements of one latent frame of the output.
     pub frame_output_elements: u64,
+    /// Steps of each frame.
+    pub steps: u32,
     /// The cache, if any.
     pub cache: Option<Chosen<'m>>,
+    /// Where what the cache keeps lies.
+    pub cache_device: Place,
     /// Operations for handles that go to the sampler.
     pub ops: HostOps,
 }
@@ -172,7 +176,10 @@ impl<'m> Denoiser<'m> {
             branch: branch.into(),
             expert: self.stream.expert as u32,
             evaluations: self.stream.evaluations,
-            evaluations_of_request: self.schedule.evaluations(),
+            evaluations_before: self.stream.before,
+            evaluations_after: self.stream.after,
+            steps: self.parts.steps,
+            experts: self.parts.experts.len() as u32,
             model: self.expert().identity.clone(),
             frames: self.stream.window.1 as u32,
             frame_tokens: self.parts.frame_tokens,
@@ -180,6 +187,7 @@ impl<'m> Denoiser<'m> {
             dtype: dtype_of(self.expert().model.numerics().stream_dtype()),
             signal_dtype: DType::F32,
             frame_output_elements: self.parts.frame_output_elements,
+            keep: self.parts.cache_device,
         };
         let instance = chosen.cache(&context)?;
         Ok(Some(BranchCache { instance, ops: self.parts.ops.sibling() }))

@@ -178,7 +178,9 @@ impl Pipeline {
             fps_class: config.inject_sample_info.then(|| fps_class(settings.fps)),
             frame_tokens: (size.height / rows * (size.width / columns)) as u32,
             frame_output_elements: (config.out_channels * size.height * size.width) as u64,
+            steps: settings.sample_steps,
             cache,
+            cache_device: settings.cache_device,
             ops: HostOps::new(self.device.clone(), noise, cancel),
         })
     }

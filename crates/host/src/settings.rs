@@ -3,7 +3,7 @@
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
 use wan_model::{Numerics, ResidualStream};
-use wan_plugin_api::OptionValues;
+use wan_plugin_api::{OptionValues, Place};
 
 use crate::error::{Error, Result};
 use crate::given::GivenFiles;
@@ -53,6 +53,13 @@ pub struct Settings {
     /// Number formats of the transformer.
     #[serde(default)]
     pub precision: Precision,
+    /// Where what the cache keeps lies.
+    #[serde(default = "beside_the_model")]
+    pub cache_device: Place,
+}
+
+fn beside_the_model() -> Place {
+    Place::Device
 }
 
 /// Number formats of the transformer; see [`Numerics`] for what stays f32 whatever they are.
@@ -217,6 +224,7 @@ mod tests {
             cache: None,
             given: GivenFiles::default(),
             precision: Precision::default(),
+            cache_device: Place::Device,
         }
     }
 

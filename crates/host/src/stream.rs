@@ -11,6 +11,9 @@ pub(crate) struct Stream {
     pub(crate) expert: usize,
     /// Evaluations of the stream.
     pub(crate) evaluations: u32,
+    /// Evaluations of the same window by earlier experts, and by later ones.
+    pub(crate) before: u32,
+    pub(crate) after: u32,
     /// The next one, from 0.
     pub(crate) next: u32,
     /// Most distinct timesteps of one evaluation.
@@ -25,8 +28,14 @@ impl Stream {
         let place = |round: &Round| (round.first_frame(), round.len(), expert_of(round, boundary));
         let (first, frames, expert) = place(&schedule.rounds[index]);
         let mut stream = Self { window: (first, frames), expert, round: index, ..Self::default() };
-        let rounds = schedule.rounds[index..].iter();
-        for round in rounds.take_while(|round| place(round) == (first, frames, expert)) {
+        let same_window = |round: &&Round| (round.first_frame(), round.len()) == (first, frames);
+        let (earlier, rounds) = schedule.rounds.split_at(index);
+        stream.before = earlier.iter().rev().take_while(same_window).map(|r| r.evaluations).sum();
+        for round in rounds.iter().take_while(same_window) {
+            if place(round) != (first, frames, expert) || stream.after > 0 {
+                stream.after += round.evaluations;
+                continue;
+            }
             stream.evaluations += round.evaluations;
             stream.timesteps_max = stream.timesteps_max.max(distinct_timesteps(round));
         }
@@ -82,5 +91,8 @@ mod tests {
         assert!(!high.holds(&schedule().rounds[2], Some(875.0)));
         let low = Stream::begin(&schedule(), 2, Some(875.0));
         assert_eq!((low.evaluations, low.expert, low.round), (1, 1, 2));
+        assert_eq!((whole.before, whole.after), (0, 0));
+        assert_eq!((high.before, high.after), (0, 1));
+        assert_eq!((low.before, low.after), (2, 0));
     }
 }

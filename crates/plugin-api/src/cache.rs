@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{DType, Error, FrameLevel, Message, OptionSpec, Result, Tensor, TensorForm, TensorOps};
+use crate::{
+    DType, Error, FrameLevel, Message, OptionSpec, Place, Result, Tensor, TensorForm, TensorOps,
+};
 
 /// A step cache. One object sees one stream of evaluations: one guidance branch of one expert over
 /// one window. The host makes a fresh object when any of them changes, so there is nothing to
@@ -64,8 +66,17 @@ pub struct CacheContext {
     pub expert: u32,
     /// Evaluations of this stream.
     pub evaluations: u32,
-    /// Evaluations of the whole request, all experts and windows, one branch.
-    pub evaluations_of_request: u32,
+    /// Evaluations of this window that earlier experts did.
+    #[serde(default)]
+    pub evaluations_before: u32,
+    /// Evaluations of this window that later experts will do.
+    #[serde(default)]
+    pub evaluations_after: u32,
+    /// Steps that each frame takes from noise to clean.
+    pub steps: u32,
+    /// Transformers of the model: 2 where one is for high noise and one for low.
+    #[serde(default = "one")]
+    pub experts: u32,
     /// What the model is.
     pub model: ModelIdentity,
     /// Latent frames in the window.
@@ -80,6 +91,18 @@ pub struct CacheContext {
     pub signal_dtype: DType,
     /// Elements of one latent frame of the model's output.
     pub frame_output_elements: u64,
+    /// Where the user wants kept tensors to lie. What `store` is given lies there already; a
+    /// signal that is kept must be moved ([`TensorOps::move_to`]).
+    #[serde(default = "device")]
+    pub keep: Place,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn device() -> Place {
+    Place::Device
 }
 
 impl CacheContext {

@@ -48,6 +48,9 @@ pub enum OptionKind {
     Choice(Vec<String>),
     /// Numbers separated by commas, optionally in square brackets; may be empty.
     FloatList,
+    /// A JSON file. The host reads it, so the option's value is what stands in it: `null`, or an
+    /// object that is kept with the settings of the run.
+    Document,
 }
 
 impl OptionSpec {
@@ -81,13 +84,18 @@ impl OptionSpec {
         Self::new(name, OptionKind::FloatList, json!([]), doc)
     }
 
+    /// A JSON file, none by default.
+    pub fn document(name: &str, doc: &str) -> Self {
+        Self::new(name, OptionKind::Document, Value::Null, doc)
+    }
+
     /// Gives the option a command-line flag of its own.
     pub fn flag(mut self, flag: &str) -> Self {
         self.flag = Some(flag.into());
         self
     }
 
-    /// Reads what a user wrote.
+    /// Reads what a user wrote; of a [`Document`](OptionKind::Document), what the file holds.
     ///
     /// # Errors
     /// `Invalid`, naming the option, what was given and what is allowed.
@@ -99,6 +107,7 @@ impl OptionSpec {
             OptionKind::Float { .. } => text.parse::<f64>().ok().map(Value::from),
             OptionKind::Choice(_) => Some(Value::from(text)),
             OptionKind::FloatList => parse_list(text),
+            OptionKind::Document => serde_json::from_str(text).ok(),
         };
         self.check(value.as_ref().unwrap_or(&Value::Null))
             .map_err(|_| self.refusal(text))
@@ -124,6 +133,7 @@ impl OptionSpec {
             OptionKind::FloatList => {
                 value.as_array().is_some_and(|list| list.iter().all(Value::is_number))
             }
+            OptionKind::Document => value.is_object() || value.is_null(),
         };
         if fits { Ok(()) } else { Err(self.refusal(&value.to_string())) }
     }
@@ -136,6 +146,7 @@ impl OptionSpec {
             OptionKind::Float { min, max } => format!("a number from {min} to {max}"),
             OptionKind::Choice(words) => words.join(" | "),
             OptionKind::FloatList => "numbers separated by commas".into(),
+            OptionKind::Document => "a JSON file".into(),
         }
     }
 

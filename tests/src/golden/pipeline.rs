@@ -16,7 +16,7 @@ use wan_host::sampling::{Sampled, SamplingJob};
 use wan_host::settings::StrategyChoice;
 use wan_model::vae::{Vae, VaeConfig};
 use wan_model::{WanConfig, WanModel};
-use wan_plugin_api::{ModelIdentity, OptionValues, SampleRequest, Schedule};
+use wan_plugin_api::{ModelIdentity, OptionValues, Place, SampleRequest, Schedule};
 
 use super::{Case, Compare, NotSupported};
 
@@ -223,7 +223,9 @@ impl Setup {
             fps_class: self.fps_class,
             frame_tokens: tokens as u32,
             frame_output_elements: (config.out_channels * dims[3] * dims[4]) as u64,
+            steps: self.request.steps,
             cache,
+            cache_device: Place::Device,
             ops: HostOps::new(Device::Cpu, noise, Arc::clone(&cancel)),
         };
         let job = SamplingJob {

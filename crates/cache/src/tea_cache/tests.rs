@@ -22,7 +22,10 @@ fn context(evaluations: u32) -> CacheContext {
         branch: "cond".into(),
         expert: 0,
         evaluations,
-        evaluations_of_request: evaluations,
+        evaluations_before: 0,
+        evaluations_after: 0,
+        steps: evaluations,
+        experts: 1,
         model: ModelIdentity {
             variant: "df".into(),
             dim: 1,
@@ -36,6 +39,7 @@ fn context(evaluations: u32) -> CacheContext {
         dtype: DType::F32,
         signal_dtype: DType::F32,
         frame_output_elements: 1,
+        keep: Place::Device,
     }
 }
 

@@ -244,13 +244,20 @@ fn sampling_flags() -> [Arg; 4] {
     .map(|arg| arg.help_heading("Sampling"))
 }
 
-fn strategy_flags() -> [Arg; 4] {
+fn strategy_flags() -> [Arg; 5] {
     let option = |name, help| flag(name, "NAME=VALUE", help).action(ArgAction::Append);
     [
         flag("sampler", "NAME", "Sampler; `wan plugins list` names them").alias("sample_solver"),
         option("sampler_option", "An option of the sampler; may be given more than once"),
         flag("cache", "NAME", "Step cache, or `none`"),
         option("cache_option", "An option of the cache; may be given more than once"),
+        flag(
+            "cache_device",
+            "PLACE",
+            "Where the cache keeps tensors: main (the model's device) | host",
+        )
+        .hide_possible_values(true)
+        .value_parser(["main", "host"]),
     ]
     .map(|arg| arg.help_heading("Plugins"))
 }
@@ -308,15 +315,27 @@ pub(super) fn given_options(
             .split_once('=')
             .ok_or_else(|| Error::invalid(format!("--{name} {pair}: expected NAME=VALUE")))?;
         let spec = wan_plugin_api::options::find(id, specs, key.trim()).map_err(invalid)?;
-        options.insert(spec.name.clone(), spec.parse(value).map_err(invalid)?);
+        options.insert(spec.name.clone(), parse_option(spec, value)?);
     }
     for (flag_kind, strategy, option, flag) in flagged_options(registry) {
         let Some(value) = matches.get_one::<String>(flag) else { continue };
         if flag_kind == kind && strategy.id == id {
-            options.insert(option.name.clone(), option.parse(value).map_err(invalid)?);
+            options.insert(option.name.clone(), parse_option(option, value)?);
         }
     }
     Ok(options)
+}
+
+/// What the user wrote, or what the file holds whose name they wrote.
+fn parse_option(spec: &OptionSpec, written: &str) -> Result<serde_json::Value> {
+    if spec.kind != OptionKind::Document {
+        return spec.parse(written).map_err(invalid);
+    }
+    let path = Path::new(written);
+    let document = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    spec.parse(&document).map_err(|_| {
+        Error::invalid(format!("option {}: {written} does not hold a JSON object", spec.name))
+    })
 }
 
 /// Refuses a strategy's own flag where the run uses neither that strategy nor another one with

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use candle_core::Device;
 use clap::ArgMatches;
 use wan_model::vae::Tiling;
+use wan_plugin_api::Place;
 
 use super::args;
 use super::finish::{self, Output};
@@ -218,6 +219,10 @@ fn settings(registry: &Registry, matches: &ArgMatches, defaults: &Defaults) -> R
         precision: Precision {
             dtype: text("dtype").and_then(|name| Format::from_name(&name)).unwrap_or_default(),
             narrow_stream: matches.get_flag("narrow_stream"),
+        },
+        cache_device: match text("cache_device").as_deref() {
+            Some("host") => Place::Host,
+            _ => Place::Device,
         },
     })
 }
