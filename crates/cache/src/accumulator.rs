@@ -39,6 +39,12 @@ impl Accumulator {
         threshold > 0.0 && self.sum < threshold
     }
 
+    /// [`add`](Self::add) with all three numbers in f32, as WanVideoWrapper has them.
+    pub fn add_f32(&mut self, rescaled: f64, threshold: f64) -> bool {
+        self.sum = f64::from(self.sum as f32 + rescaled as f32);
+        threshold > 0.0 && self.sum < f64::from(threshold as f32)
+    }
+
     /// The sum.
     pub fn sum(&self) -> f64 {
         self.sum

@@ -2,19 +2,28 @@
 //!
 //! The wrapper halves what it hands to the wrapped cache: f32 becomes bf16, 16-bit floats become
 //! f8 e4m3 with one scale per frame. The wrapped cache never sees the full width, so it cannot
-//! keep it.
+//! keep it. `u` is the largest relative error of one rounding: 2^-8 for bf16, 2^-4 for f8 e4m3.
 //!
-//! - **Residual**: decisions of a schedule-only cache are the same, because they do not look at
-//!   it. Each element differs by at most `u |r|`, `u = 2^-8` for bf16.
+//! - **What `store` is given**: decisions of a schedule-only cache are the same, because they do
+//!   not look at it. Each element differs by at most `u |r|` (f8: or by half its smallest step,
+//!   2^-10 of the frame's scale). A forecast `sum w_j r_j` is combined at full width from halved
+//!   residuals, so it differs by at most `u sum |w_j r_j|`.
 //! - **Signal**: both sides of a comparison are rounded alike, so what did not change still shows
-//!   no change. With `N = sum |a - b|`, `A = sum |a|`, `B = sum |b|` the relative change `N / B`
-//!   becomes one between `(N - u (A + B)) / (B (1 + u))` and `(N + u (A + B)) / (B (1 - u))`.
+//!   no change, and rounding adds as often as it takes away. (Against a full-width side every
+//!   rounding of the kept one would look like a change.) With `N = sum |a - b|`, `A = sum |a|`,
+//!   `B = sum |b|` the relative change `N / B` becomes one between
+//!   `(N - u (A + B)) / (B (1 + u))` and `(N + u (A + B)) / (B (1 - u))`.
+//! - **EasyCache** divides by the size of an output that it rebuilds as sample + difference, so
+//!   `|x - x'| / |v|` becomes one between `(N - u (A + B)) / (V + w)` and
+//!   `(N + u (A + B)) / (V - w)` with `V = sum |v|`, `w = u sum (|x| + |v - x|)`.
 
 use serde::Deserialize;
 use wan_plugin_api::{
-    Cache, CacheContext, CachePlan, DType, Decision, Evaluation, OptionSpec, Result, Signal,
-    Tensor, TensorOps,
+    Cache, CacheContext, CachePlan, DType, Decision, Error, Evaluation, Message, OptionSpec,
+    Result, Signal, Tensor, TensorOps,
 };
+
+use crate::held::{Formats, Held};
 
 /// A cache that can be had at half width, and its name then.
 pub trait Halved: Cache {
@@ -22,6 +31,9 @@ pub trait Halved: Cache {
     const HALF_ID: &'static str;
     /// One line for `wan plugins list`.
     const HALF_DOC: &'static str;
+
+    /// What it keeps between two calls, at most.
+    fn held(&self) -> Held;
 }
 
 /// Options of the wrapped cache, and `store`.
@@ -50,6 +62,7 @@ pub enum Store {
 pub struct HalfMemory<C> {
     inner: C,
     store: Store,
+    plan: CachePlan,
 }
 
 /// The format of half the width; 8 bits are not halved further.
@@ -81,22 +94,32 @@ impl<C: Halved> Cache for HalfMemory<C> {
     }
 
     fn new(options: Self::Options, context: &CacheContext) -> Result<Self> {
-        let mut narrow = context.clone();
-        if options.store != Store::Signal {
-            narrow.dtype = half(context.dtype);
+        let store = options.store;
+        let inner = C::new(options.inner, context)?;
+        let mut plan = inner.plan();
+        if store == Store::Signal && plan.reads.is_empty() {
+            return Err(Error::invalid(format!(
+                "{} reads no signal that store = signal could halve; take store = residual",
+                C::ID
+            )));
         }
-        if options.store != Store::Residual {
-            narrow.signal_dtype = half(context.signal_dtype);
+        let mut formats = Formats::of_host(&plan, context);
+        if store != Store::Residual {
+            formats.signal = half(formats.signal);
         }
-        Ok(Self { inner: C::new(options.inner, &narrow)?, store: options.store })
+        if store != Store::Signal {
+            formats.computed = half(formats.computed);
+        }
+        plan.bytes_max = inner.held().bytes(&plan, context, formats);
+        Ok(Self { inner, store, plan })
     }
 
     fn plan(&self) -> CachePlan {
-        self.inner.plan()
+        self.plan.clone()
     }
 
     fn decide(&mut self, evaluation: &Evaluation<'_>, ops: &dyn TensorOps) -> Result<Decision> {
-        if self.store == Store::Residual {
+        if self.store == Store::Residual || self.plan.bytes_max == 0 {
             return self.inner.decide(evaluation, ops);
         }
         let signals = evaluation
@@ -113,9 +136,11 @@ impl<C: Halved> Cache for HalfMemory<C> {
             Store::Residual | Store::Both => self.inner.store(&halve(computed, ops)?, ops),
         }
     }
+
+    fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
+        self.inner.extension(id, message)
+    }
 }
 
-impl Halved for crate::TeaCache {
-    const HALF_ID: &'static str = "teacache-half";
-    const HALF_DOC: &'static str = "teacache with what it keeps at half width";
-}
+#[cfg(test)]
+mod tests;

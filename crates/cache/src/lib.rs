@@ -5,8 +5,26 @@
 //! what is here, so that tests reach the algorithms without loading anything.
 
 pub mod accumulator;
+mod calibration;
+mod easy_cache;
+mod first_block;
+mod forecast;
 mod half_memory;
+mod held;
+mod limits;
+mod mag_cache;
+mod scope;
 mod tea_cache;
 
+pub use easy_cache::{EasyCache, EasyCacheOptions};
+pub use first_block::{FirstBlockCache, FirstBlockOptions};
+pub use forecast::{Forecast, ForecastOptions};
 pub use half_memory::{HalfMemory, HalfOptions, Halved, Store};
-pub use tea_cache::{Anchor, Mode, Negative, Scope, TeaCache, TeaCacheOptions};
+pub use held::Held;
+pub use limits::LimitOptions;
+pub use mag_cache::{MagCache, MagCacheOptions};
+pub use scope::Scope;
+pub use tea_cache::{Anchor, Mode, Negative, Preset, TeaCache, TeaCacheOptions};
+
+#[cfg(test)]
+mod trial;

@@ -7,102 +7,41 @@
 //! ```
 //!
 //! Source: arXiv 2411.19108; ali-vilab/TeaCache at 7c10efc (`anchor = previous`);
-//! kijai/ComfyUI-WanVideoWrapper at a623f87 (`anchor = computed`).
+//! kijai/ComfyUI-WanVideoWrapper at a623f87 (`anchor = computed`). [`Preset`] follows each of them.
 //!
-//! In diffusion forcing the references average over all frames. Frames that are not being updated
-//! (a clean prefix, finished or waiting blocks) do not change, so they dilute the average: an
-//! extension pass skips far more than the first pass at the very same timesteps
-//! (ComfyUI-WanVideoWrapper issue 484). By default only updated frames count here, and negative
-//! values of the polynomial are taken as 0, so that the sum never shrinks.
+//! By default only updated frames count ([`Scope`]), and negative values of the polynomial are
+//! taken as 0, so that the sum never shrinks: several published polynomials are negative for small
+//! changes, which lets a reference skip without end.
 
-use serde::Deserialize;
+mod bf16;
+mod options;
+mod polynomial;
+mod preset;
+
 use wan_plugin_api::{
-    Cache, CacheContext, CachePlan, Decision, DecisionPoint, Error, Evaluation, OptionSpec,
-    Replaces, Result, Signal, Tensor, TensorForm, TensorOps,
+    Cache, CacheContext, CachePlan, Decision, DecisionPoint, Evaluation, OptionSpec, Place,
+    Replaces, Result, Tensor, TensorOps,
 };
 
 use crate::accumulator::{Accumulator, relative_l1, rescale};
+use crate::half_memory::Halved;
+use crate::held::{Held, fits, keep};
+use crate::limits::Limits;
+use preset::Rounding;
 
-/// Options of [`TeaCache`].
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct TeaCacheOptions {
-    /// Which time signal is compared.
-    pub mode: Mode,
-    /// Reuse while the accumulated change is below this; 0 switches the cache off.
-    pub threshold: f64,
-    /// Polynomial that rescales the change, highest power first; empty: the change itself.
-    pub coefficients: Vec<f64>,
-    /// What the signal is compared with.
-    pub anchor: Anchor,
-    /// Frames that count.
-    pub scope: Scope,
-    /// What a negative value of the polynomial means.
-    pub negative: Negative,
-    /// First evaluations that always compute.
-    pub retention: u32,
-    /// Last evaluations that always compute.
-    pub last: u32,
-    /// Most reuses in a row; 0: no limit.
-    pub max_skips: u32,
-}
-
-/// The time signal that is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// The time embedding, `[F, D]`.
-    E,
-    /// The time projection, `[F, 6, D]`.
-    E0,
-}
-
-/// What the signal is compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Anchor {
-    /// The previous evaluation (TeaCache, SkyReels-V2): changes add up along the path.
-    Previous,
-    /// The last computed evaluation (WanVideoWrapper): distances from one point add up.
-    Computed,
-}
-
-/// Frames that count in the change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Scope {
-    /// Those that this round updates.
-    UpdatedFrames,
-    /// All of the window, as the references do.
-    AllFrames,
-}
-
-/// What a negative value of the polynomial means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Negative {
-    /// No change.
-    Clamp,
-    /// A step back, as the references have it.
-    Reference,
-}
+pub use options::{Anchor, Mode, Negative, TeaCacheOptions};
+pub use preset::Preset;
 
 /// The cache.
 pub struct TeaCache {
     options: TeaCacheOptions,
-    bytes_max: u64,
+    coefficients: Vec<f64>,
+    plan: CachePlan,
+    place: Place,
+    limits: Limits,
     accumulator: Accumulator,
     anchor: Option<Tensor>,
     residual: Option<Tensor>,
-    skipped_in_a_row: u32,
-}
-
-impl Mode {
-    fn signal(self) -> Signal {
-        match self {
-            Self::E => Signal::TimeEmbedding,
-            Self::E0 => Signal::TimeProjection,
-        }
-    }
 }
 
 impl Cache for TeaCache {
@@ -111,58 +50,36 @@ impl Cache for TeaCache {
     const DOC: &'static str = "reuses the residual while the time signal has changed little";
 
     fn options() -> Vec<OptionSpec> {
-        vec![
-            OptionSpec::choice("mode", &["e0", "e"], "time signal that is compared"),
-            OptionSpec::float(
-                "threshold",
-                0.1,
-                (0.0, 100.0),
-                "reuse below this accumulated change",
-            )
-            .flag("teacache_thresh"),
-            OptionSpec::float_list(
-                "coefficients",
-                "polynomial over the change, highest power first",
-            ),
-            OptionSpec::choice(
-                "anchor",
-                &["previous", "computed"],
-                "what the signal is compared with",
-            ),
-            OptionSpec::choice("scope", &["updated-frames", "all-frames"], "frames that count"),
-            OptionSpec::choice("negative", &["clamp", "reference"], "a negative polynomial value"),
-            OptionSpec::int("retention", 1, (1, 1000), "first evaluations that always compute"),
-            OptionSpec::int("last", 1, (0, 1000), "last evaluations that always compute"),
-            OptionSpec::int("max_skips", 3, (0, 1000), "most reuses in a row; 0: no limit"),
-        ]
+        TeaCacheOptions::specs()
     }
 
     fn new(options: TeaCacheOptions, context: &CacheContext) -> Result<Self> {
-        if options.coefficients.iter().any(|c| !c.is_finite()) {
-            return Err(Error::invalid("coefficients: every number must be finite"));
-        }
-        let signal = context.signal_bytes(options.mode.signal());
-        let bytes_max = if options.threshold > 0.0 { signal + context.residual_bytes() } else { 0 };
+        let coefficients = polynomial::coefficients(&options, context)?;
+        let preset = options.preset;
+        let options = preset.settle(options)?;
+        let plan = CachePlan {
+            decides: DecisionPoint::BeforeBlocks,
+            reads: vec![options.mode.signal()],
+            replaces: Replaces::Residual,
+            shared_decision: false,
+            schedule_only: true,
+            bytes_max: 0,
+            measures: ["rel_l1", "rescaled", "before", "after"].map(String::from).to_vec(),
+        };
         Ok(Self {
-            options,
-            bytes_max,
+            plan: held(&options).declare(plan, context),
+            coefficients,
+            place: context.keep,
+            limits: Limits::new(options.limits).with_period(preset.period(context)?),
             accumulator: Accumulator::default(),
             anchor: None,
             residual: None,
-            skipped_in_a_row: 0,
+            options,
         })
     }
 
     fn plan(&self) -> CachePlan {
-        CachePlan {
-            decides: DecisionPoint::BeforeBlocks,
-            reads: vec![self.options.mode.signal()],
-            replaces: Replaces::Residual,
-            shared_decision: false,
-            schedule_only: true,
-            bytes_max: self.bytes_max,
-            measures: ["rel_l1", "rescaled", "before", "after"].map(String::from).to_vec(),
-        }
+        self.plan.clone()
     }
 
     fn decide(&mut self, evaluation: &Evaluation<'_>, ops: &dyn TensorOps) -> Result<Decision> {
@@ -174,10 +91,10 @@ impl Cache for TeaCache {
         let rescaled = change.map(|c| self.rescaled(c));
         let before;
         let reuse = match rescaled.filter(|r| r.is_finite()) {
-            Some(rescaled) if !self.is_protected(evaluation) => {
-                let below = self.accumulator.add(rescaled, self.options.threshold);
+            Some(rescaled) if !self.limits.protect(evaluation) => {
+                let below = self.add(rescaled);
                 before = self.accumulator.sum();
-                below && !self.is_tired()
+                below && !self.limits.exhausted()
             }
             _ => {
                 before = 0.0;
@@ -186,16 +103,12 @@ impl Cache for TeaCache {
         };
         let residual = self.residual.clone().filter(|r| reuse && fits(r, evaluation.computes));
         if residual.is_none() || self.options.anchor == Anchor::Previous {
-            self.anchor = Some(signal.clone());
+            self.anchor = Some(keep(signal, self.place, ops)?);
         }
         let decision = match residual {
-            Some(residual) => {
-                self.skipped_in_a_row += 1;
-                Decision::reuse(residual)
-            }
+            Some(residual) => Decision::reuse(residual),
             None => {
                 self.accumulator.reset();
-                self.skipped_in_a_row = 0;
                 // The old residual goes before the new one comes: one at a time is enough.
                 self.residual = None;
                 match evaluation.remaining {
@@ -204,6 +117,7 @@ impl Cache for TeaCache {
                 }
             }
         };
+        self.limits.count(decision.choice());
         let (change, rescaled) = (change.unwrap_or(0.0), rescaled.unwrap_or(0.0));
         Ok(decision.measured(vec![change, rescaled, before, self.accumulator.sum()]))
     }
@@ -226,34 +140,50 @@ impl TeaCache {
         let Some(anchor) = self.anchor.as_ref().filter(|a| fits(a, signal.form())) else {
             return Ok(None);
         };
+        if self.options.preset.rounding() == Rounding::Bf16 {
+            return bf16::relative_change(signal, anchor, ops);
+        }
         let diffs = ops.frame_abs_diffs(signal, anchor)?;
         let sums = ops.frame_abs_sums(anchor)?;
-        let all = self.options.scope == Scope::AllFrames;
-        Ok(relative_l1(&diffs, &sums, |frame| all || evaluation.levels[frame].update))
+        let counts = self.options.scope.counts(evaluation.levels);
+        Ok(relative_l1(&diffs, &sums, |frame| counts[frame]))
     }
 
     fn rescaled(&self, change: f64) -> f64 {
-        let rescaled = rescale(&self.options.coefficients, change);
+        let rescaled = rescale(&self.coefficients, change);
         match self.options.negative {
             Negative::Clamp => rescaled.max(0.0),
             Negative::Reference => rescaled,
         }
     }
 
-    fn is_protected(&self, evaluation: &Evaluation<'_>) -> bool {
-        evaluation.index < self.options.retention || evaluation.remaining < self.options.last
-    }
-
-    fn is_tired(&self) -> bool {
-        self.options.max_skips > 0 && self.skipped_in_a_row >= self.options.max_skips
+    fn add(&mut self, rescaled: f64) -> bool {
+        match self.options.preset.rounding() {
+            Rounding::None => self.accumulator.add(rescaled, self.options.threshold),
+            Rounding::SumF32 | Rounding::Bf16 => {
+                self.accumulator.add_f32(rescaled, self.options.threshold)
+            }
+        }
     }
 }
 
-/// Whether a kept tensor is still of the shape that is needed now.
-fn fits(kept: &Tensor, needed: TensorForm) -> bool {
-    let kept = kept.form();
-    (kept.frames, kept.frame_elements) == (needed.frames, needed.frame_elements)
+fn held(options: &TeaCacheOptions) -> Held {
+    match options.threshold > 0.0 {
+        true => Held { signals: 1, computed: 1 },
+        false => Held::default(),
+    }
 }
 
+impl Halved for TeaCache {
+    const HALF_ID: &'static str = "teacache-half";
+    const HALF_DOC: &'static str = "teacache with what it keeps at half width";
+
+    fn held(&self) -> Held {
+        held(&self.options)
+    }
+}
+
+#[cfg(test)]
+mod log_tests;
 #[cfg(test)]
 mod tests;

@@ -89,6 +89,27 @@ fn to_bf16(value: f32) -> f32 {
     f32::from_bits(rounded)
 }
 
+/// Largest finite value of f8 e4m3.
+const F8E4M3_MAX: f32 = 448.0;
+
+/// `value` with the three bits of mantissa of f8 e4m3, rounded to nearest even; below 2^-6 the
+/// steps are 2^-9.
+fn to_f8e4m3(value: f32) -> f32 {
+    if !value.is_finite() || value == 0.0 {
+        return value;
+    }
+    let exponent = value.abs().log2().floor().max(-6.0);
+    let step = (exponent - 3.0).exp2();
+    ((value / step).round_ties_even() * step).clamp(-F8E4M3_MAX, F8E4M3_MAX)
+}
+
+/// One frame in f8 e4m3, scaled so that its largest element just fits, and scaled back.
+fn frame_to_f8e4m3(frame: &[f32]) -> Vec<f32> {
+    let largest = frame.iter().fold(0f32, |largest, v| largest.max(v.abs()));
+    let scale = if largest > 0.0 { largest / F8E4M3_MAX } else { 1.0 };
+    frame.iter().map(|v| to_f8e4m3(v / scale) * scale).collect()
+}
+
 impl TensorOps for VecOps {
     fn combine(&self, terms: &[Term<'_>]) -> Result<Tensor> {
         let first = terms.first().ok_or_else(|| Error::failed("combine needs a term"))?;
@@ -166,6 +187,10 @@ impl TensorOps for VecOps {
         let elements = match dtype {
             DType::F32 => tensor.elements.clone(),
             DType::BF16 => tensor.elements.iter().map(|v| to_bf16(*v)).collect(),
+            DType::F8E4M3 => {
+                let frames = tensor.elements.chunks(tensor.form.frame_elements as usize);
+                frames.flat_map(frame_to_f8e4m3).collect()
+            }
             other => return Err(Error::unsupported(format!("VecOps does not cast to {other:?}"))),
         };
         Ok(self.make(tensor.form.frames as usize, elements, dtype, tensor.form.place()))

@@ -40,20 +40,28 @@ pub(super) fn run(case: &Case, compare: &mut Compare) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The published rule, as options of our cache.
+/// The recorded rule, as options of our cache: by the preset where the authors protect these very
+/// evaluations, else option by option.
 fn rule(run: &Value) -> anyhow::Result<StrategyChoice> {
-    let last = u32::from(run["force_last"].as_bool().context("force_last")?);
-    let options = OptionValues::from([
+    let force_last = run["force_last"].as_bool().context("force_last")?;
+    let mut options = OptionValues::from([
         ("mode".into(), run["mode"].clone()),
         ("threshold".into(), run["thresh"].clone()),
         ("coefficients".into(), run["coefficients"].clone()),
-        ("retention".into(), run["ret"].clone()),
-        ("last".into(), json!(last)),
-        ("anchor".into(), json!("previous")),
-        ("scope".into(), json!("all-frames")),
-        ("negative".into(), json!("reference")),
-        ("max_skips".into(), json!(0)),
     ]);
+    match (run["mode"].as_str(), run["ret"].as_u64(), force_last) {
+        (Some("e"), Some(1), true) | (Some("e0"), Some(5), false) => {
+            options.insert("preset".into(), json!("upstream"));
+        }
+        _ => options.extend([
+            ("retention".into(), run["ret"].clone()),
+            ("last".into(), json!(u32::from(force_last))),
+            ("anchor".into(), json!("previous")),
+            ("scope".into(), json!("all-frames")),
+            ("negative".into(), json!("reference")),
+            ("max_skips".into(), json!(0)),
+        ]),
+    }
     Ok(StrategyChoice { id: "teacache".into(), options })
 }
 

@@ -1,74 +1,42 @@
-use wan_plugin_api::testkit::VecOps;
-use wan_plugin_api::{Action, Choice, DType, FrameLevel, ModelIdentity, Place};
+use serde_json::json;
+use wan_plugin_api::{DType, FrameLevel};
 
 use super::*;
+use crate::limits::LimitOptions;
+use crate::scope::Scope;
+use crate::trial::{Moment, Outcome, context, falling, moments, run, run_in};
+use crate::{HalfMemory, HalfOptions, Store};
 
 fn options() -> TeaCacheOptions {
     TeaCacheOptions {
         mode: Mode::E,
         threshold: 0.25,
-        coefficients: Vec::new(),
-        anchor: Anchor::Previous,
-        scope: Scope::UpdatedFrames,
-        negative: Negative::Clamp,
-        retention: 1,
-        last: 0,
-        max_skips: 0,
+        limits: LimitOptions { retention: 1, last: 0, max_skips: 0 },
+        ..TeaCacheOptions::default()
     }
 }
 
-fn context(evaluations: u32) -> CacheContext {
-    CacheContext {
-        branch: "cond".into(),
-        expert: 0,
-        evaluations,
-        evaluations_before: 0,
-        evaluations_after: 0,
-        steps: evaluations,
-        experts: 1,
-        model: ModelIdentity {
-            variant: "df".into(),
-            dim: 1,
-            layers: 1,
-            in_channels: 16,
-            hash: String::new(),
-        },
-        frames: 2,
-        frame_tokens: 1,
-        timesteps_max: 2,
-        dtype: DType::F32,
-        signal_dtype: DType::F32,
-        frame_output_elements: 1,
-        keep: Place::Device,
-    }
-}
-
-/// Runs a cache over signals of two frames; the second is updated only where `second` says so.
-fn check_decisions(options: TeaCacheOptions, signals: &[[f32; 2]], second: bool) -> String {
-    let ops = VecOps::default();
-    let mut cache = TeaCache::new(options, &context(signals.len() as u32)).unwrap();
-    let levels = [
+/// Signals of two frames; the second is updated only where `second` says so.
+fn given(signals: &[[f32; 2]], second: bool) -> Vec<Moment> {
+    let levels = vec![
         FrameLevel::moving(0, 500.0, 0.5, 0.4),
         FrameLevel { update: second, ..FrameLevel::frozen(1, 0.0, 0.0) },
     ];
-    let mut decisions = String::new();
-    for (index, signal) in signals.iter().enumerate() {
-        let signals_now = [(Signal::TimeEmbedding, ops.tensor(2, signal))];
-        let evaluation = Evaluation {
-            index: index as u32,
-            remaining: (signals.len() - index - 1) as u32,
-            leader: None,
-            levels: &levels,
-            computes: TensorForm::new(2, 1, DType::F32, Place::Device, 8),
-            signals: &signals_now,
-        };
-        let decision = cache.decide(&evaluation, &ops).unwrap();
-        decisions.push(if decision.choice() == Choice::Compute { 'C' } else { 's' });
-        if let Action::Compute { keep: true } = decision.action {
-            cache.store(&ops.tensor(2, &[index as f32, 0.0]), &ops).unwrap();
-        }
-    }
-    decisions
+    let levels = vec![levels; signals.len()];
+    moments(levels, |i| signals[i].to_vec(), |i| vec![i as f32, 0.0])
+}
+
+fn outcome(options: TeaCacheOptions, signals: &[[f32; 2]], second: bool) -> Outcome {
+    let cache = TeaCache::new(options, &context(signals.len() as u32)).unwrap();
+    run(cache, &given(signals, second))
+}
+
+fn check_decisions(options: TeaCacheOptions, signals: &[[f32; 2]], second: bool) -> String {
+    outcome(options, signals, second).decisions
+}
+
+fn with_limits(retention: u32, last: u32, max_skips: u32) -> TeaCacheOptions {
+    TeaCacheOptions { limits: LimitOptions { retention, last, max_skips }, ..options() }
 }
 
 /// A signal whose first frame grows by a tenth of itself each time; the second stands still.
@@ -100,9 +68,9 @@ fn distances_from_the_last_computed_add_up_faster_than_steps() {
 #[test]
 fn first_and_last_are_protected_and_reuses_in_a_row_are_limited() {
     let still = vec![[1.0, 1.0]; 9];
-    let retained = TeaCacheOptions { retention: 3, last: 2, ..options() };
+    let retained = with_limits(3, 2, 0);
     assert_eq!(check_decisions(retained, &still, true), "CCCssssCC");
-    let limited = TeaCacheOptions { max_skips: 2, ..options() };
+    let limited = with_limits(1, 0, 2);
     assert_eq!(check_decisions(limited, &still, true), "CssCssCss");
 }
 
@@ -139,4 +107,166 @@ fn a_threshold_of_zero_computes_always_and_holds_nothing() {
     let off = TeaCacheOptions { threshold: 0.0, ..options() };
     assert_eq!(TeaCache::new(off.clone(), &context(4)).unwrap().plan().bytes_max, 0);
     assert_eq!(check_decisions(off, &[[1.0, 1.0]; 4], true), "CCCC");
+}
+
+#[test]
+fn it_holds_what_it_declared_once_it_reuses() {
+    let signals = growing(8);
+    let cache = TeaCache::new(options(), &context(8)).unwrap();
+    let declared = cache.plan().bytes_max;
+    let outcome = run(cache, &given(&signals, false));
+    assert!(outcome.decisions.contains('s'));
+    // Two frames of one f32 each, of the signal and of the residual.
+    assert_eq!((declared, outcome.held_max), (16, 16));
+}
+
+#[test]
+fn another_shape_computes_and_recovers() {
+    let mut stream = given(&[[1.0, 1.0]; 8], true);
+    for moment in &mut stream[3..5] {
+        moment.signal = vec![1.0; 4];
+        moment.computed = vec![1.0; 4];
+    }
+    let cache = TeaCache::new(options(), &context(8)).unwrap();
+    assert_eq!(run(cache, &stream).decisions, "CssCsCss");
+}
+
+#[test]
+fn one_source_of_the_polynomial_at_a_time() {
+    let file = json!({
+        "schema": 1,
+        "model": { "dim": 1, "layers": 1, "in_channels": 16, "hash": "x" },
+        "steps": 8,
+        "teacache": { "e": { "coefficients": [2.0, 0.0], "r2": 0.9 } },
+    });
+    let calibrated = TeaCacheOptions { calibration: file.clone(), ..options() };
+    // A tenth counts two tenths: one reuse, and the sum is over.
+    assert_eq!(check_decisions(calibrated.clone(), &growing(6), false), "CsCsCs");
+    let refused = |options: TeaCacheOptions| match TeaCache::new(options, &context(8)) {
+        Err(error) => error.message,
+        Ok(_) => panic!("accepted"),
+    };
+    let both = TeaCacheOptions { coefficients: vec![1.0, 0.0], ..calibrated.clone() };
+    assert!(refused(both).starts_with("coefficients and calibration both"));
+    let named = TeaCacheOptions { table: "t2v-14b".into(), ..calibrated.clone() };
+    assert!(refused(named).starts_with("calibration and table both"));
+    let other_mode = TeaCacheOptions { mode: Mode::E0, ..calibrated };
+    assert!(refused(other_mode).contains("nothing for mode e0 in this file (it has: e)"));
+    let missing = TeaCacheOptions { mode: Mode::E0, table: "ti2v-5b".into(), ..options() };
+    assert!(refused(missing).contains("take the other mode"));
+    let mut other_model = file;
+    other_model["model"]["dim"] = json!(5120);
+    let other_model = TeaCacheOptions { calibration: other_model, ..options() };
+    assert!(refused(other_model).contains("dim 5120, 1 layers and 16 input channels"));
+}
+
+#[test]
+fn the_polynomial_is_the_models_own() {
+    let mut wan = context(8);
+    (wan.model.dim, wan.model.layers) = (5120, 40);
+    let of = |options: &TeaCacheOptions| polynomial::coefficients(options, &wan).unwrap();
+    assert_eq!(of(&options())[0], -5784.54975374);
+    let named = TeaCacheOptions { table: "i2v-720p".into(), ..options() };
+    assert_eq!(of(&named)[4], -0.23412683);
+    let none = TeaCacheOptions { table: "none".into(), ..options() };
+    assert!(of(&none).is_empty());
+    // Two experts: nothing is published.
+    wan.experts = 2;
+    assert!(polynomial::coefficients(&options(), &wan).unwrap().is_empty());
+}
+
+#[test]
+fn a_preset_refuses_by_name_what_it_fixes() {
+    let refused = |preset, change: fn(&mut TeaCacheOptions)| {
+        let mut options = TeaCacheOptions { preset, ..TeaCacheOptions::default() };
+        change(&mut options);
+        TeaCache::new(options, &context(8)).err().map(|e| e.message)
+    };
+    let error = refused(Preset::Upstream, |o| o.anchor = Anchor::Computed).unwrap();
+    assert!(error.starts_with("preset upstream fixes anchor = previous, and anchor = computed"));
+    let error = refused(Preset::Wanvideowrapper, |o| o.limits.max_skips = 2).unwrap();
+    assert!(error.contains("fixes max_skips = 0, and max_skips = 2 was given"), "{error}");
+    assert_eq!(refused(Preset::Wanvideowrapper, |o| o.limits.retention = 6), None);
+    assert_eq!(refused(Preset::Upstream, |o| o.limits.retention = 5), None);
+    assert!(refused(Preset::Upstream, |o| o.limits.retention = 6).is_some());
+    assert_eq!(refused(Preset::WanvideowrapperHalf, |o| o.scope = Scope::AllFrames), None);
+}
+
+#[test]
+fn upstream_protects_what_the_mode_says() {
+    let still = [[1.0, 1.0]; 8];
+    let preset = |preset, mode| TeaCacheOptions {
+        preset,
+        mode,
+        threshold: 0.25,
+        ..TeaCacheOptions::default()
+    };
+    let e = preset(Preset::Upstream, Mode::E);
+    assert_eq!(check_decisions(e, &still, true), "CssssssC");
+    let e0 = preset(Preset::Upstream, Mode::E0);
+    assert_eq!(check_decisions(e0, &still, true), "CCCCCsss");
+}
+
+#[test]
+fn skyreels_protects_the_first_again_halfway_and_refuses_odd_counts() {
+    let skyreels =
+        TeaCacheOptions { preset: Preset::Skyreels, mode: Mode::E, ..Default::default() };
+    assert_eq!(check_decisions(skyreels.clone(), &[[1.0, 1.0]; 8], true), "CsssCsss");
+    let odd = TeaCache::new(skyreels, &context(9)).err().unwrap().message;
+    assert!(odd.starts_with("preset skyreels: 9 evaluations are an odd number"), "{odd}");
+}
+
+#[test]
+fn the_wrappers_sum_is_kept_in_f32() {
+    // Three times 0.1 is a little over 0.3 in f64, and 0.3 + 1.2e-8 in f32.
+    let mut exact = crate::accumulator::Accumulator::default();
+    let mut single = exact;
+    for _ in 0..3 {
+        exact.add(0.1, 1.0);
+        single.add_f32(0.1, 1.0);
+    }
+    assert_eq!(exact.sum(), 0.1 + 0.1 + 0.1);
+    assert_eq!(single.sum(), f64::from(0.1f32 + 0.1 + 0.1));
+}
+
+#[test]
+fn the_halved_wrapper_rounds_every_intermediate() {
+    let half = TeaCacheOptions {
+        preset: Preset::WanvideowrapperHalf,
+        mode: Mode::E,
+        threshold: 10.0,
+        ..TeaCacheOptions::default()
+    };
+    // In bf16: 1.1 -> 1.1015625, 1.003 -> 1.0; |a - b| = 0.1015625, mean 0.05078125; mean |b| = 1.
+    let outcome = outcome(half, &[[1.0, 1.003], [1.1, 1.0], [1.1, 1.0]], true);
+    assert_eq!(outcome.measured[1][0], 0.05078125);
+    assert_eq!(outcome.measured[1][1], 0.05078125);
+}
+
+#[test]
+fn halves_hold_half_and_decide_alike() {
+    let stream = given(&growing(8), true);
+    let full = run(TeaCache::new(options(), &context(8)).unwrap(), &stream);
+    for (store, bytes) in [(Store::Residual, 12), (Store::Signal, 12), (Store::Both, 8)] {
+        let options = HalfOptions { store, inner: options() };
+        let cache = HalfMemory::<TeaCache>::new(options, &context(8)).unwrap();
+        assert_eq!(cache.plan().bytes_max, bytes);
+        let half = run(cache, &stream);
+        assert_eq!((half.decisions.as_str(), half.held_max), (full.decisions.as_str(), bytes));
+    }
+}
+
+#[test]
+fn a_bf16_residual_is_halved_to_f8_with_a_scale_per_frame() {
+    let mut narrow = context(8);
+    narrow.dtype = DType::BF16;
+    narrow.signal_dtype = DType::BF16;
+    let options = HalfOptions { store: Store::Residual, inner: options() };
+    let cache = HalfMemory::<TeaCache>::new(options, &narrow).unwrap();
+    // Signal: 2 rows of 2 bytes. Residual: 2 bytes and 2 scales.
+    assert_eq!(cache.plan().bytes_max, 4 + 2 + 8);
+    let stream = moments(falling(8, true), |_| vec![1.0, 1.0], |i| vec![i as f32 + 1.0, 3.0]);
+    let half = run_in(cache, &stream, DType::BF16);
+    assert_eq!((half.decisions.as_str(), half.held_max), ("Csssssss", 14));
+    assert_eq!(half.reused[1], [1.0, 3.0]);
 }

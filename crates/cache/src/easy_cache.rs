@@ -1,0 +1,235 @@
+//! EasyCache: reuses output minus input while the output is predicted to have changed little.
+//!
+//! ```text
+//! k    = mean |v - v_computed| / mean |x - x_computed|      at each computed evaluation
+//! sum += k * mean |x - x_previous| / mean |v_computed|      reuse while sum < threshold
+//! compute: keep v - x, sum = 0
+//! ```
+//!
+//! `x` is the model's input (the latents), `v` its output; `computed` is the last computed
+//! evaluation, `previous` the one before this. The prompt's branch decides for all; any other keeps
+//! its difference alone, and computes where nobody decided for it.
+//!
+//! Source: "Less is Enough: Training-Free Video Diffusion Acceleration via Runtime-Adaptive
+//! Caching" (arXiv 2507.02860); H-EmbodVis/EasyCache at 5127804,
+//! `EasyCache4Wan2.1/easycache_generate.py`. Its means are over the whole tensor; that is
+//! `scope = all-frames`, and the same where every frame is updated. `v` is not kept: it is
+//! `x_computed` plus the difference that is kept anyway.
+
+use serde::Deserialize;
+use wan_plugin_api::{
+    Cache, CacheContext, CachePlan, Choice, Decision, DecisionPoint, Evaluation, OptionSpec, Place,
+    Replaces, Result, Signal, Tensor, TensorOps, term,
+};
+
+use crate::half_memory::Halved;
+use crate::held::{Held, fits, keep};
+use crate::limits::{LimitOptions, Limits};
+use crate::scope::{Scope, total};
+
+/// Options of [`EasyCache`].
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct EasyCacheOptions {
+    /// Reuse while the sum of predicted relative changes is below this; 0 switches the cache off.
+    pub threshold: f64,
+    /// Frames that count.
+    pub scope: Scope,
+    /// Which evaluations always compute.
+    #[serde(flatten)]
+    pub limits: LimitOptions,
+}
+
+impl Default for EasyCacheOptions {
+    fn default() -> Self {
+        let limits = LimitOptions { retention: 10, last: 1, max_skips: 0 };
+        Self { threshold: 0.05, scope: Scope::UpdatedFrames, limits }
+    }
+}
+
+/// The branch that decides.
+const LEADER: &str = "cond";
+
+/// The cache.
+pub struct EasyCache {
+    options: EasyCacheOptions,
+    plan: CachePlan,
+    place: Place,
+    limits: Limits,
+    sum: f64,
+    /// How much the output changes for a change of the input.
+    k: Option<f64>,
+    /// Input of the previous evaluation.
+    previous: Option<Tensor>,
+    /// Input of the last computed evaluation.
+    computed: Option<Tensor>,
+    /// Output minus input of the last computed evaluation.
+    delta: Option<Tensor>,
+    /// `sum |v|` of each frame at the last computed evaluation.
+    output_sums: Vec<f64>,
+    /// Frames that count in the evaluation that is being computed.
+    counts: Vec<bool>,
+    /// This is the branch that decides.
+    leads: bool,
+}
+
+impl Cache for EasyCache {
+    type Options = EasyCacheOptions;
+    const ID: &'static str = "easycache";
+    const DOC: &'static str = "reuses the output's change while the latents have changed little";
+
+    fn options() -> Vec<OptionSpec> {
+        let default = EasyCacheOptions::default();
+        let threshold = OptionSpec::float(
+            "threshold",
+            default.threshold,
+            (0.0, 100.0),
+            "reuse below this sum of predicted relative changes",
+        );
+        [vec![threshold, Scope::spec()], default.limits.specs()].concat()
+    }
+
+    fn new(options: EasyCacheOptions, context: &CacheContext) -> Result<Self> {
+        let plan = CachePlan {
+            decides: DecisionPoint::BeforeEmbed,
+            reads: vec![Signal::Sample],
+            replaces: Replaces::OutputDelta,
+            shared_decision: true,
+            schedule_only: false,
+            bytes_max: 0,
+            measures: ["change", "k", "predicted", "sum"].map(String::from).to_vec(),
+        };
+        let leads = context.branch == LEADER;
+        Ok(Self {
+            plan: options.held(leads).declare(plan, context),
+            place: context.keep,
+            limits: Limits::new(options.limits),
+            sum: 0.0,
+            k: None,
+            previous: None,
+            computed: None,
+            delta: None,
+            output_sums: Vec::new(),
+            counts: Vec::new(),
+            leads,
+            options,
+        })
+    }
+
+    fn plan(&self) -> CachePlan {
+        self.plan.clone()
+    }
+
+    fn decide(&mut self, evaluation: &Evaluation<'_>, ops: &dyn TensorOps) -> Result<Decision> {
+        if self.options.threshold == 0.0 {
+            return Ok(Decision::compute_and_forget());
+        }
+        self.forget_another_shape(evaluation);
+        let (reuse, numbers) = match self.leads {
+            true => self.lead(evaluation, ops)?,
+            false => (evaluation.leader == Some(Choice::Reuse), vec![0.0; 4]),
+        };
+        let decision = match self.delta.clone().filter(|_| reuse) {
+            Some(delta) => Decision::reuse(delta),
+            None => {
+                self.sum = 0.0;
+                match evaluation.remaining {
+                    0 => Decision::compute_and_forget(),
+                    _ => Decision::compute(),
+                }
+            }
+        };
+        // A leader still needs the old difference, for k; whoever follows does not.
+        if !self.leads && decision.choice() == Choice::Compute {
+            self.delta = None;
+        }
+        self.limits.count(decision.choice());
+        Ok(decision.measured(numbers))
+    }
+
+    fn store(&mut self, delta: &Tensor, ops: &dyn TensorOps) -> Result<()> {
+        if let Some(now) = &self.previous {
+            self.k = self.output_per_input(now, delta, ops)?;
+            let output = ops.combine(&[term(1.0, now), term(1.0, delta)])?;
+            self.output_sums = ops.frame_abs_sums(&output)?;
+            self.computed = self.previous.clone();
+        }
+        self.delta = Some(delta.clone());
+        Ok(())
+    }
+}
+
+impl EasyCache {
+    /// Whether to reuse, and what led to it; remembers the input.
+    fn lead(
+        &mut self,
+        evaluation: &Evaluation<'_>,
+        ops: &dyn TensorOps,
+    ) -> Result<(bool, Vec<f64>)> {
+        let sample = evaluation.signal(Signal::Sample)?;
+        self.counts = self.options.scope.counts(evaluation.levels);
+        let change = match &self.previous {
+            Some(previous) => Some(total(&ops.frame_abs_diffs(sample, previous)?, &self.counts)),
+            None => None,
+        };
+        self.previous = Some(keep(sample, self.place, ops)?);
+        let output = total(&self.output_sums, &self.counts);
+        let relative = change.map(|change| change / output).filter(|r| r.is_finite());
+        let predicted = relative.zip(self.k).map(|(r, k)| k * r).filter(|p| p.is_finite());
+        self.sum += predicted.unwrap_or(0.0);
+        let reuse = predicted.is_some()
+            && self.sum < self.options.threshold
+            && !self.limits.protect(evaluation)
+            && !self.limits.exhausted();
+        let numbers = [relative, self.k, predicted].map(|n| n.unwrap_or(0.0));
+        Ok((reuse, [numbers.as_slice(), &[self.sum]].concat()))
+    }
+
+    /// `k` after an evaluation at `now` gave `now + delta`; none where it is undefined.
+    fn output_per_input(
+        &self,
+        now: &Tensor,
+        delta: &Tensor,
+        ops: &dyn TensorOps,
+    ) -> Result<Option<f64>> {
+        let (Some(before), Some(old)) = (&self.computed, &self.delta) else { return Ok(None) };
+        let output_change =
+            ops.combine(&[term(1.0, now), term(1.0, delta), term(-1.0, before), term(-1.0, old)])?;
+        let output = total(&ops.frame_abs_sums(&output_change)?, &self.counts);
+        let input = total(&ops.frame_abs_diffs(now, before)?, &self.counts);
+        let k = output / input;
+        Ok(k.is_finite().then_some(k))
+    }
+
+    /// Nothing that is kept says anything of a sample of another shape.
+    fn forget_another_shape(&mut self, evaluation: &Evaluation<'_>) {
+        let needed = evaluation.computes;
+        let kept = [&self.previous, &self.computed, &self.delta];
+        if kept.into_iter().flatten().any(|tensor| !fits(tensor, needed)) {
+            (self.previous, self.computed, self.delta) = (None, None, None);
+            self.output_sums.clear();
+            self.k = None;
+            self.sum = 0.0;
+        }
+    }
+}
+
+impl EasyCacheOptions {
+    fn held(&self, leads: bool) -> Held {
+        match self.threshold > 0.0 {
+            true => Held { signals: if leads { 2 } else { 0 }, computed: 1 },
+            false => Held::default(),
+        }
+    }
+}
+
+impl Halved for EasyCache {
+    const HALF_ID: &'static str = "easycache-half";
+    const HALF_DOC: &'static str = "easycache with what it keeps at half width";
+
+    fn held(&self) -> Held {
+        self.options.held(self.leads)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,252 @@
+//! Residual forecast: extrapolates the block stack's residual along the noise level, and measures
+//! for itself how far that can be trusted.
+//!
+//! ```text
+//! forecast   r(sigma) = sum_j w_j(sigma) r_j           Lagrange, per frame, see `extrapolation`
+//! computed   e = sum |r(sigma_i) - r_i| / sum |r_i|    over the updated frames, before r_i is kept
+//! later      sum += e * (gap / measured gap)^(order + 1)
+//! reuse      while sum < threshold;   compute: sum = 0
+//! ```
+//!
+//! `gap` is the mean way in sigma of the updated frames since the last computed residual. The
+//! error of an extrapolation of order p grows like `gap^(p + 1)`, so one measurement tells the
+//! error at other gaps: no table and no calibration run. With fewer residuals than the order needs
+//! the order is lower, down to the last residual itself; what was measured then counts as such.
+//!
+//! Source: the forecast of the final residual with a blend between zeroth and first order follows
+//! the idea of ScalingCache (ICLR 2026, which fits its blend offline) and of TaylorSeer
+//! (arXiv 2503.06923, which keeps every module's output); measuring the error along the way is
+//! our own.
+
+mod extrapolation;
+mod history;
+
+use serde::Deserialize;
+use wan_plugin_api::{
+    Cache, CacheContext, CachePlan, Choice, Decision, DecisionPoint, Error, Evaluation, FrameLevel,
+    OptionSpec, Replaces, Result, Tensor, TensorOps,
+};
+
+use crate::half_memory::Halved;
+use crate::held::Held;
+use crate::limits::{LimitOptions, Limits};
+use history::{History, Measured};
+
+/// Options of [`Forecast`].
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct ForecastOptions {
+    /// Reuse while the sum of predicted errors is below this; 0 switches the cache off.
+    pub threshold: f64,
+    /// Order of the extrapolation, 1 or 2.
+    pub order: u32,
+    /// 1: the extrapolation; 0: the last residual; between: both.
+    pub blend: f64,
+    /// Compute every n-th evaluation, whatever the error; 0: by the error.
+    pub interval: u32,
+    /// Evaluations that compute, by number from 0; all others reuse. Empty: `interval` or the error
+    /// decides.
+    pub computes: Vec<f64>,
+    /// Which evaluations always compute.
+    #[serde(flatten)]
+    pub limits: LimitOptions,
+}
+
+impl Default for ForecastOptions {
+    fn default() -> Self {
+        let limits = LimitOptions { retention: 5, last: 1, max_skips: 3 };
+        Self { threshold: 0.1, order: 1, blend: 1.0, interval: 0, computes: Vec::new(), limits }
+    }
+}
+
+impl ForecastOptions {
+    /// Whether nothing can ever be reused.
+    fn is_off(&self) -> bool {
+        self.threshold == 0.0 || self.interval == 1
+    }
+
+    /// Whether the decisions are known beforehand.
+    fn is_fixed(&self) -> bool {
+        self.interval > 0 || !self.computes.is_empty()
+    }
+
+    /// Refuses a list that is none of evaluations, or one beside an interval.
+    fn check(&self) -> Result<()> {
+        if self.interval > 0 && !self.computes.is_empty() {
+            return Err(Error::invalid(
+                "interval and computes both say which evaluations compute; give one of them",
+            ));
+        }
+        match self.computes.iter().find(|index| index.fract() != 0.0 || **index < 0.0) {
+            Some(index) => Err(Error::invalid(format!(
+                "computes: {index} is not the number of an evaluation; give whole numbers from 0"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn held(&self) -> Held {
+        let computed = if self.is_off() { 0 } else { u64::from(self.order) + 1 };
+        Held { signals: 0, computed }
+    }
+}
+
+/// The cache.
+pub struct Forecast {
+    options: ForecastOptions,
+    plan: CachePlan,
+    limits: Limits,
+    history: History,
+    measured: Option<Measured>,
+    sum: f64,
+    /// Levels of the evaluation that is being computed.
+    levels: Vec<FrameLevel>,
+    /// Another branch decides.
+    follows: bool,
+}
+
+impl Cache for Forecast {
+    type Options = ForecastOptions;
+    const ID: &'static str = "forecast";
+    const DOC: &'static str = "extrapolates the residual while its own measured error allows";
+
+    fn options() -> Vec<OptionSpec> {
+        let default = ForecastOptions::default();
+        let own = vec![
+            OptionSpec::float(
+                "threshold",
+                default.threshold,
+                (0.0, 100.0),
+                "reuse below this sum of predicted relative errors",
+            ),
+            OptionSpec::int("order", default.order.into(), (1, 2), "order of the extrapolation"),
+            OptionSpec::float(
+                "blend",
+                default.blend,
+                (0.0, 1.0),
+                "1: the extrapolation; 0: the last residual; between: both",
+            ),
+            OptionSpec::int(
+                "interval",
+                default.interval.into(),
+                (0, 1000),
+                "compute every n-th evaluation, whatever the error; 0: by the error",
+            ),
+            OptionSpec::float_list(
+                "computes",
+                "evaluations that compute, by number from 0, and no others; empty: by the error",
+            ),
+        ];
+        [own, default.limits.specs()].concat()
+    }
+
+    fn new(options: ForecastOptions, context: &CacheContext) -> Result<Self> {
+        options.check()?;
+        let plan = CachePlan {
+            decides: DecisionPoint::BeforeBlocks,
+            reads: Vec::new(),
+            replaces: Replaces::Residual,
+            shared_decision: true,
+            schedule_only: options.is_fixed(),
+            bytes_max: 0,
+            measures: ["predicted", "sum", "measured", "order"].map(String::from).to_vec(),
+        };
+        Ok(Self {
+            plan: options.held().declare(plan, context),
+            limits: Limits::new(options.limits),
+            history: History::new(options.order as usize, options.blend),
+            measured: None,
+            sum: 0.0,
+            levels: Vec::new(),
+            follows: false,
+            options,
+        })
+    }
+
+    fn plan(&self) -> CachePlan {
+        self.plan.clone()
+    }
+
+    fn decide(&mut self, evaluation: &Evaluation<'_>, ops: &dyn TensorOps) -> Result<Decision> {
+        if self.options.is_off() {
+            return Ok(Decision::compute_and_forget());
+        }
+        self.follows = evaluation.leader.is_some();
+        self.history.keep_only(evaluation.computes, evaluation.levels.len());
+        let predicted = self.predicted(evaluation.levels);
+        self.sum += predicted.unwrap_or(0.0);
+        let order = self.history.order();
+        let numbers = vec![
+            predicted.unwrap_or(0.0),
+            self.sum,
+            self.measured.map_or(0.0, |m| m.error),
+            order as f64,
+        ];
+        let reuse = !self.history.is_empty()
+            && match evaluation.leader {
+                Some(leader) => leader == Choice::Reuse,
+                None => self.allows(evaluation, predicted),
+            };
+        let decision = if reuse {
+            Decision::reuse(self.history.forecast(evaluation.levels, ops)?)
+        } else {
+            self.sum = 0.0;
+            self.levels = evaluation.levels.to_vec();
+            match evaluation.remaining {
+                0 => Decision::compute_and_forget(),
+                _ => Decision::compute(),
+            }
+        };
+        self.limits.count(decision.choice());
+        Ok(decision.measured(numbers))
+    }
+
+    fn store(&mut self, residual: &Tensor, ops: &dyn TensorOps) -> Result<()> {
+        let levels = std::mem::take(&mut self.levels);
+        if !ops.frame_abs_sums(residual)?.iter().all(|sum| sum.is_finite()) {
+            // No forecast from what is not a number; it begins again.
+            self.history.clear();
+            self.measured = None;
+            return Ok(());
+        }
+        let measures = !self.options.is_fixed() && !self.follows;
+        self.measured = if measures { self.history.measure(residual, &levels, ops)? } else { None };
+        self.history.push(residual, &levels);
+        Ok(())
+    }
+}
+
+impl Forecast {
+    /// Error that a forecast at `levels` is expected to have.
+    fn predicted(&self, levels: &[FrameLevel]) -> Option<f64> {
+        let measured = self.measured?;
+        let growth = self.history.gap(levels)? / measured.gap;
+        let predicted = measured.error * growth.powi(measured.order as i32 + 1);
+        predicted.is_finite().then_some(predicted)
+    }
+
+    fn allows(&self, evaluation: &Evaluation<'_>, predicted: Option<f64>) -> bool {
+        let computes = &self.options.computes;
+        if !computes.is_empty() {
+            return !computes.contains(&f64::from(evaluation.index));
+        }
+        if self.limits.protect(evaluation) || self.limits.exhausted() {
+            return false;
+        }
+        match self.options.interval {
+            0 => predicted.is_some() && self.sum < self.options.threshold,
+            every => self.limits.skipped_in_a_row() + 1 < every,
+        }
+    }
+}
+
+impl Halved for Forecast {
+    const HALF_ID: &'static str = "forecast-half";
+    const HALF_DOC: &'static str = "forecast with the residuals at half width";
+
+    fn held(&self) -> Held {
+        self.options.held()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! The last computed residuals, each with the noise level of every frame.
+
+use std::collections::VecDeque;
+
+use wan_plugin_api::{FrameLevel, Result, Tensor, TensorForm, TensorOps, frame_terms};
+
+use super::extrapolation::weights;
+use crate::held::fits;
+
+/// A computed residual.
+struct Point {
+    residual: Tensor,
+    /// Sigma of each frame when it was computed.
+    sigmas: Vec<f64>,
+}
+
+/// The last `order + 1` computed residuals, newest first.
+pub(super) struct History {
+    points: VecDeque<Point>,
+    order: usize,
+    blend: f64,
+}
+
+/// How wrong a forecast would have been, and how far it would have reached.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Measured {
+    /// `sum |forecast - computed| / sum |computed|` over the updated frames.
+    pub(super) error: f64,
+    /// Mean way in sigma of the updated frames since the newest kept residual.
+    pub(super) gap: f64,
+    /// Order of the forecast.
+    pub(super) order: usize,
+}
+
+impl History {
+    pub(super) fn new(order: usize, blend: f64) -> Self {
+        Self { points: VecDeque::new(), order, blend }
+    }
+
+    /// Order that the kept residuals allow.
+    pub(super) fn order(&self) -> usize {
+        self.points.len().saturating_sub(1)
+    }
+
+    /// Drops residuals of another shape than what is computed now.
+    pub(super) fn keep_only(&mut self, form: TensorForm, frames: usize) {
+        let right = |p: &Point| fits(&p.residual, form) && p.sigmas.len() == frames;
+        if !self.points.iter().all(right) {
+            self.points.clear();
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.points.clear();
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.points.is_empty()
+    }
+
+    /// Keeps a residual; the oldest goes where there are too many.
+    pub(super) fn push(&mut self, residual: &Tensor, levels: &[FrameLevel]) {
+        let sigmas = levels.iter().map(|l| l.sigma).collect();
+        self.points.push_front(Point { residual: residual.clone(), sigmas });
+        self.points.truncate(self.order + 1);
+    }
+
+    /// Mean way in sigma of the updated frames since the newest residual; none where none moves.
+    pub(super) fn gap(&self, levels: &[FrameLevel]) -> Option<f64> {
+        let newest = self.points.front()?;
+        let moving = levels.iter().zip(&newest.sigmas).filter(|(level, _)| level.update);
+        let (count, way) = moving.fold((0u32, 0.0), |(count, way), (level, before)| {
+            (count + 1, way + (level.sigma - before).abs())
+        });
+        (count > 0).then(|| way / f64::from(count))
+    }
+
+    /// What the residual will be at `levels`.
+    pub(super) fn forecast(&self, levels: &[FrameLevel], ops: &dyn TensorOps) -> Result<Tensor> {
+        let coefficients = self.coefficients(levels);
+        let terms: Vec<_> = self
+            .points
+            .iter()
+            .zip(&coefficients)
+            .map(|(p, c)| frame_terms(c, &p.residual))
+            .collect();
+        ops.combine(&terms)
+    }
+
+    /// How wrong a forecast of `residual` would have been; none where that is undefined.
+    ///
+    /// Goes frame by frame, so that its temporaries are a frame each.
+    pub(super) fn measure(
+        &self,
+        residual: &Tensor,
+        levels: &[FrameLevel],
+        ops: &dyn TensorOps,
+    ) -> Result<Option<Measured>> {
+        let Some(gap) = self.gap(levels) else { return Ok(None) };
+        let coefficients = self.coefficients(levels);
+        let (mut difference, mut size) = (0.0, 0.0);
+        for frame in (0..levels.len()).filter(|f| levels[*f].update) {
+            let narrow = |tensor: &Tensor| ops.narrow_frames(tensor, frame, 1);
+            let parts =
+                self.points.iter().map(|p| narrow(&p.residual)).collect::<Result<Vec<Tensor>>>()?;
+            let terms: Vec<_> = parts
+                .iter()
+                .zip(&coefficients)
+                .map(|(part, c)| frame_terms(&c[frame..=frame], part))
+                .collect();
+            let computed = narrow(residual)?;
+            let forecast = ops.combine(&terms)?;
+            difference += ops.frame_abs_diffs(&forecast, &computed)?[0];
+            size += ops.frame_abs_sums(&computed)?[0];
+        }
+        let error = difference / size;
+        Ok(error.is_finite().then_some(Measured { error, gap, order: self.order() }))
+    }
+
+    /// A row of weights per kept residual, one weight per frame.
+    fn coefficients(&self, levels: &[FrameLevel]) -> Vec<Vec<f64>> {
+        let mut rows = vec![Vec::with_capacity(levels.len()); self.points.len()];
+        for (frame, level) in levels.iter().enumerate() {
+            let nodes: Vec<f64> = self.points.iter().map(|p| p.sigmas[frame]).collect();
+            let weights = weights(level.sigma, &nodes, self.blend);
+            rows.iter_mut().zip(weights).for_each(|(row, weight)| row.push(weight));
+        }
+        rows
+    }
+}

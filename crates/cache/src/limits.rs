@@ -1,0 +1,87 @@
+//! What holds for every cache, whatever it measures: which evaluations always compute, and how
+//! many may be reused in a row.
+
+use serde::Deserialize;
+use wan_plugin_api::{Choice, Evaluation, OptionSpec};
+
+/// Options that every cache has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct LimitOptions {
+    /// First evaluations that always compute.
+    pub retention: u32,
+    /// Last evaluations that always compute.
+    pub last: u32,
+    /// Most reuses in a row; 0: no limit.
+    pub max_skips: u32,
+}
+
+impl LimitOptions {
+    /// The three options, with these defaults.
+    pub(crate) fn specs(self) -> Vec<OptionSpec> {
+        vec![
+            retention_spec(self.retention),
+            last_spec(self.last),
+            OptionSpec::int(
+                "max_skips",
+                self.max_skips.into(),
+                (0, 1000),
+                "most reuses in a row; 0: no limit",
+            ),
+        ]
+    }
+}
+
+pub(crate) fn retention_spec(default: u32) -> OptionSpec {
+    let doc = "first evaluations that always compute";
+    OptionSpec::int("retention", default.into(), (1, 1000), doc)
+}
+
+pub(crate) fn last_spec(default: u32) -> OptionSpec {
+    OptionSpec::int("last", default.into(), (0, 1000), "last evaluations that always compute")
+}
+
+/// The options at work: counts the reuses in a row.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    options: LimitOptions,
+    period: Option<u32>,
+    skipped_in_a_row: u32,
+}
+
+impl Limits {
+    pub(crate) fn new(options: LimitOptions) -> Self {
+        Self { options, period: None, skipped_in_a_row: 0 }
+    }
+
+    /// The first evaluations are protected again after every `period` evaluations.
+    pub(crate) fn with_period(self, period: Option<u32>) -> Self {
+        Self { period, ..self }
+    }
+
+    /// Whether this evaluation always computes.
+    pub(crate) fn protect(&self, evaluation: &Evaluation<'_>) -> bool {
+        let index = match self.period {
+            Some(period) => evaluation.index % period.max(1),
+            None => evaluation.index,
+        };
+        index < self.options.retention || evaluation.remaining < self.options.last
+    }
+
+    /// Whether there were as many reuses in a row as may be.
+    pub(crate) fn exhausted(&self) -> bool {
+        self.options.max_skips > 0 && self.skipped_in_a_row >= self.options.max_skips
+    }
+
+    /// Reuses since the last computed evaluation.
+    pub(crate) fn skipped_in_a_row(&self) -> u32 {
+        self.skipped_in_a_row
+    }
+
+    /// Counts a decision.
+    pub(crate) fn count(&mut self, choice: Choice) {
+        self.skipped_in_a_row = match choice {
+            Choice::Compute => 0,
+            Choice::Reuse => self.skipped_in_a_row + 1,
+        };
+    }
+}

@@ -1,0 +1,259 @@
+//! MagCache: reuses the residual while its size, as calibrated, has changed little.
+//!
+//! ```text
+//! ratio *= column[step]          |residual now| / |residual one step before|, calibrated
+//! error += |1 - ratio|           reuse while error < threshold, at most K in a row
+//! compute: ratio = 1, error = 0
+//! ```
+//!
+//! Source: "MagCache: Fast Video Generation with Magnitude-Aware Cache" (arXiv 2506.09045);
+//! Zehong-Ma/MagCache at df81cb1, `magcache_forward`. The first part of the steps always computes
+//! (`retention_ratio`, see `phase`); each branch has a column of its own; another number of
+//! steps takes the nearest entries.
+//!
+//! Two things are our own. In diffusion forcing every frame reads the column at its own step,
+//! counted by how often it was updated, and the error is the mean over the updated frames; so a
+//! clean prefix changes nothing, and with all frames at one level it is the reference's rule. And
+//! each expert begins with error 0, where the reference carries its sum over to the next expert,
+//! whose residual is another.
+
+mod phase;
+mod ratios;
+
+use serde::Deserialize;
+use serde_json::Value;
+use wan_plugin_api::{
+    Cache, CacheContext, CachePlan, Decision, DecisionPoint, Error, Evaluation, OptionSpec,
+    Replaces, Result, Tensor, TensorOps,
+};
+
+use crate::calibration::{
+    CalibrationFile, MAG_CACHE_TABLES, MagCacheTable, mag_cache_table, mag_cache_table_of,
+};
+use crate::half_memory::Halved;
+use crate::held::{Held, fits};
+use crate::limits::{LimitOptions, Limits, last_spec, retention_spec};
+use phase::Phase;
+use ratios::FrameRatios;
+
+/// Options of [`MagCache`]; a number below 0 means what is published for the model.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct MagCacheOptions {
+    /// Published ratios: `auto` (the model's own), or a table by name.
+    pub table: String,
+    /// What `wan cache calibrate` wrote, or null.
+    pub calibration: Value,
+    /// Reuse while the accumulated error is below this; 0 switches the cache off.
+    pub threshold: f64,
+    /// Fraction of the steps, at the start of each expert's, that always computes.
+    pub retention_ratio: f64,
+    /// First evaluations that always compute.
+    pub retention: u32,
+    /// Last evaluations that always compute.
+    pub last: u32,
+    /// Most reuses in a row, upstream's K; 0: no limit.
+    pub max_skips: i32,
+}
+
+impl Default for MagCacheOptions {
+    fn default() -> Self {
+        Self {
+            table: "auto".into(),
+            calibration: Value::Null,
+            threshold: -1.0,
+            retention_ratio: -1.0,
+            retention: 1,
+            last: 0,
+            max_skips: -1,
+        }
+    }
+}
+
+/// The cache.
+pub struct MagCache {
+    threshold: f64,
+    plan: CachePlan,
+    limits: Limits,
+    phase: Phase,
+    ratios: FrameRatios,
+    error: f64,
+    residual: Option<Tensor>,
+}
+
+/// Upstream's command-line defaults, for ratios that come without settings.
+const UPSTREAM: (f64, u32, f64) = (0.12, 2, 0.2);
+
+impl Cache for MagCache {
+    type Options = MagCacheOptions;
+    const ID: &'static str = "magcache";
+    const DOC: &'static str = "reuses the residual while its calibrated size has changed little";
+
+    fn options() -> Vec<OptionSpec> {
+        let default = MagCacheOptions::default();
+        let tables: Vec<&str> = ["auto"].into_iter().chain(MAG_CACHE_TABLES).collect();
+        vec![
+            OptionSpec::choice("table", &tables, "published ratios; auto: the model's own"),
+            OptionSpec::document("calibration", "ratios that `wan cache calibrate` measured"),
+            OptionSpec::float(
+                "threshold",
+                default.threshold,
+                (-1.0, 100.0),
+                "reuse below this accumulated error; -1: as published for the model",
+            )
+            .flag("magcache_thresh"),
+            OptionSpec::float(
+                "retention_ratio",
+                default.retention_ratio,
+                (-1.0, 1.0),
+                "part of the steps that computes first; -1: as published for the model",
+            ),
+            retention_spec(default.retention),
+            last_spec(default.last),
+            OptionSpec::int(
+                "max_skips",
+                default.max_skips.into(),
+                (-1, 1000),
+                "most reuses in a row; 0: no limit; -1: as published for the model",
+            )
+            .flag("magcache_K"),
+        ]
+    }
+
+    fn new(options: MagCacheOptions, context: &CacheContext) -> Result<Self> {
+        let table = if options.threshold == 0.0 { nothing() } else { table(&options, context)? };
+        let threshold = match options.threshold < 0.0 {
+            true => table.threshold,
+            false => options.threshold,
+        };
+        let ratio = match options.retention_ratio < 0.0 {
+            true => table.retention_ratio,
+            false => options.retention_ratio,
+        };
+        let limits = LimitOptions {
+            retention: options.retention,
+            last: options.last,
+            max_skips: u32::try_from(options.max_skips).unwrap_or(table.max_skips),
+        };
+        let column = match context.branch.as_str() {
+            "uncond" if !table.uncond.is_empty() => &table.uncond,
+            _ => &table.cond,
+        };
+        let plan = CachePlan {
+            decides: DecisionPoint::BeforeBlocks,
+            reads: Vec::new(),
+            replaces: Replaces::Residual,
+            shared_decision: false,
+            schedule_only: true,
+            bytes_max: 0,
+            measures: ["step_error", "error"].map(String::from).to_vec(),
+        };
+        Ok(Self {
+            plan: held(threshold).declare(plan, context),
+            threshold,
+            limits: Limits::new(limits),
+            phase: Phase::new(context, ratio),
+            ratios: FrameRatios::new(column, context),
+            error: 0.0,
+            residual: None,
+        })
+    }
+
+    fn plan(&self) -> CachePlan {
+        self.plan.clone()
+    }
+
+    fn decide(&mut self, evaluation: &Evaluation<'_>, _: &dyn TensorOps) -> Result<Decision> {
+        if self.threshold == 0.0 {
+            return Ok(Decision::compute_and_forget());
+        }
+        let protected = self.phase.protects(evaluation.index) || self.limits.protect(evaluation);
+        let step = if protected { None } else { self.ratios.advance(evaluation.levels) };
+        self.error += step.unwrap_or(0.0);
+        let numbers = vec![step.unwrap_or(0.0), self.error];
+        let reuse = step.is_some() && self.error < self.threshold && !self.limits.exhausted();
+        let residual = self.residual.clone().filter(|r| reuse && fits(r, evaluation.computes));
+        self.ratios.count(evaluation.levels);
+        let decision = match residual {
+            Some(residual) => Decision::reuse(residual),
+            None => {
+                self.ratios.reset();
+                self.error = 0.0;
+                self.residual = None;
+                match evaluation.remaining {
+                    0 => Decision::compute_and_forget(),
+                    _ => Decision::compute(),
+                }
+            }
+        };
+        self.limits.count(decision.choice());
+        Ok(decision.measured(numbers))
+    }
+
+    fn store(&mut self, residual: &Tensor, _: &dyn TensorOps) -> Result<()> {
+        self.residual = Some(residual.clone());
+        Ok(())
+    }
+}
+
+/// The ratios of a run, and the settings that go with them.
+fn table(options: &MagCacheOptions, context: &CacheContext) -> Result<MagCacheTable> {
+    let file = CalibrationFile::read(&options.calibration, context)?;
+    let table = match (file, options.table.as_str()) {
+        (Some(_), name) if name != "auto" => {
+            return Err(Error::invalid("calibration and table both name ratios; give one of them"));
+        }
+        (Some(file), _) => {
+            let columns = file.columns()?;
+            MagCacheTable {
+                cond: columns.cond.clone(),
+                uncond: columns.uncond.clone(),
+                ..nothing()
+            }
+        }
+        (None, "auto") => match mag_cache_table_of(context) {
+            Some(name) => mag_cache_table(name)?,
+            None => return Err(no_table(context)),
+        },
+        (None, name) => mag_cache_table(name)?,
+    };
+    let ratios = table.cond.iter().chain(&table.uncond);
+    match ratios.into_iter().all(|ratio| ratio.is_finite()) {
+        true => Ok(table),
+        false => Err(Error::invalid("calibration: every ratio must be finite")),
+    }
+}
+
+/// No ratios, and the settings for ratios that come without any.
+fn nothing() -> MagCacheTable {
+    let (threshold, max_skips, retention_ratio) = UPSTREAM;
+    MagCacheTable { threshold, max_skips, retention_ratio, ..MagCacheTable::default() }
+}
+
+fn no_table(context: &CacheContext) -> Error {
+    let model = &context.model;
+    Error::invalid(format!(
+        "there is no table for a model of dim {}, {} layers and {} input channels ({}); make \
+         one with `wan cache calibrate` and give it as calibration, or name a table: {}",
+        model.dim,
+        model.layers,
+        model.in_channels,
+        if context.experts > 1 { "two experts" } else { "one transformer" },
+        MAG_CACHE_TABLES.join(", ")
+    ))
+}
+
+fn held(threshold: f64) -> Held {
+    Held { signals: 0, computed: u64::from(threshold > 0.0) }
+}
+
+impl Halved for MagCache {
+    const HALF_ID: &'static str = "magcache-half";
+    const HALF_DOC: &'static str = "magcache with the residual at half width";
+
+    fn held(&self) -> Held {
+        held(self.threshold)
+    }
+}
+
+#[cfg(test)]
+mod tests;

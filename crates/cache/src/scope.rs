@@ -1,0 +1,35 @@
+//! Which latent frames count in a measurement.
+//!
+//! In diffusion forcing the references average over all frames of the window. Frames that are not
+//! being updated (a clean prefix, finished or waiting blocks) do not change, so they dilute the
+//! average: an extension pass skips far more than the first pass at the very same timesteps
+//! (ComfyUI-WanVideoWrapper issue 484).
+
+use serde::{Deserialize, Serialize};
+use wan_plugin_api::{FrameLevel, OptionSpec};
+
+/// Frames that count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// Those that this round updates.
+    UpdatedFrames,
+    /// All of the window, as the references do.
+    AllFrames,
+}
+
+impl Scope {
+    pub(crate) fn spec() -> OptionSpec {
+        OptionSpec::choice("scope", &["updated-frames", "all-frames"], "frames that count")
+    }
+
+    /// Whether each frame counts.
+    pub(crate) fn counts(self, levels: &[FrameLevel]) -> Vec<bool> {
+        levels.iter().map(|level| self == Self::AllFrames || level.update).collect()
+    }
+}
+
+/// Sum over the frames that count.
+pub(crate) fn total(of: &[f64], counts: &[bool]) -> f64 {
+    of.iter().zip(counts).filter(|(_, counts)| **counts).map(|(v, _)| v).sum()
+}
