@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor as CandleTensor};
 use proptest::prelude::*;
+use wan_host::ledger::Item;
 use wan_host::noise::Noise;
 use wan_host::ops::HostOps;
 use wan_host::registry::{Kind, Registry};
@@ -126,7 +127,8 @@ impl Stream {
             .collect();
         assert_eq!(self.cache.plan().replaces, Replaces::Residual);
         let residual = residual(&self.hidden, index);
-        let computes = self.ops.wrap(residual.clone(), 1, levels.len()).unwrap().form();
+        let computes =
+            self.ops.wrap(Item::Computed, residual.clone(), 1, levels.len()).unwrap().form();
         let evaluation = Evaluation {
             index: index as u32,
             remaining: (all.len() - index - 1) as u32,
@@ -142,7 +144,8 @@ impl Stream {
             Action::Reuse(tensor) => self.ops.unwrap(&tensor).unwrap(),
             Action::Compute { keep } => {
                 if keep {
-                    let handle = self.ops.wrap(residual.clone(), 1, levels.len()).unwrap();
+                    let handle =
+                        self.ops.wrap(Item::Computed, residual.clone(), 1, levels.len()).unwrap();
                     self.cache.store(&handle, &self.ops).unwrap();
                 }
                 residual
@@ -168,7 +171,7 @@ impl Stream {
                     levels.iter().flat_map(|l| row(l).repeat(FRAME_TOKENS)).collect();
                 let shape = (levels.len() * FRAME_TOKENS, width);
                 let rows = CandleTensor::from_vec(rows, shape, &Device::Cpu).unwrap();
-                self.ops.wrap(rows, 0, levels.len()).unwrap()
+                self.ops.wrap(Item::Computed, rows, 0, levels.len()).unwrap()
             }
             Rows::Distinct => {
                 let mut distinct: Vec<&FrameLevel> = Vec::new();
@@ -183,7 +186,7 @@ impl Stream {
                 let rows: Vec<f32> = distinct.iter().flat_map(|l| row(l)).collect();
                 let shape = (distinct.len(), width);
                 let rows = CandleTensor::from_vec(rows, shape, &Device::Cpu).unwrap();
-                self.ops.wrap_rows(rows, index, levels.len()).unwrap()
+                self.ops.wrap_rows(Item::TimeEmbedding, rows, index, levels.len()).unwrap()
             }
         }
     }

@@ -91,7 +91,12 @@ pub(crate) fn choice(id: &str, options: &[(&str, serde_json::Value)]) -> Strateg
 
 /// A registry and noise for `settings`.
 pub(crate) fn surroundings<'a>(registry: &'a Registry, settings: &Settings) -> Surroundings<'a> {
-    Surroundings { registry, noise: Noise::new(settings.base_seed), cancel: Arc::default() }
+    Surroundings {
+        registry,
+        noise: Noise::new(settings.base_seed),
+        cancel: Arc::default(),
+        witness: None,
+    }
 }
 
 /// Latents of a run, as bits.

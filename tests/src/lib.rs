@@ -2,3 +2,4 @@
 
 pub mod golden;
 pub mod scene;
+pub mod tiny_model;

@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 use wan_model::vae::{Tiling, Vae};
-use wan_model::weights;
 
 use crate::error::Result;
+use crate::loaded::{Loaded, PartLoader};
 use crate::model_folder::ModelFolder;
 use crate::video::VideoFrames;
 
@@ -12,11 +12,8 @@ use crate::video::VideoFrames;
 ///
 /// # Errors
 /// If a file is missing, truncated or does not fit its config.
-pub fn load_vae(folder: &ModelFolder, device: &Device) -> Result<Vae> {
-    Ok(Vae::load(
-        folder.vae_config()?,
-        weights::open(&folder.weights("vae")?, DType::F32, device)?,
-    )?)
+pub fn load_vae(folder: &ModelFolder, device: &Device) -> Result<Loaded<Vae>> {
+    PartLoader::new(folder.clone(), device.clone()).vae()
 }
 
 /// Decodes normalised latents `[1, z, F, h, w]` to frames, one latent frame at a time; with `tiling`,

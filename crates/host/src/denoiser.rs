@@ -5,11 +5,13 @@
 //!                                                  └─ reuse ───► + residual ──────┴─► head
 //! ```
 
+use std::cell::RefCell;
+
 use candle_core::Tensor as CandleTensor;
 use wan_model::{TextContext, WanModel};
 use wan_plugin_api::epoch1::CacheInstance;
 use wan_plugin_api::{
-    Attention, CacheContext, DType, Denoise, FrameLevel, ModelIdentity, Place,
+    Attention, CacheContext, CachePlan, DType, Denoise, FrameLevel, ModelIdentity, Place,
     Result as PluginResult, Schedule, Tensor,
 };
 
@@ -17,10 +19,12 @@ use crate::conditioning::Conditioning;
 use crate::error::{Error, Result};
 use crate::evaluation::BranchEvaluation;
 use crate::host_tensor::dtype_of;
+use crate::ledger::Item;
 use crate::ops::HostOps;
 use crate::record::{CacheMemory, EvaluationRecord, SignalMemory};
 use crate::registry::Chosen;
 use crate::stream::Stream;
+use crate::witness::Witness;
 
 /// Axis of the latent frames in `[1, C, F, H, W]`.
 pub(crate) const LATENT_FRAME_AXIS: usize = 2;
@@ -59,6 +63,8 @@ pub struct DenoiserParts<'m> {
     pub cache: Option<Chosen<'m>>,
     /// Where what the cache keeps lies.
     pub cache_device: Place,
+    /// Sees every evaluation, if any.
+    pub witness: Option<&'m RefCell<dyn Witness>>,
     /// Operations for handles that go to the sampler.
     pub ops: HostOps,
 }
@@ -76,6 +82,8 @@ pub struct Denoiser<'m> {
     pub signals: SignalMemory,
     /// What the caches declared and held.
     pub cache_memory: CacheMemory,
+    /// What the first cache said of itself.
+    pub cache_plan: Option<CachePlan>,
 }
 
 /// A guidance branch, and the cache of its stream of evaluations.
@@ -135,6 +143,7 @@ impl<'m> Denoiser<'m> {
             records: Vec::new(),
             signals: SignalMemory::default(),
             cache_memory: CacheMemory::default(),
+            cache_plan: None,
         })
     }
 
@@ -164,15 +173,17 @@ impl<'m> Denoiser<'m> {
         let branches = names.map(|name| Ok(Branch { name, cache: self.begin_cache(name)? }));
         let branches = branches.collect::<Result<Vec<_>>>()?;
         let caches = branches.iter().filter_map(|b| b.cache.as_ref());
-        let declared = caches.map(|c| c.instance.plan().bytes_max).max().unwrap_or(0);
+        let declared = caches.clone().map(|c| c.instance.plan().bytes_max).max().unwrap_or(0);
+        let first = caches.map(|c| c.instance.plan()).next();
+        self.cache_plan = self.cache_plan.take().or_else(|| first.cloned());
         let memory = &mut self.cache_memory;
         memory.declared_per_branch = memory.declared_per_branch.max(declared);
         Ok(branches)
     }
 
-    fn begin_cache(&self, branch: &str) -> Result<Option<BranchCache>> {
-        let Some(chosen) = &self.parts.cache else { return Ok(None) };
-        let context = CacheContext {
+    /// What a cache of this branch is told.
+    pub(crate) fn cache_context(&self, branch: &str) -> CacheContext {
+        CacheContext {
             branch: branch.into(),
             expert: self.stream.expert as u32,
             evaluations: self.stream.evaluations,
@@ -188,8 +199,12 @@ impl<'m> Denoiser<'m> {
             signal_dtype: DType::F32,
             frame_output_elements: self.parts.frame_output_elements,
             keep: self.parts.cache_device,
-        };
-        let instance = chosen.cache(&context)?;
+        }
+    }
+
+    fn begin_cache(&self, branch: &str) -> Result<Option<BranchCache>> {
+        let Some(chosen) = &self.parts.cache else { return Ok(None) };
+        let instance = chosen.cache(&self.cache_context(branch))?;
         Ok(Some(BranchCache { instance, ops: self.parts.ops.sibling() }))
     }
 
@@ -221,7 +236,8 @@ impl<'m> Denoiser<'m> {
             velocities.push(velocity);
         }
         self.stream.next += 1;
-        self.settle_cache_memory();
+        let caches = self.branches.iter().filter_map(|b| b.cache.as_ref());
+        self.cache_memory.see(caches.map(|c| c.ops.ledger()));
         match velocities.as_slice() {
             [cond] => Ok(cond.clone()),
             [cond, uncond, ..] => {
@@ -230,15 +246,6 @@ impl<'m> Denoiser<'m> {
             }
             [] => Err(Error::invalid("no guidance branch")),
         }
-    }
-
-    fn settle_cache_memory(&mut self) {
-        let caches = self.branches.iter().filter_map(|b| b.cache.as_ref());
-        let held: Vec<u64> = caches.map(|c| c.ops.ledger().settle()).collect();
-        let memory = &mut self.cache_memory;
-        memory.held_max = memory.held_max.max(held.iter().sum());
-        memory.held_per_branch_max =
-            memory.held_per_branch_max.max(held.iter().copied().max().unwrap_or(0));
     }
 }
 
@@ -257,6 +264,6 @@ impl Denoise for Denoiser<'_> {
             Error::Cancelled => wan_plugin_api::Error::cancelled(),
             other => wan_plugin_api::Error::failed(other.to_string()),
         })?;
-        self.parts.ops.wrap(velocity, LATENT_FRAME_AXIS, frames)
+        self.parts.ops.wrap(Item::Velocity, velocity, LATENT_FRAME_AXIS, frames)
     }
 }

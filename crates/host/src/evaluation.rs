@@ -1,5 +1,7 @@
 //! One guidance branch of one model evaluation, with the cache's decision in it.
 
+use std::time::Instant;
+
 use candle_core::{DType as CandleDType, Tensor as CandleTensor};
 use wan_model::{Embedded, Timesteps};
 use wan_plugin_api::{
@@ -9,8 +11,10 @@ use wan_plugin_api::{
 
 use crate::denoiser::{BranchCache, Denoiser, LATENT_FRAME_AXIS};
 use crate::error::{Error, Result};
-use crate::host_tensor::dtype_of;
+use crate::host_tensor::{dtype_of, place_of};
+use crate::ledger::Item;
 use crate::record::EvaluationRecord;
+use crate::witness::{Inside, Seen};
 
 /// Axis of the tokens, frame after frame, in `[1, L, D]`.
 const TOKEN_AXIS: usize = 1;
@@ -28,9 +32,12 @@ pub(crate) struct BranchEvaluation<'d, 'm> {
     pub(crate) leader: Option<Choice>,
 }
 
-/// A decision, its tensor taken out of the handle.
+/// A decision, carried out where it is a reuse.
 enum Verdict {
-    Compute { keep: bool },
+    Compute {
+        keep: bool,
+    },
+    /// With what stands in already added.
     Reuse(CandleTensor),
 }
 
@@ -53,20 +60,32 @@ struct Stage<'a> {
 impl BranchEvaluation<'_, '_> {
     /// The branch's velocity, and its choice where a cache made one.
     pub(crate) fn run(mut self) -> Result<(CandleTensor, Option<Choice>)> {
+        let started = Instant::now();
+        let (velocity, choice) = self.evaluate()?;
+        if let (Some(_), Some(record)) = (choice, self.denoiser.records.last_mut()) {
+            record.seconds = started.elapsed().as_secs_f64();
+        }
+        Ok((velocity, choice))
+    }
+
+    fn evaluate(&mut self) -> Result<(CandleTensor, Option<Choice>)> {
         let plan = self.cache().map(|c| c.instance.plan().clone());
         let point = plan.as_ref().map(|p| p.decides);
         let early = match point {
             Some(DecisionPoint::BeforeEmbed) => Some(self.decide(&Stage::default())?),
             _ => None,
         };
-        if let Some(Verdict::Reuse(delta)) = early {
-            return Ok(((self.sample + delta)?, Some(Choice::Reuse)));
+        if let Some(Verdict::Reuse(output)) = early {
+            self.show_witness(None, &output)?;
+            return Ok((output, Some(Choice::Reuse)));
         }
         let model = self.denoiser.expert().model;
         let embedded = self.embed()?;
-        let layers = model.config().num_layers;
+        let layers = model.block_count();
         let split = match point {
             Some(DecisionPoint::AfterBlock(block)) => (block as usize + 1).min(layers),
+            // A witness is shown the first block apart.
+            None if self.denoiser.parts.witness.is_some() => 1.min(layers),
             _ => 0,
         };
         let before = self.blocks(0..split, &embedded.hidden, &embedded)?;
@@ -79,23 +98,37 @@ impl BranchEvaluation<'_, '_> {
         };
         let choice = verdict.as_ref().map(Verdict::choice);
         let (after, keep) = match verdict {
-            Some(Verdict::Reuse(residual)) => {
-                ((&before + residual.to_dtype(before.dtype())?)?, false)
-            }
+            Some(Verdict::Reuse(after)) => (after, false),
             Some(Verdict::Compute { keep }) => {
                 (self.blocks(split..layers, &before, &embedded)?, keep)
             }
             None => (self.blocks(split..layers, &before, &embedded)?, false),
         };
         let velocity = model.head(&after, &embedded)?.to_dtype(CandleDType::F32)?;
+        let after_first_block = (split == 1).then_some(&before);
+        let inside = Inside { embedded: &embedded, after_first_block, after: &after };
+        self.show_witness(Some(inside), &velocity)?;
         match plan.map(|p| p.replaces).filter(|_| keep) {
-            Some(Replaces::Residual) => self.store((&after - &before)?, TOKEN_AXIS)?,
+            Some(Replaces::Residual) => self.store(&after, &before, TOKEN_AXIS)?,
             Some(Replaces::OutputDelta) => {
-                self.store((&velocity - self.sample)?, LATENT_FRAME_AXIS)?;
+                self.store(&velocity, self.sample, LATENT_FRAME_AXIS)?;
             }
             None => {}
         }
         Ok((velocity, choice))
+    }
+
+    fn show_witness(&self, inside: Option<Inside<'_>>, velocity: &CandleTensor) -> Result<()> {
+        let Some(witness) = self.denoiser.parts.witness else { return Ok(()) };
+        let stream = &self.denoiser.stream;
+        witness.borrow_mut().see(&Seen {
+            context: self.denoiser.cache_context(self.denoiser.branches[self.branch].name),
+            evaluation: stream.next,
+            levels: self.levels,
+            sample: self.sample,
+            inside,
+            velocity,
+        })
     }
 
     fn cache(&mut self) -> Option<&mut BranchCache> {
@@ -173,23 +206,35 @@ impl BranchEvaluation<'_, '_> {
             expert: stream.expert,
             choice: decision.choice(),
             measured: decision.measured,
+            seconds: 0.0,
         };
         self.denoiser.records.push(record);
         match decision.action {
             Action::Compute { keep } => Ok(Verdict::Compute { keep }),
             Action::Reuse(tensor) => {
-                let tensor = self.denoiser.parts.ops.unwrap(&tensor);
-                tensor.map(Verdict::Reuse).map_err(Error::strategy(&id))
+                let (base, axis) = match (plan.replaces, stage.hidden) {
+                    (Replaces::Residual, Some(hidden)) => (hidden, TOKEN_AXIS),
+                    _ => (sample, LATENT_FRAME_AXIS),
+                };
+                let sum = self.denoiser.parts.ops.add_to(base, &tensor, axis);
+                sum.map(Verdict::Reuse).map_err(Error::strategy(&id))
             }
         }
     }
 
-    fn store(&mut self, computed: CandleTensor, frame_axis: usize) -> Result<()> {
+    /// Hands `after - before` to the cache.
+    fn store(
+        &mut self,
+        after: &CandleTensor,
+        before: &CandleTensor,
+        frame_axis: usize,
+    ) -> Result<()> {
         let (frames, id) = (self.levels.len(), self.cache_id());
+        let place = self.denoiser.parts.cache_device;
         let Some(cache) = self.cache() else { return Ok(()) };
         cache
             .ops
-            .wrap(computed, frame_axis, frames)
+            .wrap_difference((after, before), (frame_axis, frames), place)
             .and_then(|handle| cache.instance.store(&handle, &cache.ops))
             .map_err(Error::strategy(&id))
     }
@@ -205,21 +250,20 @@ fn signals(
     let frames = sample.dims()[LATENT_FRAME_AXIS];
     let early = || wan_plugin_api::Error::failed("this signal does not exist before embedding");
     let candle = |e: candle_core::Error| wan_plugin_api::Error::failed(e.to_string());
-    let rows = |rows: &wan_model::Rows| {
+    let rows = |item, rows: &wan_model::Rows| {
         let squeezed = rows.rows().squeeze(0).map_err(candle)?; // [K, ..]
-        cache.ops.wrap_rows(squeezed, rows.index(0).to_vec(), frames)
+        cache.ops.wrap_rows(item, squeezed, rows.index(0).to_vec(), frames)
     };
+    let tokens = |item, hidden: CandleTensor| cache.ops.wrap(item, hidden, TOKEN_AXIS, frames);
     let handle = |signal: Signal| match signal {
-        Signal::Sample => cache.ops.wrap(sample.clone(), LATENT_FRAME_AXIS, frames),
-        Signal::TimeEmbedding => rows(&stage.embedded.ok_or_else(early)?.e),
-        Signal::TimeProjection => rows(&stage.embedded.ok_or_else(early)?.e0),
-        Signal::Hidden => {
-            cache.ops.wrap(stage.hidden.ok_or_else(early)?.clone(), TOKEN_AXIS, frames)
-        }
+        Signal::Sample => cache.ops.wrap(Item::Sample, sample.clone(), LATENT_FRAME_AXIS, frames),
+        Signal::TimeEmbedding => rows(Item::TimeEmbedding, &stage.embedded.ok_or_else(early)?.e),
+        Signal::TimeProjection => rows(Item::TimeProjection, &stage.embedded.ok_or_else(early)?.e0),
+        Signal::Hidden => tokens(Item::Hidden, stage.hidden.ok_or_else(early)?.clone()),
         Signal::Probe => {
             let entered = &stage.embedded.ok_or_else(early)?.hidden;
             let residual = (stage.hidden.ok_or_else(early)? - entered).map_err(candle)?;
-            cache.ops.wrap(residual, TOKEN_AXIS, frames)
+            tokens(Item::Probe, residual)
         }
     };
     reads.iter().map(|signal| Ok((*signal, handle(*signal)?))).collect()
@@ -232,11 +276,13 @@ fn form_of(replaces: &Replaces, sample: &CandleTensor, stage: &Stage<'_>) -> Ten
         _ => sample,
     };
     let frames = sample.dims()[LATENT_FRAME_AXIS];
-    let place = match sample.device().is_cpu() {
-        true => wan_plugin_api::Place::Host,
-        false => wan_plugin_api::Place::Device,
-    };
     let (elements, dtype) = (tensor.elem_count(), tensor.dtype());
     let bytes = (elements * dtype.size_in_bytes()) as u64;
-    TensorForm::new(frames as u32, (elements / frames) as u64, dtype_of(dtype), place, bytes)
+    TensorForm::new(
+        frames as u32,
+        (elements / frames) as u64,
+        dtype_of(dtype),
+        place_of(sample),
+        bytes,
+    )
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use candle_core::{Device, Tensor};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
+use wan_model::WanConfig;
 use wan_model::clip::{ClipVision, Resizing, preprocess};
 use wan_model::vae::Vae;
 
@@ -46,20 +47,28 @@ pub struct Start {
     pub prefix: Option<Tensor>,
     /// Conditions beside the sample.
     pub conditioning: Conditioning,
-    /// Output of the image encoder, where the model takes it.
-    pub image_embeds: Option<Tensor>,
 }
 
-/// Parts of a model that given frames go through.
-pub struct Encoders<'a> {
-    /// Pixels to latents.
-    pub vae: &'a Vae,
-    /// Pictures to tokens, where the model takes them.
-    pub clip: Option<&'a ClipVision>,
-    /// Channels that the transformer takes beyond the latents.
-    pub extra_channels: usize,
-    /// Where tensors are made.
-    pub device: &'a Device,
+/// How a model takes given frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Intake {
+    /// As channels beside the latents (image-to-video models); else as clean latents in front.
+    pub channels: bool,
+    /// As tokens of the image encoder too.
+    pub tokens: bool,
+    /// Tokens of a first and a last frame (FLF2V), not of one picture.
+    pub both_ends: bool,
+}
+
+impl Intake {
+    /// The intake of a transformer whose VAE has `latent_channels`.
+    pub fn of(config: &WanConfig, latent_channels: usize) -> Self {
+        Self {
+            channels: config.in_channels > latent_channels,
+            tokens: config.takes_image_tokens(),
+            both_ends: config.pos_embed_seq_len.is_some(),
+        }
+    }
 }
 
 impl GivenFrames {
@@ -96,54 +105,100 @@ impl GivenFrames {
         }
     }
 
-    /// Whether nothing is given.
-    pub fn is_empty(&self) -> bool {
-        self.first.is_empty() && self.last.is_none()
-    }
-
-    /// The form that this model takes them in: channels beside the latents and image tokens
-    /// (image-to-video models), or clean latent frames that diffusion goes on from.
+    /// Checks that a model takes what is given, and is given what it needs, before any part is
+    /// loaded.
     ///
     /// # Errors
-    /// If the model takes them in neither form.
-    pub fn start(&self, encoders: &Encoders<'_>, frame_num: usize) -> Result<Start> {
-        if encoders.extra_channels > 0 {
-            return self.image_start(encoders, frame_num);
+    /// If not, naming the flag.
+    pub fn check(&self, intake: Intake, temporal_scale: usize) -> Result<()> {
+        let refuse = |why: String| Err(Error::invalid(why));
+        let (first, last) = (self.first.len(), self.last.is_some());
+        if !intake.channels {
+            return match () {
+                () if last => refuse(
+                    "--last_frame: this model takes no last frame (FLF2V and I2V models do)".into(),
+                ),
+                () if first > 0 && !(first - 1).is_multiple_of(temporal_scale) => refuse(format!(
+                    "--context_frames {first}: must be {temporal_scale}n+1, so that it is whole \
+                     latent frames"
+                )),
+                () => Ok(()),
+            };
         }
-        if self.last.is_some() {
-            return Err(Error::invalid(
-                "--last_frame: this model takes no last frame (FLF2V and I2V models do)",
-            ));
+        match (first, last) {
+            (0, false) if intake.both_ends => refuse(
+                "this model makes videos between two pictures: give --image FILE and --last_frame \
+                 FILE"
+                    .into(),
+            ),
+            (0, _) => refuse("this model makes videos from an image: give --image FILE".into()),
+            (1, false) if intake.both_ends => refuse(
+                "this model makes videos between two pictures: give --last_frame FILE too".into(),
+            ),
+            (1, true) if intake.tokens && !intake.both_ends => refuse(
+                "--last_frame: this model was trained with a first frame alone (FLF2V models take \
+                 both)"
+                    .into(),
+            ),
+            (1, _) => Ok(()),
+            _ => refuse("--video: this model goes on from a picture; give --image FILE".into()),
         }
-        if self.first.is_empty() {
-            return Ok(Start::default());
-        }
-        if !(self.first.len() - 1).is_multiple_of(encoders.vae.config().scale_factor_temporal) {
-            return Err(Error::invalid(format!(
-                "--context_frames {}: must be 4n+1, so that it is whole latent frames",
-                self.first.len()
-            )));
-        }
-        let pixels = to_tensor(&self.first, encoders.device)?;
-        Ok(Start { prefix: Some(encode_frames(encoders.vae, &pixels)?), ..Start::default() })
     }
 
-    fn image_start(&self, encoders: &Encoders<'_>, frame_num: usize) -> Result<Start> {
-        if self.is_empty() {
-            return Err(Error::invalid("this model makes videos from an image: give --image FILE"));
+    /// Clean latent frames that the sample begins with.
+    pub fn prefix_frames(&self, intake: Intake, temporal_scale: usize) -> usize {
+        match self.first.len() {
+            frames if frames == 0 || intake.channels => 0,
+            frames => (frames - 1) / temporal_scale + 1,
         }
-        let ends = self.first.first().map(|p| (0, p)).into_iter();
-        let ends = ends.chain(self.last.as_ref().map(|p| (frame_num - 1, p)));
-        let (mut given, mut pictures) = (Vec::new(), Vec::new());
-        for (number, picture) in ends {
-            let pixels = to_tensor(std::slice::from_ref(picture), encoders.device)?;
-            pictures.push(pixels.squeeze(2)?); // [1, 3, H, W]
-            given.push(GivenFrame { number, pixels });
+    }
+
+    /// Output of the image encoder for the given pictures, `[pictures, tokens, D]`.
+    ///
+    /// # Errors
+    /// If it refuses their sizes.
+    pub fn image_tokens(&self, clip: &ClipVision, device: &Device) -> Result<Tensor> {
+        let pictures = self.ends().map(|picture| to_tensor(std::slice::from_ref(picture), device));
+        let pictures = pictures.collect::<Result<Vec<_>>>()?;
+        let pictures = Tensor::cat(&pictures, 0)?.squeeze(2)?; // [B, 3, H, W]
+        let pictures = ((pictures + 1.0)? * 0.5)?; // 0 to 1
+        let size = clip.config().image_size;
+        Ok(clip.penultimate(&preprocess(&pictures, size, Resizing::Crop)?)?)
+    }
+
+    /// The form that this model takes the frames in: channels beside the latents, or clean latent
+    /// frames that diffusion goes on from.
+    ///
+    /// # Errors
+    /// If the VAE refuses their sizes.
+    pub fn start(
+        &self,
+        intake: Intake,
+        vae: &Vae,
+        frame_num: usize,
+        device: &Device,
+    ) -> Result<Start> {
+        if !intake.channels {
+            if self.first.is_empty() {
+                return Ok(Start::default());
+            }
+            let clean = encode_frames(vae, &to_tensor(&self.first, device)?)?;
+            return Ok(Start { prefix: Some(clean), ..Start::default() });
         }
-        let image_embeds = encoders.clip.map(|clip| clip_tokens(clip, &pictures)).transpose()?;
-        let channels = Some(image_channels(encoders.vae, &given, frame_num)?);
+        let numbers = [0, frame_num - 1];
+        let given = self.ends().zip(numbers).map(|(picture, number)| {
+            let pixels = to_tensor(std::slice::from_ref(picture), device)?;
+            Ok(GivenFrame { number, pixels })
+        });
+        let given = given.collect::<Result<Vec<_>>>()?;
+        let channels = Some(image_channels(vae, &given, frame_num)?);
         let conditioning = Conditioning { channels, first_frames: None };
-        Ok(Start { prefix: None, conditioning, image_embeds })
+        Ok(Start { prefix: None, conditioning })
+    }
+
+    /// The first frame, and the last where it is given.
+    fn ends(&self) -> impl Iterator<Item = &RgbImage> {
+        self.first.iter().take(1).chain(&self.last)
     }
 
     /// The finished clip: what stood before the context, the context as it was given, and what was
@@ -162,11 +217,4 @@ impl GivenFrames {
         rgb.extend(&generated.rgb()[self.first.len() * width * height * 3..]);
         Ok(VideoFrames::new(width, height, rgb)?)
     }
-}
-
-/// Penultimate hidden states of the image encoder, `[pictures, tokens, D]`.
-fn clip_tokens(clip: &ClipVision, pictures: &[Tensor]) -> Result<Tensor> {
-    let pictures = ((Tensor::cat(pictures, 0)? + 1.0)? * 0.5)?; // 0 to 1
-    let size = clip.config().image_size;
-    Ok(clip.penultimate(&preprocess(&pictures, size, Resizing::Crop)?)?)
 }

@@ -25,15 +25,19 @@ impl TensorBody for HostTensor {
             Some(rows) => self.tensor.elem_count() / self.tensor.dims()[0] * rows.len(),
             None => self.tensor.elem_count(),
         };
-        let place = if self.tensor.device().is_cpu() { Place::Host } else { Place::Device };
         TensorForm::new(
             self.frames as u32,
             (elements / self.frames) as u64,
             dtype_of(self.tensor.dtype()),
-            place,
+            place_of(&self.tensor),
             self.entry.bytes(),
         )
     }
+}
+
+/// The interface's name for where a tensor lies.
+pub(crate) fn place_of(tensor: &CandleTensor) -> Place {
+    if tensor.device().is_cpu() { Place::Host } else { Place::Device }
 }
 
 /// The interface's name for a candle format.

@@ -1,37 +1,95 @@
-//! Counts the bytes that tensor handles keep alive.
+//! Counts the bytes that tensor handles keep alive, by what they are and where they lie.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+use wan_plugin_api::Place;
 
 /// Bytes kept alive by the handles of one owner (one cache object, one sampler).
 #[derive(Debug, Default)]
 pub struct Ledger {
-    live: AtomicU64,
-    peak: AtomicU64,
+    books: Mutex<Books>,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    live: BTreeMap<(Item, &'static str), u64>,
+    peak: u64,
+}
+
+/// What a tensor is; what is derived from it (cast, cut, combined) is the same item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Item {
+    /// Latents.
+    Sample,
+    /// `e`.
+    TimeEmbedding,
+    /// `e0`.
+    TimeProjection,
+    /// Hidden states.
+    Hidden,
+    /// Residual of the blocks before a decision.
+    Probe,
+    /// What `store` was given.
+    Computed,
+    /// A velocity.
+    Velocity,
+    /// A part of a model.
+    Weights,
+}
+
+/// Bytes of one item in one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Holding {
+    /// What it is.
+    pub item: Item,
+    /// `device` or `host`.
+    pub place: &'static str,
+    /// How much of it.
+    pub bytes: u64,
 }
 
 impl Ledger {
+    fn books(&self) -> MutexGuard<'_, Books> {
+        // Plain numbers: whatever a panic interrupted left them whole.
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Bytes alive now.
     pub fn live(&self) -> u64 {
-        self.live.load(Relaxed)
+        self.books().live.values().sum()
+    }
+
+    /// The same, item by item.
+    pub fn holdings(&self) -> Vec<Holding> {
+        let holding = |((item, place), bytes): (&(Item, &'static str), &u64)| Holding {
+            item: *item,
+            place,
+            bytes: *bytes,
+        };
+        self.books().live.iter().filter(|(_, bytes)| **bytes > 0).map(holding).collect()
     }
 
     /// Most bytes alive at the end of any call so far.
     pub fn peak(&self) -> u64 {
-        self.peak.load(Relaxed)
+        self.books().peak
     }
 
     /// Marks the end of a call: what is alive now is what the owner keeps.
     pub fn settle(&self) -> u64 {
         let live = self.live();
-        self.peak.fetch_max(live, Relaxed);
+        let mut books = self.books();
+        books.peak = books.peak.max(live);
         live
     }
 
     /// Enters `bytes` until the entry is dropped.
-    pub(crate) fn enter(self: &Arc<Self>, bytes: u64) -> Entry {
-        self.live.fetch_add(bytes, Relaxed);
-        Entry { ledger: self.clone(), bytes }
+    pub(crate) fn enter(self: &Arc<Self>, item: Item, place: Place, bytes: u64) -> Entry {
+        let place = if place == Place::Host { "host" } else { "device" };
+        *self.books().live.entry((item, place)).or_default() += bytes;
+        Entry { ledger: self.clone(), key: (item, place), bytes }
     }
 }
 
@@ -39,6 +97,7 @@ impl Ledger {
 #[derive(Debug)]
 pub(crate) struct Entry {
     ledger: Arc<Ledger>,
+    key: (Item, &'static str),
     bytes: u64,
 }
 
@@ -46,10 +105,35 @@ impl Entry {
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    pub(crate) fn item(&self) -> Item {
+        self.key.0
+    }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.ledger.live.fetch_sub(self.bytes, Relaxed);
+        let mut books = self.ledger.books();
+        if let Some(live) = books.live.get_mut(&self.key) {
+            *live -= self.bytes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_told_by_item_and_place_and_the_peak_stays() {
+        let ledger = Arc::new(Ledger::default());
+        let signal = ledger.enter(Item::TimeProjection, Place::Device, 24);
+        let residual = ledger.enter(Item::Computed, Place::Host, 100);
+        assert_eq!(ledger.settle(), 124);
+        drop(residual);
+        let left = Holding { item: Item::TimeProjection, place: "device", bytes: 24 };
+        assert_eq!((ledger.holdings(), ledger.settle(), ledger.peak()), (vec![left], 24, 124));
+        drop(signal);
+        assert_eq!(ledger.live(), 0);
     }
 }

@@ -4,28 +4,36 @@
 //! strategy by name: samplers and caches come from the [`registry`], built in or loaded, through
 //! one door. The way of one denoising step is drawn in [`denoiser`] and in ARCHITECTURE.md.
 
+pub mod cache_schedule;
 pub mod cli;
+pub mod compare;
 pub mod conditioning;
+pub mod conditions;
 pub mod decode;
+pub mod defaults;
 pub mod denoiser;
 mod error;
 mod evaluation;
+pub mod expert_use;
 pub mod given;
 mod host_tensor;
 pub mod image_condition;
 pub mod latents_file;
 pub mod ledger;
+pub mod loaded;
 pub mod loader;
 pub mod media;
 pub mod model_folder;
 pub mod model_parts;
 pub mod noise;
 pub mod ops;
+mod part_widths;
 pub mod pipeline;
 pub mod progress;
 pub mod prompt;
 pub mod psnr;
 pub mod record;
+pub mod recording;
 pub mod registry;
 pub mod report;
 pub mod sampling;
@@ -34,5 +42,6 @@ mod stream;
 pub mod tasks;
 pub mod video;
 mod whole_file;
+pub mod witness;
 
 pub use error::{Error, Result};

@@ -5,28 +5,23 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use wan_model::WanConfig;
 use wan_model::clip::ClipVisionConfig;
 use wan_model::inspect::{Network, inspect};
 use wan_model::umt5::Umt5Config;
 use wan_model::vae::VaeConfig;
-use wan_plugin_api::OptionValues;
 
+use crate::defaults::Defaults;
 use crate::error::{Error, Result};
 use crate::loader::hex;
 use crate::model_parts::{Parts, find_parts, pickles_in};
 
+/// Latent channels of the VAE that Wan 2.2's text-and-image-to-video model comes with.
+const TI2V_CHANNELS: usize = 48;
+
 /// Name of the file with a folder's defaults.
 const DEFAULTS_FILE: &str = "wan.toml";
-
-/// Negative prompt that all published models are sampled with (Wan2.1, commit 9737cba,
-/// `wan/configs/shared_config.py`).
-const WAN_NEGATIVE_PROMPT: &str = "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，\
-    静止，整体发灰，最差质量，低质量，JPEG压缩残留，丑陋的，残缺的，多余的手指，画得不好的手部，\
-    画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，\
-    背景人很多，倒着走";
 
 /// Bytes hashed at each of [`FINGERPRINT_PLACES`] places of a weight file.
 const FINGERPRINT_CHUNK: u64 = 1 << 20;
@@ -40,54 +35,6 @@ pub struct ModelFolder {
     tokenizer: Option<PathBuf>,
     /// Its `wan.toml`: what is used where the user gives no flag.
     pub defaults: Option<Defaults>,
-}
-
-/// `wan.toml`.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Defaults {
-    /// Generation settings.
-    pub generate: GenerateDefaults,
-    /// Options of the default sampler.
-    pub sampler_options: OptionValues,
-    /// Options of the default cache.
-    pub cache_options: OptionValues,
-}
-
-/// `[generate]` of `wan.toml`; where a field is missing, Wan's own defaults hold.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs, reason = "named as the flags, which document them")]
-pub struct GenerateDefaults {
-    pub prompt: Option<String>,
-    pub negative_prompt: String,
-    pub size: String,
-    pub frame_num: usize,
-    pub sample_steps: u32,
-    pub sample_shift: f64,
-    pub sample_guide_scale: f64,
-    pub sample_guide_scale_low: Option<f64>,
-    pub fps: f64,
-    pub sampler: Option<String>,
-    pub cache: Option<String>,
-}
-
-impl Default for GenerateDefaults {
-    fn default() -> Self {
-        Self {
-            prompt: None,
-            negative_prompt: WAN_NEGATIVE_PROMPT.into(),
-            size: "832*480".into(),
-            frame_num: 81,
-            sample_steps: 50,
-            sample_shift: 5.0,
-            sample_guide_scale: 5.0,
-            sample_guide_scale_low: None,
-            fps: 16.0,
-            sampler: None,
-            cache: None,
-        }
-    }
 }
 
 impl ModelFolder {
@@ -192,6 +139,19 @@ impl ModelFolder {
         })
     }
 
+    /// The network that a part is to be, by its config.
+    ///
+    /// # Errors
+    /// As [`transformer_config`](Self::transformer_config).
+    pub fn network(&self, part: &str) -> Result<Network> {
+        Ok(match part {
+            "vae" => Network::Vae(self.vae_config()?),
+            "text_encoder" => Network::TextEncoder(self.text_encoder_config()?),
+            "image_encoder" => Network::ImageEncoder(self.image_encoder_config()?),
+            transformer => Network::Transformer(self.transformer_config(transformer)?),
+        })
+    }
+
     /// The `config.json` beside a part's weights where it is diffusers', else what the tensors tell.
     fn config<T: DeserializeOwned>(
         &self,
@@ -239,20 +199,39 @@ impl ModelFolder {
         Ok(Some(self.index()["boundary_ratio"].as_f64().unwrap_or(published) * 1000.0))
     }
 
-    /// `df` for SkyReels-V2's diffusion-forcing pipelines, else `i2v` or `t2v`.
-    pub fn variant(&self) -> String {
+    /// `df` for SkyReels-V2's diffusion-forcing pipelines; else what the transformer's inputs tell:
+    /// `flf2v`, `i2v`, `ti2v` or `t2v`.
+    ///
+    /// # Errors
+    /// If the transformer's config cannot be had.
+    pub fn variant(&self) -> Result<String> {
         let class = self.index()["_class_name"].as_str().unwrap_or_default().to_string();
-        let variant = match class.as_str() {
-            class if class.contains("DiffusionForcing") => "df",
-            class if class.contains("ImageToVideo") => "i2v",
-            _ => "t2v",
+        let config = self.transformer_config("transformer")?;
+        let forced = class.contains("DiffusionForcing") || config.inject_sample_info;
+        let variant = match () {
+            () if forced => "df",
+            () if config.pos_embed_seq_len.is_some() => "flf2v",
+            () if config.in_channels > config.out_channels => "i2v",
+            () if config.in_channels == TI2V_CHANNELS => "ti2v",
+            () => "t2v",
         };
-        variant.into()
+        Ok(variant.into())
+    }
+
+    /// Flow shift of diffusers' scheduler config, where there is one.
+    pub fn scheduler_shift(&self) -> Option<f64> {
+        let config = self.json("scheduler/scheduler_config.json");
+        config["flow_shift"].as_f64().or(config["shift"].as_f64())
     }
 
     /// `model_index.json`; null where there is none.
     fn index(&self) -> serde_json::Value {
-        let text = fs::read_to_string(self.root.join("model_index.json")).unwrap_or_default();
+        self.json("model_index.json")
+    }
+
+    /// A file of the folder; null where there is none.
+    fn json(&self, name: &str) -> serde_json::Value {
+        let text = fs::read_to_string(self.root.join(name)).unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_default()
     }
 

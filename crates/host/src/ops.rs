@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use candle_core::{DType as CandleDType, Device, Tensor as CandleTensor};
 use wan_plugin_api::{Coefficients, DType, Error, Place, Result, Tensor, TensorOps, Term};
 
-use crate::host_tensor::{HostTensor, candle_dtype, dtype_of};
-use crate::ledger::Ledger;
+use crate::host_tensor::{HostTensor, candle_dtype, dtype_of, place_of};
+use crate::ledger::{Item, Ledger};
 use crate::noise::{Noise, PLUGIN_STREAMS};
 
 /// Largest finite value of f8 e4m3.
@@ -54,7 +54,13 @@ impl HostOps {
     ///
     /// # Errors
     /// If the axis cannot be divided so.
-    pub fn wrap(&self, tensor: CandleTensor, frame_axis: usize, frames: usize) -> Result<Tensor> {
+    pub fn wrap(
+        &self,
+        item: Item,
+        tensor: CandleTensor,
+        frame_axis: usize,
+        frames: usize,
+    ) -> Result<Tensor> {
         let along = tensor.dims().get(frame_axis).copied().unwrap_or(0);
         if frames == 0 || along == 0 || along % frames != 0 {
             return Err(Error::failed(format!(
@@ -62,20 +68,26 @@ impl HostOps {
                 tensor.dims()
             )));
         }
-        Ok(self.make(tensor, frame_axis, frames, None))
+        Ok(self.make(item, tensor, frame_axis, frames, None))
     }
 
     /// A handle to a time signal: `rows` `[K, ..]` and the row of each entry.
     ///
     /// # Errors
     /// If the entries cannot be divided into `frames`.
-    pub fn wrap_rows(&self, rows: CandleTensor, index: Vec<u32>, frames: usize) -> Result<Tensor> {
+    pub fn wrap_rows(
+        &self,
+        item: Item,
+        rows: CandleTensor,
+        index: Vec<u32>,
+        frames: usize,
+    ) -> Result<Tensor> {
         let entries = if index.len() == 1 { vec![index[0]; frames] } else { index };
         if frames == 0 || entries.len() % frames != 0 {
             return Err(Error::failed(format!("{} entries, {frames} frames", entries.len())));
         }
         let bytes = (rows.elem_count() * rows.dtype().size_in_bytes()) as u64;
-        let entry = self.ledger.enter(bytes);
+        let entry = self.ledger.enter(item, place_of(&rows), bytes);
         let rows = HostTensor {
             tensor: rows,
             frame_axis: 0,
@@ -96,8 +108,72 @@ impl HostOps {
         body.to_f32().and_then(|t| t.to_device(&self.device)).map_err(failed)
     }
 
+    /// `base + addend`, in `base`'s format. What is kept elsewhere or in another format is brought
+    /// over one latent frame at a time, so that no second tensor of its size comes to be.
+    ///
+    /// # Errors
+    /// If the handle is not of this host, or the sizes differ.
+    pub(crate) fn add_to(
+        &self,
+        base: &CandleTensor,
+        addend: &Tensor,
+        frame_axis: usize,
+    ) -> Result<CandleTensor> {
+        let body = addend.body::<HostTensor>()?;
+        if body.rows.is_some() || body.tensor.elem_count() != base.elem_count() {
+            return Err(Error::failed(format!(
+                "a reused tensor of {:?} in the place of one of {:?}",
+                body.tensor.dims(),
+                base.dims()
+            )));
+        }
+        if body.tensor.dtype() == base.dtype() && body.tensor.device().same_device(base.device()) {
+            return (base + &body.tensor).map_err(failed);
+        }
+        let frames = body.frames;
+        let per_frame = base.dims()[frame_axis] / frames;
+        let sum = base.zeros_like().map_err(failed)?;
+        let add_frame = |f: usize| {
+            let frame = body.frames_f32(f, 1)?.to_device(base.device())?.to_dtype(base.dtype())?;
+            let frame = (base.narrow(frame_axis, f * per_frame, per_frame)? + frame)?;
+            sum.slice_set(&frame.contiguous()?, frame_axis, f * per_frame)
+        };
+        (0..frames).try_for_each(add_frame).map_err(failed)?;
+        Ok(sum)
+    }
+
+    /// A handle to `after - before`, kept in `place`; on its way to another device it is never
+    /// whole on the model's.
+    ///
+    /// # Errors
+    /// If the sizes differ.
+    pub(crate) fn wrap_difference(
+        &self,
+        (after, before): (&CandleTensor, &CandleTensor),
+        (frame_axis, frames): (usize, usize),
+        place: Place,
+    ) -> Result<Tensor> {
+        let kept_on = if place == Place::Host { &Device::Cpu } else { &self.device };
+        let difference = if after.device().same_device(kept_on) {
+            after - before
+        } else {
+            let per_frame = after.dims()[frame_axis] / frames;
+            let frame =
+                |tensor: &CandleTensor, f| tensor.narrow(frame_axis, f * per_frame, per_frame);
+            CandleTensor::zeros(after.shape(), after.dtype(), kept_on).and_then(|whole| {
+                for f in 0..frames {
+                    let part = (frame(after, f)? - frame(before, f)?)?.to_device(kept_on)?;
+                    whole.slice_set(&part.contiguous()?, frame_axis, f * per_frame)?;
+                }
+                Ok(whole)
+            })
+        };
+        self.wrap(Item::Computed, difference.map_err(failed)?, frame_axis, frames)
+    }
+
     fn make(
         &self,
+        item: Item,
         tensor: CandleTensor,
         frame_axis: usize,
         frames: usize,
@@ -105,13 +181,13 @@ impl HostOps {
     ) -> Tensor {
         let elements = tensor.elem_count() * tensor.dtype().size_in_bytes();
         let bytes = elements + scales.as_ref().map_or(0, |s| 4 * s.len());
-        let entry = self.ledger.enter(bytes as u64);
+        let entry = self.ledger.enter(item, place_of(&tensor), bytes as u64);
         Tensor::new(HostTensor { tensor, frame_axis, frames, rows: None, scales, entry })
     }
 
     /// `like` with other elements.
     fn make_like(&self, like: &HostTensor, tensor: CandleTensor) -> Tensor {
-        self.make(tensor, like.axis(), like.frames, None)
+        self.make(like.entry.item(), tensor, like.axis(), like.frames, None)
     }
 
     fn frame_sums(
@@ -227,7 +303,7 @@ impl TensorOps for HostOps {
         }
         // A copy: a view would keep the whole tensor alive and make the ledger lie.
         let part = body.frames_f32(start, len).and_then(|t| t.force_contiguous());
-        Ok(self.make(part.map_err(failed)?, body.axis(), len, None))
+        Ok(self.make(body.entry.item(), part.map_err(failed)?, body.axis(), len, None))
     }
 
     fn cat_frames(&self, parts: &[&Tensor]) -> Result<Tensor> {
@@ -241,7 +317,7 @@ impl TensorOps for HostOps {
             .map(|b| b.to_f32())
             .collect::<candle_core::Result<Vec<_>>>()
             .and_then(|all| CandleTensor::cat(&all, axis));
-        Ok(self.make(joined.map_err(failed)?, axis, frames, None))
+        Ok(self.make(first.entry.item(), joined.map_err(failed)?, axis, frames, None))
     }
 
     fn cast(&self, a: &Tensor, dtype: DType) -> Result<Tensor> {
@@ -251,7 +327,7 @@ impl TensorOps for HostOps {
         }
         if let (Some(rows), false) = (&body.rows, dtype == DType::F8E4M3) {
             let cast = body.tensor.to_dtype(candle_dtype(dtype)).map_err(failed)?;
-            return self.wrap_rows(cast, rows.clone(), body.frames);
+            return self.wrap_rows(body.entry.item(), cast, rows.clone(), body.frames);
         }
         self.cast_frames(body, dtype).map_err(failed)
     }
@@ -263,9 +339,10 @@ impl TensorOps for HostOps {
             return Ok(a.clone());
         }
         let moved = body.tensor.to_device(device).map_err(failed)?;
+        let (item, frames) = (body.entry.item(), body.frames);
         match &body.rows {
-            Some(rows) => self.wrap_rows(moved, rows.clone(), body.frames),
-            None => Ok(self.make(moved, body.frame_axis, body.frames, body.scales.clone())),
+            Some(rows) => self.wrap_rows(item, moved, rows.clone(), frames),
+            None => Ok(self.make(item, moved, body.frame_axis, frames, body.scales.clone())),
         }
     }
 
@@ -318,7 +395,7 @@ impl HostOps {
             scales.push(scale);
         }
         let cast = CandleTensor::cat(&frames, body.axis())?;
-        Ok(self.make(cast, body.axis(), body.frames, Some(scales)))
+        Ok(self.make(body.entry.item(), cast, body.axis(), body.frames, Some(scales)))
     }
 }
 

@@ -1,19 +1,20 @@
 //! Prompts to embeddings.
 
-use candle_core::{DType, Device, Tensor};
+use std::sync::Arc;
+
+use candle_core::Tensor;
 use wan_model::tokenizer::PromptTokenizer;
 use wan_model::umt5::Umt5Encoder;
-use wan_model::weights;
 
 use crate::error::Result;
-use crate::model_folder::ModelFolder;
+use crate::loaded::PartLoader;
 
-/// Tokenizer and text encoder of a model.
+/// Tokenizer of a model, and its text encoder for as long as it encodes: it is the largest part
+/// after the transformers, and of no use to them once the prompts are embeddings.
 pub struct PromptEncoder {
     tokenizer: PromptTokenizer,
-    encoder: Umt5Encoder,
     length: usize,
-    device: Device,
+    loader: Arc<PartLoader>,
 }
 
 /// Words that a model cannot have learned.
@@ -26,18 +27,14 @@ pub struct UnknownWords {
 }
 
 impl PromptEncoder {
-    /// Loads both, in f32.
+    /// Reads the tokenizer.
     ///
     /// # Errors
-    /// If a file is missing, truncated or does not fit its config.
-    pub fn load(folder: &ModelFolder, device: &Device) -> Result<Self> {
-        let weights = weights::open(&folder.weights("text_encoder")?, DType::F32, device)?;
-        Ok(Self {
-            tokenizer: PromptTokenizer::from_file(&folder.tokenizer()?)?,
-            encoder: Umt5Encoder::load(folder.text_encoder_config()?, weights)?,
-            length: folder.max_sequence_length(),
-            device: device.clone(),
-        })
+    /// If there is none, or it is malformed.
+    pub fn new(loader: Arc<PartLoader>) -> Result<Self> {
+        let folder = loader.folder();
+        let tokenizer = PromptTokenizer::from_file(&folder.tokenizer()?)?;
+        Ok(Self { tokenizer, length: folder.max_sequence_length(), loader })
     }
 
     /// Words of the prompt that a small vocabulary does not have, with those that it has.
@@ -52,9 +49,28 @@ impl PromptEncoder {
     /// # Errors
     /// If tokenizer or encoder fail.
     pub fn encode(&self, prompt: &str) -> Result<Tensor> {
+        self.encode_with(&*self.loader.text_encoder()?, prompt)
+    }
+
+    /// Encodes a prompt, and another where there is one, with the text encoder loaded once.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_both(
+        &self,
+        prompt: &str,
+        other: Option<&str>,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let encoder = self.loader.text_encoder()?;
+        let other = other.map(|other| self.encode_with(&encoder, other)).transpose()?;
+        Ok((self.encode_with(&encoder, prompt)?, other))
+    }
+
+    fn encode_with(&self, encoder: &Umt5Encoder, prompt: &str) -> Result<Tensor> {
         // As the pipelines clean prompts: white space collapsed.
         let clean = prompt.split_whitespace().collect::<Vec<_>>().join(" ");
-        let (ids, mask) = self.tokenizer.encode(&clean, self.length)?.tensors(&self.device)?;
-        Ok(self.encoder.prompt_embeds(&ids, &mask)?)
+        let device = self.loader.device();
+        let (ids, mask) = self.tokenizer.encode(&clean, self.length)?.tensors(device)?;
+        Ok(encoder.prompt_embeds(&ids, &mask)?)
     }
 }

@@ -1,8 +1,12 @@
 //! What happened during a run: decisions, and bytes.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use wan_model::Embedded;
 use wan_plugin_api::Choice;
+
+use crate::ledger::{Holding, Ledger};
 
 /// One branch of one evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -20,6 +24,10 @@ pub struct EvaluationRecord {
     /// What the cache measured, in the order of its plan's `measures`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub measured: Vec<f64>,
+    /// What the evaluation took, decision included; not part of the sidecar, which two equal runs
+    /// have in common.
+    #[serde(skip)]
+    pub seconds: f64,
 }
 
 /// Largest time signals that one evaluation held: one row per distinct timestep.
@@ -49,7 +57,7 @@ impl SignalMemory {
 }
 
 /// What the caches declared and what their handles held.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct CacheMemory {
     /// What one branch's cache said it would hold at most.
     pub declared_per_branch: u64,
@@ -57,8 +65,31 @@ pub struct CacheMemory {
     pub held_per_branch_max: u64,
     /// Most that all branches' caches held at once.
     pub held_max: u64,
+    /// Of what that was made.
+    pub holdings: Vec<Holding>,
     /// Alive after the caches were dropped: a plugin's leak.
     pub leaked: u64,
+}
+
+impl CacheMemory {
+    /// Takes note of what each branch's cache holds after an evaluation.
+    pub(crate) fn see<'l>(&mut self, ledgers: impl Iterator<Item = &'l Arc<Ledger>> + Clone) {
+        let held: Vec<u64> = ledgers.clone().map(|ledger| ledger.settle()).collect();
+        let (all, most) = (held.iter().sum(), held.iter().copied().max().unwrap_or(0));
+        self.held_per_branch_max = self.held_per_branch_max.max(most);
+        if all <= self.held_max {
+            return;
+        }
+        self.held_max = all;
+        let mut sums: Vec<Holding> = Vec::new();
+        for one in ledgers.flat_map(|ledger| ledger.holdings()) {
+            match sums.iter_mut().find(|s| (s.item, s.place) == (one.item, one.place)) {
+                Some(sum) => sum.bytes += one.bytes,
+                None => sums.push(one),
+            }
+        }
+        self.holdings = sums;
+    }
 }
 
 /// Decisions, counted.
@@ -78,6 +109,24 @@ pub(crate) fn branch_names(records: &[EvaluationRecord]) -> Vec<&'static str> {
     names.sort_unstable();
     names.dedup();
     names
+}
+
+/// The decisions of one branch in order, as `C` and `s`.
+pub fn decision_map(records: &[EvaluationRecord], branch: &str) -> String {
+    let letter =
+        |record: &EvaluationRecord| if record.choice == Choice::Compute { 'C' } else { 's' };
+    records.iter().filter(|r| r.branch == branch).map(letter).collect()
+}
+
+/// Seconds that reuses saved: what as many computed evaluations took on average, less what the
+/// reuses took.
+pub fn seconds_saved(records: &[EvaluationRecord]) -> f64 {
+    let took = |choice| {
+        let seconds = records.iter().filter(|r| r.choice == choice).map(|r| r.seconds);
+        (seconds.clone().count() as f64, seconds.sum::<f64>())
+    };
+    let ((computed, computing), (reused, reusing)) = (took(Choice::Compute), took(Choice::Reuse));
+    if computed == 0.0 { 0.0 } else { reused * computing / computed - reusing }
 }
 
 impl DecisionCount {

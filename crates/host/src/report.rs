@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::defaults::GenerateDefaults;
 use crate::error::{Error, Result};
+use crate::expert_use::ExpertUse;
+use crate::loaded::WeightMemory;
 use crate::loader::hex;
-use crate::model_folder::GenerateDefaults;
 use crate::model_parts::Parts;
 use crate::record::{DecisionCount, EvaluationRecord, branch_names};
 use crate::registry::{Chosen, Source};
@@ -35,8 +37,15 @@ pub struct Report {
     /// Defaults that the settings were completed with; where the two differ, a flag said so.
     #[serde(default)]
     pub defaults: GenerateDefaults,
+    /// The published model that the defaults are of, by the name of its task; null where none is
+    /// known.
+    #[serde(default)]
+    pub task: Option<String>,
     /// The model.
     pub model: ModelReport,
+    /// Its transformers, and when they ran.
+    #[serde(default)]
+    pub experts: Vec<ExpertReport>,
     /// The sampler.
     pub sampler: StrategyReport,
     /// The cache, if any.
@@ -61,8 +70,24 @@ pub struct ModelReport {
     /// Weight files of each part.
     #[serde(default)]
     pub files: Parts,
+    /// See [`ModelFolder::variant`](crate::model_folder::ModelFolder::variant).
+    #[serde(default)]
+    pub variant: String,
+    /// Timestep at and above which the first of two experts runs.
+    #[serde(default)]
+    pub boundary_timestep: Option<f64>,
     /// See [`ModelFolder::fingerprint`](crate::model_folder::ModelFolder::fingerprint).
     pub fingerprint: String,
+}
+
+/// A transformer of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExpertReport {
+    /// Its guidance scale.
+    pub guidance_scale: f64,
+    /// The rounds that it ran in.
+    #[serde(flatten)]
+    pub used: ExpertUse,
 }
 
 /// A strategy of a run.
@@ -83,6 +108,9 @@ pub struct StrategyReport {
 /// Bytes held.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MemoryReport {
+    /// Weights of the model's parts.
+    #[serde(default)]
+    pub weights: WeightMemory,
     /// Time signals and their one row per distinct timestep.
     pub signals: Value,
     /// What the caches declared and held.
@@ -119,8 +147,9 @@ impl StrategyReport {
 
 impl MemoryReport {
     /// What a sampling held.
-    pub fn of(sampled: &Sampled) -> Self {
+    pub fn of(sampled: &Sampled, weights: WeightMemory) -> Self {
         Self {
+            weights,
             signals: json(&sampled.signals),
             cache: json(&sampled.cache_memory),
             sampler_bytes: sampled.sampler_bytes_max,

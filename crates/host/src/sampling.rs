@@ -6,10 +6,12 @@ use std::time::Instant;
 
 use candle_core::Tensor as CandleTensor;
 use wan_plugin_api::epoch1::SamplerInstance;
-use wan_plugin_api::{Schedule, Step};
+use wan_plugin_api::{CachePlan, Schedule, Step};
 
 use crate::denoiser::{Denoiser, DenoiserParts, LATENT_FRAME_AXIS};
 use crate::error::{Error, Result};
+use crate::expert_use::ExpertUse;
+use crate::ledger::Item;
 use crate::record::{CacheMemory, DecisionCount, EvaluationRecord, SignalMemory};
 
 /// Everything that one sampling needs.
@@ -50,6 +52,10 @@ pub struct Sampled {
     pub signals: SignalMemory,
     /// What the caches declared and held.
     pub cache_memory: CacheMemory,
+    /// What the cache said of itself, if there was one.
+    pub cache_plan: Option<CachePlan>,
+    /// Rounds of each expert.
+    pub experts: Vec<ExpertUse>,
     /// Most bytes that the sampler's handles kept between rounds.
     pub sampler_bytes_max: u64,
     /// What the sampler wants the user to know.
@@ -68,18 +74,20 @@ impl SamplingJob<'_> {
         let rounds = self.schedule.rounds.len();
         let (mut evaluation, evaluations) = (0, self.schedule.evaluations());
         let ops = self.parts.ops.sibling();
+        let mut experts = vec![ExpertUse::default(); self.parts.experts.len()];
         let mut denoiser = Denoiser::new(self.parts, self.schedule.clone())?;
         for (index, round) in self.schedule.rounds.iter().enumerate() {
             if self.cancel.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);
             }
             denoiser.begin_round(index)?;
+            experts[denoiser.stream.expert].see(round);
             let (first, frames) = (round.first_frame(), round.len());
             let step =
                 Step { index, evaluation, evaluations_left: evaluations - evaluation, round };
             let window = self.latents.narrow(LATENT_FRAME_AXIS, first, frames)?.contiguous()?;
             let stepped = ops
-                .wrap(window, LATENT_FRAME_AXIS, frames)
+                .wrap(Item::Sample, window, LATENT_FRAME_AXIS, frames)
                 .and_then(|sample| self.sampler.step(&sample, &step, &mut denoiser, &ops))
                 .and_then(|stepped| ops.unwrap(&stepped))
                 .map_err(Error::strategy(&self.sampler_id))?;
@@ -95,6 +103,8 @@ impl SamplingJob<'_> {
             records: denoiser.records,
             signals: denoiser.signals,
             cache_memory: denoiser.cache_memory,
+            cache_plan: denoiser.cache_plan,
+            experts,
             sampler_bytes_max: ops.ledger().peak(),
             notices: self.schedule.notices,
             seconds: started.elapsed().as_secs_f64(),

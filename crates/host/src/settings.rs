@@ -1,9 +1,12 @@
 //! What one generation is asked to do.
 
+use std::path::Path;
+
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use wan_model::{Numerics, ResidualStream};
-use wan_plugin_api::{OptionValues, Place};
+use wan_plugin_api::{OptionKind, OptionSpec, OptionValues, Place};
 
 use crate::error::{Error, Result};
 use crate::given::GivenFiles;
@@ -135,6 +138,12 @@ pub struct LatentSize {
 }
 
 impl Settings {
+    /// Guidance scale of each of `experts` transformers.
+    pub fn guidance(&self, experts: usize) -> Vec<f64> {
+        let low = self.sample_guide_scale_low.unwrap_or(self.sample_guide_scale);
+        [self.sample_guide_scale, low][..experts].to_vec()
+    }
+
     /// The latent grid of these settings.
     ///
     /// # Errors
@@ -171,10 +180,12 @@ impl Settings {
     }
 
     fn check_numbers(&self) -> Result<()> {
+        let low = self.sample_guide_scale_low.unwrap_or(self.sample_guide_scale);
         let numbers = [
             ("--sample_steps", self.sample_steps as f64, 1.0, 1000.0),
             ("--sample_shift", self.sample_shift, 0.01, 100.0),
             ("--sample_guide_scale", self.sample_guide_scale, 0.0, 100.0),
+            ("--sample_guide_scale_low", low, 0.0, 100.0),
             ("--fps", self.fps, 1.0, 240.0),
         ];
         for (flag, value, min, max) in numbers {
@@ -199,6 +210,22 @@ pub fn parse_size(text: &str) -> Result<(usize, usize)> {
         },
         _ => Err(Error::invalid(format!("--size {text}: expected WIDTH*HEIGHT, as 832*480"))),
     }
+}
+
+/// The value of an option as the user wrote it; of a document, what the file of that name holds.
+///
+/// # Errors
+/// If the value is out of range, or the file cannot be read or holds no JSON object.
+pub(crate) fn read_option(spec: &OptionSpec, written: &str) -> Result<Value> {
+    let invalid = |error: wan_plugin_api::Error| Error::invalid(error.message);
+    if spec.kind != OptionKind::Document {
+        return spec.parse(written).map_err(invalid);
+    }
+    let path = Path::new(written);
+    let document = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    spec.parse(&document).map_err(|_| {
+        Error::invalid(format!("option {}: {written} does not hold a JSON object", spec.name))
+    })
 }
 
 #[cfg(test)]
@@ -243,6 +270,9 @@ mod tests {
         let mut wild = settings((832, 480), 81);
         wild.sample_shift = f64::NAN;
         assert!(text(wild).contains("--sample_shift"));
+        let mut wild = settings((832, 480), 81);
+        wild.sample_guide_scale_low = Some(-1.0);
+        assert!(text(wild).contains("--sample_guide_scale_low"));
     }
 
     #[test]

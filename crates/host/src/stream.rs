@@ -53,9 +53,13 @@ impl Stream {
 /// (Wan 2.2, commit 42bf4cf: `t >= boundary`, on the timestep as the model is told), else the second.
 pub(crate) fn expert_of(round: &Round, boundary: Option<f64>) -> usize {
     let Some(boundary) = boundary else { return 0 };
+    usize::from(noisiest_timestep(round) < boundary)
+}
+
+/// Timestep of the noisiest frame that moves.
+pub(crate) fn noisiest_timestep(round: &Round) -> f64 {
     let moving = round.levels.iter().filter(|l| l.update);
-    let noisiest = moving.map(|l| l.timestep).fold(f64::NEG_INFINITY, f64::max);
-    usize::from(noisiest < boundary)
+    moving.map(|l| l.timestep).fold(f64::NEG_INFINITY, f64::max)
 }
 
 fn distinct_timesteps(round: &Round) -> u32 {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::inspect::Misfit;
+
 /// Everything this crate can fail with.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -40,6 +42,14 @@ pub enum Error {
         expected: Vec<usize>,
         /// Shape in the file.
         found: Vec<usize>,
+    },
+    /// The tensors of files are not those of the network that they were opened for.
+    #[error("{origin}: {misfit}")]
+    Misfit {
+        /// The weight files.
+        origin: String,
+        /// Which tensors, and how they differ.
+        misfit: Misfit,
     },
     /// A tensor or list handed to a forward pass does not fit the model.
     #[error("{what}: expected {expected}, got {found}")]

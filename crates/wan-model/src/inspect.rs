@@ -4,6 +4,8 @@
 //! none is described by its own shapes. Either way each tensor that is missing, unexpected or
 //! misshaped is listed with what was expected. Some published networks cannot be told apart by
 //! their files (SkyReels-V2 DF 14B has the tensors of Wan 2.1 T2V 14B): then all are named.
+//!
+//! Where the network is known, [`open`] holds the files against it before a tensor is read.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,9 +20,12 @@ use crate::vae::VaeConfig;
 use crate::weights::Weights;
 
 mod expected;
+mod fit;
+mod harmless;
 mod known;
 
 use expected::Expected;
+pub use fit::{Misfit, check, open};
 pub use known::{Known, known};
 
 /// Share of the tensors that have to agree before a file is called a published network.
@@ -174,15 +179,33 @@ fn sizes(weights: &Weights) -> BTreeMap<String, Size> {
 }
 
 impl Network {
+    /// What the network is, for messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Transformer(_) => "transformer",
+            Self::Vae(_) => "VAE",
+            Self::TextEncoder(_) => "text encoder",
+            Self::ImageEncoder(_) => "image encoder",
+        }
+    }
+
+    /// Name and shape of every tensor that its loader asks for.
+    pub fn tensors(&self) -> BTreeMap<String, Vec<usize>> {
+        let Expected(tensors) = self.expected_under("shared.weight");
+        tensors
+    }
+
     fn expected(&self, weights: &Weights) -> Expected {
+        let own = "encoder.embed_tokens.weight";
+        self.expected_under(if weights.shape(own).is_some() { own } else { "shared.weight" })
+    }
+
+    /// `table` is what the files call a text encoder's embedding.
+    fn expected_under(&self, table: &str) -> Expected {
         match self {
             Self::Transformer(config) => expected::transformer(config),
             Self::Vae(config) => expected::vae(config),
-            Self::TextEncoder(config) => {
-                let own = "encoder.embed_tokens.weight";
-                let table = if weights.shape(own).is_some() { own } else { "shared.weight" };
-                expected::text_encoder(config, table)
-            }
+            Self::TextEncoder(config) => expected::text_encoder(config, table),
             Self::ImageEncoder(config) => expected::image_encoder(config),
         }
     }
@@ -195,7 +218,7 @@ impl Network {
             match expected.get(name) {
                 Some(shape) if Some(shape.as_slice()) == weights.shape(name) => shared += 1,
                 Some(_) => {}
-                None if expected::is_passed_over(name) => {}
+                None if self.passes_over(name) => {}
                 None => all += 1,
             }
         }
@@ -216,7 +239,7 @@ impl Network {
             }
         }
         for name in weights.names() {
-            if !expected.contains_key(name) && !expected::is_passed_over(name) {
+            if !expected.contains_key(name) && !self.passes_over(name) {
                 let found = weights.shape(name).unwrap_or_default().to_vec();
                 let name = weights.original_name(name).unwrap_or(name).to_owned();
                 problems.push(Problem::Unexpected { name, found });

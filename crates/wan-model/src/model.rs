@@ -85,12 +85,32 @@ impl WanModel {
     /// tensor is asked for in the format it is used in; the dtype that `vb` stands at counts for
     /// nothing.
     pub fn load_with(config: WanConfig, vb: VarBuilder, numerics: Numerics) -> Result<Self> {
+        let blocks = config.num_layers;
+        Self::load_blocks(config, vb, numerics, blocks)
+    }
+
+    /// The model with its embeddings and head alone: the time signals are those of the whole model,
+    /// and hidden states pass through unchanged. For whoever plans and does not generate.
+    pub fn load_without_blocks(
+        config: WanConfig,
+        vb: VarBuilder,
+        numerics: Numerics,
+    ) -> Result<Self> {
+        Self::load_blocks(config, vb, numerics, 0)
+    }
+
+    fn load_blocks(
+        config: WanConfig,
+        vb: VarBuilder,
+        numerics: Numerics,
+        blocks: usize,
+    ) -> Result<Self> {
         config.check()?;
         numerics.check()?;
         let _span = tracing::info_span!("load_transformer", layers = config.num_layers).entered();
         let (dim, [pt, ph, pw]) = (config.dim(), config.patch_size);
         let vb = vb.to_dtype(DType::F32);
-        let blocks = (0..config.num_layers)
+        let blocks = (0..blocks)
             .map(|number| Block::load(&config, number, numerics, vb.pp("blocks").pp(number)))
             .collect::<Result<_>>()?;
         Ok(Self {
@@ -109,6 +129,11 @@ impl WanModel {
     /// The config the model was built from.
     pub fn config(&self) -> &WanConfig {
         &self.config
+    }
+
+    /// Blocks that it holds: [`WanConfig::num_layers`], unless it was loaded without them.
+    pub fn block_count(&self) -> usize {
+        self.blocks.len()
     }
 
     /// The formats it computes in.

@@ -12,6 +12,8 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::VarBuilder;
@@ -24,15 +26,29 @@ use crate::original_names::{self, Layout, Part};
 mod file;
 mod shards;
 
-use file::WeightFile;
+pub use file::WeightFile;
 use shards::Index;
 
 /// Opens safetensors files as one set of weights; a `*.safetensors.index.json` stands for its
 /// shards. Every float tensor is converted to `dtype` when it is read (half-precision files are
 /// widened for f32). A name prefix such as `transformer.` is stripped with [`VarBuilder::pp`].
 pub fn open(paths: &[PathBuf], dtype: DType, device: &Device) -> Result<VarBuilder<'static>> {
-    let weights = Weights::open(paths)?;
-    Ok(VarBuilder::from_backend(Box::new(weights), dtype, device.clone()))
+    Ok(Weights::open(paths)?.opened(dtype, device).weights)
+}
+
+/// Weights that a network is loaded from, and the bytes that went into it.
+pub struct Opened {
+    /// What the network's loader takes.
+    pub weights: VarBuilder<'static>,
+    handed_out: Arc<AtomicU64>,
+}
+
+impl Opened {
+    /// Bytes of the tensors handed out so far, in the formats that they were asked for: after
+    /// loading, what the network holds.
+    pub fn bytes(&self) -> u64 {
+        self.handed_out.load(Relaxed)
+    }
 }
 
 /// Open safetensors files and where each tensor lies in them.
@@ -42,6 +58,8 @@ pub struct Weights {
     tensors: HashMap<String, Stored>,
     /// Factors of 8-bit tensors, by the name of the tensor they belong to.
     scales: HashMap<String, Stored>,
+    /// See [`Opened::bytes`].
+    handed_out: Arc<AtomicU64>,
 }
 
 /// Where a tensor lies.
@@ -95,7 +113,8 @@ impl Weights {
         }
         let names = stored.iter().map(|(name, ..)| original_names::without_prefix(name));
         let (layout, none) = (Layout::of(names), HashMap::new());
-        let mut weights = Self { files, layout, tensors: none.clone(), scales: none };
+        let (tensors, handed_out) = (none.clone(), Arc::default());
+        let mut weights = Self { files, layout, tensors, scales: none, handed_out };
         for (name, info, file) in stored {
             weights.insert(name, info, file)?;
         }
@@ -133,6 +152,13 @@ impl Weights {
             }
         }
         Ok(())
+    }
+
+    /// As a loader takes them; tensors that do not name a format come as `dtype`.
+    pub fn opened(self, dtype: DType, device: &Device) -> Opened {
+        let handed_out = self.handed_out.clone();
+        let weights = VarBuilder::from_backend(Box::new(self), dtype, device.clone());
+        Opened { weights, handed_out }
     }
 
     /// Whose names the files have.
@@ -219,7 +245,10 @@ impl SimpleBackend for Weights {
         dtype: DType,
         device: &Device,
     ) -> candle_core::Result<Tensor> {
-        self.tensor(name, device).map_err(Error::through_candle)?.to_dtype(dtype)
+        let tensor = self.tensor(name, device).map_err(Error::through_candle)?.to_dtype(dtype)?;
+        let bytes = tensor.elem_count() * dtype.size_in_bytes();
+        self.handed_out.fetch_add(bytes as u64, Relaxed);
+        Ok(tensor)
     }
 
     fn contains_tensor(&self, name: &str) -> bool {

@@ -226,6 +226,7 @@ impl Setup {
             steps: self.request.steps,
             cache,
             cache_device: Place::Device,
+            witness: None,
             ops: HostOps::new(Device::Cpu, noise, Arc::clone(&cancel)),
         };
         let job = SamplingJob {

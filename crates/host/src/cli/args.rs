@@ -14,6 +14,7 @@ use crate::model_parts::{PARTS, Parts};
 use crate::progress::ProgressForm;
 use crate::registry::{Kind, Registry};
 use crate::report::ModelReport;
+use crate::settings::read_option;
 
 /// Rewrites `--some-flag=value` to `--some_flag=value`, so that both spellings work.
 pub(super) fn with_underscores(argument: OsString) -> OsString {
@@ -52,14 +53,15 @@ pub(super) fn command(registry: &Registry) -> Command {
         .subcommand(generate(registry))
         .subcommand(decode())
         .subcommand(inspect())
+        .subcommand(super::cache::command(registry))
         .subcommand(plugins())
 }
 
-fn flag(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+pub(super) fn flag(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name(value).help(help)
 }
 
-fn plugin_dir() -> Arg {
+pub(super) fn plugin_dir() -> Arg {
     flag("plugin_dir", "DIR", "Folder with plugin libraries; may be given more than once")
         .value_parser(value_parser!(PathBuf))
         .action(ArgAction::Append)
@@ -76,7 +78,7 @@ fn model_dir() -> Arg {
     .value_parser(value_parser!(PathBuf))
 }
 
-fn progress() -> Arg {
+pub(super) fn progress() -> Arg {
     flag("progress", "FORM", "How progress is shown: auto | json | quiet")
         .default_value("auto")
         .value_parser(["auto", "json", "quiet"])
@@ -111,7 +113,7 @@ fn decode() -> Command {
         .args([model_dir(), save_file(), vae_tiling(), progress(), plugin_dir()])
 }
 
-fn json() -> Arg {
+pub(super) fn json() -> Arg {
     Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON")
 }
 
@@ -150,12 +152,7 @@ fn generate(registry: &Registry) -> Command {
              wan generate --cache none --base_seed 7 --save_file out.mp4\n  \
              wan generate --sample_steps 30 --cache_option threshold=0.2 --cache_report",
         )
-        .args(video_flags())
-        .args(model_flags())
-        .args(given_flags())
-        .args(sampling_flags())
-        .args(strategy_flags())
-        .args([save_file(), vae_tiling(), progress(), plugin_dir()])
+        .args([save_file(), vae_tiling()])
         .args([
             switch("cache_report", "Also run without the cache; print what it saved and cost"),
             flag("reproduce", "NAME.json", "Make the video of this sidecar again, bit for bit")
@@ -167,6 +164,18 @@ fn generate(registry: &Registry) -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help_heading("Output"),
         ]);
+    with_run_flags(command, registry)
+}
+
+/// `command` with the flags of everything that runs a model.
+pub(super) fn with_run_flags(command: Command, registry: &Registry) -> Command {
+    let command = command
+        .args(video_flags())
+        .args(model_flags())
+        .args(given_flags())
+        .args(sampling_flags())
+        .args(strategy_flags())
+        .args([progress(), plugin_dir()]);
     option_flags(registry).into_iter().fold(command, |c, arg| c.arg(arg))
 }
 
@@ -315,27 +324,15 @@ pub(super) fn given_options(
             .split_once('=')
             .ok_or_else(|| Error::invalid(format!("--{name} {pair}: expected NAME=VALUE")))?;
         let spec = wan_plugin_api::options::find(id, specs, key.trim()).map_err(invalid)?;
-        options.insert(spec.name.clone(), parse_option(spec, value)?);
+        options.insert(spec.name.clone(), read_option(spec, value)?);
     }
     for (flag_kind, strategy, option, flag) in flagged_options(registry) {
         let Some(value) = matches.get_one::<String>(flag) else { continue };
         if flag_kind == kind && strategy.id == id {
-            options.insert(option.name.clone(), parse_option(option, value)?);
+            options.insert(option.name.clone(), read_option(option, value)?);
         }
     }
     Ok(options)
-}
-
-/// What the user wrote, or what the file holds whose name they wrote.
-fn parse_option(spec: &OptionSpec, written: &str) -> Result<serde_json::Value> {
-    if spec.kind != OptionKind::Document {
-        return spec.parse(written).map_err(invalid);
-    }
-    let path = Path::new(written);
-    let document = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    spec.parse(&document).map_err(|_| {
-        Error::invalid(format!("option {}: {written} does not hold a JSON object", spec.name))
-    })
 }
 
 /// Refuses a strategy's own flag where the run uses neither that strategy nor another one with

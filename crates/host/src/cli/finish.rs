@@ -114,7 +114,7 @@ fn branches(report: &Report) -> u64 {
 }
 
 /// Bytes, readable.
-fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["B", "kB", "MB", "GB"];
     let mut value = count as f64;
     let mut unit = 0;

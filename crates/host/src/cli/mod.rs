@@ -1,12 +1,14 @@
 //! The command line: flags, and the commands behind them.
 
 mod args;
+mod cache;
 mod decode;
 mod finish;
 mod generate;
 mod inspect;
 mod plugins;
 mod reproduce;
+mod run_settings;
 
 use std::ffi::OsString;
 use std::io::stderr;
@@ -60,6 +62,7 @@ fn try_run(arguments: &[OsString]) -> std::result::Result<(), Failure> {
         Some(("generate", matches)) => generate::run(&registry, matches)?,
         Some(("decode", matches)) => decode::run(matches)?,
         Some(("inspect", matches)) => inspect::run(matches)?,
+        Some(("cache", matches)) => cache::run(&registry, matches)?,
         Some(("plugins", matches)) => plugins::run(&registry, matches)?,
         _ => unreachable!("clap requires a subcommand"),
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
+use crate::defaults::Defaults;
 use crate::error::{Error, Result};
 use crate::registry::{Kind, Registry};
 use crate::report::{Report, StrategyReport};
@@ -48,6 +49,12 @@ impl Recorded {
         }
         let allow_changes = matches.get_flag("allow_changes");
         Ok(Some(Self { report: Report::read(path)?, allow_changes }))
+    }
+
+    /// The defaults that the recorded settings were completed with.
+    pub(super) fn defaults(&self) -> Defaults {
+        let Report { task, defaults, .. } = &self.report;
+        Defaults { task: task.clone(), generate: defaults.clone(), ..Defaults::default() }
     }
 
     /// Compares program, model and plugins with those that made the recorded video.

@@ -9,7 +9,7 @@ fn ops() -> HostOps {
 /// `[1, 2, 3, 2]`: three frames along axis 2, element = its position.
 fn latents(ops: &HostOps) -> Tensor {
     let tensor = CandleTensor::arange(0f32, 12.0, &Device::Cpu).unwrap();
-    ops.wrap(tensor.reshape((1, 2, 3, 2)).unwrap(), 2, 3).unwrap()
+    ops.wrap(Item::Computed, tensor.reshape((1, 2, 3, 2)).unwrap(), 2, 3).unwrap()
 }
 
 fn bits(ops: &HostOps, tensor: &Tensor) -> Vec<u32> {
@@ -31,8 +31,11 @@ fn frames_are_read_and_written_one_after_the_other() {
 fn a_frame_that_nothing_is_added_to_keeps_its_bits() {
     let ops = ops();
     let values = [-0.0, f32::MIN_POSITIVE / 2.0, 1.5, 2.5, 3.5, 4.5];
-    let x = ops.wrap(CandleTensor::new(&values, &Device::Cpu).unwrap(), 0, 3).unwrap();
-    let nan = ops.wrap(CandleTensor::new(&[f32::NAN; 6], &Device::Cpu).unwrap(), 0, 3).unwrap();
+    let x =
+        ops.wrap(Item::Computed, CandleTensor::new(&values, &Device::Cpu).unwrap(), 0, 3).unwrap();
+    let nan = ops
+        .wrap(Item::Computed, CandleTensor::new(&[f32::NAN; 6], &Device::Cpu).unwrap(), 0, 3)
+        .unwrap();
     let sum = ops.combine(&[term(1.0, &x), frame_terms(&[0.0, 0.0, 1.0], &nan)]).unwrap();
     assert_eq!(bits(&ops, &sum)[..4], bits(&ops, &x)[..4]);
     assert!(ops.read(&sum).unwrap()[4].is_nan());
@@ -51,7 +54,9 @@ fn coefficients_apply_to_their_frames() {
         .map(|(v, c)| v * c)
         .collect();
     assert_eq!(ops.read(&y).unwrap(), expected);
-    let other = ops.wrap(CandleTensor::new(&[1f32, 2.0], &Device::Cpu).unwrap(), 0, 2).unwrap();
+    let other = ops
+        .wrap(Item::Computed, CandleTensor::new(&[1f32, 2.0], &Device::Cpu).unwrap(), 0, 2)
+        .unwrap();
     assert!(ops.combine(&[term(1.0, &x), term(1.0, &other)]).is_err());
 }
 
@@ -59,12 +64,12 @@ fn coefficients_apply_to_their_frames() {
 fn repeated_rows_are_held_once_and_sum_as_if_repeated() {
     let ops = ops();
     let rows = CandleTensor::new(&[[1f32, -2.0], [3.0, 4.0]], &Device::Cpu).unwrap();
-    let signal = ops.wrap_rows(rows, vec![1, 0, 1], 3).unwrap();
+    let signal = ops.wrap_rows(Item::TimeEmbedding, rows, vec![1, 0, 1], 3).unwrap();
     assert_eq!(signal.form().bytes, 16);
     assert_eq!(signal.form().elements(), 6);
     assert_eq!(ops.frame_abs_sums(&signal).unwrap(), [7.0, 3.0, 7.0]);
     let one = CandleTensor::new(&[[1f32, 0.0]], &Device::Cpu).unwrap();
-    let one = ops.wrap_rows(one, vec![0], 3).unwrap();
+    let one = ops.wrap_rows(Item::TimeEmbedding, one, vec![0], 3).unwrap();
     assert_eq!(ops.frame_abs_diffs(&signal, &one).unwrap(), [6.0, 2.0, 6.0]);
     let half = ops.cast(&signal, DType::BF16).unwrap();
     assert_eq!((half.form().bytes, half.form().frames), (8, 3));

@@ -224,21 +224,3 @@ pub(super) fn image_encoder(config: &ClipVisionConfig) -> Expected {
     }
     all
 }
-
-/// Whether a file may hold a tensor of this name though no network here reads it: the text half
-/// of CLIP and what follows its hidden states, an embedding under both its names, a tokenizer.
-pub(super) fn is_passed_over(name: &str) -> bool {
-    const STARTS: &[&str] = &[
-        "vision_model.post_layernorm.",
-        "vision_model.embeddings.position_ids",
-        "visual_projection.",
-        "visual.head",
-        "textual.",
-        "log_scale",
-        "logit_scale",
-        "shared.",
-        "encoder.embed_tokens.",
-        "spiece_model",
-    ];
-    STARTS.iter().any(|start| name.starts_with(start))
-}

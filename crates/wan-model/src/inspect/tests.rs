@@ -17,10 +17,10 @@ use crate::original_names::tests::restore;
 use crate::umt5::Umt5Encoder;
 use crate::vae::Vae;
 
-type Shapes = BTreeMap<String, Vec<usize>>;
+pub(super) type Shapes = BTreeMap<String, Vec<usize>>;
 
 /// A file whose header describes bf16 tensors that were never written.
-fn write_sparse(path: &Path, shapes: &Shapes) {
+pub(super) fn write_sparse(path: &Path, shapes: &Shapes) {
     let (mut header, mut end) = (serde_json::Map::new(), 0);
     for (name, shape) in shapes {
         let start = end;
@@ -37,13 +37,7 @@ fn write_sparse(path: &Path, shapes: &Shapes) {
 }
 
 fn shapes(network: &Network) -> Shapes {
-    let Expected(shapes) = match network {
-        Network::Transformer(config) => expected::transformer(config),
-        Network::Vae(config) => expected::vae(config),
-        Network::TextEncoder(config) => expected::text_encoder(config, "shared.weight"),
-        Network::ImageEncoder(config) => expected::image_encoder(config),
-    };
-    shapes
+    network.tensors()
 }
 
 fn original_layout(network: &Network) -> Layout {

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 /// Longest header that the format allows.
 const HEADER_MAX: u64 = 100_000_000;
 
-/// An open file.
-pub(super) struct WeightFile {
+/// An open safetensors file, read place by place.
+pub struct WeightFile {
     pub(super) path: PathBuf,
     file: Mutex<File>,
     /// Offset of the first tensor byte: 8 bytes of header length, then the header.
@@ -23,7 +23,10 @@ pub(super) struct WeightFile {
 
 impl WeightFile {
     /// Reads the header and checks that the file is as long as it says.
-    pub(super) fn open(path: &Path) -> Result<(Self, Metadata)> {
+    ///
+    /// # Errors
+    /// If it is missing, cut short or another format.
+    pub fn open(path: &Path) -> Result<(Self, Metadata)> {
         let io = |source| Error::Io { path: path.to_owned(), source };
         let malformed = |reason| Error::MalformedFile { path: path.to_owned(), reason };
         let mut file = File::open(path).map_err(io)?;
@@ -55,7 +58,10 @@ impl WeightFile {
     }
 
     /// The bytes of a tensor's `data_offsets`, or of a part of them.
-    pub(super) fn read(&self, place: Range<usize>) -> Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn read(&self, place: Range<usize>) -> Result<Vec<u8>> {
         let io = |source| Error::Io { path: self.path.clone(), source };
         let mut bytes = vec![0; place.len()];
         // A poisoned lock is harmless: the position is set before every read.

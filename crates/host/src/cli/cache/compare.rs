@@ -1,0 +1,113 @@
+//! `wan cache compare`.
+
+use std::path::PathBuf;
+
+use candle_core::Device;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use crate::cli::args::{self, flag};
+use crate::cli::run_settings::{cancel_on_interrupt, requested};
+use crate::compare::{Candidate, Comparison, ComparisonReport, Gate, Summary};
+use crate::error::{Error, Result};
+use crate::given::GivenFrames;
+use crate::pipeline::Pipeline;
+use crate::progress::Progress;
+use crate::registry::Registry;
+use crate::settings::Settings;
+
+pub(super) fn command(registry: &Registry) -> Command {
+    let own: [Arg; 5] = [
+        flag("prompts", "FILE", "Prompts, one a line; else --prompt")
+            .value_parser(value_parser!(PathBuf)),
+        flag(
+            "candidate",
+            "CACHE[:OPTION=VALUE,..]",
+            "What to compare; may be given more than once",
+        )
+        .required(true)
+        .action(ArgAction::Append),
+        flag("out", "DIR", "Folder of the report; a comparison goes on where it was")
+            .required(true)
+            .value_parser(value_parser!(PathBuf)),
+        flag("gate_saved", "X", "Pass from this many times fewer evaluations [default: 1.5]")
+            .value_parser(value_parser!(f64)),
+        flag("gate_psnr", "DB", "Pass from this PSNR of the worst prompt [default: 30]")
+            .value_parser(value_parser!(f64)),
+    ];
+    let command = Command::new("compare")
+        .about("Run prompts with the cache off and with each candidate, and report")
+        .after_help(
+            "A value a|b|c stands for three candidates; steps=N is fewer steps without a cache.\n\n\
+             Example:\n  wan cache compare --prompts prompts.txt --out report \\\n    \
+             --candidate steps=8|12|16 --candidate NAME:threshold=0.1|0.2|0.3",
+        )
+        .args(own.map(|arg| arg.help_heading("Comparison")));
+    args::with_run_flags(command, registry)
+}
+
+pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
+    let folder = args::model(matches, None)?;
+    let (settings, _) = requested(registry, matches, &folder)?;
+    let written = matches.get_many::<String>("candidate").into_iter().flatten();
+    let candidates = written.map(|c| Candidate::read(registry, c)).collect::<Result<Vec<_>>>()?;
+    let cancel = cancel_on_interrupt();
+    let mut progress = Progress::new(args::progress_form(matches));
+    progress.phase("load", 0);
+    let pipeline = Pipeline::load(&folder, &Device::Cpu, settings.precision)?;
+    settings.latent_size(pipeline.size_rule())?;
+    let given = GivenFrames::read(&settings)?;
+    let default = Gate::default();
+    let number = |name: &str, default: f64| matches.get_one(name).copied().unwrap_or(default);
+    let comparison = Comparison {
+        pipeline: &pipeline,
+        registry,
+        prompts: prompts(matches, &settings)?,
+        settings: Settings { cache: None, ..settings },
+        given: &given,
+        candidates: candidates.concat(),
+        gate: Gate {
+            saved: number("gate_saved", default.saved),
+            worst_psnr: number("gate_psnr", default.worst_psnr),
+        },
+        folder: matches.get_one::<PathBuf>("out").cloned().unwrap_or_default(),
+        cancel,
+    };
+    progress.phase("compare", 0);
+    let report = comparison.run(&mut |done, all| progress.step(done, all, None));
+    let report = report.inspect_err(|error| {
+        if matches!(error, Error::Cancelled) {
+            eprintln!("wan: what is done is kept; the same command goes on from there");
+        }
+    })?;
+    progress.finish();
+    print(&report);
+    println!("wrote {}", comparison.folder.join("report.html").display());
+    Ok(())
+}
+
+fn prompts(matches: &ArgMatches, settings: &Settings) -> Result<Vec<String>> {
+    let Some(path) = matches.get_one::<PathBuf>("prompts") else {
+        return Ok(vec![settings.prompt.clone()]);
+    };
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
+    let prompts: Vec<String> = lines.map(String::from).collect();
+    match prompts.is_empty() {
+        true => Err(Error::invalid(format!("{}: there is no prompt in it", path.display()))),
+        false => Ok(prompts),
+    }
+}
+
+fn print(report: &ComparisonReport) {
+    let width = report.candidates.iter().map(|s| s.candidate.name.len()).max().unwrap_or(0);
+    println!("{:width$}  saved faster   mean  worst   SSIM  verdict", "candidate");
+    for Summary { candidate, saved, faster, mean_psnr, worst_psnr, ssim, passed, .. } in
+        &report.candidates
+    {
+        println!(
+            "{:width$}  {saved:4.2}x  {faster:4.2}x  {mean_psnr:5.1}  {worst_psnr:5.1}  {ssim:.3}  {}",
+            candidate.name,
+            if *passed { "pass" } else { "fail" }
+        );
+    }
+}

@@ -1,0 +1,29 @@
+//! `wan cache`: what a cache will do, did, and costs.
+
+mod compare;
+mod plan;
+mod record;
+
+use clap::{ArgMatches, Command};
+
+use crate::error::{Error, Result};
+use crate::registry::Registry;
+
+pub(super) fn command(registry: &Registry) -> Command {
+    Command::new("cache")
+        .about("Plan, compare, record and calibrate step caches")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(plan::command(registry))
+        .subcommand(compare::command(registry))
+        .subcommand(record::command(registry))
+}
+
+pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
+    match matches.subcommand() {
+        Some(("plan", matches)) => plan::run(registry, matches),
+        Some(("record", matches)) => record::run(registry, matches),
+        Some(("compare", matches)) => compare::run(registry, matches),
+        _ => Err(Error::invalid("wan cache plan | compare | record | replay | calibrate")),
+    }
+}

@@ -1,0 +1,168 @@
+//! `wan cache plan`.
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+use serde_json::json;
+use wan_plugin_api::{Choice, OptionKind, OptionSpec};
+
+use crate::cache_schedule::{CachePlanner, CacheSchedule};
+use crate::cli::args::{self, flag, json};
+use crate::cli::finish::bytes;
+use crate::cli::run_settings::requested;
+use crate::error::{Error, Result};
+use crate::given::GivenFrames;
+use crate::record::{branch_names, decision_map};
+use crate::registry::{Kind, Registry};
+use crate::settings::Settings;
+
+/// The option that `--target_speedup` looks for a value of.
+const THRESHOLD: &str = "threshold";
+
+/// Halvings of the threshold's range.
+const HALVINGS: usize = 40;
+
+pub(super) fn command(registry: &Registry) -> Command {
+    let own: [Arg; 2] = [
+        flag(
+            "target_speedup",
+            "X",
+            "Find the smallest threshold that runs the blocks X times less",
+        )
+        .value_parser(value_parser!(f64))
+        .help_heading("Plan"),
+        json().help_heading("Plan"),
+    ];
+    let command = Command::new("plan")
+        .about("Say what a cache will reuse, and what it will hold, without running the blocks")
+        .after_help(
+            "Works for caches that decide by timesteps and weights alone; the run then does just \
+             this.\n\nExample:\n  wan cache plan --cache NAME --target_speedup 2",
+        )
+        .args(own);
+    args::with_run_flags(command, registry)
+}
+
+pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
+    let folder = args::model(matches, None)?;
+    let (mut settings, _) = requested(registry, matches, &folder)?;
+    let planner = CachePlanner::load(&folder, settings.precision)?;
+    let given = GivenFrames::read(&settings)?;
+    let plan = |settings: &Settings| planner.plan(registry, settings, &given);
+    let schedule = match matches.get_one::<f64>("target_speedup") {
+        None => plan(&settings)?,
+        Some(target) => {
+            let spec = threshold_option(registry, &settings)?;
+            search(&spec, *target, &mut settings, &plan)?
+        }
+    };
+    if matches.get_flag("json") {
+        println!("{:#}", json!({ "cache": settings.cache, "plan": schedule }));
+    } else {
+        print(&settings, &schedule);
+    }
+    Ok(())
+}
+
+fn threshold_option(registry: &Registry, settings: &Settings) -> Result<OptionSpec> {
+    let Some(cache) = &settings.cache else {
+        return Err(Error::invalid("--target_speedup needs a cache; give --cache NAME"));
+    };
+    let chosen = registry.choose(Kind::Cache, &cache.id, &cache.options)?;
+    let spec = chosen.strategy.options.iter().find(|option| option.name == THRESHOLD);
+    spec.cloned().ok_or_else(|| {
+        Error::invalid(format!("{} has no option {THRESHOLD} to find a value of", cache.id))
+    })
+}
+
+/// The smallest threshold that reaches `target`, by halving; leaves it in `settings`.
+fn search(
+    spec: &OptionSpec,
+    target: f64,
+    settings: &mut Settings,
+    plan: &dyn Fn(&Settings) -> Result<CacheSchedule>,
+) -> Result<CacheSchedule> {
+    let OptionKind::Float { min, max } = spec.kind else {
+        return Err(Error::invalid(format!("the option {THRESHOLD} is not a number")));
+    };
+    let mut at = |threshold: f64| {
+        if let Some(cache) = &mut settings.cache {
+            cache.options.insert(THRESHOLD.into(), json!(threshold));
+        }
+        plan(settings)
+    };
+    let best = at(max)?;
+    if best.speed_up < target {
+        return Err(Error::invalid(format!(
+            "--target_speedup {target}: with these options {:.2} is the most there is; protect \
+             fewer evaluations or allow more reuses in a row",
+            best.speed_up
+        )));
+    }
+    // Threshold and speed-up rise together but for ties, so halving finds the edge.
+    let (mut low, mut high) = (min, max);
+    for _ in 0..HALVINGS {
+        let middle = (low + high) / 2.0;
+        match at(middle)?.speed_up >= target {
+            true => high = middle,
+            false => low = middle,
+        }
+    }
+    at(high)
+}
+
+fn print(settings: &Settings, schedule: &CacheSchedule) {
+    let Some(cache) = &settings.cache else { return };
+    let options: Vec<String> = cache.options.iter().map(|(n, v)| format!("{n}={v}")).collect();
+    println!(
+        "{} {}: {} steps, shift {}, sampler {}",
+        cache.id,
+        options.join(" "),
+        settings.sample_steps,
+        settings.sample_shift,
+        settings.sampler.id
+    );
+    let records = &schedule.evaluations;
+    let branches = branch_names(records);
+    let maps: Vec<String> = branches.iter().map(|b| decision_map(records, b)).collect();
+    let alike = maps.iter().all(|map| map == &maps[0]);
+    let shown = if alike { &branches[..1] } else { &branches[..] };
+    println!("{:>5} {:>8}  {:7} {}", "round", "timestep", "", schedule.measures.join("  "));
+    for record in records.iter().filter(|r| shown.contains(&r.branch)) {
+        let numbers: Vec<String> = record.measured.iter().map(|m| format!("{m:.4}")).collect();
+        println!(
+            "{:>5} {:>8.2}  {:7} {}{}",
+            record.round,
+            schedule.timesteps[record.round],
+            if record.choice == Choice::Compute { "compute" } else { "reuse" },
+            numbers.join("  "),
+            if alike { "" } else { record.branch }
+        );
+    }
+    for (branch, map) in branches.iter().zip(&maps) {
+        println!("{branch:>7}: {map}");
+    }
+    let count = schedule.decisions;
+    println!(
+        "reuses {} of {} evaluations, at most {} in a row: the blocks run {:.2} times less",
+        count.reused,
+        count.computed + count.reused,
+        count.reused_in_a_row,
+        schedule.speed_up
+    );
+    let items: Vec<String> = schedule
+        .holdings
+        .iter()
+        .map(|h| {
+            format!(
+                "{} {} ({})",
+                crate::report::json(&h.item).as_str().unwrap_or("?"),
+                bytes(h.bytes),
+                h.place
+            )
+        })
+        .collect();
+    println!(
+        "holds {} a branch; all branches: {}",
+        bytes(schedule.bytes_per_branch),
+        if items.is_empty() { "nothing".into() } else { items.join(", ") }
+    );
+}

@@ -1,0 +1,55 @@
+//! `wan cache record`.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+
+use candle_core::Device;
+use clap::{ArgMatches, Command, value_parser};
+
+use crate::cli::args::{self, flag};
+use crate::cli::finish::bytes;
+use crate::cli::run_settings::{cancel_on_interrupt, requested};
+use crate::error::Result;
+use crate::given::GivenFrames;
+use crate::noise::Noise;
+use crate::pipeline::{Pipeline, Surroundings};
+use crate::progress::Progress;
+use crate::recording::Recorder;
+use crate::registry::Registry;
+use crate::settings::Settings;
+
+pub(super) fn command(registry: &Registry) -> Command {
+    let command = Command::new("record")
+        .about("Generate without a cache and keep every evaluation, for replay and calibrate")
+        .arg(
+            flag("out", "FILE", "The recording (safetensors)")
+                .required(true)
+                .value_parser(value_parser!(PathBuf))
+                .help_heading("Recording"),
+        );
+    args::with_run_flags(command, registry)
+}
+
+pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
+    let folder = args::model(matches, None)?;
+    let (settings, _) = requested(registry, matches, &folder)?;
+    let settings = Settings { cache: None, ..settings };
+    let path = matches.get_one::<PathBuf>("out").cloned().unwrap_or_default();
+    let recorder = RefCell::new(Recorder::create(&path, &settings)?);
+    let cancel = cancel_on_interrupt();
+    let mut progress = Progress::new(args::progress_form(matches));
+    progress.phase("load", 0);
+    let pipeline = Pipeline::load(&folder, &Device::Cpu, settings.precision)?;
+    settings.latent_size(pipeline.size_rule())?;
+    let given = GivenFrames::read(&settings)?;
+    let noise = Noise::new(settings.base_seed);
+    let surroundings = Surroundings { registry, noise, cancel, witness: Some(&recorder) };
+    progress.phase("record", settings.sample_steps as usize);
+    pipeline.sample(&settings, &given, &surroundings, &mut |round| {
+        progress.step(round.done, round.rounds, None);
+    })?;
+    progress.finish();
+    let size = recorder.into_inner().finish()?;
+    println!("wrote {} ({})", path.display(), bytes(size));
+    Ok(())
+}

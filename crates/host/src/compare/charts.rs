@@ -1,0 +1,105 @@
+//! The report's charts, as SVG.
+
+use plotters::prelude::*;
+
+use super::runs::Run;
+use super::summary::Summary;
+use crate::error::{Error, Result};
+
+/// Width and height of a chart.
+const SIZE: (u32, u32) = (760, 340);
+
+fn failed<E: std::fmt::Display>(error: E) -> Error {
+    Error::invalid(format!("chart: {error}"))
+}
+
+/// PSNR over evaluations saved, a line per cache.
+pub(super) fn saved_against_psnr(
+    summaries: &[Summary],
+    title: &str,
+    psnr: impl Fn(&Summary) -> f64,
+) -> Result<String> {
+    let points = |family: &str| {
+        let own = summaries.iter().filter(|s| s.family() == family);
+        let mut points: Vec<(f64, f64)> = own.map(|s| (s.saved, psnr(s))).collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        points
+    };
+    let mut families: Vec<&str> = summaries.iter().map(Summary::family).collect();
+    families.sort_unstable();
+    families.dedup();
+    let lines: Vec<_> = families.iter().map(|f| (*f, points(f))).collect();
+    draw_lines(title, ("evaluations saved (x)", "dB"), &lines, None)
+}
+
+/// What the cache measured, and the error of the velocity, over the evaluations of a branch.
+pub(super) fn decisions(run: &Run) -> Result<String> {
+    let Some((branch, map)) = run.decisions.iter().next() else { return Ok(String::new()) };
+    let branches = run.decisions.len();
+    let index = |(i, value): (usize, f64)| (i as f64, value);
+    let errors = run.velocity_errors.iter().step_by(branches).copied();
+    let mut lines = vec![("velocity error", errors.enumerate().map(index).collect::<Vec<_>>())];
+    let measured: Vec<f64> = run.measured.iter().filter_map(|m| m.last().copied()).collect();
+    if measured.len() == map.len() {
+        lines.push(("measured", measured.into_iter().enumerate().map(index).collect()));
+    }
+    let title = format!("{}: {branch}", run.candidate);
+    draw_lines(&title, ("evaluation", ""), &lines, Some(map))
+}
+
+/// Lines with their points; a band marks each `s` of `reused`.
+fn draw_lines(
+    title: &str,
+    (x_name, y_name): (&str, &str),
+    lines: &[(&str, Vec<(f64, f64)>)],
+    reused: Option<&str>,
+) -> Result<String> {
+    let mut svg = String::new();
+    let all = || lines.iter().flat_map(|(_, points)| points).filter(|p| p.1.is_finite());
+    let span = |of: fn(&(f64, f64)) -> f64| {
+        let (low, high) = all()
+            .map(of)
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+        let margin = ((high - low) * 0.06).max(1e-9);
+        if low.is_finite() { low - margin..high + margin } else { 0.0..1.0 }
+    };
+    let (x, y) = (span(|p| p.0), span(|p| p.1));
+    {
+        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        root.fill(&WHITE).map_err(failed)?;
+        let mut chart = ChartBuilder::on(&root)
+            .caption(title, ("sans-serif", 16))
+            .margin(8)
+            .x_label_area_size(36)
+            .y_label_area_size(52)
+            .build_cartesian_2d(x, y.clone())
+            .map_err(failed)?;
+        let mut mesh = chart.configure_mesh();
+        mesh.x_desc(x_name).y_desc(y_name).light_line_style(WHITE).draw().map_err(failed)?;
+        let bands = reused.unwrap_or("").char_indices().filter(|(_, c)| *c == 's').map(|(i, _)| {
+            let corners = [(i as f64 - 0.5, y.start), (i as f64 + 0.5, y.end)];
+            Rectangle::new(corners, BLACK.mix(0.08).filled())
+        });
+        chart.draw_series(bands).map_err(failed)?;
+        for (number, (name, points)) in lines.iter().enumerate() {
+            let colour = Palette99::pick(number).to_rgba();
+            chart
+                .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))
+                .map_err(failed)?
+                .label(*name)
+                .legend(move |(x, y)| {
+                    PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2))
+                });
+            let dots = points.iter().map(|p| Circle::new(*p, 3, colour.filled()));
+            chart.draw_series(dots).map_err(failed)?;
+        }
+        let mut labels = chart.configure_series_labels();
+        labels
+            .background_style(WHITE.mix(0.8))
+            .border_style(BLACK.mix(0.2))
+            .draw()
+            .map_err(failed)?;
+        root.present().map_err(failed)?;
+    }
+    Ok(svg)
+}

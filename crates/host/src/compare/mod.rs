@@ -1,0 +1,256 @@
+//! `wan cache compare`: the same prompts with the cache off and with each candidate.
+//!
+//! Everything lies in one folder: a line per run in `runs.jsonl`, a strip of frames per run under
+//! `pictures/`, and at the end `report.html` and `report.json`. A comparison that was interrupted
+//! goes on where it was: what is on file for the same settings, weights and plugins is not run
+//! again. One prompt's uncached run is the reference for its candidates.
+
+mod candidate;
+mod charts;
+mod page;
+pub mod quality;
+mod runs;
+mod summary;
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use candle_core::Tensor;
+use serde::Serialize;
+
+pub use candidate::{Candidate, Change};
+pub use runs::{Run, Runs};
+pub use summary::{Gate, Summary};
+
+use crate::error::{Error, Result};
+use crate::given::GivenFrames;
+use crate::noise::Noise;
+use crate::pipeline::{Pipeline, Surroundings};
+use crate::record::{DecisionCount, branch_names, decision_map};
+use crate::registry::{Kind, Registry};
+use crate::sampling::Sampled;
+use crate::settings::Settings;
+use crate::video::{SheetLayout, VideoFrames, write_png_sheet};
+use crate::whole_file::write_whole_file;
+use crate::witness::{Seen, Witness};
+use quality::Quality;
+
+/// A comparison.
+pub struct Comparison<'a> {
+    /// The model.
+    pub pipeline: &'a Pipeline,
+    /// The strategies.
+    pub registry: &'a Registry,
+    /// Settings that all runs share; prompt and cache of their own aside.
+    pub settings: Settings,
+    /// Frames that all runs begin from.
+    pub given: &'a GivenFrames,
+    /// The prompts.
+    pub prompts: Vec<String>,
+    /// The candidates.
+    pub candidates: Vec<Candidate>,
+    /// What a candidate must reach.
+    pub gate: Gate,
+    /// Where everything lies.
+    pub folder: PathBuf,
+    /// Set to stop.
+    pub cancel: Arc<AtomicBool>,
+}
+
+/// What `report.json` holds.
+#[derive(Debug, Serialize)]
+pub struct ComparisonReport {
+    /// Settings that all runs share.
+    pub settings: Settings,
+    /// The prompts.
+    pub prompts: Vec<String>,
+    /// What a candidate must reach.
+    pub gate: Gate,
+    /// One line per candidate.
+    pub candidates: Vec<Summary>,
+    /// Every run, prompt by prompt.
+    pub runs: Vec<Run>,
+}
+
+/// One finished sampling.
+struct Sample {
+    sampled: Sampled,
+    frames: VideoFrames,
+    /// Velocities of every branch and evaluation, in order.
+    velocities: Vec<Tensor>,
+}
+
+/// Keeps the velocities.
+#[derive(Default)]
+struct Velocities(Vec<Tensor>);
+
+impl Witness for Velocities {
+    fn see(&mut self, seen: &Seen<'_>) -> Result<()> {
+        self.0.push(seen.velocity.clone());
+        Ok(())
+    }
+}
+
+impl Comparison<'_> {
+    /// Runs what is not on file yet and writes the report; `progress` is told runs done, of how many.
+    ///
+    /// # Errors
+    /// If a run fails or is stopped (what is done stays on file), or the folder cannot be written.
+    pub fn run(&self, progress: &mut dyn FnMut(usize, usize)) -> Result<ComparisonReport> {
+        let pictures = self.folder.join("pictures");
+        std::fs::create_dir_all(&pictures).map_err(Error::io(&pictures))?;
+        let mut runs = Runs::open(&self.folder.join("runs.jsonl"))?;
+        let all = self.prompts.len() * self.candidates.len();
+        let mut done = 0;
+        for (number, prompt) in self.prompts.iter().enumerate() {
+            let settings = Settings { prompt: prompt.clone(), ..self.settings.clone() };
+            let missing = self.missing(&settings, &runs)?;
+            done += self.candidates.len() - missing.len();
+            progress(done, all);
+            if missing.is_empty() {
+                continue;
+            }
+            let reference = self.sample(&settings)?;
+            self.write_strip(&strip_name(number, None), &reference.frames)?;
+            for (index, key) in missing {
+                let run = self.candidate_run((number, index), key, &settings, &reference)?;
+                runs.append(run)?;
+                done += 1;
+                progress(done, all);
+            }
+        }
+        self.report(&runs)
+    }
+
+    /// Candidates that are not on file, with the keys that they will have.
+    fn missing(&self, settings: &Settings, runs: &Runs) -> Result<Vec<(usize, String)>> {
+        let keys = self.candidates.iter().enumerate();
+        let keys = keys.map(|(index, c)| Ok((index, self.key(&c.apply(settings))?)));
+        let keys = keys.collect::<Result<Vec<_>>>()?;
+        Ok(keys.into_iter().filter(|(_, key)| runs.find(key).is_none()).collect())
+    }
+
+    /// What a run depends on, hashed.
+    fn key(&self, settings: &Settings) -> Result<String> {
+        let plugin = |kind, id: &str| -> Result<String> {
+            let chosen = self.registry.choose(kind, id, &Default::default())?;
+            Ok(chosen.plugin.source.hash.clone().unwrap_or_default())
+        };
+        let cache = settings.cache.as_ref();
+        let cache = cache.map(|c| plugin(Kind::Cache, &c.id)).transpose()?;
+        let sampler = plugin(Kind::Sampler, &settings.sampler.id)?;
+        let version = env!("CARGO_PKG_VERSION");
+        runs::key(&(version, self.pipeline.fingerprint(), settings, sampler, cache))
+    }
+
+    fn sample(&self, settings: &Settings) -> Result<Sample> {
+        let velocities = RefCell::new(Velocities::default());
+        let surroundings = Surroundings {
+            registry: self.registry,
+            noise: Noise::new(settings.base_seed),
+            cancel: self.cancel.clone(),
+            witness: Some(&velocities),
+        };
+        let sampled = self.pipeline.sample(settings, self.given, &surroundings, &mut |_| {})?;
+        let frames = self.pipeline.decode(&sampled.latents, None, &mut |_, _| {})?;
+        let frames = self.given.finish(frames)?;
+        Ok(Sample { sampled, frames, velocities: velocities.into_inner().0 })
+    }
+
+    fn candidate_run(
+        &self,
+        (prompt, index): (usize, usize),
+        key: String,
+        settings: &Settings,
+        reference: &Sample,
+    ) -> Result<Run> {
+        let candidate = &self.candidates[index];
+        let sample = self.sample(&candidate.apply(settings))?;
+        let picture = strip_name(prompt, Some(&key));
+        self.write_strip(&picture, &sample.frames)?;
+        let records = &sample.sampled.records;
+        let count = DecisionCount::of(records, None);
+        let is_cache = matches!(candidate.change, Change::Cache(_));
+        let leader = branch_names(records).into_iter().next();
+        let measured = records.iter().filter(|r| Some(r.branch) == leader);
+        let memory = &sample.sampled.cache_memory;
+        Ok(Run {
+            key,
+            prompt: settings.prompt.clone(),
+            candidate: candidate.name.clone(),
+            evaluations: reference.velocities.len(),
+            computed: if is_cache { count.computed } else { sample.velocities.len() },
+            reused_in_a_row: count.reused_in_a_row,
+            seconds: sample.sampled.seconds,
+            reference_seconds: reference.sampled.seconds,
+            quality: Quality::of(&sample.frames, &reference.frames),
+            decisions: branch_names(records)
+                .into_iter()
+                .map(|b| (b.to_string(), decision_map(records, b)))
+                .collect(),
+            measured: measured.map(|r| r.measured.clone()).collect(),
+            velocity_errors: match is_cache {
+                true => relative_errors(&sample.velocities, &reference.velocities)?,
+                false => Vec::new(),
+            },
+            declared_bytes: memory.declared_per_branch * branch_names(records).len() as u64,
+            held_bytes: memory.held_max,
+            picture: format!("pictures/{picture}"),
+            reference_picture: format!("pictures/{}", strip_name(prompt, None)),
+        })
+    }
+
+    /// Eight frames, evenly spaced, side by side.
+    fn write_strip(&self, name: &str, frames: &VideoFrames) -> Result<()> {
+        let shown = frames.frames().min(8);
+        let spread = |i: usize| i * (frames.frames() - 1) / (shown - 1).max(1);
+        let indices: Vec<usize> = (0..shown).map(spread).collect();
+        let layout = SheetLayout { columns: shown, scale: 1, gap: 2 };
+        Ok(write_png_sheet(&self.folder.join("pictures").join(name), frames, &indices, layout)?)
+    }
+
+    fn report(&self, runs: &Runs) -> Result<ComparisonReport> {
+        let mut all = Vec::new();
+        let mut candidates = Vec::new();
+        for candidate in &self.candidates {
+            let mut own = Vec::new();
+            for prompt in &self.prompts {
+                let settings = Settings { prompt: prompt.clone(), ..self.settings.clone() };
+                let key = self.key(&candidate.apply(&settings))?;
+                own.extend(runs.find(&key).cloned());
+            }
+            candidates.extend(Summary::of(candidate, &own, self.gate));
+            all.append(&mut own);
+        }
+        let report = ComparisonReport {
+            settings: self.settings.clone(),
+            prompts: self.prompts.clone(),
+            gate: self.gate,
+            candidates,
+            runs: all,
+        };
+        let json = serde_json::to_string_pretty(&report);
+        let json = json.map_err(|e| Error::invalid(format!("report.json: {e}")))?;
+        write_file(&self.folder.join("report.json"), &json)?;
+        write_file(&self.folder.join("report.html"), &page::page(&report)?)?;
+        Ok(report)
+    }
+}
+
+fn strip_name(prompt: usize, key: Option<&str>) -> String {
+    let key = key.map_or("reference", |k| &k[..12]);
+    format!("{:03}-{key}.png", prompt + 1)
+}
+
+fn write_file(path: &Path, text: &str) -> Result<()> {
+    write_whole_file(path, text.as_bytes()).map_err(Error::io(path))
+}
+
+/// `mean |a - b| / mean |b|` of each pair.
+fn relative_errors(a: &[Tensor], b: &[Tensor]) -> Result<Vec<f64>> {
+    let sum = |t: Tensor| t.abs()?.to_dtype(candle_core::DType::F64)?.sum_all()?.to_scalar::<f64>();
+    let error = |(a, b): (&Tensor, &Tensor)| Ok(sum((a - b)?)? / sum(b.clone())?.max(1e-30));
+    a.iter().zip(b).map(error).collect()
+}

@@ -1,0 +1,157 @@
+//! Loaded parts of a model, and the bytes of their weights for as long as they are held.
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
+use wan_model::WanModel;
+use wan_model::clip::ClipVision;
+use wan_model::inspect::{Network, check, open};
+use wan_model::umt5::Umt5Encoder;
+use wan_model::vae::Vae;
+use wan_model::weights::Opened;
+use wan_plugin_api::Place;
+
+use crate::error::Result;
+use crate::ledger::{Entry, Item, Ledger};
+use crate::model_folder::ModelFolder;
+use crate::settings::Precision;
+
+/// A part of a model; its bytes leave the account when it is dropped.
+pub struct Loaded<T> {
+    part: T,
+    /// Dropped with the part.
+    _bytes: Entry,
+}
+
+impl<T> Deref for Loaded<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.part
+    }
+}
+
+/// Loads the parts of a model and keeps account of what they hold.
+pub struct PartLoader {
+    folder: ModelFolder,
+    device: Device,
+    held: Arc<Ledger>,
+    parts: Mutex<BTreeMap<String, u64>>,
+}
+
+/// Bytes of weights, as the sidecar has them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightMemory {
+    /// Every part that was loaded, whether or not it is still held.
+    pub parts: BTreeMap<String, u64>,
+    /// Held now: after a sampling, what was held while it ran.
+    pub held: u64,
+    /// Most that were held at once.
+    pub held_max: u64,
+}
+
+impl PartLoader {
+    /// A loader of this folder's parts.
+    pub fn new(folder: ModelFolder, device: Device) -> Self {
+        Self { folder, device, held: Arc::default(), parts: Mutex::default() }
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &ModelFolder {
+        &self.folder
+    }
+
+    /// Where tensors are made.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// What the parts held and hold.
+    pub fn memory(&self) -> WeightMemory {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        WeightMemory { parts, held: self.held.live(), held_max: self.held.peak() }
+    }
+
+    /// Holds the headers of a part's files against its config, so that a wrong file is refused
+    /// before another part is read.
+    ///
+    /// # Errors
+    /// If a tensor is missing, misshaped or unexpected, or a file is missing or truncated.
+    pub fn check(&self, part: &str) -> Result<()> {
+        Ok(check(&self.folder.network(part)?, &self.folder.weights(part)?)?)
+    }
+
+    /// `transformer` or `transformer_2`.
+    ///
+    /// # Errors
+    /// If a file is missing, truncated or does not fit its config.
+    pub fn transformer(&self, part: &str, precision: Precision) -> Result<Loaded<WanModel>> {
+        let config = self.folder.transformer_config(part)?;
+        self.load(part, &Network::Transformer(config.clone()), |opened| {
+            WanModel::load_with(config, opened.weights.clone(), precision.into())
+        })
+    }
+
+    /// The same without its blocks: what planning needs.
+    ///
+    /// # Errors
+    /// As [`transformer`](Self::transformer).
+    pub fn transformer_without_blocks(&self, part: &str, precision: Precision) -> Result<WanModel> {
+        let config = self.folder.transformer_config(part)?;
+        let network = Network::Transformer(config.clone());
+        let opened = open(&network, &self.folder.weights(part)?, &self.device)?;
+        Ok(WanModel::load_without_blocks(config, opened.weights, precision.into())?)
+    }
+
+    /// The VAE, in f32.
+    ///
+    /// # Errors
+    /// As [`transformer`](Self::transformer).
+    pub fn vae(&self) -> Result<Loaded<Vae>> {
+        let config = self.folder.vae_config()?;
+        self.load("vae", &Network::Vae(config.clone()), |opened| {
+            Vae::load(config, opened.weights.clone())
+        })
+    }
+
+    /// The text encoder, in f32.
+    ///
+    /// # Errors
+    /// As [`transformer`](Self::transformer).
+    pub fn text_encoder(&self) -> Result<Loaded<Umt5Encoder>> {
+        let config = self.folder.text_encoder_config()?;
+        self.load("text_encoder", &Network::TextEncoder(config.clone()), |opened| {
+            Umt5Encoder::load(config, opened.weights.clone())
+        })
+    }
+
+    /// The image encoder, in f32.
+    ///
+    /// # Errors
+    /// As [`transformer`](Self::transformer).
+    pub fn image_encoder(&self) -> Result<Loaded<ClipVision>> {
+        let config = self.folder.image_encoder_config()?;
+        self.load("image_encoder", &Network::ImageEncoder(config.clone()), |opened| {
+            ClipVision::load(config, opened.weights.clone())
+        })
+    }
+
+    fn load<T>(
+        &self,
+        part: &str,
+        network: &Network,
+        build: impl FnOnce(&Opened) -> wan_model::Result<T>,
+    ) -> Result<Loaded<T>> {
+        let opened = open(network, &self.folder.weights(part)?, &self.device)?;
+        let built = build(&opened)?;
+        let bytes = opened.bytes();
+        let loaded =
+            Loaded { part: built, _bytes: self.held.enter(Item::Weights, Place::Device, bytes) };
+        self.held.settle();
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(part.into(), bytes);
+        Ok(loaded)
+    }
+}

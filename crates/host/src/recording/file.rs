@@ -1,0 +1,131 @@
+//! The file: written evaluation by evaluation, read tensor by tensor.
+
+use std::collections::BTreeMap;
+use std::io::{Seek, Write};
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use safetensors::tensor::Metadata;
+use safetensors::{Dtype, View};
+use serde_json::json;
+use tempfile::NamedTempFile;
+use wan_model::weights::WeightFile;
+
+use super::{Contents, METADATA, SCHEMA};
+use crate::error::{Error, Result};
+use crate::whole_file::folder_of;
+
+/// Collects tensors in a temporary file beside the final one, so that a long run needs no memory
+/// for them.
+pub(super) struct Writer {
+    path: PathBuf,
+    data: NamedTempFile,
+    written: u64,
+    header: BTreeMap<String, serde_json::Value>,
+}
+
+impl Writer {
+    pub(super) fn create(path: &Path) -> Result<Self> {
+        let data = tempfile::Builder::new()
+            .prefix(".wan-")
+            .suffix(".part")
+            .tempfile_in(folder_of(path))
+            .map_err(Error::io(path))?;
+        Ok(Self { path: path.into(), data, written: 0, header: BTreeMap::new() })
+    }
+
+    pub(super) fn put(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
+        let tensor = tensor.contiguous()?;
+        let view = &tensor;
+        let bytes = View::data(&view);
+        self.data.write_all(&bytes).map_err(Error::io(&self.path))?;
+        let end = self.written + bytes.len() as u64;
+        let dtype: Dtype = View::dtype(&view);
+        let entry = json!({
+            "dtype": dtype, "shape": tensor.dims(), "data_offsets": [self.written, end],
+        });
+        self.header.insert(name.into(), entry);
+        self.written = end;
+        Ok(())
+    }
+
+    /// Writes header and data under the final name.
+    pub(super) fn finish(mut self, contents: &Contents) -> Result<u64> {
+        let contents =
+            serde_json::to_string(contents).map_err(|e| Error::invalid(e.to_string()))?;
+        self.header.insert("__metadata__".into(), json!({ METADATA: contents }));
+        let mut header =
+            serde_json::to_vec(&self.header).map_err(|e| Error::invalid(e.to_string()))?;
+        // The format wants the data aligned to 8 bytes.
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let path = self.path.clone();
+        self.assemble(&header).map_err(Error::io(&path))
+    }
+
+    /// Length of the header, header, data; gives the size of it all.
+    fn assemble(mut self, header: &[u8]) -> std::io::Result<u64> {
+        let mut whole = tempfile::Builder::new()
+            .prefix(".wan-")
+            .suffix(".part")
+            .tempfile_in(folder_of(&self.path))?;
+        whole.write_all(&(header.len() as u64).to_le_bytes())?;
+        whole.write_all(header)?;
+        self.data.rewind()?;
+        std::io::copy(&mut self.data, &mut whole)?;
+        whole.as_file().sync_all()?;
+        whole.persist(&self.path)?;
+        Ok(8 + header.len() as u64 + self.written)
+    }
+}
+
+/// A recording, its tensors read when they are asked for.
+pub struct Recording {
+    path: PathBuf,
+    file: WeightFile,
+    header: Metadata,
+    contents: Contents,
+}
+
+impl Recording {
+    /// Opens a recording.
+    ///
+    /// # Errors
+    /// If it is missing, truncated, of another program or of another schema.
+    pub fn open(path: &Path) -> Result<Self> {
+        let wrong = |why: String| Error::invalid(format!("{}: {why}", path.display()));
+        let (file, header) = WeightFile::open(path)?;
+        let contents = header.metadata().as_ref().and_then(|m| m.get(METADATA));
+        let contents =
+            contents.ok_or_else(|| wrong("not a recording of `wan cache record`".into()))?;
+        let contents: Contents =
+            serde_json::from_str(contents).map_err(|e| wrong(format!("its contents: {e}")))?;
+        if contents.schema != SCHEMA {
+            return Err(wrong(format!("schema {}, this program reads {SCHEMA}", contents.schema)));
+        }
+        Ok(Self { path: path.into(), file, header, contents })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it holds.
+    pub fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    /// A tensor of evaluation `number`.
+    ///
+    /// # Errors
+    /// If it was not recorded.
+    pub fn tensor(&self, number: usize, name: &str) -> Result<Tensor> {
+        let name = format!("{number:04}.{name}");
+        let info = self.header.info(&name).ok_or_else(|| {
+            Error::invalid(format!("{}: {name} was not recorded", self.path.display()))
+        })?;
+        let bytes = self.file.read(info.data_offsets.0..info.data_offsets.1)?;
+        let dtype = DType::try_from(info.dtype)?;
+        Ok(Tensor::from_raw_buffer(&bytes, dtype, &info.shape, &Device::Cpu)?)
+    }
+}
