@@ -70,7 +70,7 @@ impl Solver for DpmMultistep {
         if now == next {
             return Ok(sample.clone());
         }
-        self.history.push(now, now.clean(sample, velocity, ops)?);
+        self.history.push(now.lambda, now.clean(sample, velocity, ops)?);
         let predictions = self.history.newest(self.order_at(index));
         let lambdas: Vec<f64> = predictions.iter().map(|(lambda, _)| *lambda).collect();
         let factors = factors(next, &lambdas, self.solver_type);

@@ -6,12 +6,12 @@
 //! it takes a logarithm (`1 - sigma` of the first one is 1.3 % off without that rounding).
 
 use serde::Deserialize;
-use wan_plugin_api::{Error, Result};
+use wan_plugin_api::{Error, FrameLevel, Result};
 
 use crate::SolverKind;
 
 /// Timesteps that the models were trained with: `timestep = 1000 * sigma`.
-const TRAINING_STEPS: f64 = 1000.0;
+pub(crate) const TRAINING_STEPS: f64 = 1000.0;
 
 /// `1 - sigma` of the first entry is at least this where a solver takes its logarithm.
 const FIRST_ALPHA_MIN: f64 = 1e-6;
@@ -34,9 +34,9 @@ pub enum TimestepRule {
 /// A run's noise levels, and what the model is told at each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SigmaTable {
-    /// `steps + 1` noise fractions, never rising, the last one 0.
+    /// `steps + 1` noise fractions, never rising; the last one 0, or what a later run goes on from.
     pub sigmas: Vec<f64>,
-    /// `steps` timesteps, one for each evaluation.
+    /// `steps` timesteps, one for each step's first evaluation.
     pub timesteps: Vec<f64>,
 }
 
@@ -46,80 +46,156 @@ impl SigmaTable {
     /// # Errors
     /// `Invalid` for no steps, or a shift that is not a positive number.
     pub fn new(solver: SolverKind, rule: TimestepRule, steps: u32, shift: f64) -> Result<Self> {
-        if steps == 0 {
-            return Err(Error::invalid("0 inference steps: give 1 or more"));
-        }
-        if !(shift > 0.0 && shift.is_finite()) {
-            return Err(Error::invalid(format!("flow shift {shift} is not a positive number")));
-        }
-        let steps = steps as usize;
-        if (solver, rule) == (SolverKind::Euler, TimestepRule::Diffusers) {
+        check(steps, shift)?;
+        let (steps, grid) = (steps as usize, Grid::of(solver));
+        if (grid, rule) == (Grid::FlowMatchEuler, TimestepRule::Diffusers) {
             return Ok(flow_match_euler(steps, shift));
         }
-        let mut grid: Vec<f64> =
-            base_grid(solver, rule, steps).iter().map(|s| shifted(*s, shift)).collect();
-        if solver == SolverKind::UniPc {
-            // diffusers takes 1e-6 off a first sigma of 1; Wan's own grid stays below by itself.
-            grid[0] = grid[0].min(1.0 - FIRST_ALPHA_MIN);
-        }
-        let timestep = |sigma: &f64| match solver {
-            // Nobody cuts Euler's: flow-match Euler hands its timesteps on in f32.
-            SolverKind::Euler => f64::from((sigma * TRAINING_STEPS) as f32),
-            _ => (sigma * TRAINING_STEPS).trunc(),
-        };
-        let timesteps = grid.iter().map(timestep).collect();
-        let sigmas = grid.iter().map(|s| f64::from((*s as f32).min(1.0))).chain([0.0]).collect();
-        Ok(Self { sigmas, timesteps })
+        let mut sigmas: Vec<f64> =
+            base_grid(grid, rule, steps).iter().map(|s| shifted(*s, shift)).collect();
+        sigmas.push(0.0);
+        Ok(Self::of_sigmas(solver, sigmas))
     }
 
-    /// Steps from the first sigma to 0.
+    /// The table with these sigmas, its timesteps rounded as the solver's reference rounds them.
+    pub(crate) fn of_sigmas(solver: SolverKind, mut sigmas: Vec<f64>) -> Self {
+        if needs_alpha(solver) {
+            // diffusers takes 1e-6 off a first sigma of 1; Wan's own grid stays below by itself.
+            sigmas[0] = sigmas[0].min(1.0 - FIRST_ALPHA_MIN);
+        }
+        let grid = Grid::of(solver);
+        let timestep = |sigma: &f64| match grid {
+            // Nobody cuts Euler's: flow-match Euler hands its timesteps on in f32.
+            Grid::FlowMatchEuler => f64::from((sigma * TRAINING_STEPS) as f32),
+            _ => (sigma * TRAINING_STEPS).trunc(),
+        };
+        let timesteps = sigmas[..sigmas.len() - 1].iter().map(timestep).collect();
+        // Rounding to f32 can carry the first one above 1, which is more than pure noise.
+        let sigmas = sigmas.iter().map(|s| f64::from((*s as f32).min(1.0))).collect();
+        Self { sigmas, timesteps }
+    }
+
+    /// The same for levels that a user writes, which references hold in f32 when they cut.
+    pub(crate) fn of_written(solver: SolverKind, sigmas: Vec<f64>) -> Self {
+        let mut table = Self::of_sigmas(solver, sigmas);
+        if Grid::of(solver) != Grid::FlowMatchEuler {
+            for (timestep, sigma) in table.timesteps.iter_mut().zip(&table.sigmas) {
+                *timestep = f64::from(*sigma as f32 * TRAINING_STEPS as f32).trunc();
+            }
+        }
+        table
+    }
+
+    /// With a first level that the solver's formulas have a meaning at.
+    pub(crate) fn below_pure_noise(mut self, solver: SolverKind) -> Self {
+        if needs_alpha(solver) {
+            self.sigmas[0] = self.sigmas[0].min(f64::from((1.0 - FIRST_ALPHA_MIN) as f32));
+        }
+        self
+    }
+
+    /// Steps from the first sigma to the last.
     pub fn steps(&self) -> usize {
         self.timesteps.len()
     }
+
+    /// Where the frame of `level` stands after step `index`, as the model is told of it there.
+    pub fn arrived(&self, level: &FrameLevel, index: usize) -> FrameLevel {
+        let sigma = self.sigmas[index + 1];
+        let timestep = self.timesteps.get(index + 1).copied().unwrap_or(TRAINING_STEPS * sigma);
+        FrameLevel { timestep, sigma, sigma_next: sigma, ..*level }
+    }
+}
+
+pub(crate) fn check(steps: u32, shift: f64) -> Result<()> {
+    if steps == 0 {
+        return Err(Error::invalid("0 inference steps: give 1 or more"));
+    }
+    if !(shift > 0.0 && shift.is_finite()) {
+        return Err(Error::invalid(format!("flow shift {shift} is not a positive number")));
+    }
+    Ok(())
+}
+
+/// Whose scheduler a solver takes its levels from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Grid {
+    FlowMatchEuler,
+    UniPc,
+    Dpm,
+}
+
+impl Grid {
+    fn of(solver: SolverKind) -> Self {
+        use SolverKind::{Deis, DpmPlusPlus, DpmPlusPlusSde, ResMultistep, SaOde};
+        match solver {
+            SolverKind::UniPc => Self::UniPc,
+            // Flow-match Euler's last level is so close to 0 that in a short run RES extrapolates
+            // over ten times the step before.
+            DpmPlusPlus | DpmPlusPlusSde | Deis | SaOde | ResMultistep => Self::Dpm,
+            _ => Self::FlowMatchEuler,
+        }
+    }
+}
+
+/// Solvers whose formulas have no limit at pure noise, where alpha is 0.
+fn needs_alpha(solver: SolverKind) -> bool {
+    matches!(solver, SolverKind::UniPc | SolverKind::Deis | SolverKind::SaOde)
 }
 
 /// Sigmas before the shift, the closing 0 left out.
-fn base_grid(solver: SolverKind, rule: TimestepRule, steps: usize) -> Vec<f64> {
+fn base_grid(grid: Grid, rule: TimestepRule, steps: usize) -> Vec<f64> {
     let last = 1.0 / TRAINING_STEPS;
-    let mut grid = match (solver, rule) {
-        (SolverKind::DpmPlusPlus, TimestepRule::Diffusers) => {
+    let mut sigmas = match (grid, rule) {
+        (Grid::Dpm, TimestepRule::Diffusers) => {
             linspace(1.0, last, steps + 1).iter().rev().map(|alpha| 1.0 - alpha).collect()
         }
         (_, TimestepRule::Diffusers) => linspace(1.0, last, steps + 1),
         // FlowUniPC reads its largest sigma back from an f32 tensor.
-        (SolverKind::UniPc, TimestepRule::Wan) => {
+        (Grid::UniPc, TimestepRule::Wan) => {
             linspace(f64::from((1.0 - last) as f32), 0.0, steps + 1)
         }
         (_, TimestepRule::Wan) => linspace(1.0, 0.0, steps + 1), // get_sampling_sigmas
     };
-    grid.truncate(steps);
-    grid
+    sigmas.truncate(steps);
+    sigmas
 }
 
-/// `FlowMatchEulerDiscreteScheduler`: the constructor shifts its ends in f32, `set_timesteps`
-/// shifts the line between them once more, and timesteps stay f32.
+/// `FlowMatchEulerDiscreteScheduler`: `set_timesteps` shifts the line between two ends that are
+/// shifted already, and timesteps stay f32.
 fn flow_match_euler(steps: usize, shift: f64) -> SigmaTable {
-    let end = |timestep: f32| {
-        let (sigma, shift) = (timestep / TRAINING_STEPS as f32, shift as f32);
-        f64::from(shift * sigma / (1.0 + (shift - 1.0) * sigma)) * TRAINING_STEPS
-    };
-    let sigmas: Vec<f32> = linspace(end(TRAINING_STEPS as f32), end(1.0), steps)
+    let [first, last] = training_ends(shift).map(|sigma| sigma * TRAINING_STEPS);
+    let sigmas: Vec<f64> = linspace(first, last, steps)
         .iter()
-        // Rounding to f32 can carry the first one above 1, which is more than pure noise.
-        .map(|timestep| (shifted(timestep / TRAINING_STEPS, shift) as f32).min(1.0))
+        .map(|timestep| shifted(timestep / TRAINING_STEPS, shift))
         .collect();
+    of_f32(&sigmas)
+}
+
+/// Levels that are told in f32, uncut, and end at 0.
+pub(crate) fn of_f32(sigmas: &[f64]) -> SigmaTable {
+    let sigmas: Vec<f32> = sigmas.iter().map(|sigma| (*sigma as f32).min(1.0)).collect();
     SigmaTable {
         timesteps: sigmas.iter().map(|s| f64::from(s * TRAINING_STEPS as f32)).collect(),
         sigmas: sigmas.iter().map(|s| f64::from(*s)).chain([0.0]).collect(),
     }
 }
 
-fn shifted(sigma: f64, shift: f64) -> f64 {
+/// First and last level that the models were trained with, shifted, in f32 as
+/// `FlowMatchEulerDiscreteScheduler`'s constructor has them.
+pub(crate) fn training_ends(shift: f64) -> [f64; 2] {
+    [TRAINING_STEPS as f32, 1.0].map(|timestep: f32| {
+        let (sigma, shift) = (timestep / TRAINING_STEPS as f32, shift as f32);
+        f64::from(shift * sigma / (1.0 + (shift - 1.0) * sigma))
+    })
+}
+
+pub(crate) fn shifted(sigma: f64, shift: f64) -> f64 {
     shift * sigma / (1.0 + (shift - 1.0) * sigma)
 }
 
 /// `numpy.linspace`, both ends included, in its order of operations.
-fn linspace(start: f64, stop: f64, points: usize) -> Vec<f64> {
+pub(crate) fn linspace(start: f64, stop: f64, points: usize) -> Vec<f64> {
     if points < 2 {
         return vec![start; points];
     }

@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 use serde::Deserialize;
 use wan_plugin_api::{Error, Result, Tensor, TensorOps, term};
 
-use crate::SigmaTable;
+use crate::{Heun, SigmaTable};
 
 /// Carries one sample down one [`SigmaTable`].
 ///
 /// Every operation works frame by frame, so a sample of several frames moves as each would alone.
-/// The history is the solver's: one sample, one solver, indices rising by 1 from 0.
+/// The history is the solver's: one sample, one solver, indices rising by 1 from the first that is
+/// taken.
 pub trait Solver: Send {
     /// From `sigmas[index]` to `sigmas[index + 1]`, given the velocity `noise - x0` at `sample`.
     ///
@@ -25,6 +26,21 @@ pub trait Solver: Send {
         velocity: &Tensor,
         ops: &dyn TensorOps,
     ) -> Result<Tensor>;
+
+    /// The second half of a step of two evaluations ([`SolverKind::evaluations`]): `moved` is what
+    /// [`step`](Self::step) returned, and `velocity` the one there, at the level of the step's end.
+    /// Where the step has one evaluation, returns `moved`.
+    ///
+    /// # Errors
+    /// What `ops` says.
+    fn correct(
+        &mut self,
+        moved: &Tensor,
+        _velocity: &Tensor,
+        _ops: &dyn TensorOps,
+    ) -> Result<Tensor> {
+        Ok(moved.clone())
+    }
 }
 
 /// The solvers, by the names that users know.
@@ -40,6 +56,57 @@ pub enum SolverKind {
     /// [`Euler`](crate::Euler).
     #[serde(rename = "euler")]
     Euler,
+    /// [`Heun`].
+    #[serde(rename = "heun")]
+    Heun,
+    /// [`EulerAncestral`](crate::EulerAncestral).
+    #[serde(rename = "euler-ancestral")]
+    EulerAncestral,
+    /// [`DpmSde`](crate::DpmSde).
+    #[serde(rename = "dpm++-sde")]
+    DpmPlusPlusSde,
+    /// [`Deis`](crate::Deis).
+    #[serde(rename = "deis")]
+    Deis,
+    /// [`Lcm`](crate::Lcm).
+    #[serde(rename = "lcm")]
+    Lcm,
+    /// [`ResMultistep`](crate::ResMultistep).
+    #[serde(rename = "res-multistep")]
+    ResMultistep,
+    /// [`SaOde`](crate::SaOde).
+    #[serde(rename = "sa-ode")]
+    SaOde,
+}
+
+impl SolverKind {
+    /// What a user can choose, in the order of the variants.
+    pub const NAMES: [&str; 10] = [
+        "unipc",
+        "dpm++",
+        "euler",
+        "heun",
+        "euler-ancestral",
+        "dpm++-sde",
+        "deis",
+        "lcm",
+        "res-multistep",
+        "sa-ode",
+    ];
+
+    /// The name that users know it by.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
+    /// How often step `index` of `table` asks the model: 1, or 2 where a
+    /// [`correct`](Solver::correct) follows the [`step`](Solver::step).
+    pub fn evaluations(self, table: &SigmaTable, index: usize) -> u32 {
+        match self {
+            Self::Heun => Heun::evaluations(table, index),
+            _ => 1,
+        }
+    }
 }
 
 /// Form of DPM-Solver++'s second-order update.
@@ -91,7 +158,8 @@ impl SigmaTable {
     }
 }
 
-/// Predictions of the clean sample, newest first, each with the lambda that it was made at.
+/// Predictions (of the clean sample, or of the noise), newest first, each with the place on the
+/// solver's axis that it was made at.
 pub(crate) struct History {
     predictions: VecDeque<(f64, Tensor)>,
     len_max: usize,
@@ -103,8 +171,8 @@ impl History {
         Self { predictions: VecDeque::with_capacity(len_max + 1), len_max }
     }
 
-    pub(crate) fn push(&mut self, level: Level, clean: Tensor) {
-        self.predictions.push_front((level.lambda, clean));
+    pub(crate) fn push(&mut self, place: f64, prediction: Tensor) {
+        self.predictions.push_front((place, prediction));
         self.predictions.truncate(self.len_max);
     }
 
@@ -114,6 +182,6 @@ impl History {
 
     /// The newest `count`, newest first.
     pub(crate) fn newest(&self, count: usize) -> Vec<(f64, &Tensor)> {
-        self.predictions.iter().take(count).map(|(lambda, clean)| (*lambda, clean)).collect()
+        self.predictions.iter().take(count).map(|(place, made)| (*place, made)).collect()
     }
 }

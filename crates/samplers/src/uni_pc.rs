@@ -25,6 +25,7 @@ use serde::Deserialize;
 use wan_plugin_api::{Result, Tensor, TensorOps, term};
 
 use crate::solver::{History, Level};
+use crate::vandermonde::weights;
 use crate::{SigmaTable, Solver};
 
 /// What the first correction takes for the sample that the first step started from.
@@ -86,10 +87,11 @@ impl Solver for UniPc {
                 update(predicted.from, now, &predicted.sample, &predictions, ops)?
             }
         };
-        self.history.push(now, clean);
+        self.history.push(now.lambda, clean);
         let order = self.order.min(self.table.steps() - index).min(self.history.len());
         let moved = update(now, next, &corrected, &self.history.newest(order), ops)?;
-        let overwritten = index == 0 && self.first_correction == FirstCorrection::Overwritten;
+        let is_first = self.predicted.is_none();
+        let overwritten = is_first && self.first_correction == FirstCorrection::Overwritten;
         let sample = if overwritten { moved.clone() } else { corrected };
         self.predicted = Some(Predicted { from: now, sample, order });
         Ok(moved)
@@ -108,11 +110,11 @@ fn update(
     let scale = -to.alpha * (-h).exp_m1();
     let (first, others) = (predictions[0].1, &predictions[1..]);
     let r: Vec<f64> = others.iter().map(|(lambda, _)| (lambda - from.lambda) / h).collect();
-    let weights: Vec<f64> = rho(h, &r).iter().zip(&r).map(|(rho, r)| rho / r).collect();
+    let shares: Vec<f64> = rho(h, &r).iter().zip(&r).map(|(rho, r)| rho / r).collect();
 
     let mut terms = vec![term(to.sigma / from.sigma, sample)];
-    terms.push(term(scale * (1.0 - weights.iter().sum::<f64>()), first));
-    terms.extend(weights.iter().zip(others).map(|(w, (_, clean))| term(scale * w, clean)));
+    terms.push(term(scale * (1.0 - shares.iter().sum::<f64>()), first));
+    terms.extend(shares.iter().zip(others).map(|(w, (_, clean))| term(scale * w, clean)));
     ops.combine(&terms)
 }
 
@@ -129,42 +131,12 @@ fn rho(h: f64, r: &[f64]) -> Vec<f64> {
         g = g / -h - 1.0 / factorial;
         factorial * g / phi
     });
-    solve_vandermonde(r, right.collect())
-}
-
-/// Solves `sum_i x_i * r_i^k = b_k`, `k = 0 ..`, by the method of Bjorck and Pereyra (Golub and
-/// Van Loan, "Matrix Computations", algorithm 4.6.2).
-fn solve_vandermonde(r: &[f64], mut b: Vec<f64>) -> Vec<f64> {
-    let last = r.len() - 1;
-    for (k, r) in r[..last].iter().enumerate() {
-        for i in (k + 1..=last).rev() {
-            b[i] -= r * b[i - 1];
-        }
-    }
-    for k in (0..last).rev() {
-        for i in k + 1..=last {
-            b[i] /= r[i] - r[i - k - 1];
-        }
-        for i in k..last {
-            b[i] -= b[i + 1];
-        }
-    }
-    b
+    weights(r, right.collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_vandermonde_solution_satisfies_its_equations() {
-        let (r, b) = ([-1.1, -2.3, 1.0], [0.4, -0.2, 0.7]);
-        let x = solve_vandermonde(&r, b.to_vec());
-        for (k, b) in b.iter().enumerate() {
-            let sum: f64 = x.iter().zip(&r).map(|(x, r)| x * r.powi(k as i32)).sum();
-            assert!((sum - b).abs() < 1e-12, "equation {k}: {sum}, not {b}");
-        }
-    }
 
     /// Closed forms for two unknowns, worked out by hand from the paper's equation for B(h).
     #[test]

@@ -1,6 +1,7 @@
-//! Samplers in which all frames move together, one evaluation a step.
+//! Samplers in which all frames move together.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::Arc;
 
 use wan_plugin_api::{
@@ -8,7 +9,10 @@ use wan_plugin_api::{
     Schedule, Step, Tensor, TensorOps,
 };
 
-use crate::{DpmMultistep, Euler, SigmaTable, Solver, SolverKind, SolverOptions, UniPc};
+use crate::{
+    Deis, DpmMultistep, DpmSde, Euler, EulerAncestral, Heun, Lcm, ResMultistep, SaOde, SigmaTable,
+    Solver, SolverKind, SolverOptions, UniPc,
+};
 
 /// A solver that is a sampler of its own.
 pub trait StandAlone: Send + 'static {
@@ -20,28 +24,38 @@ pub trait StandAlone: Send + 'static {
     const DOC: &'static str;
 }
 
-impl StandAlone for Euler {
-    const SOLVER: SolverKind = SolverKind::Euler;
-    const ID: &'static str = "euler";
-    const DOC: &'static str = "first-order Euler, all frames together";
+macro_rules! stand_alone {
+    ($($solver:ident as $kind:ident, $id:literal: $doc:literal;)*) => {$(
+        impl StandAlone for $solver {
+            const SOLVER: SolverKind = SolverKind::$kind;
+            const ID: &'static str = $id;
+            const DOC: &'static str = $doc;
+        }
+    )*};
 }
 
-impl StandAlone for UniPc {
-    const SOLVER: SolverKind = SolverKind::UniPc;
-    const ID: &'static str = "unipc";
-    const DOC: &'static str = "UniPC, predictor and corrector, all frames together";
-}
-
-impl StandAlone for DpmMultistep {
-    const SOLVER: SolverKind = SolverKind::DpmPlusPlus;
-    const ID: &'static str = "dpm++";
-    const DOC: &'static str = "DPM-Solver++ multistep, all frames together";
+stand_alone! {
+    UniPc as UniPc, "unipc": "UniPC, predictor and corrector, all frames together";
+    DpmMultistep as DpmPlusPlus, "dpm++": "DPM-Solver++ multistep, all frames together";
+    Euler as Euler, "euler": "first-order Euler, all frames together";
+    Heun as Heun, "heun": "Heun, two evaluations a step, all frames together";
+    EulerAncestral as EulerAncestral, "euler-ancestral":
+        "Euler with fresh noise in every step, all frames together";
+    DpmSde as DpmPlusPlusSde, "dpm++-sde": "DPM-Solver++ 2M SDE, all frames together";
+    Deis as Deis, "deis": "DEIS multistep, all frames together";
+    Lcm as Lcm, "lcm": "consistency sampling for distilled models, all frames together";
+    ResMultistep as ResMultistep, "res-multistep":
+        "RES second-order multistep, all frames together";
+    SaOde as SaOde, "sa-ode": "deterministic SA-Solver, all frames together";
 }
 
 /// The sampler of solver `S`.
 pub struct Uniform<S> {
     frames: u32,
     table: Arc<SigmaTable>,
+    /// The steps that are run, all of them or a part.
+    part: Range<usize>,
+    notice: Option<String>,
     solver: Box<dyn Solver>,
     kind: PhantomData<S>,
 }
@@ -66,20 +80,22 @@ impl<S: StandAlone> Sampler for Uniform<S> {
         }
         let options = SolverOptions { solver: S::SOLVER, ..options };
         let table = options.table(request.steps, request.shift)?;
+        let (part, notice) = (options.part(&table)?, options.notice(&table));
         let solver = options.solver(&table);
-        Ok(Self { frames: request.frames, table, solver, kind: PhantomData })
+        Ok(Self { frames: request.frames, table, part, notice, solver, kind: PhantomData })
     }
 
     fn schedule(&self) -> Result<Schedule> {
         let SigmaTable { sigmas, timesteps } = &*self.table;
-        let round = |(step, timestep): (usize, &f64)| Round {
+        let round = |index: usize| Round {
             levels: (0..self.frames)
-                .map(|f| FrameLevel::moving(f, *timestep, sigmas[step], sigmas[step + 1]))
+                .map(|f| FrameLevel::moving(f, timesteps[index], sigmas[index], sigmas[index + 1]))
                 .collect(),
             attention: Attention::Bidirectional,
-            evaluations: 1,
+            evaluations: S::SOLVER.evaluations(&self.table, index),
         };
-        Ok(timesteps.iter().enumerate().map(round).collect::<Vec<_>>().into())
+        let rounds = self.part.clone().map(round).collect();
+        Ok(Schedule { rounds, notices: self.notice.iter().cloned().collect() })
     }
 
     fn step(
@@ -89,7 +105,14 @@ impl<S: StandAlone> Sampler for Uniform<S> {
         model: &mut dyn Denoise,
         ops: &dyn TensorOps,
     ) -> Result<Tensor> {
-        let velocity = model.velocity(sample, &step.round.levels)?;
-        self.solver.step(step.index, sample, &velocity, ops)
+        let (index, levels) = (self.part.start + step.index, &step.round.levels);
+        let velocity = model.velocity(sample, levels)?;
+        let moved = self.solver.step(index, sample, &velocity, ops)?;
+        if step.round.evaluations < 2 {
+            return Ok(moved);
+        }
+        let arrived: Vec<_> = levels.iter().map(|l| self.table.arrived(l, index)).collect();
+        let velocity = model.velocity(&moved, &arrived)?;
+        self.solver.correct(&moved, &velocity, ops)
     }
 }

@@ -27,27 +27,25 @@
 mod check;
 mod chunks;
 mod context;
+mod descent;
 mod matrix;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 
 use serde::Deserialize;
 use wan_plugin_api::{
     Attention, Denoise, FrameLevel, OptionSpec, Result, Round, SampleRequest, Sampler, Schedule,
     Step, Tensor, TensorOps,
 };
-use wan_samplers::{SigmaTable, Solver, SolverOptions};
+use wan_samplers::{Solver, SolverOptions};
 
 use chunks::{Chunk, Chunks};
 use context::Context;
+use descent::Descent;
 use matrix::Row;
-
-/// What the model is told of a frame that is still pure noise, whatever the first timestep is.
-const NOT_STARTED_TIMESTEP: f64 = 999.0;
 
 /// What a user can set. The host has checked every value against [`Sampler::options`] and filled
 /// in the defaults, so there is nothing optional here.
@@ -77,8 +75,7 @@ pub struct DiffusionForcing {
     rounds: Vec<PlannedRound>,
     attention: Attention,
     context: Context,
-    solver: SolverOptions,
-    table: Arc<SigmaTable>,
+    descent: Descent,
     /// One solver for each run of blocks that is on its way, by its first block: runs stand at
     /// different steps, and a multistep history belongs to one of them. A chunk leaves none behind.
     solvers: BTreeMap<usize, Box<dyn Solver>>,
@@ -130,7 +127,11 @@ impl Sampler for DiffusionForcing {
     }
 
     fn new(options: Options, request: &SampleRequest) -> Result<Self> {
+        let descent = Descent::new(options.solver.clone(), request)?;
+        // From here on, the steps are those that each frame takes.
+        let request = &SampleRequest { steps: descent.steps() as u32, ..request.clone() };
         let chunks = Chunks::new(&options, request)?;
+        descent.fits(&chunks.list)?;
         let causal = options.causal_attention || options.attention == AttentionOption::BlockCausal;
         let rows = |(chunk, of): (usize, &Chunk)| {
             let rows = of.layout.rows(request.steps as usize).into_iter();
@@ -141,8 +142,7 @@ impl Sampler for DiffusionForcing {
             chunks,
             attention: check::attention(causal, options.causal_block_size)?,
             context: Context::new(options.addnoise_condition),
-            solver: options.solver,
-            table: options.solver.table(request.steps, request.shift)?,
+            descent,
             solvers: BTreeMap::new(),
         })
     }
@@ -155,14 +155,16 @@ impl Sampler for DiffusionForcing {
             Round {
                 levels: frames.map(|frame| self.level(chunk, row, frame)).collect(),
                 attention: self.attention,
-                evaluations: 1,
+                evaluations: self.descent.evaluations(row),
             }
         };
         let rounds = self.rounds.iter().map(round).collect();
-        Ok(Schedule { rounds, notices: self.chunks.notices.clone() })
+        let notices = self.chunks.notices.iter().cloned().chain(self.descent.notice()).collect();
+        Ok(Schedule { rounds, notices })
     }
 
-    /// One evaluation for the whole window, then every run of moving blocks by its own solver.
+    /// An evaluation for the whole window, then every run of moving blocks by its own solver; and
+    /// so once more where a solver asks twice.
     fn step(
         &mut self,
         sample: &Tensor,
@@ -175,73 +177,91 @@ impl Sampler for DiffusionForcing {
         let again = self.context.with_resampled(sample, number, &chunk, ops)?;
         let seen = self.context.with_prefix_noise(&again, step, &chunk, ops)?;
         let velocity = model.velocity(&seen, &step.round.levels)?;
-        let moved = self.step_runs(&row, chunk.layout.block_frames, [&again, &velocity], ops)?;
+        let mut moved = self.each_run(&row, &chunk, [&again, &velocity], ops, Half::First)?;
+        if step.round.evaluations > 1 {
+            let seen = self.context.with_prefix_noise(&moved, step, &chunk, ops)?;
+            let arrived = self.arrived(&row, &chunk, &step.round.levels);
+            let velocity = model.velocity(&seen, &arrived)?;
+            moved = self.each_run(&row, &chunk, [&moved, &velocity], ops, Half::Second)?;
+        }
+        // A finished run needs no history; handles are memory.
+        self.solvers.retain(|block, _| row.counters[*block] < self.descent.steps());
         let is_last = self.rounds.get(step.index + 1).is_none_or(|next| next.chunk != number);
         self.context.without_resampled(&moved, sample, &chunk, is_last, ops)
     }
 }
 
+/// Which evaluation of a step's two.
+#[derive(Clone, Copy)]
+enum Half {
+    First,
+    Second,
+}
+
 impl DiffusionForcing {
     /// Where a frame, counted from its chunk's first, stands in a row.
     fn level(&self, chunk: &Chunk, row: &Row, frame: usize) -> FrameLevel {
-        let SigmaTable { sigmas, timesteps } = &*self.table;
         let number = (chunk.first + frame) as u32;
-        match row.counters[frame / chunk.layout.block_frames] {
-            0 => FrameLevel::frozen(number, NOT_STARTED_TIMESTEP, 1.0),
+        let counter = row.counters[frame / chunk.layout.block_frames];
+        match self.descent.index(counter) {
             // Moves inside the sampler alone: the frame that the host holds is finished.
-            step if step <= self.table.steps() && frame < chunk.overlap() => {
-                FrameLevel::frozen(number, timesteps[step - 1], sigmas[step - 1])
+            Some(_) if frame < chunk.overlap() => {
+                let level = self.descent.level(number, counter);
+                FrameLevel::frozen(number, level.timestep, level.sigma)
             }
-            step if step <= self.table.steps() => {
-                FrameLevel::moving(number, timesteps[step - 1], sigmas[step - 1], sigmas[step])
-            }
-            _ if frame < chunk.layout.prefix_frames => {
+            None if counter > 0 && frame < chunk.layout.prefix_frames => {
                 // The sample is clean; the noise is only in what the model sees.
                 FrameLevel::frozen(number, self.context.prefix_timestep, 0.0)
             }
-            _ => FrameLevel::frozen(number, 0.0, 0.0),
+            _ => self.descent.level(number, counter),
         }
     }
 
-    /// `sample` with its moving frames one step on.
-    fn step_runs(
+    /// The levels of a row once its moving frames have taken their steps.
+    fn arrived(&self, row: &Row, chunk: &Chunk, levels: &[FrameLevel]) -> Vec<FrameLevel> {
+        let arrived = |level: &FrameLevel| {
+            let frame = level.frame as usize - chunk.first;
+            let counter = row.counters[frame / chunk.layout.block_frames];
+            self.descent.arrived(level, counter)
+        };
+        levels.iter().map(arrived).collect()
+    }
+
+    /// `sample` with its moving frames one step on, or half of one.
+    fn each_run(
         &mut self,
         row: &Row,
-        block_frames: usize,
+        chunk: &Chunk,
         [sample, velocity]: [&Tensor; 2],
         ops: &dyn TensorOps,
+        half: Half,
     ) -> Result<Tensor> {
+        let block_frames = chunk.layout.block_frames;
         let mut parts = Vec::new();
         for run in row.runs() {
             let start = (run.start - row.window.start) * block_frames;
             let frames = start..start + run.len() * block_frames;
             let before = context::part(sample, &frames, ops)?;
-            parts.push(if row.updates[run.start] {
-                let velocity = context::part(velocity, &frames, ops)?;
-                self.step_run(run, row, [&before, &velocity], ops)?
-            } else {
-                before
+            let index = self.descent.index(row.counters[run.start]);
+            parts.push(match index.filter(|_| row.updates[run.start]) {
+                None => before,
+                Some(index) => {
+                    let velocity = context::part(velocity, &frames, ops)?;
+                    let solver = self.solver(&run, chunk);
+                    match half {
+                        Half::First => solver.step(index, &before, &velocity, ops)?,
+                        Half::Second => solver.correct(&before, &velocity, ops)?,
+                    }
+                }
             });
         }
         context::joined(&parts, ops)
     }
 
-    fn step_run(
-        &mut self,
-        run: Range<usize>,
-        row: &Row,
-        [sample, velocity]: [&Tensor; 2],
-        ops: &dyn TensorOps,
-    ) -> Result<Tensor> {
-        let index = row.counters[run.start] - 1;
-        let fresh = || self.solver.solver(&self.table);
-        let solver = self.solvers.entry(run.start).or_insert_with(fresh);
-        let moved = solver.step(index, sample, velocity, ops)?;
-        if index + 1 == self.table.steps() {
-            // A finished run needs no history; handles are memory.
-            self.solvers.remove(&run.start);
-        }
-        Ok(moved)
+    fn solver(&mut self, run: &Range<usize>, chunk: &Chunk) -> &mut dyn Solver {
+        let first_frame = chunk.first + run.start * chunk.layout.block_frames;
+        let fresh = || self.descent.solver(first_frame as u32);
+        self.solvers.entry(run.start).or_insert_with(fresh).as_mut()
     }
 }
 

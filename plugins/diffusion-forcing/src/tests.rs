@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use wan_plugin_api::options::{OptionValues, complete};
 use wan_plugin_api::testkit::{ModelFn, VecOps, values};
-use wan_samplers::{SolverKind, TimestepRule, UniPc, Uniform};
+use wan_samplers::{SolverKind, UniPc, Uniform};
 
 use super::*;
 
@@ -83,7 +83,7 @@ fn without_a_lag_it_has_the_bits_of_the_solver_alone() {
 
 #[test]
 fn a_block_has_the_bits_that_it_has_alone_whatever_the_lag() {
-    for solver in ["unipc", "dpm++", "euler"] {
+    for solver in SolverKind::NAMES {
         for rule in ["diffusers", "wan"] {
             let given = [("solver", json!(solver)), ("timesteps", json!(rule))];
             let mut together = options(&given);
@@ -96,16 +96,81 @@ fn a_block_has_the_bits_that_it_has_alone_whatever_the_lag() {
             let mut sampler = DiffusionForcing::new(together, &request(6, 0, 5)).unwrap();
             let mut rounds = 0;
             let ours = sample_with(&mut sampler, &start(6), frame_local, |_, _, _| rounds += 1);
-            assert_eq!((ours, rounds), (expected, 5 + 2 * 2));
+            assert_eq!((ours, rounds), (expected, 5 + 2 * 2), "{solver} {rule}");
             assert!(sampler.solvers.is_empty(), "a finished block keeps its history");
         }
     }
 }
 
 #[test]
+fn a_round_asks_twice_while_a_block_in_it_is_on_a_step_of_two_evaluations() {
+    let given =
+        [("solver", json!("heun")), ("ar_step", json!(1)), ("addnoise_condition", json!(20))];
+    let mut sampler = DiffusionForcing::new(options(&given), &request(3, 1, 3)).unwrap();
+    let schedule = sampler.schedule().unwrap();
+    // Two moving frames over three steps, of which the last asks once.
+    let asked: Vec<u32> = schedule.rounds.iter().map(|round| round.evaluations).collect();
+    assert_eq!(asked, [2, 2, 2, 1]);
+    let latents = sample_with(&mut sampler, &start(3), frame_local, |_, _, _| ());
+    assert_eq!(latents[..2], start(3)[..2]);
+
+    // In the third round the first moving frame has arrived at 0, the second at the last level.
+    let PlannedRound { chunk, row } = sampler.rounds[2].clone();
+    let levels = &schedule.rounds[2].levels;
+    let arrived = sampler.arrived(&row, &sampler.chunks.list[chunk], levels);
+    let told: Vec<_> = arrived.iter().map(|l| (l.timestep, l.sigma)).collect();
+    let last = (schedule.rounds[3].levels[2].timestep, levels[2].sigma_next);
+    assert_eq!(told, [(20.0, 0.0), (0.0, 0.0), last]);
+}
+
+#[test]
+fn noise_of_a_step_is_the_frames_own() {
+    for solver in ["euler-ancestral", "dpm++-sde", "lcm"] {
+        let run = |frames: u32, more: &[(&str, serde_json::Value)]| {
+            let given = [&[("solver", json!(solver))], more].concat();
+            let mut sampler =
+                DiffusionForcing::new(options(&given), &request(frames, 0, 4)).unwrap();
+            sample_with(&mut sampler, &start(frames), frame_local, |_, _, _| ())
+        };
+        let (short, long) = (run(4, &[]), run(6, &[]));
+        assert_eq!(short[..], long[..8], "{solver}");
+        // A window of two frames that slides.
+        assert_eq!(run(6, &[("base_num_frames", json!(5)), ("ar_step", json!(2))]), long);
+    }
+}
+
+#[test]
+fn a_schedule_is_run_in_two_parts() {
+    let wave = [("ar_step", json!(2)), ("causal_block_size", json!(2))];
+    for solver in ["euler", "heun", "euler-ancestral", "lcm"] {
+        let run = |part: &[(&str, serde_json::Value)], start: &[f32]| {
+            let given = [&wave[..], &[("solver", json!(solver))], part].concat();
+            let mut sampler = DiffusionForcing::new(options(&given), &request(6, 0, 5)).unwrap();
+            let Schedule { rounds, notices } = sampler.schedule().unwrap();
+            let starts_late = part.first().is_some_and(|(name, _)| *name == "start_step");
+            assert_eq!(notices.iter().any(|n| n.contains("latents of that level")), starts_late);
+            let end = sample_with(&mut sampler, start, frame_local, |_, _, _| ());
+            assert!(sampler.solvers.is_empty());
+            (rounds, end)
+        };
+        let (first, between) = run(&[("end_step", json!(2))], &start(6));
+        let (second, end) = run(&[("start_step", json!(2))], &between);
+        assert_eq!(end, run(&[], &start(6)).1, "{solver}");
+        // Frames that wait stand where they were handed over.
+        let (arrived, waiting) = (&first.last().unwrap().levels[0], &second[0].levels[5]);
+        assert_eq!(arrived.sigma, second[0].levels[0].sigma);
+        assert_eq!((waiting.sigma, waiting.update), (arrived.sigma, false));
+        assert_eq!(waiting.timestep, second[0].levels[0].timestep);
+    }
+    let part = chunked(6, 2, &[("end_step", json!(2))]);
+    let refused = DiffusionForcing::new(part, &request(10, 0, 5)).map(|_| ()).unwrap_err();
+    assert!(refused.message.contains("leave overlap_history out"), "{refused}");
+}
+
+#[test]
 fn frames_at_rest_read_as_the_references_have_them() {
     let options = options(&[("ar_step", json!(2)), ("causal_block_size", json!(3))]);
-    assert_eq!(options.solver.timesteps, TimestepRule::Diffusers);
+    assert_eq!(options.solver.timesteps, wan_samplers::TimestepRule::Diffusers);
     let sampler = DiffusionForcing::new(options, &request(9, 0, 6)).unwrap();
     let schedule = sampler.schedule().unwrap();
     let (first, last) = (&schedule.rounds[0].levels, &schedule.rounds[9].levels);
@@ -281,14 +346,13 @@ proptest! {
     #[test]
     fn the_wave_runs_down_to_clean_frames(
         (block, blocks, prefix, base) in (1..4u32, 1..6u32, 0..4u32, 1..6u32),
-        (ar_step, steps, solver) in (0..8usize, 1..8u32, 0..3usize),
+        (ar_step, steps, solver) in (0..8usize, 1..8u32, 0..SolverKind::NAMES.len()),
         (overlap, addnoise) in (0..8u32, 0..2u32),
     ) {
         let base = base * block;
         let mut options = chunked(base, overlap, &[("causal_block_size", json!(block))]);
         (options.ar_step, options.addnoise_condition) = (ar_step, 20 * addnoise);
-        options.solver.solver =
-            [SolverKind::UniPc, SolverKind::DpmPlusPlus, SolverKind::Euler][solver];
+        options.solver.solver = serde_json::from_value(json!(SolverKind::NAMES[solver])).unwrap();
         let request = request(blocks * block, prefix.min(blocks - 1) * block, steps);
         let sampler = DiffusionForcing::new(options, &request);
         prop_assume!(sampler.is_ok());

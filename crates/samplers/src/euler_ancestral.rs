@@ -1,0 +1,60 @@
+//! Euler-ancestral for flows: an Euler step below the next level, and fresh noise back up to it.
+//!
+//! ```text
+//! sigma_d = sigma_t * (1 + (sigma_t / sigma_s - 1) * eta)
+//! x_d = x_s + (sigma_d - sigma_s) * v
+//! x_t = a * x_d + sqrt(sigma_t^2 - a^2 * sigma_d^2) * noise,  a = alpha_t / alpha_d
+//! ```
+//!
+//! `a` brings the clean part of `x_d` to its share at `t`, and the noise fills up the variance.
+//! With `eta` 0 nothing is taken down or filled up, and the step is Euler's.
+//!
+//! Source: ancestral sampling as in k-diffusion (`sample_euler_ancestral`), in the form that
+//! ComfyUI gives it for rectified flow (commit 02159d8, `comfy/k_diffusion/sampling.py`,
+//! `sample_euler_ancestral_RF`); diffusers 0.42 `LTXEulerAncestralRFScheduler`, which agrees.
+
+use std::sync::Arc;
+
+use wan_plugin_api::{Result, Tensor, TensorOps, term};
+
+use crate::noise::FrameNoise;
+use crate::{SigmaTable, Solver};
+
+/// First order, stochastic.
+pub struct EulerAncestral {
+    table: Arc<SigmaTable>,
+    eta: f64,
+    noise: FrameNoise,
+}
+
+impl EulerAncestral {
+    /// A solver at the start of `table`, for frames from `first_frame` of the video on.
+    pub fn new(table: Arc<SigmaTable>, eta: f64, first_frame: u32) -> Self {
+        Self { table, eta, noise: FrameNoise::new(first_frame) }
+    }
+}
+
+impl Solver for EulerAncestral {
+    fn step(
+        &mut self,
+        index: usize,
+        sample: &Tensor,
+        velocity: &Tensor,
+        ops: &dyn TensorOps,
+    ) -> Result<Tensor> {
+        let (now, next) = self.table.step(index)?;
+        if now == next {
+            return Ok(sample.clone());
+        }
+        let down = next.sigma * (1.0 + (next.sigma / now.sigma - 1.0) * self.eta);
+        let a = next.alpha / (1.0 - down);
+        let variance = next.sigma.powi(2) - (a * down).powi(2);
+        let mut terms = vec![term(a, sample), term(a * (down - now.sigma), velocity)];
+        if variance <= 0.0 {
+            return ops.combine(&terms);
+        }
+        let noise = self.noise.draw(index, sample, ops)?;
+        terms.push(term(variance.sqrt(), &noise));
+        ops.combine(&terms)
+    }
+}
