@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
-use crate::support::{demo_folder, error_text, wan};
+use crate::support::{demo_folder, error_text, program, wan};
 
 /// Runs `wan generate` with these flags into a folder of its own; expects a refusal.
 pub(crate) fn check_refused(flags: &[&str], expected: &str) {
@@ -31,7 +32,7 @@ fn unknown_names_are_met_with_the_nearest() {
 fn values_that_do_not_fit_are_met_with_what_does() {
     check_refused(&["--cache-option", "threshold=high"], "a number from 0 to 100");
     check_refused(&["--cache-option", "threshold"], "expected NAME=VALUE");
-    check_refused(&["--cache-option", "mode=e1"], "e0 | e");
+    check_refused(&["--cache", "teacache", "--cache-option", "mode=e1"], "e0 | e");
     check_refused(&["--task", "t2v-14b"], "did you mean t2v-14B?");
     check_refused(&["--frame_num", "32"], "try 29 or 33");
     check_refused(&["--frame_num", "many"], "--frame_num");
@@ -178,4 +179,17 @@ fn weights_are_inspected_and_a_missing_tensor_is_named() {
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("`blocks.8.attn1.to_q.weight` is missing"), "{text}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let mut child = Command::new(program())
+        .args(["plugins", "list"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), error_text(&output)), (Some(0), String::new()));
 }

@@ -106,7 +106,8 @@ fn check_prompt((prompt, color, motion): (&str, &str, &str)) {
 
     let report = text.lines().find(|l| l.starts_with("cache report")).unwrap();
     let (reused, psnr) = (number_before(report, "% of"), number_before(report, "dB against"));
-    assert!(reused >= 25.0, "{prompt}: {report}");
+    // 1.5 times fewer evaluations at least; docs/choosing-a-cache.md has it on 32 prompts.
+    assert!(reused >= 33.4, "{prompt}: {report}");
     assert!(psnr >= 32.0, "{prompt}: {report}");
 }
 
@@ -175,7 +176,7 @@ fn the_sidecar_tells_decisions_bytes_and_times() {
     let cache = &sidecar["memory"]["cache"];
     assert!(cache["held_per_branch_max"].as_u64() <= cache["declared_per_branch"].as_u64());
     assert_eq!(cache["leaked"], 0);
-    assert_eq!(sidecar["cache"]["id"], "teacache");
+    assert_eq!(sidecar["cache"]["id"], "forecast");
     assert!(sidecar["cache"]["hash"].as_str().unwrap().len() == 64);
     let phases: Vec<&str> =
         sidecar["phases"].as_array().unwrap().iter().filter_map(|p| p["name"].as_str()).collect();
@@ -243,7 +244,7 @@ fn a_sidecar_reproduces_its_latents_and_names_what_changed() {
     let output = reproduce(&[]);
     let text = error_text(&output);
     assert_eq!(output.status.code(), Some(2), "{text}");
-    assert!(text.contains("weights") && text.contains("teacache"), "{text}");
+    assert!(text.contains("weights") && text.contains("forecast"), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(!again.exists());
     let output = reproduce(&["--allow_changes"]);
@@ -254,7 +255,8 @@ fn a_sidecar_reproduces_its_latents_and_names_what_changed() {
 #[test]
 fn half_precision_shows_the_same_and_halves_what_a_cache_holds() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = ["--frame_num", "9", "--sample_steps", "6", "--cache-option", "retention=2"];
+    let settings = ["--frame_num", "9", "--sample_steps", "6", "--cache", "teacache"];
+    let settings = [&settings[..], &["--cache-option", "retention=2"]].concat();
     let run = |name: &str, flags: &[&str]| {
         let video = folder.path().join(format!("{name}.mp4"));
         generate(&video, &[&settings[..], flags].concat());

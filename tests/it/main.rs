@@ -3,10 +3,12 @@
 //! They need what `cargo xtask plugins` lays out; `cargo xtask test` does that first.
 #![allow(clippy::disallowed_methods, reason = "starts the program under test")]
 
+mod cache_commands;
 mod cache_properties;
 mod command_line;
 mod demo;
 mod given;
+mod memory_of_caches;
 mod misfits;
 mod model_families;
 mod plugin_door;

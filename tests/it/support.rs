@@ -14,7 +14,7 @@ use wan_host::settings::{Precision, Settings, StrategyChoice};
 use wan_plugin_api::Place;
 
 /// Folder of this profile's artefacts.
-fn profile_folder() -> PathBuf {
+pub(crate) fn profile_folder() -> PathBuf {
     let test = std::env::current_exe().expect("a running test has a path");
     test.ancestors().nth(2).expect("target/PROFILE/deps/it").to_path_buf()
 }
@@ -112,11 +112,16 @@ pub(crate) fn latent_bits(
     values.into_iter().map(f32::to_bits).collect()
 }
 
-/// Runs the program.
-pub(crate) fn wan(arguments: &[&str]) -> Output {
+/// The program.
+pub(crate) fn program() -> PathBuf {
     let program = profile_folder().join("wan");
     assert!(program.exists(), "{} is missing: run `cargo xtask plugins`", program.display());
-    Command::new(program).args(arguments).output().unwrap()
+    program
+}
+
+/// Runs the program.
+pub(crate) fn wan(arguments: &[&str]) -> Output {
+    Command::new(program()).args(arguments).output().unwrap()
 }
 
 /// What a program wrote to its error stream.

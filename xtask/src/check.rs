@@ -58,6 +58,13 @@ pub(crate) fn golden(arguments: &[String]) -> Done {
     }
 }
 
+/// The tests run them as well; this shows a line for each.
+pub(crate) fn mutants(arguments: &[String]) -> Done {
+    build::everything()?;
+    let mut runner = Command::new(build::artifact("wan-mutants"));
+    execute(runner.args(arguments))
+}
+
 fn step(name: &str, body: impl FnOnce() -> Done) -> Done {
     eprintln!("── {name}");
     let started = Instant::now();

@@ -14,6 +14,7 @@ cargo xtask COMMAND
   wan ARGS           build all, then any command of the CLI, as `wan plugins list`
   test               everything that CI checks
   golden [DIR]       golden cases of DIR (default: those that the project carries)
+  mutants [ARGS]     caches with planted defects: each must be caught by a property
   plugins            build the plugins into the folder where `wan` finds them
 ";
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Some("wan") => wan(rest),
         Some("test") => check::test(),
         Some("golden") => check::golden(rest),
+        Some("mutants") => check::mutants(rest),
         Some("plugins") => build::everything(),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");

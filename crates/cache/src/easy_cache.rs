@@ -18,8 +18,8 @@
 
 use serde::Deserialize;
 use wan_plugin_api::{
-    Cache, CacheContext, CachePlan, Choice, Decision, DecisionPoint, Evaluation, OptionSpec, Place,
-    Replaces, Result, Signal, Tensor, TensorOps, term,
+    Cache, CacheContext, CachePlan, Choice, Decision, DecisionPoint, Evaluation, Gate, OptionSpec,
+    Place, Protects, Replaces, Result, Rule, Signal, Tensor, TensorOps, term,
 };
 
 use crate::half_memory::Halved;
@@ -89,6 +89,7 @@ impl Cache for EasyCache {
     }
 
     fn new(options: EasyCacheOptions, context: &CacheContext) -> Result<Self> {
+        let limits = Limits::new(options.limits);
         let plan = CachePlan {
             decides: DecisionPoint::BeforeEmbed,
             reads: vec![Signal::Sample],
@@ -97,12 +98,13 @@ impl Cache for EasyCache {
             schedule_only: false,
             bytes_max: 0,
             measures: ["change", "k", "predicted", "sum"].map(String::from).to_vec(),
+            rule: options.rule(limits.protects()),
         };
         let leads = context.branch == LEADER;
         Ok(Self {
             plan: options.held(leads).declare(plan, context),
             place: context.keep,
-            limits: Limits::new(options.limits),
+            limits,
             sum: 0.0,
             k: None,
             previous: None,
@@ -173,7 +175,8 @@ impl EasyCache {
         };
         self.previous = Some(keep(sample, self.place, ops)?);
         let output = total(&self.output_sums, &self.counts);
-        let relative = change.map(|change| change / output).filter(|r| r.is_finite());
+        let is_zero = total(&ops.frame_abs_sums(sample)?, &self.counts) == 0.0;
+        let relative = change.map(|change| change / output).filter(|r| r.is_finite() && !is_zero);
         let predicted = relative.zip(self.k).map(|(r, k)| k * r).filter(|p| p.is_finite());
         self.sum += predicted.unwrap_or(0.0);
         let reuse = predicted.is_some()
@@ -214,6 +217,19 @@ impl EasyCache {
 }
 
 impl EasyCacheOptions {
+    fn rule(&self, protects: Protects) -> Rule {
+        Rule {
+            all_frames: self.scope == Scope::AllFrames,
+            gate: Some(Gate {
+                measure: "sum".into(),
+                step: Some("predicted".into()),
+                below: self.threshold,
+            }),
+            protects: Some(protects),
+            ..Rule::default()
+        }
+    }
+
     fn held(&self, leads: bool) -> Held {
         match self.threshold > 0.0 {
             true => Held { signals: if leads { 2 } else { 0 }, computed: 1 },

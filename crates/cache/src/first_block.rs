@@ -12,11 +12,11 @@
 
 use serde::Deserialize;
 use wan_plugin_api::{
-    Cache, CacheContext, CachePlan, Decision, DecisionPoint, Evaluation, OptionSpec, Place,
-    Replaces, Result, Signal, Tensor, TensorOps,
+    Cache, CacheContext, CachePlan, Decision, DecisionPoint, Evaluation, Gate, OptionSpec, Place,
+    Replaces, Result, Rule, Signal, Tensor, TensorOps,
 };
 
-use crate::accumulator::relative_l1;
+use crate::change::relative_change;
 use crate::half_memory::Halved;
 use crate::held::{Held, fits, keep};
 use crate::limits::{LimitOptions, Limits};
@@ -68,6 +68,7 @@ impl Cache for FirstBlockCache {
     }
 
     fn new(options: FirstBlockOptions, context: &CacheContext) -> Result<Self> {
+        let limits = Limits::new(options.limits);
         let plan = CachePlan {
             decides: DecisionPoint::AfterBlock(0),
             reads: vec![Signal::Probe],
@@ -76,11 +77,17 @@ impl Cache for FirstBlockCache {
             schedule_only: false,
             bytes_max: 0,
             measures: vec!["change".into()],
+            rule: Rule {
+                all_frames: options.scope == Scope::AllFrames,
+                gate: Some(Gate { measure: "change".into(), step: None, below: options.threshold }),
+                protects: Some(limits.protects()),
+                ..Rule::default()
+            },
         };
         Ok(Self {
             plan: options.held().declare(plan, context),
             place: context.keep,
-            limits: Limits::new(options.limits),
+            limits,
             probe: None,
             residual: None,
             options,
@@ -136,10 +143,7 @@ impl FirstBlockCache {
         let Some(computed) = self.probe.as_ref().filter(|p| fits(p, probe.form())) else {
             return Ok(None);
         };
-        let diffs = ops.frame_abs_diffs(probe, computed)?;
-        let sums = ops.frame_abs_sums(computed)?;
-        let counts = self.options.scope.counts(evaluation.levels);
-        Ok(relative_l1(&diffs, &sums, |frame| counts[frame]))
+        relative_change(probe, computed, &self.options.scope.counts(evaluation.levels), ops)
     }
 }
 

@@ -19,8 +19,8 @@
 
 use serde::Deserialize;
 use wan_plugin_api::{
-    Cache, CacheContext, CachePlan, DType, Decision, Error, Evaluation, Message, OptionSpec,
-    Result, Signal, Tensor, TensorOps,
+    Cache, CacheContext, CachePlan, DType, Decision, Error, Evaluation, HalfOf, Message,
+    OptionSpec, Result, Signal, Tensor, TensorOps,
 };
 
 use crate::held::{Formats, Held};
@@ -111,6 +111,11 @@ impl<C: Halved> Cache for HalfMemory<C> {
             formats.computed = half(formats.computed);
         }
         plan.bytes_max = inner.held().bytes(&plan, context, formats);
+        plan.rule.half_of = Some(HalfOf {
+            cache: C::ID.into(),
+            signals: store != Store::Residual,
+            computed: store != Store::Signal,
+        });
         Ok(Self { inner, store, plan })
     }
 

@@ -6,6 +6,7 @@
 
 pub mod accumulator;
 mod calibration;
+mod change;
 mod easy_cache;
 mod first_block;
 mod forecast;

@@ -2,7 +2,7 @@
 //! many may be reused in a row.
 
 use serde::Deserialize;
-use wan_plugin_api::{Choice, Evaluation, OptionSpec};
+use wan_plugin_api::{Choice, Evaluation, OptionSpec, Protects};
 
 /// Options that every cache has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -56,6 +56,12 @@ impl Limits {
     /// The first evaluations are protected again after every `period` evaluations.
     pub(crate) fn with_period(self, period: Option<u32>) -> Self {
         Self { period, ..self }
+    }
+
+    /// What it keeps to, for the plan.
+    pub(crate) fn protects(&self) -> Protects {
+        let LimitOptions { retention, last, max_skips } = self.options;
+        Protects { first: retention, last, reuses_max: max_skips }
     }
 
     /// Whether this evaluation always computes.

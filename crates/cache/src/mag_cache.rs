@@ -23,8 +23,8 @@ mod ratios;
 use serde::Deserialize;
 use serde_json::Value;
 use wan_plugin_api::{
-    Cache, CacheContext, CachePlan, Decision, DecisionPoint, Error, Evaluation, OptionSpec,
-    Replaces, Result, Tensor, TensorOps,
+    Cache, CacheContext, CachePlan, Decision, DecisionPoint, Error, Evaluation, Gate, OptionSpec,
+    Replaces, Result, Rule, Tensor, TensorOps,
 };
 
 use crate::calibration::{
@@ -129,11 +129,11 @@ impl Cache for MagCache {
             true => table.retention_ratio,
             false => options.retention_ratio,
         };
-        let limits = LimitOptions {
+        let limits = Limits::new(LimitOptions {
             retention: options.retention,
             last: options.last,
             max_skips: u32::try_from(options.max_skips).unwrap_or(table.max_skips),
-        };
+        });
         let column = match context.branch.as_str() {
             "uncond" if !table.uncond.is_empty() => &table.uncond,
             _ => &table.cond,
@@ -146,11 +146,21 @@ impl Cache for MagCache {
             schedule_only: true,
             bytes_max: 0,
             measures: ["step_error", "error"].map(String::from).to_vec(),
+            rule: Rule {
+                per_branch: true,
+                gate: Some(Gate {
+                    measure: "error".into(),
+                    step: Some("step_error".into()),
+                    below: threshold,
+                }),
+                protects: Some(limits.protects()),
+                ..Rule::default()
+            },
         };
         Ok(Self {
             plan: held(threshold).declare(plan, context),
             threshold,
-            limits: Limits::new(limits),
+            limits,
             phase: Phase::new(context, ratio),
             ratios: FrameRatios::new(column, context),
             error: 0.0,

@@ -23,7 +23,8 @@ use wan_plugin_api::{
     Replaces, Result, Tensor, TensorOps,
 };
 
-use crate::accumulator::{Accumulator, relative_l1, rescale};
+use crate::accumulator::{Accumulator, rescale};
+use crate::change::relative_change;
 use crate::half_memory::Halved;
 use crate::held::{Held, fits, keep};
 use crate::limits::Limits;
@@ -57,6 +58,7 @@ impl Cache for TeaCache {
         let coefficients = polynomial::coefficients(&options, context)?;
         let preset = options.preset;
         let options = preset.settle(options)?;
+        let limits = Limits::new(options.limits).with_period(preset.period(context)?);
         let plan = CachePlan {
             decides: DecisionPoint::BeforeBlocks,
             reads: vec![options.mode.signal()],
@@ -65,12 +67,13 @@ impl Cache for TeaCache {
             schedule_only: true,
             bytes_max: 0,
             measures: ["rel_l1", "rescaled", "before", "after"].map(String::from).to_vec(),
+            rule: options.rule(limits.protects()),
         };
         Ok(Self {
             plan: held(&options).declare(plan, context),
             coefficients,
             place: context.keep,
-            limits: Limits::new(options.limits).with_period(preset.period(context)?),
+            limits,
             accumulator: Accumulator::default(),
             anchor: None,
             residual: None,
@@ -143,10 +146,7 @@ impl TeaCache {
         if self.options.preset.rounding() == Rounding::Bf16 {
             return bf16::relative_change(signal, anchor, ops);
         }
-        let diffs = ops.frame_abs_diffs(signal, anchor)?;
-        let sums = ops.frame_abs_sums(anchor)?;
-        let counts = self.options.scope.counts(evaluation.levels);
-        Ok(relative_l1(&diffs, &sums, |frame| counts[frame]))
+        relative_change(signal, anchor, &self.options.scope.counts(evaluation.levels), ops)
     }
 
     fn rescaled(&self, change: f64) -> f64 {

@@ -173,11 +173,10 @@ impl<'m> Denoiser<'m> {
         let branches = names.map(|name| Ok(Branch { name, cache: self.begin_cache(name)? }));
         let branches = branches.collect::<Result<Vec<_>>>()?;
         let caches = branches.iter().filter_map(|b| b.cache.as_ref());
-        let declared = caches.clone().map(|c| c.instance.plan().bytes_max).max().unwrap_or(0);
+        let declared: Vec<u64> = caches.clone().map(|c| c.instance.plan().bytes_max).collect();
         let first = caches.map(|c| c.instance.plan()).next();
         self.cache_plan = self.cache_plan.take().or_else(|| first.cloned());
-        let memory = &mut self.cache_memory;
-        memory.declared_per_branch = memory.declared_per_branch.max(declared);
+        self.cache_memory.declare(&declared);
         Ok(branches)
     }
 

@@ -5,6 +5,7 @@
 //! one door. The way of one denoising step is drawn in [`denoiser`] and in ARCHITECTURE.md.
 
 pub mod cache_schedule;
+pub mod calibration;
 pub mod cli;
 pub mod compare;
 pub mod conditioning;

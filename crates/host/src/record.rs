@@ -61,6 +61,8 @@ impl SignalMemory {
 pub struct CacheMemory {
     /// What one branch's cache said it would hold at most.
     pub declared_per_branch: u64,
+    /// What all branches' caches said they would hold at most.
+    pub declared_max: u64,
     /// Most that one branch's cache held.
     pub held_per_branch_max: u64,
     /// Most that all branches' caches held at once.
@@ -72,6 +74,13 @@ pub struct CacheMemory {
 }
 
 impl CacheMemory {
+    /// Takes note of what each branch's cache of a stream declares.
+    pub(crate) fn declare(&mut self, branches: &[u64]) {
+        let most = branches.iter().copied().max().unwrap_or(0);
+        self.declared_per_branch = self.declared_per_branch.max(most);
+        self.declared_max = self.declared_max.max(branches.iter().sum());
+    }
+
     /// Takes note of what each branch's cache holds after an evaluation.
     pub(crate) fn see<'l>(&mut self, ledgers: impl Iterator<Item = &'l Arc<Ledger>> + Clone) {
         let held: Vec<u64> = ledgers.clone().map(|ledger| ledger.settle()).collect();

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    DType, Error, FrameLevel, Message, OptionSpec, Place, Result, Tensor, TensorForm, TensorOps,
+    DType, Error, FrameLevel, Message, OptionSpec, Place, Result, Rule, Tensor, TensorForm,
+    TensorOps,
 };
 
 /// A step cache. One object sees one stream of evaluations: one guidance branch of one expert over
@@ -161,6 +162,9 @@ pub struct CachePlan {
     pub bytes_max: u64,
     /// Names of the numbers in [`Decision::measured`].
     pub measures: Vec<String>,
+    /// By what kind of rule it decides; a plugin of before this member says nothing of it.
+    #[serde(default)]
+    pub rule: Rule,
 }
 
 /// Where in one model evaluation a cache decides.

@@ -89,7 +89,10 @@ pub mod extensions;
 pub mod manifest;
 pub mod options;
 mod plugin;
+#[cfg(feature = "properties")]
+pub mod properties;
 mod round;
+mod rule;
 mod sampler;
 mod tensor;
 #[cfg(feature = "testkit")]
@@ -100,6 +103,7 @@ pub use error::*;
 pub use options::{OptionKind, OptionSpec, OptionValues};
 pub use plugin::*;
 pub use round::*;
+pub use rule::*;
 pub use sampler::*;
 pub use tensor::*;
 

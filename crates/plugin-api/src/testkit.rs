@@ -24,13 +24,28 @@ use crate::{
 pub struct VecOps {
     /// Seed of [`TensorOps::noise_like`].
     pub seed: u64,
-    live_bytes: Arc<AtomicU64>,
+    live_bytes: Arc<LiveBytes>,
+}
+
+/// Bytes that handles keep alive, in either place.
+#[derive(Default)]
+struct LiveBytes {
+    device: AtomicU64,
+    host: AtomicU64,
+}
+
+impl LiveBytes {
+    fn of(&self, place: Place) -> &AtomicU64 {
+        if place == Place::Host { &self.host } else { &self.device }
+    }
 }
 
 struct VecTensor {
     form: TensorForm,
     elements: Vec<f32>,
-    live_bytes: Arc<AtomicU64>,
+    /// Elements that are held, where rows repeat: each row once.
+    held: Option<usize>,
+    live_bytes: Arc<LiveBytes>,
 }
 
 impl TensorBody for VecTensor {
@@ -41,7 +56,7 @@ impl TensorBody for VecTensor {
 
 impl Drop for VecTensor {
     fn drop(&mut self) {
-        self.live_bytes.fetch_sub(self.form.bytes, Ordering::Relaxed);
+        self.live_bytes.of(self.form.place()).fetch_sub(self.form.bytes, Ordering::Relaxed);
     }
 }
 
@@ -56,18 +71,41 @@ impl VecOps {
         self.make(frames, elements.to_vec(), DType::F32, Place::Device)
     }
 
+    /// A time signal: rows of `width` elements, and the row of each entry; entries are divided
+    /// evenly among `frames`. Each row is held once, as the host does.
+    pub fn rows(&self, frames: usize, rows: &[f32], width: usize, index: &[u32]) -> Tensor {
+        let row = |at: &u32| rows[*at as usize * width..][..width].iter().copied();
+        let elements = index.iter().flat_map(row).collect();
+        self.hold(frames, elements, Some(rows.len()), (DType::F32, Place::Device))
+    }
+
     /// Bytes of all tensors that some handle keeps alive.
     pub fn live_bytes(&self) -> u64 {
-        self.live_bytes.load(Ordering::Relaxed)
+        self.live_bytes_in(Place::Device) + self.live_bytes_in(Place::Host)
+    }
+
+    /// Those of them that lie in `place`.
+    pub fn live_bytes_in(&self, place: Place) -> u64 {
+        self.live_bytes.of(place).load(Ordering::Relaxed)
     }
 
     fn make(&self, frames: usize, elements: Vec<f32>, dtype: DType, place: Place) -> Tensor {
+        self.hold(frames, elements, None, (dtype, place))
+    }
+
+    fn hold(
+        &self,
+        frames: usize,
+        elements: Vec<f32>,
+        held: Option<usize>,
+        (dtype, place): (DType, Place),
+    ) -> Tensor {
         let scales = if dtype == DType::F8E4M3 { 4 * frames as u64 } else { 0 };
-        let bytes = elements.len() as u64 * dtype.bytes() + scales;
-        self.live_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let bytes = held.unwrap_or(elements.len()) as u64 * dtype.bytes() + scales;
+        self.live_bytes.of(place).fetch_add(bytes, Ordering::Relaxed);
         let frame_elements = (elements.len() / frames.max(1)) as u64;
         let form = TensorForm::new(frames as u32, frame_elements, dtype, place, bytes);
-        Tensor::new(VecTensor { form, elements, live_bytes: self.live_bytes.clone() })
+        Tensor::new(VecTensor { form, elements, held, live_bytes: self.live_bytes.clone() })
     }
 
     fn sums(&self, a: &VecTensor, at: impl Fn(usize) -> f64) -> Vec<f64> {
@@ -184,6 +222,9 @@ impl TensorOps for VecOps {
 
     fn cast(&self, a: &Tensor, dtype: DType) -> Result<Tensor> {
         let tensor = body(a)?;
+        if tensor.form.dtype() == Some(dtype) {
+            return Ok(a.clone());
+        }
         let elements = match dtype {
             DType::F32 => tensor.elements.clone(),
             DType::BF16 => tensor.elements.iter().map(|v| to_bf16(*v)).collect(),
@@ -193,13 +234,19 @@ impl TensorOps for VecOps {
             }
             other => return Err(Error::unsupported(format!("VecOps does not cast to {other:?}"))),
         };
-        Ok(self.make(tensor.form.frames as usize, elements, dtype, tensor.form.place()))
+        // A scale per frame tells equal rows apart.
+        let held = tensor.held.filter(|_| dtype != DType::F8E4M3);
+        Ok(self.hold(tensor.form.frames as usize, elements, held, (dtype, tensor.form.place())))
     }
 
     fn move_to(&self, a: &Tensor, place: Place) -> Result<Tensor> {
         let tensor = body(a)?;
         let dtype = tensor.form.dtype().expect("made by VecOps");
-        Ok(self.make(tensor.form.frames as usize, tensor.elements.clone(), dtype, place))
+        if tensor.form.place() == place {
+            return Ok(a.clone());
+        }
+        let (frames, elements) = (tensor.form.frames as usize, tensor.elements.clone());
+        Ok(self.hold(frames, elements, tensor.held, (dtype, place)))
     }
 
     fn read(&self, a: &Tensor) -> Result<Vec<f32>> {

@@ -5,8 +5,8 @@
 //!   "schema": 1,
 //!   "model": { "dim": 1536, "layers": 30, "in_channels": 16 },
 //!   "steps": 25,
-//!   "teacache": { "e": { "coefficients": [1.2, 0.01] }, "e0": { "coefficients": [0.9, 0.02] } },
-//!   "magcache": { "cond": [1.0, 0.99], "uncond": [1.0, 0.99] }
+//!   "polynomials": { "e": { "coefficients": [1.2, 0.01] }, "e0": { "coefficients": [0.9, 0.02] } },
+//!   "ratios": { "cond": [1.0, 0.99], "uncond": [1.0, 0.99] }
 //! }
 //! ```
 //!
@@ -27,8 +27,8 @@ pub(crate) struct CalibrationFile {
     schema: u32,
     model: CalibratedModel,
     #[serde(default)]
-    teacache: BTreeMap<String, Polynomial>,
-    magcache: Option<Columns>,
+    polynomials: BTreeMap<String, Polynomial>,
+    ratios: Option<Columns>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -76,9 +76,9 @@ impl CalibrationFile {
 
     /// Polynomial over the change of a time signal (`e` or `e0`).
     pub(crate) fn coefficients(&self, mode: &str) -> Result<&[f64]> {
-        let row = self.teacache.get(mode).filter(|row| !row.coefficients.is_empty());
+        let row = self.polynomials.get(mode).filter(|row| !row.coefficients.is_empty());
         row.map(|row| row.coefficients.as_slice()).ok_or_else(|| {
-            let modes: Vec<&str> = self.teacache.keys().map(String::as_str).collect();
+            let modes: Vec<&str> = self.polynomials.keys().map(String::as_str).collect();
             Error::invalid(format!(
                 "calibration: nothing for mode {mode} in this file (it has: {}); take another \
                  mode, or write it anew with `wan cache calibrate`",
@@ -89,9 +89,9 @@ impl CalibrationFile {
 
     /// MagCache's ratios.
     pub(crate) fn columns(&self) -> Result<&Columns> {
-        self.magcache.as_ref().filter(|columns| !columns.cond.is_empty()).ok_or_else(|| {
+        self.ratios.as_ref().filter(|columns| !columns.cond.is_empty()).ok_or_else(|| {
             Error::invalid(
-                "calibration: this file has no magcache ratios; write it anew with `wan cache \
+                "calibration: this file has no ratios; write it anew with `wan cache \
                  calibrate`",
             )
         })

@@ -153,3 +153,11 @@ fn halves_hold_half() {
         assert_eq!((outcome.decisions.as_str(), outcome.held_max), ("CCssCsC", bytes));
     }
 }
+
+#[test]
+fn a_sample_of_zeros_says_nothing() {
+    let mut stream = growing(8, |_| 0.0, true);
+    stream[5].signal = vec![0.0; 2];
+    let wide = options(100.0, 2, 0);
+    assert_eq!(&check(wide, &stream)[4..=5], "sC");
+}

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use wan_plugin_api::{FrameLevel, Result, Tensor, TensorForm, TensorOps, frame_terms};
 
+use super::correction::Correction;
 use super::extrapolation::weights;
 use crate::held::fits;
 
@@ -14,11 +15,13 @@ struct Point {
     sigmas: Vec<f64>,
 }
 
-/// The last `order + 1` computed residuals, newest first.
+/// The last `order + 1` computed residuals (outputs), newest first; one more where what the
+/// forecasts led astray is given back.
 pub(super) struct History {
     points: VecDeque<Point>,
     order: usize,
     blend: f64,
+    correction: Option<Correction>,
 }
 
 /// How wrong a forecast would have been, and how far it would have reached.
@@ -33,25 +36,41 @@ pub(super) struct Measured {
 }
 
 impl History {
-    pub(super) fn new(order: usize, blend: f64) -> Self {
-        Self { points: VecDeque::new(), order, blend }
+    pub(super) fn new(order: usize, blend: f64, gives_back: bool) -> Self {
+        let correction = gives_back.then(Correction::default);
+        Self { points: VecDeque::new(), order, blend, correction }
+    }
+
+    /// Points that a forecast is made from.
+    fn known(&self) -> impl Iterator<Item = &Point> {
+        self.points.iter().take(self.order + 1)
     }
 
     /// Order that the kept residuals allow.
     pub(super) fn order(&self) -> usize {
-        self.points.len().saturating_sub(1)
+        self.known().count().saturating_sub(1)
     }
 
     /// Drops residuals of another shape than what is computed now.
     pub(super) fn keep_only(&mut self, form: TensorForm, frames: usize) {
         let right = |p: &Point| fits(&p.residual, form) && p.sigmas.len() == frames;
         if !self.points.iter().all(right) {
-            self.points.clear();
+            self.clear();
         }
     }
 
     pub(super) fn clear(&mut self) {
         self.points.clear();
+        if let Some(correction) = &mut self.correction {
+            correction.clear();
+        }
+    }
+
+    /// A forecast stood in at `levels`.
+    pub(super) fn reused(&mut self, levels: &[FrameLevel]) {
+        if let Some(correction) = &mut self.correction {
+            correction.reused(levels);
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -62,7 +81,11 @@ impl History {
     pub(super) fn push(&mut self, residual: &Tensor, levels: &[FrameLevel]) {
         let sigmas = levels.iter().map(|l| l.sigma).collect();
         self.points.push_front(Point { residual: residual.clone(), sigmas });
-        self.points.truncate(self.order + 1);
+        self.points.truncate(self.order + 1 + usize::from(self.correction.is_some()));
+        if let Some(correction) = &mut self.correction {
+            let nodes: Vec<&[f64]> = self.points.iter().map(|p| p.sigmas.as_slice()).collect();
+            correction.computed(&nodes, self.order, self.blend);
+        }
     }
 
     /// Mean way in sigma of the updated frames since the newest residual; none where none moves.
@@ -87,7 +110,8 @@ impl History {
         ops.combine(&terms)
     }
 
-    /// How wrong a forecast of `residual` would have been; none where that is undefined.
+    /// How wrong a forecast of `residual` would have been, what is given back aside; none where
+    /// that is undefined.
     ///
     /// Goes frame by frame, so that its temporaries are a frame each.
     pub(super) fn measure(
@@ -97,12 +121,12 @@ impl History {
         ops: &dyn TensorOps,
     ) -> Result<Option<Measured>> {
         let Some(gap) = self.gap(levels) else { return Ok(None) };
-        let coefficients = self.coefficients(levels);
+        let coefficients = self.extrapolation(levels);
         let (mut difference, mut size) = (0.0, 0.0);
         for frame in (0..levels.len()).filter(|f| levels[*f].update) {
             let narrow = |tensor: &Tensor| ops.narrow_frames(tensor, frame, 1);
             let parts =
-                self.points.iter().map(|p| narrow(&p.residual)).collect::<Result<Vec<Tensor>>>()?;
+                self.known().map(|p| narrow(&p.residual)).collect::<Result<Vec<Tensor>>>()?;
             let terms: Vec<_> = parts
                 .iter()
                 .zip(&coefficients)
@@ -117,11 +141,24 @@ impl History {
         Ok(error.is_finite().then_some(Measured { error, gap, order: self.order() }))
     }
 
-    /// A row of weights per kept residual, one weight per frame.
+    /// A row of weights per kept residual, one weight per frame, with what is given back.
     fn coefficients(&self, levels: &[FrameLevel]) -> Vec<Vec<f64>> {
-        let mut rows = vec![Vec::with_capacity(levels.len()); self.points.len()];
+        let mut rows = self.extrapolation(levels);
+        let Some(correction) = &self.correction else { return rows };
+        rows.resize(self.points.len(), vec![0.0; levels.len()]);
+        for (j, row) in rows.iter_mut().enumerate() {
+            for (frame, weight) in row.iter_mut().enumerate() {
+                *weight += correction.weight(j, frame, &levels[frame]);
+            }
+        }
+        rows
+    }
+
+    /// The weights of the extrapolation alone, for the residuals that it is made from.
+    fn extrapolation(&self, levels: &[FrameLevel]) -> Vec<Vec<f64>> {
+        let mut rows = vec![Vec::with_capacity(levels.len()); self.known().count()];
         for (frame, level) in levels.iter().enumerate() {
-            let nodes: Vec<f64> = self.points.iter().map(|p| p.sigmas[frame]).collect();
+            let nodes: Vec<f64> = self.known().map(|p| p.sigmas[frame]).collect();
             let weights = weights(level.sigma, &nodes, self.blend);
             rows.iter_mut().zip(weights).for_each(|(row, weight)| row.push(weight));
         }

@@ -7,6 +7,8 @@ use crate::{HalfMemory, HalfOptions, Store};
 fn options() -> ForecastOptions {
     ForecastOptions {
         threshold: 0.1,
+        of: Forecasted::Residual,
+        blend: 1.0,
         limits: LimitOptions { retention: 3, last: 0, max_skips: 0 },
         ..ForecastOptions::default()
     }
@@ -143,4 +145,35 @@ fn halved_residuals_give_a_full_width_forecast() {
         // |w| is 2 and 1 at the first reuse and grows to 6 and 5 at the last; u = 2^-8, r <= 5.
         assert!((moment.computed[0] - reused[0]).abs() <= 11.0 * 5.0 / 256.0);
     }
+}
+
+#[test]
+fn what_reuses_led_astray_is_given_back_at_the_next() {
+    let output = |sigma: f64| 2.0 + sigma * sigma;
+    let stream = of_sigma(falling(8, true), output);
+    let given_back = ForecastOptions {
+        of: Forecasted::Output,
+        give_back: true,
+        computes: vec![0.0, 1.0, 4.0],
+        ..options()
+    };
+    let outcome = outcome(given_back.clone(), &stream);
+    assert_eq!(outcome.decisions, "CCssCsss");
+    // A parabola is known from three points, so all that 2 and 3 led astray is given back by 5,
+    // and 5 itself errs by its own extrapolation, from 4 and 1.
+    let way = -1.0 / 8.0;
+    let astray: f64 = (2..=5)
+        .filter(|i| *i != 4)
+        .map(|i| way * f64::from(outcome.reused[i][0] - stream[i].computed[0]))
+        .sum();
+    let line = |s: f64| {
+        let (near, far) = (0.5, 7.0 / 8.0);
+        output(near) + (s - near) / (near - far) * (output(near) - output(far))
+    };
+    let own = way * (line(3.0 / 8.0) - output(3.0 / 8.0));
+    assert!((astray - own).abs() < 1e-6, "{astray} {own}");
+    let declared = Forecast::new(given_back, &context(8)).unwrap().plan().bytes_max;
+    assert_eq!((declared, outcome.held_max), (3 * 2 * 4, 3 * 2 * 4));
+    let residual = ForecastOptions { give_back: true, ..options() };
+    assert!(Forecast::new(residual, &context(8)).is_err());
 }

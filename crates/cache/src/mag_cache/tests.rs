@@ -81,7 +81,7 @@ fn tenths() -> MagCacheOptions {
         "schema": 1,
         "model": { "dim": 1, "layers": 1, "in_channels": 16 },
         "steps": 8,
-        "magcache": { "cond": [1.0, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9] },
+        "ratios": { "cond": [1.0, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9] },
     });
     MagCacheOptions {
         calibration: file,
@@ -117,7 +117,7 @@ fn each_frame_reads_the_column_at_its_own_step() {
         "schema": 1,
         "model": { "dim": 1, "layers": 1, "in_channels": 16 },
         "steps": 4,
-        "magcache": { "cond": [1.0, 0.9, 0.8, 0.5] },
+        "ratios": { "cond": [1.0, 0.9, 0.8, 0.5] },
     });
     let options = MagCacheOptions { calibration: file, threshold: 10.0, ..tenths() };
     // The second frame starts two evaluations after the first.

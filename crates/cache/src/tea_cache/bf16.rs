@@ -20,7 +20,8 @@ pub(super) fn relative_change(
     let differences = now.iter().zip(&before).map(|(a, b)| to_bf16(a - b));
     let (difference, size) = (mean_abs(differences), mean_abs(before.iter().copied()));
     let ratio = to_bf16(difference / size);
-    Ok(ratio.is_finite().then_some(f64::from(ratio)))
+    let says_something = ratio.is_finite() && now.iter().any(|v| *v != 0.0);
+    Ok(says_something.then_some(f64::from(ratio)))
 }
 
 /// Mean of the magnitudes, rounded to bf16.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use wan_plugin_api::{OptionSpec, Signal};
+use wan_plugin_api::{Gate, OptionSpec, Protects, Rule, Signal};
 
 use super::preset::Preset;
 use crate::calibration::TEA_CACHE_ROWS;
@@ -99,6 +99,21 @@ impl Default for TeaCacheOptions {
 }
 
 impl TeaCacheOptions {
+    /// Only sums of changes from step to step that never shrink grow with the threshold alone.
+    pub(super) fn rule(&self, protects: Protects) -> Rule {
+        Rule {
+            all_frames: self.scope == Scope::AllFrames,
+            monotone: self.anchor == Anchor::Previous && self.negative == Negative::Clamp,
+            gate: Some(Gate {
+                measure: "before".into(),
+                step: Some("rescaled".into()),
+                below: self.threshold,
+            }),
+            protects: Some(protects),
+            ..Rule::default()
+        }
+    }
+
     pub(super) fn specs() -> Vec<OptionSpec> {
         let default = Self::default();
         let tables: Vec<&str> = ["auto", "none"].into_iter().chain(TEA_CACHE_ROWS).collect();

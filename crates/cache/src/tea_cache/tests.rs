@@ -137,7 +137,7 @@ fn one_source_of_the_polynomial_at_a_time() {
         "schema": 1,
         "model": { "dim": 1, "layers": 1, "in_channels": 16, "hash": "x" },
         "steps": 8,
-        "teacache": { "e": { "coefficients": [2.0, 0.0], "r2": 0.9 } },
+        "polynomials": { "e": { "coefficients": [2.0, 0.0], "r2": 0.9 } },
     });
     let calibrated = TeaCacheOptions { calibration: file.clone(), ..options() };
     // A tenth counts two tenths: one reuse, and the sum is over.

@@ -42,7 +42,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     progress.finish();
     report.phases.extend_from_slice(progress.phases());
     finish::write(&output, &frames, &report)?;
-    println!("wrote {} and {}", output.video.display(), output.sidecar.display());
+    say!("wrote {} and {}", output.video.display(), output.sidecar.display());
     Ok(())
 }
 

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
-use crate::record::DecisionCount;
+use crate::ledger::Holding;
+use crate::record::{DecisionCount, EvaluationRecord, branch_names, decision_map, seconds_saved};
 use crate::report::Report;
 use crate::sampling::Sampled;
 use crate::video::{VideoFrames, VideoTags, write_mp4};
@@ -85,18 +86,22 @@ pub(super) fn summary(
     if let Some(cache) = &report.cache {
         let count = DecisionCount::of(&sampled.records, None);
         lines.push(format!(
-            "{}: reused {} of {} block-stack evaluations ({:.0} %), at most {} in a row",
+            "{}: reused {} of {} block-stack evaluations ({:.0} %), at most {} in a row; about \
+             {:.1} s saved",
             cache.id,
             count.reused,
             count.computed + count.reused,
             100.0 * count.reused_share(),
-            count.reused_in_a_row
+            count.reused_in_a_row,
+            seconds_saved(&sampled.records)
         ));
+        lines.extend(maps(&sampled.records));
         let held = &sampled.cache_memory;
         memory += &format!(
-            ", cache {} (declared {})",
+            ", cache {} (declared {}){}",
             bytes(held.held_max),
-            bytes(held.declared_per_branch * branches(report))
+            bytes(held.declared_max),
+            items(&held.holdings)
         );
         if held.leaked > 0 {
             memory += &format!("; {} leaked {}", cache.id, bytes(held.leaked));
@@ -109,8 +114,24 @@ pub(super) fn summary(
     lines.join("\n")
 }
 
-fn branches(report: &Report) -> u64 {
-    if report.settings.sample_guide_scale > 1.0 { 2 } else { 1 }
+/// Which evaluations were reused, a line per branch; one line where all branches did alike.
+fn maps(records: &[EvaluationRecord]) -> Vec<String> {
+    let branches = branch_names(records);
+    let maps: Vec<String> = branches.iter().map(|b| decision_map(records, b)).collect();
+    if maps.windows(2).all(|pair| pair[0] == pair[1]) {
+        return maps.into_iter().take(1).map(|map| format!("  steps: {map}")).collect();
+    }
+    branches.iter().zip(maps).map(|(branch, map)| format!("  {branch}: {map}")).collect()
+}
+
+/// `: residual 1 MB on the host, ...`
+pub(super) fn items(holdings: &[Holding]) -> String {
+    let item = |h: &Holding| {
+        let name = crate::report::json(&h.item);
+        format!("{} {} on the {}", name.as_str().unwrap_or("?"), bytes(h.bytes), h.place)
+    };
+    let items: Vec<String> = holdings.iter().map(item).collect();
+    if items.is_empty() { String::new() } else { format!(": {}", items.join(", ")) }
 }
 
 /// Bytes, readable.

@@ -88,7 +88,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     if !matches.get_flag("keep_latents") {
         std::fs::remove_file(&output.latents).map_err(Error::io(&output.latents))?;
     }
-    println!("{}", finish::summary(&output, &frames, &report, &sampled));
+    say!("{}", finish::summary(&output, &frames, &report, &sampled));
     warn_of_the_cache(&settings, &sampled);
     if matches.get_flag("cache_report") {
         job.report_cache(&surroundings, (&sampled, &frames))?;
@@ -152,7 +152,7 @@ impl Job<'_> {
             &mut |_, _| {},
         )?)?;
         let count = DecisionCount::of(&cached.records, None);
-        println!(
+        say!(
             "cache report: {:.1} % of {} block-stack evaluations reused, PSNR {:.2} dB against \
              the same run uncached, {:.2} s instead of {:.2} s",
             100.0 * count.reused_share(),

@@ -31,7 +31,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
         }
     }
     if matches.get_flag("json") {
-        println!("{:#}", json!(list));
+        say!("{:#}", json!(list));
     }
     match problems {
         0 => Ok(()),
@@ -132,25 +132,25 @@ fn shape(network: &Network) -> String {
 
 fn print(name: &str, inspection: &Inspection) {
     let size = inspection.size();
-    println!("{name}");
-    println!("  {}, names: {:?}", titles(inspection), inspection.layout);
-    println!(
+    say!("{name}");
+    say!("  {}, names: {:?}", titles(inspection), inspection.layout);
+    say!(
         "  {} tensors, {:.3} G parameters, {:.3} GB",
         size.tensors,
         size.parameters as f64 / 1e9,
         size.bytes as f64 / 1e9
     );
     for (dtype, size) in &inspection.dtypes {
-        println!("    {dtype}: {} tensors, {:.3} GB", size.tensors, size.bytes as f64 / 1e9);
+        say!("    {dtype}: {} tensors, {:.3} GB", size.tensors, size.bytes as f64 / 1e9);
     }
     if inspection.candidates.len() > 1 {
-        println!("  these have the same tensors: say which with --task");
+        say!("  these have the same tensors: say which with --task");
     }
     for problem in inspection.problems.iter().take(LISTED_MAX) {
-        println!("  {problem}");
+        say!("  {problem}");
     }
     if inspection.problems.len() > LISTED_MAX {
-        println!("  ... and {} more", inspection.problems.len() - LISTED_MAX);
+        say!("  ... and {} more", inspection.problems.len() - LISTED_MAX);
     }
 }
 

@@ -1,5 +1,13 @@
 //! The command line: flags, and the commands behind them.
 
+/// Prints a line. A reader that has seen enough (`wan ... | head`) is no failure.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 mod args;
 mod cache;
 mod decode;

@@ -17,7 +17,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
             .iter()
             .map(|p| json!({ "plugin": p.description, "source": p.source }))
             .collect();
-        println!("{:#}", json!(plugins));
+        say!("{:#}", json!(plugins));
     } else {
         registry.plugins().iter().for_each(print);
     }
@@ -27,25 +27,19 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
 fn print(plugin: &Registered) {
     let description = &plugin.description;
     let place = plugin.source.path.as_ref().map_or("built in".into(), |p| p.display().to_string());
-    println!("{} {} ({})  {place}", description.name, description.version, description.licence);
+    say!("{} {} ({})  {place}", description.name, description.version, description.licence);
     if let Some(hash) = &plugin.source.hash {
-        println!("  sha256 {hash}");
+        say!("  sha256 {hash}");
     }
     for (kind, list) in [("sampler", &description.samplers), ("cache", &description.caches)] {
         list.iter().for_each(|strategy| print_strategy(kind, strategy));
     }
-    println!();
+    say!();
 }
 
 fn print_strategy(kind: &str, strategy: &Strategy) {
-    println!("  {kind} {}: {}", strategy.id, strategy.doc);
+    say!("  {kind} {}: {}", strategy.id, strategy.doc);
     for option in &strategy.options {
-        println!(
-            "    {} = {}  ({})  {}",
-            option.name,
-            option.default,
-            option.allowed(),
-            option.doc
-        );
+        say!("    {} = {}  ({})  {}", option.name, option.default, option.allowed(), option.doc);
     }
 }

@@ -32,19 +32,24 @@ pub(super) fn saved_against_psnr(
     draw_lines(title, ("evaluations saved (x)", "dB"), &lines, None)
 }
 
-/// What the cache measured, and the error of the velocity, over the evaluations of a branch.
-pub(super) fn decisions(run: &Run) -> Result<String> {
-    let Some((branch, map)) = run.decisions.iter().next() else { return Ok(String::new()) };
-    let branches = run.decisions.len();
-    let index = |(i, value): (usize, f64)| (i as f64, value);
-    let errors = run.velocity_errors.iter().step_by(branches).copied();
-    let mut lines = vec![("velocity error", errors.enumerate().map(index).collect::<Vec<_>>())];
-    let measured: Vec<f64> = run.measured.iter().filter_map(|m| m.last().copied()).collect();
-    if measured.len() == map.len() {
-        lines.push(("measured", measured.into_iter().enumerate().map(index).collect()));
+/// What the cache measured first, and the error of the velocity, over the evaluations of a branch;
+/// a chart each.
+pub(super) fn decisions(run: &Run) -> Result<Vec<String>> {
+    let Some((branch, map)) = run.decisions.iter().next() else { return Ok(Vec::new()) };
+    let numbered = |values: Vec<f64>| -> Vec<(f64, f64)> {
+        values.into_iter().enumerate().map(|(i, value)| (i as f64, value)).collect()
+    };
+    let errors = run.velocity_errors.iter().step_by(run.decisions.len()).copied().collect();
+    let mut lines = vec![("velocity error", errors)];
+    let measured: Vec<f64> = run.measured.iter().filter_map(|m| m.first().copied()).collect();
+    if let (Some(name), true) = (run.measures.first(), measured.len() == map.len()) {
+        lines.insert(0, (name.as_str(), measured));
     }
-    let title = format!("{}: {branch}", run.candidate);
-    draw_lines(&title, ("evaluation", ""), &lines, Some(map))
+    let chart = |(name, values)| {
+        let title = format!("{name}, branch {branch}");
+        draw_lines(&title, ("evaluation", ""), &[(name, numbered(values))], Some(map))
+    };
+    lines.into_iter().map(chart).collect()
 }
 
 /// Lines with their points; a band marks each `s` of `reused`.

@@ -190,12 +190,13 @@ impl Comparison<'_> {
                 .into_iter()
                 .map(|b| (b.to_string(), decision_map(records, b)))
                 .collect(),
+            measures: sample.sampled.cache_plan.as_ref().map_or(Vec::new(), |p| p.measures.clone()),
             measured: measured.map(|r| r.measured.clone()).collect(),
             velocity_errors: match is_cache {
                 true => relative_errors(&sample.velocities, &reference.velocities)?,
                 false => Vec::new(),
             },
-            declared_bytes: memory.declared_per_branch * branch_names(records).len() as u64,
+            declared_bytes: memory.declared_max,
             held_bytes: memory.held_max,
             picture: format!("pictures/{picture}"),
             reference_picture: format!("pictures/{}", strip_name(prompt, None)),

@@ -101,7 +101,7 @@ fn detail(summary: &Summary, runs: &[Run]) -> Result<Markup> {
     let name = &summary.candidate.name;
     let own = |r: &&Run| &r.candidate == name && r.prompt == summary.worst_prompt;
     let Some(run) = runs.iter().find(own) else { return Ok(html! {}) };
-    let chart = charts::decisions(run)?;
+    let charts = charts::decisions(run)?;
     Ok(html! {
         h3 { code { (name) } }
         p { "Worst prompt: " em { (run.prompt) } ", " (number(run.quality.psnr, 2)) " dB" }
@@ -114,9 +114,9 @@ fn detail(summary: &Summary, runs: &[Run]) -> Result<Markup> {
         @for (branch, map) in &run.decisions {
             p { (branch) ": " code { (map) } }
         }
-        @if !chart.is_empty() {
+        @if !charts.is_empty() {
             figure {
-                (PreEscaped(chart))
+                @for chart in charts { (PreEscaped(chart)) }
                 figcaption { "Grey: reused. The velocity error holds what reuse adds and what the latents have drifted." }
             }
         }

@@ -35,7 +35,10 @@ pub struct Run {
     pub quality: Quality,
     /// Per branch, `C` and `s` in order.
     pub decisions: BTreeMap<String, String>,
-    /// What the cache measured at each evaluation of the first branch.
+    /// Names of what the cache measured.
+    #[serde(default)]
+    pub measures: Vec<String>,
+    /// What it measured at each evaluation of the first branch.
     pub measured: Vec<Vec<f64>>,
     /// `mean |v - v_ref| / mean |v_ref|` of each evaluation, branch after branch: what reuse adds
     /// and what the latents have drifted. Empty where the step count differs.

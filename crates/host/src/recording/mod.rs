@@ -16,12 +16,14 @@
 
 mod file;
 pub mod recorder;
+pub mod replay;
 
 use serde::{Deserialize, Serialize};
 use wan_plugin_api::{CacheContext, FrameLevel};
 
 pub use file::Recording;
 pub use recorder::Recorder;
+pub use replay::Replay;
 
 use crate::settings::Settings;
 

@@ -13,7 +13,7 @@ use crate::settings::Settings;
 use crate::witness::{Seen, Witness};
 
 /// Axis of the tokens in `[1, L, D]`.
-const TOKEN_AXIS: usize = 1;
+pub(super) const TOKEN_AXIS: usize = 1;
 
 /// Records a run without a cache.
 pub struct Recorder {

@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::cli::args::{self, flag};
 use crate::cli::run_settings::{cancel_on_interrupt, requested};
-use crate::compare::{Candidate, Comparison, ComparisonReport, Gate, Summary};
+use crate::compare::{Candidate, Change, Comparison, ComparisonReport, Gate, Summary};
 use crate::error::{Error, Result};
 use crate::given::GivenFrames;
 use crate::pipeline::Pipeline;
@@ -81,7 +81,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     })?;
     progress.finish();
     print(&report);
-    println!("wrote {}", comparison.folder.join("report.html").display());
+    say!("wrote {}", comparison.folder.join("report.html").display());
     Ok(())
 }
 
@@ -100,14 +100,18 @@ fn prompts(matches: &ArgMatches, settings: &Settings) -> Result<Vec<String>> {
 
 fn print(report: &ComparisonReport) {
     let width = report.candidates.iter().map(|s| s.candidate.name.len()).max().unwrap_or(0);
-    println!("{:width$}  saved faster   mean  worst   SSIM  verdict", "candidate");
+    say!("{:width$}  saved faster   mean  worst   SSIM  verdict", "candidate");
     for Summary { candidate, saved, faster, mean_psnr, worst_psnr, ssim, passed, .. } in
         &report.candidates
     {
-        println!(
+        say!(
             "{:width$}  {saved:4.2}x  {faster:4.2}x  {mean_psnr:5.1}  {worst_psnr:5.1}  {ssim:.3}  {}",
             candidate.name,
-            if *passed { "pass" } else { "fail" }
+            match (&candidate.change, passed) {
+                (Change::Steps(_), _) => "floor",
+                (Change::Cache(_), true) => "pass",
+                (Change::Cache(_), false) => "fail",
+            }
         );
     }
 }

@@ -6,7 +6,7 @@ use wan_plugin_api::{Choice, OptionKind, OptionSpec};
 
 use crate::cache_schedule::{CachePlanner, CacheSchedule};
 use crate::cli::args::{self, flag, json};
-use crate::cli::finish::bytes;
+use crate::cli::finish::{bytes, items};
 use crate::cli::run_settings::requested;
 use crate::error::{Error, Result};
 use crate::given::GivenFrames;
@@ -55,7 +55,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
         }
     };
     if matches.get_flag("json") {
-        println!("{:#}", json!({ "cache": settings.cache, "plan": schedule }));
+        say!("{:#}", json!({ "cache": settings.cache, "plan": schedule }));
     } else {
         print(&settings, &schedule);
     }
@@ -112,7 +112,7 @@ fn search(
 fn print(settings: &Settings, schedule: &CacheSchedule) {
     let Some(cache) = &settings.cache else { return };
     let options: Vec<String> = cache.options.iter().map(|(n, v)| format!("{n}={v}")).collect();
-    println!(
+    say!(
         "{} {}: {} steps, shift {}, sampler {}",
         cache.id,
         options.join(" "),
@@ -125,10 +125,10 @@ fn print(settings: &Settings, schedule: &CacheSchedule) {
     let maps: Vec<String> = branches.iter().map(|b| decision_map(records, b)).collect();
     let alike = maps.iter().all(|map| map == &maps[0]);
     let shown = if alike { &branches[..1] } else { &branches[..] };
-    println!("{:>5} {:>8}  {:7} {}", "round", "timestep", "", schedule.measures.join("  "));
+    say!("{:>5} {:>8}  {:7} {}", "round", "timestep", "", schedule.measures.join("  "));
     for record in records.iter().filter(|r| shown.contains(&r.branch)) {
         let numbers: Vec<String> = record.measured.iter().map(|m| format!("{m:.4}")).collect();
-        println!(
+        say!(
             "{:>5} {:>8.2}  {:7} {}{}",
             record.round,
             schedule.timesteps[record.round],
@@ -138,31 +138,19 @@ fn print(settings: &Settings, schedule: &CacheSchedule) {
         );
     }
     for (branch, map) in branches.iter().zip(&maps) {
-        println!("{branch:>7}: {map}");
+        say!("{branch:>7}: {map}");
     }
     let count = schedule.decisions;
-    println!(
+    say!(
         "reuses {} of {} evaluations, at most {} in a row: the blocks run {:.2} times less",
         count.reused,
         count.computed + count.reused,
         count.reused_in_a_row,
         schedule.speed_up
     );
-    let items: Vec<String> = schedule
-        .holdings
-        .iter()
-        .map(|h| {
-            format!(
-                "{} {} ({})",
-                crate::report::json(&h.item).as_str().unwrap_or("?"),
-                bytes(h.bytes),
-                h.place
-            )
-        })
-        .collect();
-    println!(
-        "holds {} a branch; all branches: {}",
+    say!(
+        "holds {} a branch at most; all branches{}",
         bytes(schedule.bytes_per_branch),
-        if items.is_empty() { "nothing".into() } else { items.join(", ") }
+        items(&schedule.holdings)
     );
 }

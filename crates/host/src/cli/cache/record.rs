@@ -50,6 +50,6 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     })?;
     progress.finish();
     let size = recorder.into_inner().finish()?;
-    println!("wrote {} ({})", path.display(), bytes(size));
+    say!("wrote {} ({})", path.display(), bytes(size));
     Ok(())
 }
