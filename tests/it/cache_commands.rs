@@ -85,9 +85,37 @@ fn a_plan_is_what_the_run_then_does() {
     }
 }
 
+/// ComfyUI-WanVideoWrapper issue 484, on the demo model's own time embedding: an extension has the
+/// timesteps of a first pass and clean frames in front.
+#[test]
+fn an_extension_skips_what_a_first_pass_skips_and_by_the_references_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = folder.path().join("clip.mp4").to_str().unwrap().to_string();
+    let flags = ["generate", "--cache", "none", "--save_file", &clip, "--progress", "quiet"];
+    done(&[&flags[..], &["--frame_num", "17", "--sample_steps", "2"]].concat());
+    let skips = |rule: &str, more: &[&str]| -> Vec<u64> {
+        let flags = ["cache", "plan", "--json", "--cache", "teacache"];
+        let options = ["--cache-option", "threshold=0.08", "--cache-option", rule];
+        let plan = done(&[&flags[..], &options, more].concat());
+        let plan: Value = serde_json::from_str(&plan).unwrap();
+        let reused = plan["plan"]["evaluations"].as_array().unwrap().iter();
+        let reused = reused.filter(|e| e["choice"] == "reuse" && e["branch"] == "cond");
+        reused.map(|e| e["round"].as_u64().unwrap()).collect()
+    };
+    let extension = ["--video", clip.as_str(), "--context_frames", "17"];
+    for ours in ["max_skips=0", "mode=e0", "anchor=computed"] {
+        assert_eq!(skips(ours, &[]), skips(ours, &extension), "{ours}");
+    }
+    for preset in ["preset=upstream", "preset=wanvideowrapper", "preset=wanvideowrapper-half"] {
+        let (first, second) = (skips(preset, &[]).len(), skips(preset, &extension).len());
+        assert!(second > first + 2, "{preset}: {first} and {second}");
+    }
+}
+
 #[test]
 fn a_target_is_met_by_the_smallest_threshold() {
-    let flags = [&SHORT[..], &["--cache", "teacache", "--cache-option", "retention=1"]].concat();
+    let cache = ["--cache", "teacache", "--cache-option", "retention=1"];
+    let flags = [&SHORT[..], &cache, &["--cache-option", "max_skips=0"]].concat();
     let planned = |more: &[&str]| -> Value {
         let plan = done(&[&["cache", "plan", "--json"], &flags[..], more].concat());
         serde_json::from_str(&plan).unwrap()
@@ -126,9 +154,7 @@ fn a_recording_is_replayed_and_calibrated_from() {
     let replayed = &replayed[0]["replay"];
     let options = ["--cache-option", "threshold=0.12", "--cache-option", "retention=2"];
     let plan = [&["cache", "plan", "--json", "--cache", "teacache"], &SHORT[..], &options];
-    // The demo model's own option is not the cache's default.
-    let plan = [&plan.concat()[..], &["--cache-option", "max_skips=3"]].concat();
-    let plan: Value = serde_json::from_str(&done(&plan)).unwrap();
+    let plan: Value = serde_json::from_str(&done(&plan.concat())).unwrap();
     let choices = |of: &Value| -> Vec<String> {
         of.as_array().unwrap().iter().map(|e| e["choice"].to_string()).collect()
     };

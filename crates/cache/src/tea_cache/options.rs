@@ -93,7 +93,7 @@ impl Default for TeaCacheOptions {
             anchor: Anchor::Previous,
             scope: Scope::UpdatedFrames,
             negative: Negative::Clamp,
-            limits: LimitOptions { retention: 1, last: 1, max_skips: 3 },
+            limits: LimitOptions { retention: 6, last: 1, max_skips: 1 },
         }
     }
 }

@@ -188,7 +188,7 @@ fn a_preset_refuses_by_name_what_it_fixes() {
     assert!(error.contains("fixes max_skips = 0, and max_skips = 2 was given"), "{error}");
     assert_eq!(refused(Preset::Wanvideowrapper, |o| o.limits.retention = 6), None);
     assert_eq!(refused(Preset::Upstream, |o| o.limits.retention = 5), None);
-    assert!(refused(Preset::Upstream, |o| o.limits.retention = 6).is_some());
+    assert!(refused(Preset::Upstream, |o| o.limits.retention = 7).is_some());
     assert_eq!(refused(Preset::WanvideowrapperHalf, |o| o.scope = Scope::AllFrames), None);
 }
 
