@@ -79,6 +79,7 @@ pub(crate) fn short_settings() -> Settings {
         sample_guide_scale_low: None,
         given: GivenFiles::default(),
         precision: Precision::default(),
+        latents_only: false,
         cache_device: Place::Device,
     }
 }

@@ -65,6 +65,12 @@ pub(crate) fn mutants(arguments: &[String]) -> Done {
     execute(runner.args(arguments))
 }
 
+/// The tests run them as well; this shows a line for each.
+pub(crate) fn bad_plugins() -> Done {
+    build::everything()?;
+    execute(&mut Command::new(build::artifact("wan-bad-plugins")))
+}
+
 fn step(name: &str, body: impl FnOnce() -> Done) -> Done {
     eprintln!("── {name}");
     let started = Instant::now();

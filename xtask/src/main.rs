@@ -15,6 +15,8 @@ cargo xtask COMMAND
   test               everything that CI checks
   golden [DIR]       golden cases of DIR (default: those that the project carries)
   mutants [ARGS]     caches with planted defects: each must be caught by a property
+  bad-plugins        libraries with planted defects: each must be caught by `wan plugins check`
+  new-plugin ARGS    build all, then `wan plugins new ARGS`, as `sampler my-sampler`
   plugins            build the plugins into the folder where `wan` finds them
 ";
 
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
         Some("test") => check::test(),
         Some("golden") => check::golden(rest),
         Some("mutants") => check::mutants(rest),
+        Some("bad-plugins") => check::bad_plugins(),
+        Some("new-plugin") => new_plugin(rest),
         Some("plugins") => build::everything(),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");
@@ -61,6 +65,10 @@ fn run(arguments: &[String]) -> Done {
 fn wan(arguments: &[String]) -> Done {
     build::everything()?;
     execute(Command::new(build::artifact("wan")).args(arguments))
+}
+
+fn new_plugin(arguments: &[String]) -> Done {
+    wan(&[&["plugins".to_string(), "new".to_string()], arguments].concat())
 }
 
 /// Runs a program to its end.

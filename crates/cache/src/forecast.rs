@@ -17,6 +17,9 @@
 //! error at other gaps: no table and no calibration run. With fewer residuals than the order needs
 //! the order is lower, down to the last residual itself; what was measured then counts as such.
 //!
+//! `retention` counts for every frame by itself, so that a block which begins late is protected as the
+//! first one is.
+//!
 //! Source: the forecast of the final residual with a blend between zeroth and first order follows
 //! the idea of ScalingCache (ICLR 2026, which fits its blend offline) and of TaylorSeer
 //! (arXiv 2503.06923, which keeps every module's output); measuring the error along the way is
@@ -34,7 +37,7 @@ use wan_plugin_api::{
 
 use crate::half_memory::Halved;
 use crate::held::Held;
-use crate::limits::{LimitOptions, Limits};
+use crate::limits::{Beginnings, LimitOptions, Limits};
 use history::{History, Measured};
 
 /// Options of [`Forecast`].
@@ -145,6 +148,7 @@ pub struct Forecast {
     options: ForecastOptions,
     plan: CachePlan,
     limits: Limits,
+    beginnings: Beginnings,
     history: History,
     measured: Option<Measured>,
     sum: f64,
@@ -219,6 +223,7 @@ impl Cache for Forecast {
         Ok(Self {
             plan: options.held().declare(plan, context),
             limits,
+            beginnings: Beginnings::default(),
             history: History::new(options.order as usize, options.blend, options.give_back),
             measured: None,
             sum: 0.0,
@@ -265,6 +270,7 @@ impl Cache for Forecast {
             }
         };
         self.limits.count(decision.choice());
+        self.beginnings.count(evaluation.levels);
         Ok(decision.measured(numbers))
     }
 
@@ -297,7 +303,8 @@ impl Forecast {
         if !computes.is_empty() {
             return !computes.contains(&f64::from(evaluation.index));
         }
-        if self.limits.protect(evaluation) || self.limits.exhausted() {
+        let begins = self.beginnings.any(evaluation.levels, self.options.limits.retention);
+        if begins || self.limits.protect(evaluation) || self.limits.exhausted() {
             return false;
         }
         match self.options.interval {

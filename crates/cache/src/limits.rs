@@ -2,7 +2,7 @@
 //! many may be reused in a row.
 
 use serde::Deserialize;
-use wan_plugin_api::{Choice, Evaluation, OptionSpec, Protects};
+use wan_plugin_api::{Choice, Evaluation, FrameLevel, OptionSpec, Protects};
 
 /// Options that every cache has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -38,6 +38,29 @@ pub(crate) fn retention_spec(default: u32) -> OptionSpec {
 
 pub(crate) fn last_spec(default: u32) -> OptionSpec {
     OptionSpec::int("last", default.into(), (0, 1000), "last evaluations that always compute")
+}
+
+/// Counts how often each frame was moved: in asynchronous diffusion forcing a frame may begin long
+/// after the first evaluation, and its own first steps are the ones that decide what it shows.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Beginnings {
+    updates: Vec<u32>,
+}
+
+impl Beginnings {
+    /// Whether a frame that moves now has moved fewer than `first` times.
+    pub(crate) fn any(&self, levels: &[FrameLevel], first: u32) -> bool {
+        let moved = |frame: usize| self.updates.get(frame).copied().unwrap_or(0);
+        levels.iter().enumerate().any(|(frame, level)| level.update && moved(frame) < first)
+    }
+
+    /// Counts an evaluation.
+    pub(crate) fn count(&mut self, levels: &[FrameLevel]) {
+        self.updates.resize(levels.len(), 0);
+        for (count, _) in self.updates.iter_mut().zip(levels).filter(|(_, level)| level.update) {
+            *count += 1;
+        }
+    }
 }
 
 /// The options at work: counts the reuses in a row.

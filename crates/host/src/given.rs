@@ -28,6 +28,9 @@ pub struct GivenFiles {
     pub video: Option<PathBuf>,
     /// How many of the clip's last frames are context, `4 n + 1`.
     pub context_frames: usize,
+    /// Latents of an earlier run, to go on from instead of noise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latents: Option<PathBuf>,
 }
 
 /// The files, read and fitted to the size of the video.

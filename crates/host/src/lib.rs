@@ -4,6 +4,7 @@
 //! strategy by name: samplers and caches come from the [`registry`], built in or loaded, through
 //! one door. The way of one denoising step is drawn in [`denoiser`] and in ARCHITECTURE.md.
 
+pub mod allow_list;
 pub mod cache_schedule;
 pub mod calibration;
 pub mod cli;
@@ -17,6 +18,7 @@ mod error;
 mod evaluation;
 pub mod expert_use;
 pub mod given;
+mod handover;
 mod host_tensor;
 pub mod image_condition;
 pub mod latents_file;
@@ -30,6 +32,8 @@ pub mod noise;
 pub mod ops;
 mod part_widths;
 pub mod pipeline;
+pub mod plugin_check;
+pub mod plugin_folders;
 pub mod progress;
 pub mod prompt;
 pub mod psnr;

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use wan_plugin_api::epoch1::Library;
 use wan_plugin_api::manifest::{self, Manifest, RawManifest};
 
+pub use crate::allow_list::AllowList;
 use crate::error::{Error, Result};
 
 /// A plugin library that passed every check.
@@ -29,17 +30,43 @@ pub struct OpenedPlugin {
 /// One line naming the file: it is missing, is no library, is no plugin, was built for another
 /// epoch, aborts on panic, or has another layout. abi_stable's full report goes to the log.
 pub fn open(path: &Path) -> Result<OpenedPlugin> {
-    // dlopen searches its own path for a bare file name; only a canonical one means this file.
-    let path = path.canonicalize().map_err(Error::io(path))?;
+    open_allowed(path, None)
+}
+
+/// Opens one library if it may be loaded.
+///
+/// # Errors
+/// As [`open`], and for a library that a list is there for and does not name.
+pub fn open_allowed(path: &Path, allowed: Option<&AllowList>) -> Result<OpenedPlugin> {
+    let (path, hash) = identify(path)?;
+    admit(&path, &hash, allowed)?;
     let refuse = |why: String| Error::invalid(format!("{}: {why}", path.display()));
-    let bytes = fs::read(&path).map_err(Error::io(&path))?;
     let manifest = read_manifest(&path).map_err(refuse)?;
     check_manifest(&manifest).map_err(refuse)?;
     let library = Library::open(&path).map_err(|error| {
         tracing::debug!(path = %path.display(), report = %error.report, "refused");
         refuse(format!("{}; rebuild it with this host's wan-plugin-api", error.summary))
     })?;
-    Ok(OpenedPlugin { hash: hex(&Sha256::digest(&bytes)), path, manifest, library })
+    Ok(OpenedPlugin { hash, path, manifest, library })
+}
+
+/// Canonical path and SHA-256 of a file, without loading it.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn identify(path: &Path) -> Result<(PathBuf, String)> {
+    // dlopen searches its own path for a bare file name; only a canonical one means this file.
+    let path = path.canonicalize().map_err(Error::io(path))?;
+    let bytes = fs::read(&path).map_err(Error::io(&path))?;
+    Ok((path, hex(&Sha256::digest(&bytes))))
+}
+
+/// Refuses a file that a list is there for and does not name.
+///
+/// # Errors
+/// One line with its hash.
+pub fn admit(path: &Path, hash: &str, allowed: Option<&AllowList>) -> Result<()> {
+    allowed.map_or(Ok(()), |list| list.admit(path, hash))
 }
 
 fn read_manifest(path: &Path) -> std::result::Result<Manifest, String> {
@@ -113,22 +140,4 @@ pub fn libraries_in(folder: &Path) -> Result<Vec<PathBuf>> {
         .collect();
     paths.sort();
     Ok(paths)
-}
-
-/// Folders that are searched when they exist, after those that the user named: `WAN_PLUGIN_PATH`,
-/// the user's data folder, `plugins` beside the program. Never the working directory.
-#[expect(clippy::disallowed_methods, reason = "the one place that reads where plugins lie")]
-pub fn standard_folders() -> Vec<PathBuf> {
-    let env = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    let mut folders: Vec<PathBuf> = env("WAN_PLUGIN_PATH")
-        .map(|paths| std::env::split_paths(&paths).collect())
-        .unwrap_or_default();
-    let data = env("XDG_DATA_HOME")
-        .map(PathBuf::from)
-        .or_else(|| env("HOME").map(|home| Path::new(&home).join(".local/share")));
-    folders.extend(data.map(|data| data.join("wan/plugins")));
-    let program = std::env::current_exe().ok();
-    folders.extend(program.and_then(|p| Some(p.parent()?.join("plugins"))));
-    folders.retain(|folder| folder.is_absolute() && folder.is_dir());
-    folders
 }

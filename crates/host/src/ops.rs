@@ -108,69 +108,6 @@ impl HostOps {
         body.to_f32().and_then(|t| t.to_device(&self.device)).map_err(failed)
     }
 
-    /// `base + addend`, in `base`'s format. What is kept elsewhere or in another format is brought
-    /// over one latent frame at a time, so that no second tensor of its size comes to be.
-    ///
-    /// # Errors
-    /// If the handle is not of this host, or the sizes differ.
-    pub(crate) fn add_to(
-        &self,
-        base: &CandleTensor,
-        addend: &Tensor,
-        frame_axis: usize,
-    ) -> Result<CandleTensor> {
-        let body = addend.body::<HostTensor>()?;
-        if body.rows.is_some() || body.tensor.elem_count() != base.elem_count() {
-            return Err(Error::failed(format!(
-                "a reused tensor of {:?} in the place of one of {:?}",
-                body.tensor.dims(),
-                base.dims()
-            )));
-        }
-        if body.tensor.dtype() == base.dtype() && body.tensor.device().same_device(base.device()) {
-            return (base + &body.tensor).map_err(failed);
-        }
-        let frames = body.frames;
-        let per_frame = base.dims()[frame_axis] / frames;
-        let sum = base.zeros_like().map_err(failed)?;
-        let add_frame = |f: usize| {
-            let frame = body.frames_f32(f, 1)?.to_device(base.device())?.to_dtype(base.dtype())?;
-            let frame = (base.narrow(frame_axis, f * per_frame, per_frame)? + frame)?;
-            sum.slice_set(&frame.contiguous()?, frame_axis, f * per_frame)
-        };
-        (0..frames).try_for_each(add_frame).map_err(failed)?;
-        Ok(sum)
-    }
-
-    /// A handle to `after - before`, kept in `place`; on its way to another device it is never
-    /// whole on the model's.
-    ///
-    /// # Errors
-    /// If the sizes differ.
-    pub(crate) fn wrap_difference(
-        &self,
-        (after, before): (&CandleTensor, &CandleTensor),
-        (frame_axis, frames): (usize, usize),
-        place: Place,
-    ) -> Result<Tensor> {
-        let kept_on = if place == Place::Host { &Device::Cpu } else { &self.device };
-        let difference = if after.device().same_device(kept_on) {
-            after - before
-        } else {
-            let per_frame = after.dims()[frame_axis] / frames;
-            let frame =
-                |tensor: &CandleTensor, f| tensor.narrow(frame_axis, f * per_frame, per_frame);
-            CandleTensor::zeros(after.shape(), after.dtype(), kept_on).and_then(|whole| {
-                for f in 0..frames {
-                    let part = (frame(after, f)? - frame(before, f)?)?.to_device(kept_on)?;
-                    whole.slice_set(&part.contiguous()?, frame_axis, f * per_frame)?;
-                }
-                Ok(whole)
-            })
-        };
-        self.wrap(Item::Computed, difference.map_err(failed)?, frame_axis, frames)
-    }
-
     fn make(
         &self,
         item: Item,
@@ -399,5 +336,6 @@ impl HostOps {
     }
 }
 
+mod by_frame;
 #[cfg(test)]
 mod tests;

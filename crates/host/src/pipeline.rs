@@ -14,6 +14,7 @@ use crate::decode::decode;
 use crate::denoiser::{DenoiserParts, Expert};
 use crate::error::{Error, Result};
 use crate::given::{GivenFrames, Intake};
+use crate::handover;
 use crate::loaded::{Loaded, PartLoader, WeightMemory};
 use crate::model_folder::ModelFolder;
 use crate::noise::{INITIAL_LATENTS, Noise};
@@ -212,13 +213,22 @@ impl Pipeline {
         let sampler =
             registry.choose(Kind::Sampler, &choice.id, &choice.options)?.sampler(&request)?;
         let schedule = sampler.schedule().map_err(Error::strategy(&choice.id))?;
-        schedule.check(size.frames, prefix_frames).map_err(Error::strategy(&choice.id))?;
+        let ends =
+            schedule.ends(size.frames, prefix_frames).map_err(Error::strategy(&choice.id))?;
+        handover::check_end(&ends, settings.latents_only)?;
+        let latents = match &settings.given.latents {
+            Some(path) => {
+                let shape = [1, self.vae.config().z_dim, size.frames, size.height, size.width];
+                handover::latents(path, &shape, &schedule.begins(size.frames), prefix)?
+            }
+            None => self.initial_latents(&surroundings.noise, *size, prefix)?,
+        };
         Ok(SamplingJob {
             sampler,
             sampler_id: choice.id.clone(),
             schedule,
             parts: self.parts(job)?,
-            latents: self.initial_latents(&surroundings.noise, *size, prefix)?,
+            latents,
             cancel: surroundings.cancel.clone(),
         })
     }

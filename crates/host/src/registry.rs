@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use wan_plugin_api::epoch1::{CacheInstance, Library, SamplerInstance};
+use wan_plugin_api::manifest::EPOCH;
 use wan_plugin_api::options::{self, did_you_mean};
 use wan_plugin_api::{
     CacheContext, OptionValues, Plugin, PluginDescription, SampleRequest, Strategy,
 };
 
 use crate::error::{Error, Result};
-use crate::loader;
+use crate::loader::{self, AllowList};
+use crate::plugin_folders;
 
 /// Where a plugin came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -28,6 +30,8 @@ pub struct Registered {
     pub description: PluginDescription,
     /// Where it came from.
     pub source: Source,
+    /// Interface epoch that it speaks.
+    pub epoch: u32,
     library: Library,
 }
 
@@ -45,6 +49,7 @@ pub enum Kind {
 #[derive(Debug, Default)]
 pub struct Registry {
     plugins: Vec<Registered>,
+    allowed: Option<AllowList>,
 }
 
 /// A strategy, its plugin and its complete options.
@@ -59,14 +64,19 @@ pub struct Chosen<'a> {
 }
 
 impl Kind {
-    fn of(self, description: &PluginDescription) -> &[Strategy] {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Sampler, Self::Cache];
+
+    /// The strategies of this kind.
+    pub fn of(self, description: &PluginDescription) -> &[Strategy] {
         match self {
             Self::Sampler => &description.samplers,
             Self::Cache => &description.caches,
         }
     }
 
-    fn word(self) -> &'static str {
+    /// Its word.
+    pub fn word(self) -> &'static str {
         match self {
             Self::Sampler => "sampler",
             Self::Cache => "cache",
@@ -90,7 +100,17 @@ impl Registry {
     /// # Errors
     /// If one of its ids is taken.
     pub fn add_built_in<P: Plugin>(&mut self) -> Result<()> {
-        self.add(Library::built_in::<P>(), Source { path: None, hash: None })
+        self.add(Library::built_in::<P>(), Source { path: None, hash: None }, EPOCH)
+    }
+
+    /// From now on loads what this list names, and nothing else.
+    pub fn allow_only(&mut self, list: AllowList) {
+        self.allowed = Some(list);
+    }
+
+    /// What may be loaded; none: everything.
+    pub fn allowed(&self) -> Option<&AllowList> {
+        self.allowed.as_ref()
     }
 
     /// Loads a library and adds what it offers.
@@ -98,8 +118,9 @@ impl Registry {
     /// # Errors
     /// If it is refused, or one of its ids is taken.
     pub fn add_file(&mut self, path: &Path) -> Result<()> {
-        let opened = loader::open(path)?;
-        self.add(opened.library, Source { path: Some(opened.path), hash: Some(opened.hash) })
+        let opened = loader::open_allowed(path, self.allowed.as_ref())?;
+        let source = Source { path: Some(opened.path), hash: Some(opened.hash) };
+        self.add(opened.library, source, opened.manifest.epoch)
     }
 
     /// Loads every library of the folders that the user named, and of the standard ones.
@@ -115,7 +136,7 @@ impl Registry {
                 self.add_file_once(&path)?;
             }
         }
-        for folder in loader::standard_folders() {
+        for folder in plugin_folders::standard() {
             for path in loader::libraries_in(&folder)? {
                 if let Err(error) = self.add_file_once(&path) {
                     tracing::warn!("left out: {error}");
@@ -133,7 +154,7 @@ impl Registry {
         }
     }
 
-    fn add(&mut self, library: Library, source: Source) -> Result<()> {
+    fn add(&mut self, library: Library, source: Source, epoch: u32) -> Result<()> {
         let place = source.path.as_deref().map_or("built in".into(), |p| p.display().to_string());
         let description = library.describe().map_err(Error::strategy(&place))?;
         for kind in [Kind::Sampler, Kind::Cache] {
@@ -149,7 +170,7 @@ impl Registry {
                 }
             }
         }
-        self.plugins.push(Registered { description, source, library });
+        self.plugins.push(Registered { description, source, epoch, library });
         Ok(())
     }
 

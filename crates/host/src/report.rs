@@ -54,6 +54,9 @@ pub struct Report {
     pub evaluations: Vec<Value>,
     /// The same, counted.
     pub decisions: Value,
+    /// Sigma that each latent frame ends at, where the schedule ended early.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ends_at: Vec<f64>,
     /// SHA-256 of the finished latents, f32, little endian, `[1, C, F, H, W]`.
     pub latents_hash: String,
     /// Bytes held.

@@ -58,6 +58,8 @@ pub struct Sampled {
     pub experts: Vec<ExpertUse>,
     /// Most bytes that the sampler's handles kept between rounds.
     pub sampler_bytes_max: u64,
+    /// Sigma that each latent frame ends at; empty where all are clean.
+    pub ends_at: Vec<f64>,
     /// What the sampler wants the user to know.
     pub notices: Vec<String>,
     /// Seconds of the loop.
@@ -98,6 +100,12 @@ impl SamplingJob<'_> {
             progress(&RoundDone { done: index + 1, rounds, decisions, latents: &self.latents });
         }
         denoiser.end_caches();
+        let frames = self.latents.dims()[LATENT_FRAME_AXIS];
+        // A prefix does not move, so it ends where it begins: clean.
+        let mut ends = vec![0.0; frames];
+        for level in self.schedule.rounds.iter().flat_map(|r| &r.levels).filter(|l| l.update) {
+            ends[level.frame as usize] = level.sigma_next;
+        }
         Ok(Sampled {
             latents: denoiser.parts.conditioning.finish(&self.latents)?,
             records: denoiser.records,
@@ -106,6 +114,7 @@ impl SamplingJob<'_> {
             cache_plan: denoiser.cache_plan,
             experts,
             sampler_bytes_max: ops.ledger().peak(),
+            ends_at: if ends.iter().all(|sigma| *sigma == 0.0) { Vec::new() } else { ends },
             notices: self.schedule.notices,
             seconds: started.elapsed().as_secs_f64(),
         })

@@ -56,6 +56,9 @@ pub struct Settings {
     /// Number formats of the transformer.
     #[serde(default)]
     pub precision: Precision,
+    /// End with latents, noisy ones too, for another run to go on from.
+    #[serde(default)]
+    pub latents_only: bool,
     /// Where what the cache keeps lies.
     #[serde(default = "beside_the_model")]
     pub cache_device: Place,
@@ -251,6 +254,7 @@ mod tests {
             cache: None,
             given: GivenFiles::default(),
             precision: Precision::default(),
+            latents_only: false,
             cache_device: Place::Device,
         }
     }

@@ -80,12 +80,36 @@ impl Schedule {
         self.rounds.iter().map(|r| r.evaluations).sum()
     }
 
-    /// Checks what the host relies on: windows inside `frames` and without gaps, finite levels
-    /// with `0 <= sigma_next <= sigma <= 1`, frozen frames that stay, every frame clean at the end.
+    /// Checks what the host relies on: all of [`ends`](Self::ends), and every frame clean at the end.
     ///
     /// # Errors
     /// `Failed`, naming round and frame.
     pub fn check(&self, frames: usize, prefix_frames: usize) -> Result<()> {
+        let ends = self.ends(frames, prefix_frames)?;
+        match ends.iter().position(|sigma| *sigma != 0.0) {
+            Some(frame) => Err(Error::failed(format!(
+                "the schedule leaves frame {frame} at sigma {}",
+                ends[frame]
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Sigma that each frame begins at: of its first moving round; 0 where it never moves.
+    pub fn begins(&self, frames: usize) -> Vec<f64> {
+        let first = |frame: usize| {
+            let mut moving = self.rounds.iter().flat_map(|round| &round.levels);
+            moving.find(|l| l.update && l.frame as usize == frame).map_or(0.0, |l| l.sigma)
+        };
+        (0..frames).map(first).collect()
+    }
+
+    /// Sigma that each frame ends at, after a check of the rounds: windows inside `frames` and
+    /// without gaps, finite levels with `0 <= sigma_next <= sigma <= 1`, frozen frames that stay.
+    ///
+    /// # Errors
+    /// `Failed`, naming round and frame.
+    pub fn ends(&self, frames: usize, prefix_frames: usize) -> Result<Vec<f64>> {
         let mut sigma: Vec<f64> = vec![1.0; frames];
         sigma[..prefix_frames.min(frames)].fill(0.0);
         for (index, round) in self.rounds.iter().enumerate() {
@@ -110,13 +134,7 @@ impl Schedule {
                 }
             }
         }
-        match sigma.iter().position(|s| *s != 0.0) {
-            Some(frame) => Err(Error::failed(format!(
-                "the schedule leaves frame {frame} at sigma {}",
-                sigma[frame]
-            ))),
-            None => Ok(()),
-        }
+        Ok(sigma)
     }
 }
 

@@ -177,3 +177,16 @@ fn what_reuses_led_astray_is_given_back_at_the_next() {
     let residual = ForecastOptions { give_back: true, ..options() };
     assert!(Forecast::new(residual, &context(8)).is_err());
 }
+
+#[test]
+fn a_frame_that_begins_late_has_its_own_first_steps() {
+    // The second frame rests at sigma 1 for four evaluations and then falls as the first one did.
+    let late = |i: usize| match i.checked_sub(4) {
+        Some(i) => falling(8, true)[i][0],
+        None => FrameLevel::frozen(1, 1000.0, 1.0),
+    };
+    let first = |i: usize| falling(12, true)[i][0];
+    let levels = (0..12).map(|i| vec![first(i), FrameLevel { frame: 1, ..late(i) }]).collect();
+    let stream = of_sigma(levels, |s| 3.0 + 2.0 * s);
+    assert_eq!(outcome(options(), &stream).decisions, "CCCsCCCsssss");
+}

@@ -28,19 +28,20 @@ pub(super) fn with_underscores(argument: OsString) -> OsString {
     }
 }
 
-/// The folders named by `--plugin_dir`, before anything else is read.
-pub(super) fn plugin_folders(arguments: &[OsString]) -> Vec<PathBuf> {
-    let mut folders = Vec::new();
-    let mut arguments = arguments.iter();
-    while let Some(argument) = arguments.next() {
+/// Every value of a flag that must be known before the command line is read.
+pub(super) fn early<'a>(
+    arguments: &'a [OsString],
+    flag: &'static str,
+) -> impl Iterator<Item = PathBuf> + use<'a> {
+    arguments.iter().enumerate().filter_map(move |(place, argument)| {
         let text = argument.to_string_lossy();
-        if text == "--plugin_dir" {
-            folders.extend(arguments.next().map(PathBuf::from));
-        } else if let Some(folder) = text.strip_prefix("--plugin_dir=") {
-            folders.push(folder.into());
+        let rest = text.strip_prefix("--")?.strip_prefix(flag)?;
+        match rest.strip_prefix('=') {
+            Some(value) => Some(value.into()),
+            None if rest.is_empty() => arguments.get(place + 1).map(PathBuf::from),
+            None => None,
         }
-    }
-    folders
+    })
 }
 
 /// The whole command line, strategy flags included.
@@ -54,7 +55,8 @@ pub(super) fn command(registry: &Registry) -> Command {
         .subcommand(decode())
         .subcommand(inspect())
         .subcommand(super::cache::command(registry))
-        .subcommand(plugins())
+        .subcommand(super::plugins::command())
+        .arg(super::plugins::plugin_allow())
 }
 
 pub(super) fn flag(name: &'static str, value: &'static str, help: &'static str) -> Arg {
@@ -128,17 +130,6 @@ fn inspect() -> Command {
                 .help("A .safetensors file, a folder of shards, or a model folder"),
         )
         .args([json(), plugin_dir()])
-}
-
-fn plugins() -> Command {
-    let list = Command::new("list")
-        .about("List samplers and caches with their options")
-        .args([json(), plugin_dir()]);
-    Command::new("plugins")
-        .about("What can be named with --sampler and --cache")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .subcommand(list)
 }
 
 fn generate(registry: &Registry) -> Command {
@@ -220,12 +211,13 @@ fn model_flags() -> [Arg; 8] {
     .map(|arg| arg.help_heading("Model files"))
 }
 
-fn given_flags() -> [Arg; 4] {
+fn given_flags() -> [Arg; 5] {
     let file = |name, help| flag(name, "FILE", help).value_parser(value_parser!(PathBuf));
     [
         file("image", "Picture that the video begins with: PNG, JPEG or WebP").alias("first_frame"),
         file("last_frame", "Picture that the video ends with, for models that take one")
             .alias("end_image"),
+        file("latents", "Latents of an earlier run, to go on from instead of noise"),
         file("video", "MP4 clip that the video goes on from").alias("video_path"),
         flag(
             "context_frames",
@@ -237,7 +229,7 @@ fn given_flags() -> [Arg; 4] {
     .map(|arg| arg.help_heading("Given frames"))
 }
 
-fn sampling_flags() -> [Arg; 4] {
+fn sampling_flags() -> [Arg; 5] {
     [
         flag("sample_steps", "N", "Inference steps per frame")
             .alias("inference_steps")
@@ -246,6 +238,9 @@ fn sampling_flags() -> [Arg; 4] {
         flag("sample_guide_scale", "SCALE", "Guidance scale; 1 runs without guidance")
             .alias("guidance_scale")
             .value_parser(value_parser!(f64)),
+        Arg::new("latents_only").long("latents_only").action(ArgAction::SetTrue).help(
+            "End with latents, noisy ones where the schedule ends early, for a run with --latents",
+        ),
         flag("sample_guide_scale_low", "SCALE", "Guidance scale of a second, low-noise expert")
             .alias("guidance_scale_2")
             .value_parser(value_parser!(f64)),

@@ -16,6 +16,12 @@ use crate::progress::Progress;
 pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     let path = matches.get_one::<PathBuf>("latents").expect("clap requires it");
     let (latents, mut report) = latents_file::read(path)?;
+    if let Some(sigma) = report.ends_at.iter().find(|sigma| **sigma != 0.0) {
+        return Err(Error::invalid(format!(
+            "{}: noisy latents (sigma {sigma:.4}); finish them with wan generate --latents",
+            path.display()
+        )));
+    }
     let folder = args::model(matches, Some(&report.model))?;
     if folder.fingerprint()? != report.model.fingerprint {
         return Err(Error::invalid(format!(

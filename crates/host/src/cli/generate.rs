@@ -71,6 +71,11 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
         recorded.check_latents(&report)?;
     }
     latents_file::write(&output.latents, &sampled.latents, &report)?;
+    if settings.latents_only {
+        progress.finish();
+        say!("wrote {}", output.latents.display());
+        return Ok(());
+    }
     let frames = job.decode(&sampled, &mut progress).inspect_err(|_| {
         eprintln!(
             "wan: the latents are safe; finish with: wan decode {}",
@@ -222,6 +227,7 @@ fn report(
         cache: settings.cache.as_ref().map(|c| strategy(Kind::Cache, c)).transpose()?,
         evaluations: sampled.records.iter().map(report::json).collect(),
         decisions: report::decisions(&sampled.records),
+        ends_at: sampled.ends_at.clone(),
         latents_hash: report::latents_hash(&sampled.latents)?,
         memory: MemoryReport::of(sampled, pipeline.memory()),
         phases: Vec::new(),

@@ -22,6 +22,7 @@ use std::ffi::OsString;
 use std::io::stderr;
 use std::path::PathBuf;
 
+use crate::allow_list::AllowList;
 use crate::error::{Error, Result};
 use crate::registry::Registry;
 
@@ -63,7 +64,7 @@ impl From<Error> for Failure {
 
 fn try_run(arguments: &[OsString]) -> std::result::Result<(), Failure> {
     // Strategies bring flags of their own, so plugins are loaded before flags are read.
-    let registry = registry(&args::plugin_folders(arguments))?;
+    let registry = registry(arguments)?;
     let matches =
         args::command(&registry).try_get_matches_from(arguments).map_err(Failure::Usage)?;
     match matches.subcommand() {
@@ -77,9 +78,16 @@ fn try_run(arguments: &[OsString]) -> std::result::Result<(), Failure> {
     Ok(())
 }
 
-fn registry(folders: &[PathBuf]) -> Result<Registry> {
+fn registry(arguments: &[OsString]) -> Result<Registry> {
     let mut registry = Registry::built_in()?;
-    registry.add_folders(folders)?;
+    let list = args::early(arguments, "plugin_allow").last();
+    if let Some(list) = AllowList::find(list.as_deref())? {
+        registry.allow_only(list);
+    }
+    if !plugins::needs_none(arguments) {
+        let folders: Vec<PathBuf> = args::early(arguments, "plugin_dir").collect();
+        registry.add_folders(&folders)?;
+    }
     Ok(registry)
 }
 

@@ -97,6 +97,7 @@ fn settings(registry: &Registry, matches: &ArgMatches, defaults: &Defaults) -> R
             dtype: text("dtype").and_then(|name| Format::from_name(&name)).unwrap_or_default(),
             narrow_stream: matches.get_flag("narrow_stream"),
         },
+        latents_only: matches.get_flag("latents_only"),
         cache_device: match text("cache_device").as_deref() {
             Some("host") => Place::Host,
             _ => Place::Device,
@@ -110,6 +111,7 @@ fn given_files(matches: &ArgMatches) -> GivenFiles {
         image: path("image"),
         last_frame: path("last_frame"),
         video: path("video"),
+        latents: path("latents"),
         context_frames: matches.get_one("context_frames").copied().unwrap_or(CONTEXT_FRAMES),
     }
 }

@@ -98,12 +98,11 @@ fn draw_lines(
             let dots = points.iter().map(|p| Circle::new(*p, 3, colour.filled()));
             chart.draw_series(dots).map_err(failed)?;
         }
-        let mut labels = chart.configure_series_labels();
-        labels
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK.mix(0.2))
-            .draw()
-            .map_err(failed)?;
+        if lines.len() > 1 {
+            let mut labels = chart.configure_series_labels();
+            labels.background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2));
+            labels.draw().map_err(failed)?;
+        }
         root.present().map_err(failed)?;
     }
     Ok(svg)

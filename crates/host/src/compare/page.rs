@@ -40,7 +40,7 @@ pub(super) fn page(report: &ComparisonReport) -> Result<String> {
             body {
                 h1 { "Caches compared" }
                 p {
-                    (report.prompts.len()) " prompts, " (settings.sample_steps) " steps, shift "
+                    (report.prompts.len()) @if report.prompts.len() == 1 { " prompt, " } @else { " prompts, " } (settings.sample_steps) " steps, shift "
                     (settings.sample_shift) ", guidance " (settings.sample_guide_scale) ", "
                     (settings.width) "x" (settings.height) ", " (settings.frame_num) " frames, sampler "
                     code { (settings.sampler.id) } ", seed " (settings.base_seed)

@@ -1,33 +1,42 @@
-//! `wan plugins`.
+//! `wan plugins list`.
 
 use clap::ArgMatches;
-use serde_json::json;
+use serde_json::{Value, json};
 use wan_plugin_api::Strategy;
 
-use crate::error::{Error, Result};
+use super::show;
+use crate::error::Result;
 use crate::registry::{Registered, Registry};
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
-    let Some(("list", matches)) = matches.subcommand() else {
-        return Err(Error::invalid("wan plugins list"));
-    };
-    if matches.get_flag("json") {
-        let plugins: Vec<_> = registry
-            .plugins()
-            .iter()
-            .map(|p| json!({ "plugin": p.description, "source": p.source }))
-            .collect();
-        say!("{:#}", json!(plugins));
-    } else {
-        registry.plugins().iter().for_each(print);
+    match matches.get_flag("json") {
+        true => {
+            let plugins: Vec<Value> = registry.plugins().iter().map(as_json).collect();
+            say!("{:#}", json!(plugins));
+        }
+        false => registry.plugins().iter().for_each(print),
     }
     Ok(())
 }
 
+fn as_json(plugin: &Registered) -> Value {
+    json!({
+        "plugin": plugin.description,
+        "source": plugin.source,
+        "epoch": plugin.epoch,
+        "strategies": show::strategies(plugin),
+    })
+}
+
 fn print(plugin: &Registered) {
     let description = &plugin.description;
-    let place = plugin.source.path.as_ref().map_or("built in".into(), |p| p.display().to_string());
-    say!("{} {} ({})  {place}", description.name, description.version, description.licence);
+    say!(
+        "{} {} ({})  {}",
+        description.name,
+        description.version,
+        description.licence,
+        show::place(plugin)
+    );
     if let Some(hash) = &plugin.source.hash {
         say!("  sha256 {hash}");
     }

@@ -1,0 +1,62 @@
+//! From one run to another: a run that ends early leaves noisy latents, and the next goes on from
+//! them with another sampler, another cache or another prompt.
+
+use std::path::Path;
+
+use candle_core::Tensor;
+
+use crate::error::{Error, Result};
+use crate::latents_file;
+
+/// Sigmas closer than this are the same: tables of two samplers round differently.
+const SAME_SIGMA: f64 = 1e-3;
+
+/// Refuses a schedule that ends in noise where a video is wanted.
+///
+/// # Errors
+/// If it does.
+pub(crate) fn check_end(ends: &[f64], latents_only: bool) -> Result<()> {
+    match ends.iter().position(|sigma| *sigma != 0.0) {
+        Some(frame) if !latents_only => Err(Error::invalid(format!(
+            "the schedule leaves frame {frame} at sigma {:.4}, which is no picture yet; keep the \
+             latents for another run with --latents_only, or let the schedule end at 0",
+            ends[frame]
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Latents of an earlier run, `shape`, for a schedule whose frames begin at `begins`; clean frames in
+/// front where there is a prefix.
+///
+/// # Errors
+/// If they are of another shape, or end at other levels than the schedule begins at.
+pub(crate) fn latents(
+    path: &Path,
+    shape: &[usize],
+    begins: &[f64],
+    prefix: Option<&Tensor>,
+) -> Result<Tensor> {
+    let (latents, report) = latents_file::read(path)?;
+    let wrong = |why: String| Error::invalid(format!("--latents {}: {why}", path.display()));
+    if latents.dims() != shape {
+        return Err(wrong(format!("{:?}, this run needs {shape:?}", latents.dims())));
+    }
+    let clean = prefix.map_or(0, |p| p.dims()[2]);
+    for (frame, begins) in begins.iter().enumerate().skip(clean) {
+        let ends = report.ends_at.get(frame).copied().unwrap_or(0.0);
+        if (ends - begins).abs() > SAME_SIGMA {
+            return Err(wrong(format!(
+                "frame {frame} ends at sigma {ends:.4} and this schedule begins at {begins:.4}; \
+                 begin where the earlier run ended (start_step)"
+            )));
+        }
+    }
+    match prefix {
+        None => Ok(latents),
+        Some(prefix) => {
+            let rest = latents.narrow(2, clean, shape[2] - clean)?;
+            Ok(Tensor::cat(&[prefix, &rest], 2)?)
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Caches: the invariants of `wan_plugin_api::properties`, and what a decision costs.
+
+use std::time::Instant;
+
+use wan_plugin_api::ErrorKind;
+use wan_plugin_api::properties::{Config, PROPERTIES, Property, Stream, Subject as CacheSubject};
+use wan_plugin_api::testkit::VecOps;
+
+use super::outcome::{Checked, Failed, Outcome};
+use super::subject::{Subject, plain_script};
+use super::test::Test;
+
+/// Random streams for each invariant.
+const CASES: u32 = 64;
+
+/// Attempts at making a failing stream smaller: enough to read it, few enough for the time limit.
+const SHRINKING: u32 = 100;
+
+/// Most microseconds of a decision.
+const MICROSECONDS_MAX: f64 = 1000.0;
+
+pub(super) fn check(test: Test, subject: &Subject) -> Checked {
+    if let Some(refusal) = refusal(subject)? {
+        return Ok(refusal);
+    }
+    match test {
+        Test::CacheCost => cost(subject),
+        _ => invariants(test, subject),
+    }
+}
+
+/// A cache may know a few models only; then there is nothing to see here.
+fn refusal(subject: &Subject) -> Checked<Option<Outcome>> {
+    match CacheSubject::new(subject.library, &subject.strategy.id) {
+        Ok(_) => Ok(None),
+        Err(error) if error.kind == ErrorKind::Invalid => {
+            Ok(Some(Outcome::skipped(format!("it refuses the small model of this check: {error}"))))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The test that an invariant belongs to; one that is new in the kit belongs to the rules.
+fn home(property: &Property) -> Test {
+    match property.name {
+        "first" | "answers" | "form" | "stored" | "newest" => Test::CacheReuse,
+        "declared" | "exact" | "place" | "half-bytes" => Test::CacheMemory,
+        "repeats" => Test::CacheDeterminism,
+        "interleaved" => Test::CacheInstances,
+        "shape" | "spoilt" | "recovers" => Test::CacheNumbers,
+        _ => Test::CacheRules,
+    }
+}
+
+fn invariants(test: Test, subject: &Subject) -> Checked {
+    // Together, so that a cache at half width lies beside the one that it is the half of.
+    let subjects = CacheSubject::all(&[subject.library]);
+    let cache = subjects
+        .ok()
+        .and_then(|all| all.into_iter().find(|s| s.id() == subject.strategy.id))
+        .map_or_else(|| CacheSubject::new(subject.library, &subject.strategy.id), Ok)?;
+    let config = Config { cases: CASES, seed: subject.seed, shrinking: SHRINKING };
+    let (mut held, mut broken) = (Vec::new(), Vec::new());
+    for property in PROPERTIES.iter().filter(|p| home(p) == test) {
+        let finding = property.check_on(&cache, &config);
+        if finding.held > 0 {
+            held.push(property.name);
+        }
+        if let Some(found) = finding.broken {
+            broken.push(format!(
+                "{}: {} ({}; seed {}, with {:.300})",
+                property.name, property.statement, found.message, found.seed, found.input
+            ));
+        }
+    }
+    match (broken.is_empty(), held.is_empty()) {
+        (false, _) => Err(Failed(broken.join("; "))),
+        (true, true) => Ok(Outcome::skipped("its plan exempts it, or no stream met the premise")),
+        (true, false) => Ok(Outcome::pass(held.join(", "))),
+    }
+}
+
+fn cost(subject: &Subject) -> Checked {
+    let cache = CacheSubject::new(subject.library, &subject.strategy.id)?;
+    let script = plain_script(subject.seed);
+    let evaluations = script.levels.len();
+    let mut fastest = f64::MAX;
+    // The fastest of a few: a busy machine slows some of them down.
+    for _ in 0..5 {
+        let object = cache.create(cache.base(), &script.context())?;
+        let stream = Stream::new(object, VecOps::default(), &script);
+        let started = Instant::now();
+        stream.run()?;
+        fastest = fastest.min(started.elapsed().as_secs_f64() * 1e6 / evaluations as f64);
+    }
+    let facts = format!("{fastest:.0} us for each evaluation");
+    match fastest < MICROSECONDS_MAX {
+        true => Ok(Outcome::pass(facts)),
+        false => Ok(Outcome::warn(format!("{facts}, on tensors of a few numbers"))),
+    }
+}

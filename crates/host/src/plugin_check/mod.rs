@@ -1,0 +1,116 @@
+//! Holds a plugin library to what the host relies on: `wan plugins check LIB`.
+//!
+//! A library can hang, abort or eat all memory, so nothing of it runs in the process that judges
+//! it: each [`Case`] is this program started again ([`process`]), with a limit on time and memory,
+//! and its answer comes back in a file. In the manner of clap-validator, [`Test`] is one enum, and
+//! an [`Outcome`] is one of six words and a line of facts.
+//!
+//! Samplers are driven over the plain vectors of `wan_plugin_api::testkit`; caches are held to the
+//! invariants of `wan_plugin_api::properties`. So no model is needed, and a check takes seconds.
+
+mod cache;
+mod dice;
+mod library;
+mod options;
+mod outcome;
+mod process;
+mod report;
+mod sampler;
+mod subject;
+mod test;
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+pub use outcome::{Outcome, Status};
+pub use process::answer;
+pub use report::{Finding, Report};
+pub use test::{Case, Scope, Test};
+
+use crate::error::Result;
+use crate::loader::{self, AllowList};
+
+/// What to check, and how long to wait.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// These tests alone; empty: all.
+    pub only: Vec<Test>,
+    /// Where random inputs begin.
+    pub seed: u64,
+    /// Longest time of one test.
+    pub timeout: Duration,
+    /// Most memory of one test, in bytes of address space.
+    pub memory_bytes_max: u64,
+    /// Libraries that may be loaded at all.
+    pub allowed: Option<AllowList>,
+}
+
+/// Checks a library.
+///
+/// # Errors
+/// If the file cannot be read or may not be loaded, or this program cannot be started again.
+/// Whatever the library does is in the report.
+pub fn check(library: &Path, settings: &Settings) -> Result<Report> {
+    let (path, hash) = loader::identify(library)?;
+    loader::admit(&path, &hash, settings.allowed.as_ref())?;
+    let mut report = Report::new(path, hash, settings.seed);
+    // The first case tells what the library offers; without it there is nothing more to ask.
+    let first = Case::of_library(Test::Manifest);
+    let (outcome, description) = process::run(&report.path, &first, settings)?;
+    report.description = description;
+    if settings.selects(Test::Manifest) || !outcome.status.is_good() {
+        report.findings.push(Finding { case: first, outcome });
+    }
+    let cases = report.cases().into_iter().filter(|case| settings.selects(case.test)).collect();
+    let findings = side_by_side(&report.path, cases, settings)?;
+    report.findings.extend(findings);
+    Ok(report)
+}
+
+impl Settings {
+    fn selects(&self, test: Test) -> bool {
+        self.only.is_empty() || self.only.contains(&test)
+    }
+}
+
+/// Runs the cases, as many at a time as there are processors; findings are in the cases' order.
+fn side_by_side(library: &Path, cases: Vec<Case>, settings: &Settings) -> Result<Vec<Finding>> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(cases.len());
+    let waiting = Mutex::new(cases.into_iter().enumerate());
+    let done = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let next = lock(&waiting).next();
+                    let Some((place, case)) = next else { break };
+                    let outcome = process::run(library, &case, settings);
+                    lock(&done).push((place, case, outcome));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    done.sort_by_key(|(place, ..)| *place);
+    done.into_iter().map(|(_, case, outcome)| Ok(Finding { case, outcome: outcome?.0 })).collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// What a case's own process is told.
+#[derive(Debug, Clone)]
+pub struct Errand {
+    /// The library.
+    pub library: PathBuf,
+    /// The test, and of which strategy.
+    pub case: Case,
+    /// Where random inputs begin.
+    pub seed: u64,
+    /// Most bytes of address space.
+    pub memory_bytes_max: u64,
+    /// Where the answer goes.
+    pub answer: PathBuf,
+}

@@ -1,0 +1,144 @@
+//! One request, carried from noise to clean.
+
+use wan_plugin_api::epoch1::SamplerInstance;
+use wan_plugin_api::testkit::{ModelFn, VecOps, values};
+use wan_plugin_api::{
+    Denoise, FrameLevel, Result, Round, SampleRequest, Schedule, Step, Tensor, TensorOps,
+};
+
+use crate::plugin_check::dice::Dice;
+
+/// Elements of a frame, unless a test says otherwise.
+pub(super) const FRAME_ELEMENTS: usize = 3;
+
+/// A model: the sample's elements and the frames' levels to velocity.
+pub(super) type Velocity<'a> = dyn FnMut(&[f32], &[FrameLevel]) -> Vec<f32> + 'a;
+
+/// A sampler, its schedule, and where it stands.
+pub(in crate::plugin_check) struct Run {
+    sampler: SamplerInstance,
+    pub(super) schedule: Schedule,
+    pub(super) sample: Tensor,
+    pub(super) ops: VecOps,
+    next: usize,
+    evaluation: u32,
+}
+
+/// The frames of a round before and after it.
+pub(super) struct Moved {
+    pub(super) round: Round,
+    pub(super) before: Vec<f32>,
+    pub(super) after: Tensor,
+    pub(super) evaluations: u32,
+}
+
+impl Run {
+    /// At its beginning, with noise of `seed`.
+    pub(in crate::plugin_check) fn new(
+        sampler: SamplerInstance,
+        request: &SampleRequest,
+        seed: u64,
+    ) -> Result<Self> {
+        Self::of_elements(sampler, request, seed, FRAME_ELEMENTS)
+    }
+
+    pub(super) fn of_elements(
+        sampler: SamplerInstance,
+        request: &SampleRequest,
+        seed: u64,
+        frame_elements: usize,
+    ) -> Result<Self> {
+        let schedule = sampler.schedule()?;
+        schedule.check(request.frames as usize, request.prefix_frames as usize)?;
+        let mut ops = VecOps::default();
+        ops.seed = seed;
+        let frames = request.frames as usize;
+        let noise = Dice::new(seed, "noise").sample(frames * frame_elements);
+        let sample = ops.tensor(frames, &noise);
+        Ok(Self { sampler, schedule, sample, ops, next: 0, evaluation: 0 })
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.next == self.schedule.rounds.len()
+    }
+
+    /// The next round, asking the smooth model.
+    pub(super) fn round(&mut self) -> Result<Moved> {
+        self.round_of(&mut smooth)
+    }
+
+    /// The next round, asking `velocity`.
+    pub(super) fn round_of(&mut self, velocity: &mut Velocity<'_>) -> Result<Moved> {
+        // Handles count where their tensors were made, and the model makes some.
+        let ops = std::mem::take(&mut self.ops);
+        let mut model = ModelFn::new(&ops, velocity);
+        let moved = self.round_with(&mut model, &ops);
+        let evaluations = model.evaluations;
+        self.ops = ops;
+        moved.map(|moved| Moved { evaluations, ..moved })
+    }
+
+    /// The next round, asking any model.
+    pub(super) fn round_with<D: Denoise>(&mut self, model: &mut D, ops: &VecOps) -> Result<Moved> {
+        let round = self.schedule.rounds[self.next].clone();
+        let step = Step {
+            index: self.next,
+            evaluation: self.evaluation,
+            evaluations_left: self.schedule.evaluations() - self.evaluation,
+            round: &round,
+        };
+        let (first, frames) = (round.first_frame(), round.len());
+        let window = ops.narrow_frames(&self.sample, first, frames)?;
+        let after = self.sampler.step(&window, &step, model, ops)?;
+        self.sample = replaced(ops, &self.sample, first, &after)?;
+        self.next += 1;
+        self.evaluation += round.evaluations;
+        Ok(Moved { before: values(&window), after, evaluations: 0, round })
+    }
+
+    /// At most `count` rounds.
+    pub(in crate::plugin_check) fn some_rounds(mut self, count: usize) -> Result<()> {
+        for _ in 0..count {
+            if !self.is_over() {
+                self.round()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the sampler; what is left is the sample, and what counts its bytes.
+    pub(super) fn end(self) -> (VecOps, Tensor) {
+        (self.ops, self.sample)
+    }
+
+    /// All rounds that are left; the bits of the result.
+    pub(super) fn bits(mut self) -> Result<Vec<u32>> {
+        while !self.is_over() {
+            self.round()?;
+        }
+        Ok(bits(&self.sample))
+    }
+}
+
+/// The bits of a tensor.
+pub(super) fn bits(tensor: &Tensor) -> Vec<u32> {
+    values(tensor).into_iter().map(f32::to_bits).collect()
+}
+
+/// A velocity that depends on sample and level, and stays of their size.
+pub(super) fn smooth(sample: &[f32], levels: &[FrameLevel]) -> Vec<f32> {
+    let frame_elements = (sample.len() / levels.len().max(1)).max(1);
+    let at = |(i, x): (usize, &f32)| {
+        let level = levels[i / frame_elements].timestep as f32 / 1000.0;
+        (1.3 * x + 0.1 * i as f32).sin() * (0.4 + 0.6 * level) + 0.2
+    };
+    sample.iter().enumerate().map(at).collect()
+}
+
+fn replaced(ops: &VecOps, sample: &Tensor, first: usize, window: &Tensor) -> Result<Tensor> {
+    let (frames, len) = (sample.form().frames as usize, window.form().frames as usize);
+    let before = ops.narrow_frames(sample, 0, first)?;
+    let after = ops.narrow_frames(sample, first + len, frames.saturating_sub(first + len))?;
+    let parts = [&before, window, &after];
+    ops.cat_frames(&parts.into_iter().filter(|p| p.form().frames > 0).collect::<Vec<_>>())
+}
