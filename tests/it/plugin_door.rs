@@ -51,7 +51,8 @@ pub(crate) fn context(evaluations: u32) -> CacheContext {
 fn built_in_and_loaded_strategies_give_equal_bits() {
     let pipeline = demo_model();
     let mut settings = short_settings();
-    settings.cache = Some(choice("teacache", &[("threshold", json!(0.3))]));
+    settings.cache =
+        Some(choice("teacache", &[("threshold", json!(0.3)), ("retention", json!(1))]));
     let mut built_in = Registry::default();
     built_in.add_built_in::<AlsoBuiltIn>().unwrap();
     let mut loaded = Registry::default();

@@ -1,7 +1,7 @@
 //! Holds a plugin library to what the host relies on: `wan plugins check LIB`.
 //!
 //! A library can hang, abort or eat all memory, so nothing of it runs in the process that judges
-//! it: each [`Case`] is this program started again ([`process`]), with a limit on time and memory,
+//! it: each [`Case`] is this program started again (`process.rs`), with a limit on time and memory,
 //! and its answer comes back in a file. In the manner of clap-validator, [`Test`] is one enum, and
 //! an [`Outcome`] is one of six words and a line of facts.
 //!
