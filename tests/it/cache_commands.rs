@@ -196,6 +196,23 @@ fn files_that_are_no_recordings_are_named() {
     refused(&["cache", "replay", "missing.safetensors", "--candidate", "teacache"], "missing");
 }
 
+/// Up to a run's first reuse its residuals and velocities are the uncached run's.
+fn errors_begin_with_the_first_reuse(run: &Value) {
+    let decisions = run["decisions"].as_object().unwrap();
+    let Some(map) = decisions.values().next().and_then(Value::as_str) else {
+        assert_eq!(run["residual_errors"].as_array().unwrap().len(), 0);
+        return;
+    };
+    let first_reuse = map.find('s').unwrap_or(map.len());
+    for errors in ["residual_errors", "velocity_errors"] {
+        let errors = run[errors].as_array().unwrap().iter().step_by(decisions.len());
+        let errors: Vec<f64> = errors.map(|e| e.as_f64().unwrap()).collect();
+        assert_eq!(errors.len(), map.len());
+        assert!(errors[..first_reuse].iter().all(|e| *e == 0.0), "{map}: {errors:?}");
+        assert!(errors[first_reuse..].iter().all(|e| *e > 0.0), "{map}: {errors:?}");
+    }
+}
+
 #[test]
 fn an_interrupted_comparison_goes_on_where_it_was() {
     let folder = tempfile::tempdir().unwrap();
@@ -234,6 +251,7 @@ fn an_interrupted_comparison_goes_on_where_it_was() {
         for picture in ["picture", "reference_picture"] {
             assert!(out.join(run[picture].as_str().unwrap()).is_file());
         }
+        errors_begin_with_the_first_reuse(run);
     }
     let page = fs::read_to_string(out.join("report.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("<img"));

@@ -63,8 +63,7 @@ impl Held {
 
 /// Whether a kept tensor is still of the shape that is needed now.
 pub(crate) fn fits(kept: &Tensor, needed: TensorForm) -> bool {
-    let kept = kept.form();
-    (kept.frames, kept.frame_elements) == (needed.frames, needed.frame_elements)
+    kept.form().same_shape(needed)
 }
 
 /// A handle to keep, where the user wants kept tensors to lie.

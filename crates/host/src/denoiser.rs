@@ -9,7 +9,7 @@ use std::cell::RefCell;
 
 use candle_core::Tensor as CandleTensor;
 use wan_model::{TextContext, WanModel};
-use wan_plugin_api::epoch1::CacheInstance;
+use wan_plugin_api::library::CacheInstance;
 use wan_plugin_api::{
     Attention, CacheContext, CachePlan, DType, Denoise, FrameLevel, ModelIdentity, Place,
     Result as PluginResult, Schedule, Tensor,

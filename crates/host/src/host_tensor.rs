@@ -106,7 +106,7 @@ impl HostTensor {
     /// Refuses a tensor of another form.
     pub(crate) fn same_form(&self, other: &Self, operation: &str) -> Result<()> {
         let (a, b) = (self.form(), other.form());
-        if (a.frames, a.frame_elements) == (b.frames, b.frame_elements) {
+        if a.same_shape(b) {
             return Ok(());
         }
         Err(Error::failed(format!(

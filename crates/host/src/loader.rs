@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
-use wan_plugin_api::epoch1::Library;
+use wan_plugin_api::library::{EPOCHS, Epoch, Library};
 use wan_plugin_api::manifest::{self, Manifest, RawManifest};
 
 pub use crate::allow_list::AllowList;
@@ -30,20 +30,24 @@ pub struct OpenedPlugin {
 /// One line naming the file: it is missing, is no library, is no plugin, was built for another
 /// epoch, aborts on panic, or has another layout. abi_stable's full report goes to the log.
 pub fn open(path: &Path) -> Result<OpenedPlugin> {
-    open_allowed(path, None)
+    open_allowed(path, None, EPOCHS)
 }
 
-/// Opens one library if it may be loaded.
+/// Opens one library if it may be loaded, as the one of `epochs` that it was built for.
 ///
 /// # Errors
 /// As [`open`], and for a library that a list is there for and does not name.
-pub fn open_allowed(path: &Path, allowed: Option<&AllowList>) -> Result<OpenedPlugin> {
+pub fn open_allowed(
+    path: &Path,
+    allowed: Option<&AllowList>,
+    epochs: &[Epoch],
+) -> Result<OpenedPlugin> {
     let (path, hash) = identify(path)?;
     admit(&path, &hash, allowed)?;
     let refuse = |why: String| Error::invalid(format!("{}: {why}", path.display()));
     let manifest = read_manifest(&path).map_err(refuse)?;
-    check_manifest(&manifest).map_err(refuse)?;
-    let library = Library::open(&path).map_err(|error| {
+    let epoch = epoch_of(&manifest, epochs).map_err(refuse)?;
+    let library = (epoch.open)(&path).map_err(|error| {
         tracing::debug!(path = %path.display(), report = %error.report, "refused");
         refuse(format!("{}; rebuild it with this host's wan-plugin-api", error.summary))
     })?;
@@ -87,18 +91,23 @@ fn read_manifest(path: &Path) -> std::result::Result<Manifest, String> {
     manifest.ok_or_else(|| "is not a wan plugin (its manifest cannot be read)".into())
 }
 
-fn check_manifest(manifest: &Manifest) -> std::result::Result<(), String> {
-    if manifest.epoch != manifest::EPOCH {
-        return Err(format!(
+/// The epoch that a library was built for. Its manifest says which, so none is tried in vain.
+fn epoch_of<'a>(
+    manifest: &Manifest,
+    epochs: &'a [Epoch],
+) -> std::result::Result<&'a Epoch, String> {
+    let epoch = epochs.iter().find(|epoch| epoch.number == manifest.epoch).ok_or_else(|| {
+        let spoken: Vec<String> = epochs.iter().map(|epoch| epoch.number.to_string()).collect();
+        format!(
             "{} {} was built for plugin interface epoch {}, this host speaks {}; \
              rebuild it with wan-plugin-api {}",
             manifest.name,
             manifest.version,
             manifest.epoch,
-            manifest::EPOCH,
+            spoken.join(" and "),
             env!("CARGO_PKG_VERSION")
-        ));
-    }
+        )
+    })?;
     if manifest.flavour != manifest::FLAVOUR_RUST {
         return Err(format!("is of plugin flavour {}, which is not known yet", manifest.flavour));
     }
@@ -107,7 +116,7 @@ fn check_manifest(manifest: &Manifest) -> std::result::Result<(), String> {
                     rebuild it with panic = \"unwind\""
             .into());
     }
-    Ok(())
+    Ok(epoch)
 }
 
 fn one_line(error: &dyn std::error::Error) -> String {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use wan_plugin_api::epoch1::{CacheInstance, Library, SamplerInstance};
+use wan_plugin_api::library::{CacheInstance, EPOCHS, Epoch, Library, SamplerInstance};
 use wan_plugin_api::manifest::EPOCH;
 use wan_plugin_api::options::{self, did_you_mean};
 use wan_plugin_api::{
@@ -49,6 +49,8 @@ pub enum Kind {
 #[derive(Debug, Default)]
 pub struct Registry {
     plugins: Vec<Registered>,
+    /// Epochs that this program does not speak by itself.
+    more_epochs: Vec<Epoch>,
     allowed: Option<AllowList>,
 }
 
@@ -103,6 +105,11 @@ impl Registry {
         self.add(Library::built_in::<P>(), Source { path: None, hash: None }, EPOCH)
     }
 
+    /// From now on opens libraries of this epoch too, after those of the program's own.
+    pub fn speak(&mut self, epoch: Epoch) {
+        self.more_epochs.push(epoch);
+    }
+
     /// From now on loads what this list names, and nothing else.
     pub fn allow_only(&mut self, list: AllowList) {
         self.allowed = Some(list);
@@ -118,7 +125,8 @@ impl Registry {
     /// # Errors
     /// If it is refused, or one of its ids is taken.
     pub fn add_file(&mut self, path: &Path) -> Result<()> {
-        let opened = loader::open_allowed(path, self.allowed.as_ref())?;
+        let epochs = [EPOCHS, &self.more_epochs].concat();
+        let opened = loader::open_allowed(path, self.allowed.as_ref(), &epochs)?;
         let source = Source { path: Some(opened.path), hash: Some(opened.hash) };
         self.add(opened.library, source, opened.manifest.epoch)
     }

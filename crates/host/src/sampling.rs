@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use candle_core::Tensor as CandleTensor;
-use wan_plugin_api::epoch1::SamplerInstance;
+use wan_plugin_api::library::SamplerInstance;
 use wan_plugin_api::{CachePlan, Schedule, Step};
 
 use crate::denoiser::{Denoiser, DenoiserParts, LATENT_FRAME_AXIS};

@@ -167,6 +167,22 @@ pub struct CachePlan {
     pub rule: Rule,
 }
 
+impl Default for CachePlan {
+    /// Decides before the blocks, looks at nothing, stands in for the residual, and keeps nothing.
+    fn default() -> Self {
+        Self {
+            decides: DecisionPoint::BeforeBlocks,
+            reads: Vec::new(),
+            replaces: Replaces::Residual,
+            shared_decision: false,
+            schedule_only: false,
+            bytes_max: 0,
+            measures: Vec::new(),
+            rule: Rule::default(),
+        }
+    }
+}
+
 /// Where in one model evaluation a cache decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -62,7 +62,7 @@
 //! // In a crate of type `cdylib` the last line would be:
 //! // wan_plugin_api::export_plugin! { samplers: [Euler], caches: [] }
 //! # wan_plugin_api::plugin! { struct Demo { samplers: [Euler], caches: [] } }
-//! # let description = epoch1::Library::built_in::<Demo>().describe().unwrap();
+//! # let description = library::Library::built_in::<Demo>().describe().unwrap();
 //! # assert_eq!(description.samplers[0].id, "my-euler");
 //! ```
 //!
@@ -86,6 +86,7 @@ mod cache;
 pub mod epoch1;
 mod error;
 pub mod extensions;
+pub mod library;
 pub mod manifest;
 pub mod options;
 mod plugin;

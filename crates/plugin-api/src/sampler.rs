@@ -84,6 +84,12 @@ pub struct SampleRequest {
 }
 
 impl SampleRequest {
+    /// The noise level that `sigma` becomes under the flow shift: exactly 1 at 1 and 0 at 0, where
+    /// the usual way of writing it is a rounding error above 1 for some shifts.
+    pub fn shifted(&self, sigma: f64) -> f64 {
+        self.shift * sigma / (1.0 - sigma + self.shift * sigma)
+    }
+
     fn wan_temporal_scale() -> u32 {
         4
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use wan_plugin_api::epoch1::Library;
+use wan_plugin_api::library::Library;
 use wan_plugin_api::properties::{Config, Subject, check};
 
 /// Mutants whose names begin so have no defect.
@@ -96,9 +96,8 @@ fn open_all(plugins: &[PathBuf]) -> Result<Vec<Library>> {
 }
 
 fn open(path: &Path) -> Result<Library> {
-    Library::open(path)
-        .map_err(|e| anyhow!("{}", e.summary))
-        .with_context(|| format!("{}: run `cargo xtask plugins`", path.display()))
+    let opened = wan_host::loader::open(path).context("run `cargo xtask plugins`")?;
+    Ok(opened.library)
 }
 
 fn describe(library: &Library) -> Result<Vec<String>> {

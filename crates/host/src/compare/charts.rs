@@ -32,22 +32,28 @@ pub(super) fn saved_against_psnr(
     draw_lines(title, ("evaluations saved (x)", "dB"), &lines, None)
 }
 
-/// What the cache measured first, and the error of the velocity, over the evaluations of a branch;
-/// a chart each.
+/// What the cache measured first, the error of the residual and that of the velocity, over the
+/// evaluations of a branch; a chart each.
 pub(super) fn decisions(run: &Run) -> Result<Vec<String>> {
     let Some((branch, map)) = run.decisions.iter().next() else { return Ok(Vec::new()) };
-    let numbered = |values: Vec<f64>| -> Vec<(f64, f64)> {
-        values.into_iter().enumerate().map(|(i, value)| (i as f64, value)).collect()
-    };
-    let errors = run.velocity_errors.iter().step_by(run.decisions.len()).copied().collect();
-    let mut lines = vec![("velocity error", errors)];
+    let branches = run.decisions.len();
+    let mut lines: Vec<(&str, Vec<f64>)> = Vec::new();
     let measured: Vec<f64> = run.measured.iter().filter_map(|m| m.first().copied()).collect();
     if let (Some(name), true) = (run.measures.first(), measured.len() == map.len()) {
-        lines.insert(0, (name.as_str(), measured));
+        lines.push((name, measured));
     }
-    let chart = |(name, values)| {
+    let residual = run.residual_errors.iter().step_by(branches);
+    let residual: Vec<f64> = residual.map(|error| error.unwrap_or(f64::NAN)).collect();
+    if residual.iter().any(|error| error.is_finite()) {
+        lines.push(("residual error", residual));
+    }
+    let velocity = run.velocity_errors.iter().step_by(branches).copied().collect();
+    lines.push(("velocity error", velocity));
+    let chart = |(name, values): (&str, Vec<f64>)| {
+        let numbered = values.into_iter().enumerate().filter(|(_, value)| value.is_finite());
+        let points = numbered.map(|(i, value)| (i as f64, value)).collect();
         let title = format!("{name}, branch {branch}");
-        draw_lines(&title, ("evaluation", ""), &[(name, numbered(values))], Some(map))
+        draw_lines(&title, ("evaluation", ""), &[(name, points)], Some(map))
     };
     lines.into_iter().map(chart).collect()
 }

@@ -11,13 +11,13 @@ mod page;
 pub mod quality;
 mod runs;
 mod summary;
+mod trace;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use candle_core::Tensor;
 use serde::Serialize;
 
 pub use candidate::{Candidate, Change};
@@ -34,8 +34,8 @@ use crate::sampling::Sampled;
 use crate::settings::Settings;
 use crate::video::{SheetLayout, VideoFrames, write_png_sheet};
 use crate::whole_file::write_whole_file;
-use crate::witness::{Seen, Witness};
 use quality::Quality;
+use trace::Trace;
 
 /// A comparison.
 pub struct Comparison<'a> {
@@ -78,19 +78,7 @@ pub struct ComparisonReport {
 struct Sample {
     sampled: Sampled,
     frames: VideoFrames,
-    /// Velocities of every branch and evaluation, in order.
-    velocities: Vec<Tensor>,
-}
-
-/// Keeps the velocities.
-#[derive(Default)]
-struct Velocities(Vec<Tensor>);
-
-impl Witness for Velocities {
-    fn see(&mut self, seen: &Seen<'_>) -> Result<()> {
-        self.0.push(seen.velocity.clone());
-        Ok(())
-    }
+    trace: Trace,
 }
 
 impl Comparison<'_> {
@@ -146,17 +134,17 @@ impl Comparison<'_> {
     }
 
     fn sample(&self, settings: &Settings) -> Result<Sample> {
-        let velocities = RefCell::new(Velocities::default());
+        let trace = RefCell::new(Trace::default());
         let surroundings = Surroundings {
             registry: self.registry,
             noise: Noise::new(settings.base_seed),
             cancel: self.cancel.clone(),
-            witness: Some(&velocities),
+            witness: Some(&trace),
         };
         let sampled = self.pipeline.sample(settings, self.given, &surroundings, &mut |_| {})?;
         let frames = self.pipeline.decode(&sampled.latents, None, &mut |_, _| {})?;
         let frames = self.given.finish(frames)?;
-        Ok(Sample { sampled, frames, velocities: velocities.into_inner().0 })
+        Ok(Sample { sampled, frames, trace: trace.into_inner() })
     }
 
     fn candidate_run(
@@ -180,8 +168,8 @@ impl Comparison<'_> {
             key,
             prompt: settings.prompt.clone(),
             candidate: candidate.name.clone(),
-            evaluations: reference.velocities.len(),
-            computed: if is_cache { count.computed } else { sample.velocities.len() },
+            evaluations: reference.trace.len(),
+            computed: if is_cache { count.computed } else { sample.trace.len() },
             reused_in_a_row: count.reused_in_a_row,
             seconds: sample.sampled.seconds,
             reference_seconds: reference.sampled.seconds,
@@ -193,7 +181,11 @@ impl Comparison<'_> {
             measures: sample.sampled.cache_plan.as_ref().map_or(Vec::new(), |p| p.measures.clone()),
             measured: measured.map(|r| r.measured.clone()).collect(),
             velocity_errors: match is_cache {
-                true => relative_errors(&sample.velocities, &reference.velocities)?,
+                true => sample.trace.velocity_errors(&reference.trace)?,
+                false => Vec::new(),
+            },
+            residual_errors: match is_cache {
+                true => sample.trace.residual_errors(&reference.trace)?,
                 false => Vec::new(),
             },
             declared_bytes: memory.declared_max,
@@ -247,11 +239,4 @@ fn strip_name(prompt: usize, key: Option<&str>) -> String {
 
 fn write_file(path: &Path, text: &str) -> Result<()> {
     write_whole_file(path, text.as_bytes()).map_err(Error::io(path))
-}
-
-/// `mean |a - b| / mean |b|` of each pair.
-fn relative_errors(a: &[Tensor], b: &[Tensor]) -> Result<Vec<f64>> {
-    let sum = |t: Tensor| t.abs()?.to_dtype(candle_core::DType::F64)?.sum_all()?.to_scalar::<f64>();
-    let error = |(a, b): (&Tensor, &Tensor)| Ok(sum((a - b)?)? / sum(b.clone())?.max(1e-30));
-    a.iter().zip(b).map(error).collect()
 }

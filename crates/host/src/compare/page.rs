@@ -117,7 +117,7 @@ fn detail(summary: &Summary, runs: &[Run]) -> Result<Markup> {
         @if !charts.is_empty() {
             figure {
                 @for chart in charts { (PreEscaped(chart)) }
-                figcaption { "Grey: reused. The velocity error holds what reuse adds and what the latents have drifted." }
+                figcaption { "Grey: reused. Against the uncached run at the same evaluation: what reuse adds, and what the latents have drifted. The residual is what the blocks add; a cache that keeps the model's output has none where it reuses." }
             }
         }
     })

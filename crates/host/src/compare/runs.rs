@@ -43,6 +43,10 @@ pub struct Run {
     /// `mean |v - v_ref| / mean |v_ref|` of each evaluation, branch after branch: what reuse adds
     /// and what the latents have drifted. Empty where the step count differs.
     pub velocity_errors: Vec<f64>,
+    /// The same of the residual, what the blocks add to the hidden states; none where a cached
+    /// output stood in for the model. In large models over every n-th token, evenly.
+    #[serde(default)]
+    pub residual_errors: Vec<Option<f64>>,
     /// What the caches declared, all branches.
     pub declared_bytes: u64,
     /// What they held at most.

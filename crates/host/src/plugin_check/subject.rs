@@ -1,6 +1,6 @@
 //! The strategy that is checked.
 
-use wan_plugin_api::epoch1::{CacheInstance, Library, SamplerInstance};
+use wan_plugin_api::library::{CacheInstance, Library, SamplerInstance};
 use wan_plugin_api::options::complete;
 use wan_plugin_api::properties::{Script, World, side_by_side};
 use wan_plugin_api::{CacheContext, OptionValues, Result, SampleRequest, Strategy};

@@ -5,7 +5,7 @@
 
 use candle_core::{Device, Tensor};
 use serde::Serialize;
-use wan_plugin_api::epoch1::CacheInstance;
+use wan_plugin_api::library::CacheInstance;
 use wan_plugin_api::{
     Action, CacheContext, Choice, DecisionPoint, Evaluation, Replaces, Signal, Tensor as Handle,
 };

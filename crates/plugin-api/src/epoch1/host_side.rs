@@ -1,6 +1,5 @@
 //! The host's side of the door: libraries, samplers and caches as ordinary Rust objects.
 
-use std::fmt;
 use std::path::Path;
 
 use abi_stable::library::lib_header_from_path;
@@ -11,115 +10,84 @@ use super::convert::{
 };
 use super::plugin_side::module;
 use super::*;
+use crate::library::{AnyCache, AnyLibrary, AnySampler, Epoch, Library, OpenError};
 use crate::{
     Action, Attention, CacheContext, CachePlan, Coefficients, DType, Decision, Denoise, Error,
     Evaluation, Message, OptionValues, Place, Plugin, PluginDescription, Result, SampleRequest,
     Schedule, Step, Tensor, TensorOps, Term,
 };
 
-/// A plugin behind the door: loaded from a file, or built in.
-#[derive(Clone, Copy)]
-pub struct Library(PluginModule);
+/// This epoch, as the host lists it.
+pub const EPOCH: Epoch = Epoch { number: 1, open };
 
-impl fmt::Debug for Library {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Library")
-    }
+/// Wraps a plugin that is linked into this program.
+pub(crate) fn built_in<P: Plugin>() -> impl AnyLibrary {
+    module::<P>()
 }
 
-/// Why a library was refused.
-#[derive(Debug)]
-pub struct OpenError {
-    /// One line.
-    pub summary: String,
-    /// Everything that abi_stable says, up to thousands of lines: for the log.
-    pub report: String,
+fn open(path: &Path) -> std::result::Result<Library, OpenError> {
+    lib_header_from_path(path)
+        .and_then(|header| header.init_root_module::<PluginModule>())
+        .map(Library::new)
+        .map_err(|error| open_error(&error.to_string()))
 }
 
-impl Library {
-    /// Wraps a plugin that is linked into this program.
-    pub fn built_in<P: Plugin>() -> Self {
-        Self(module::<P>())
+/// abi_stable prints both layouts in full; the facts are in its `Error:` lines.
+fn open_error(report: &str) -> OpenError {
+    let mut errors: Vec<&str> = report
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Error:"))
+        .map(str::trim)
+        .collect();
+    errors.dedup();
+    let summary = match errors.first() {
+        Some(first) => format!("its layout differs from this host's ({first})"),
+        None => report.split_whitespace().collect::<Vec<_>>().join(" "),
+    };
+    OpenError { summary, report: report.into() }
+}
+
+impl AnyLibrary for PluginModule {
+    fn describe(&self) -> Result<PluginDescription> {
+        from_json("plugin description", &from_abi(PluginModule::describe(self)())?)
     }
 
-    /// Loads a library and checks its layout. It is never unloaded.
-    ///
-    /// Read its manifest first (`manifest`): it tells in one line what this cannot.
-    ///
-    /// # Errors
-    /// If it cannot be loaded, is no plugin, or was built for another layout.
-    pub fn open(path: &Path) -> std::result::Result<Self, OpenError> {
-        lib_header_from_path(path)
-            .and_then(|header| header.init_root_module::<PluginModule>())
-            .map(Self)
-            .map_err(|error| OpenError::new(&error.to_string()))
-    }
-
-    /// What the plugin says of itself.
-    pub fn describe(&self) -> Result<PluginDescription> {
-        from_json("plugin description", &from_abi(self.0.describe()())?)
-    }
-
-    /// Makes a sampler.
-    pub fn create_sampler(
+    fn create_sampler(
         &self,
         id: &str,
         options: &OptionValues,
         request: &SampleRequest,
-    ) -> Result<SamplerInstance> {
+    ) -> Result<Box<dyn AnySampler>> {
         let (options, request) = (to_json(options)?, to_json(request)?);
-        from_abi(self.0.create_sampler()(id.into(), options.as_rstr(), request.as_rstr()))
-            .map(SamplerInstance)
+        let create = PluginModule::create_sampler(self);
+        let sampler = from_abi(create(id.into(), options.as_rstr(), request.as_rstr()))?;
+        Ok(Box::new(sampler))
     }
 
-    /// Makes a cache and asks for its plan.
-    pub fn create_cache(
+    fn create_cache(
         &self,
         id: &str,
         options: &OptionValues,
         context: &CacheContext,
-    ) -> Result<CacheInstance> {
+    ) -> Result<Box<dyn AnyCache>> {
         let (options, context) = (to_json(options)?, to_json(context)?);
-        let cache =
-            from_abi(self.0.create_cache()(id.into(), options.as_rstr(), context.as_rstr()))?;
-        let plan = from_json("cache plan", &from_abi(cache.plan())?)?;
-        Ok(CacheInstance { cache, plan })
+        let create = PluginModule::create_cache(self);
+        let cache = from_abi(create(id.into(), options.as_rstr(), context.as_rstr()))?;
+        Ok(Box::new(cache))
     }
 }
 
-impl OpenError {
-    fn new(report: &str) -> Self {
-        // abi_stable prints both layouts in full; the facts are in its `Error:` lines.
-        let mut errors: Vec<&str> = report
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("Error:"))
-            .map(str::trim)
-            .collect();
-        errors.dedup();
-        let summary = match errors.first() {
-            Some(first) => format!("its layout differs from this host's ({first})"),
-            None => report.split_whitespace().collect::<Vec<_>>().join(" "),
-        };
-        Self { summary, report: report.into() }
-    }
-}
-
-/// A sampler object.
-pub struct SamplerInstance(SamplerBox);
-
-impl SamplerInstance {
-    /// See [`Sampler::schedule`](crate::Sampler::schedule).
-    pub fn schedule(&self) -> Result<Schedule> {
-        from_json("schedule", &from_abi(self.0.schedule())?)
+impl AnySampler for SamplerBox {
+    fn schedule(&self) -> Result<Schedule> {
+        from_json("schedule", &from_abi(SamplerBox::schedule(self))?)
     }
 
-    /// See [`Sampler::step`](crate::Sampler::step).
-    pub fn step<D: Denoise, O: TensorOps>(
+    fn step(
         &mut self,
         sample: &Tensor,
         step: &Step<'_>,
-        model: &mut D,
-        ops: &O,
+        model: &mut dyn Denoise,
+        ops: &dyn TensorOps,
     ) -> Result<Tensor> {
         let abi_step = AbiStep {
             index: step.index as u32,
@@ -134,7 +102,8 @@ impl SamplerInstance {
         };
         let mut model = LocalModel(model);
         let mut ops = LocalOps(ops);
-        from_abi(self.0.step(
+        from_abi(SamplerBox::step(
+            self,
             &sample.0,
             abi_step,
             AbiDenoise_TO::from_ptr(opaque(&mut model), BORROWED),
@@ -143,30 +112,18 @@ impl SamplerInstance {
         .map(Tensor)
     }
 
-    /// See [`Sampler::extension`](crate::Sampler::extension).
-    pub fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
-        from_abi(self.0.extension(id.into(), message_to_abi(message))).map(message_from_abi)
+    fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
+        from_abi(SamplerBox::extension(self, id.into(), message_to_abi(message)))
+            .map(message_from_abi)
     }
 }
 
-/// A cache object and its plan.
-pub struct CacheInstance {
-    cache: CacheBox,
-    plan: CachePlan,
-}
-
-impl CacheInstance {
-    /// What it said when it was made.
-    pub fn plan(&self) -> &CachePlan {
-        &self.plan
+impl AnyCache for CacheBox {
+    fn plan(&self) -> Result<CachePlan> {
+        from_json("cache plan", &from_abi(CacheBox::plan(self))?)
     }
 
-    /// See [`Cache::decide`](crate::Cache::decide).
-    pub fn decide<O: TensorOps>(
-        &mut self,
-        evaluation: &Evaluation<'_>,
-        ops: &O,
-    ) -> Result<Decision> {
+    fn decide(&mut self, evaluation: &Evaluation<'_>, ops: &dyn TensorOps) -> Result<Decision> {
         let signals: Vec<AbiSignal> = evaluation
             .signals
             .iter()
@@ -181,8 +138,8 @@ impl CacheInstance {
             signals: signals.as_slice().into(),
         };
         let mut ops = LocalOps(ops);
-        let decision =
-            from_abi(self.cache.decide(abi, AbiOps_TO::from_ptr(opaque(&mut ops), BORROWED)))?;
+        let ops = AbiOps_TO::from_ptr(opaque(&mut ops), BORROWED);
+        let decision = from_abi(CacheBox::decide(self, abi, ops))?;
         let action = match decision.reuse.into_iter().next() {
             Some(tensor) => Action::Reuse(Tensor(tensor)),
             None => Action::Compute { keep: decision.keep },
@@ -190,22 +147,22 @@ impl CacheInstance {
         Ok(Decision { action, measured: decision.measured.into_vec() })
     }
 
-    /// See [`Cache::store`](crate::Cache::store).
-    pub fn store<O: TensorOps>(&mut self, computed: &Tensor, ops: &O) -> Result<()> {
+    fn store(&mut self, computed: &Tensor, ops: &dyn TensorOps) -> Result<()> {
         let mut ops = LocalOps(ops);
-        from_abi(self.cache.store(&computed.0, AbiOps_TO::from_ptr(opaque(&mut ops), BORROWED)))
+        let ops = AbiOps_TO::from_ptr(opaque(&mut ops), BORROWED);
+        from_abi(CacheBox::store(self, &computed.0, ops))
     }
 
-    /// See [`Cache::extension`](crate::Cache::extension).
-    pub fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
-        from_abi(self.cache.extension(id.into(), message_to_abi(message))).map(message_from_abi)
+    fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
+        from_abi(CacheBox::extension(self, id.into(), message_to_abi(message)))
+            .map(message_from_abi)
     }
 }
 
 /// The host's model behind the ABI.
-struct LocalModel<'a, D>(&'a mut D);
+struct LocalModel<'a>(&'a mut dyn Denoise);
 
-impl<D: Denoise> AbiDenoise for LocalModel<'_, D> {
+impl AbiDenoise for LocalModel<'_> {
     fn velocity(
         &mut self,
         sample: &TensorHandle,
@@ -216,9 +173,9 @@ impl<D: Denoise> AbiDenoise for LocalModel<'_, D> {
 }
 
 /// The host's operations behind the ABI.
-struct LocalOps<'a, O>(&'a O);
+struct LocalOps<'a>(&'a dyn TensorOps);
 
-impl<O: TensorOps> AbiOps for LocalOps<'_, O> {
+impl AbiOps for LocalOps<'_> {
     fn combine(&self, terms: RSlice<'_, AbiTerm<'_>>) -> AbiResult<TensorHandle> {
         let tensors: Vec<Tensor> = terms.iter().map(|t| Tensor(share(t.tensor))).collect();
         let terms: Vec<Term<'_>> = terms

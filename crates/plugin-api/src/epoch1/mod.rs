@@ -29,7 +29,8 @@ use abi_stable::std_types::{RArc, RBox, RResult, RSlice, RStr, RString, RVec};
 use serde::{Deserialize, Serialize};
 
 pub use abi_stable::library::LibHeader;
-pub use host_side::{CacheInstance, Library, OpenError, SamplerInstance};
+pub use host_side::EPOCH;
+pub(crate) use host_side::built_in;
 pub use plugin_side::{CacheFactory, SamplerFactory, header};
 
 /// Frames, elements, number format and place of a tensor.
@@ -265,6 +266,11 @@ mod convert {
         /// Where it lies.
         pub fn place(&self) -> Place {
             if self.place == Place::Host as u32 { Place::Host } else { Place::Device }
+        }
+
+        /// Whether a tensor has as many frames, and as many elements in each.
+        pub fn same_shape(&self, other: Self) -> bool {
+            (self.frames, self.frame_elements) == (other.frames, other.frame_elements)
         }
 
         /// Elements of all frames.

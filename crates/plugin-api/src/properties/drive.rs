@@ -1,6 +1,6 @@
 //! Drives a cache along a script, and writes down what it does.
 
-use crate::epoch1::CacheInstance;
+use crate::library::CacheInstance;
 use crate::{
     Action, CacheContext, Choice, DType, Evaluation, ModelIdentity, Place, Replaces, Result,
     Signal, Tensor, TensorForm,

@@ -12,7 +12,7 @@ use super::report::{Broken, Finding, Report};
 use super::subject::Subject;
 use super::trial::{Stop, Trial, Verdict};
 use crate::Plugin;
-use crate::epoch1::Library;
+use crate::library::Library;
 
 /// How thoroughly is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The cache that is checked.
 
-use crate::epoch1::{CacheInstance, Library};
+use crate::library::{CacheInstance, Library};
 use crate::options::complete;
 use crate::{CacheContext, Error, OptionKind, OptionSpec, OptionValues, Result, Strategy};
 

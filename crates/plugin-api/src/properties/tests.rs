@@ -1,7 +1,7 @@
 //! The kit against a cache that keeps to everything, and one that does not.
 
 use super::{Config, Subject, check, check_caches};
-use crate::epoch1::Library;
+use crate::library::Library;
 use crate::{
     Cache, CacheContext, CachePlan, Decision, DecisionPoint, Evaluation, Replaces, Result, Rule,
     Tensor, TensorOps,
@@ -37,10 +37,7 @@ impl<const GOOD: bool> Cache for Alternating<GOOD> {
 
     fn decide(&mut self, evaluation: &Evaluation<'_>, _: &dyn TensorOps) -> Result<Decision> {
         let needed = evaluation.computes;
-        let fits = |kept: &Tensor| {
-            let kept = kept.form();
-            (kept.frames, kept.frame_elements) == (needed.frames, needed.frame_elements)
-        };
+        let fits = |kept: &Tensor| kept.form().same_shape(needed);
         Ok(self.0.take().filter(fits).map_or_else(Decision::compute, Decision::reuse))
     }
 

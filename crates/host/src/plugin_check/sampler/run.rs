@@ -1,6 +1,6 @@
 //! One request, carried from noise to clean.
 
-use wan_plugin_api::epoch1::SamplerInstance;
+use wan_plugin_api::library::SamplerInstance;
 use wan_plugin_api::testkit::{ModelFn, VecOps, values};
 use wan_plugin_api::{
     Denoise, FrameLevel, Result, Round, SampleRequest, Schedule, Step, Tensor, TensorOps,

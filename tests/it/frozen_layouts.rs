@@ -1,11 +1,11 @@
-//! The binary interface of epoch 1, as it was when it was frozen.
+//! The binary interface of each epoch, as it was when it was frozen.
 //!
 //! **If this test fails, do not update the snapshot: undo the change.** A library in somebody's
 //! plugin folder was built against the layout that the snapshot shows, and abi_stable refuses it
 //! as soon as one field or method is added, removed or moved. What is new comes by extension id
 //! (`Sampler::extension`, `Cache::extension`, `TensorOps::extension`), or in a module `epoch2`
-//! beside this one, with a snapshot of its own. Before the first release, and only then, may
-//! `WAN_UPDATE_EPOCH1=1` write the snapshot anew.
+//! beside `epoch1`, with a snapshot of its own. Before the first release, and only then, may
+//! `WAN_UPDATE_LAYOUTS=1` write the snapshots anew.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,26 +13,34 @@ use std::path::Path;
 
 use abi_stable::StableAbi;
 use abi_stable::type_layout::{TLField, TypeLayout};
-use wan_plugin_api::epoch1::PluginModule;
 
-/// The rule, where whoever opens the snapshot reads it.
+/// The rule, where whoever opens a snapshot reads it.
 const RULE: &str = "\
-# The binary interface of epoch 1: frozen. Plugins that are built lie in people's folders.
+# The binary interface of an epoch: frozen. Plugins that are built lie in people's folders.
 # If a test says that this differs, undo the change: grow by extension id, or by a new epoch.
-# tests/it/epoch1_layout.rs says how.
+# tests/it/frozen_layouts.rs says how.
 
 ";
 
-/// Types of ours, by name; those of abi_stable are its own to keep.
-const PACKAGE: &str = "wan-plugin-api";
+/// Packages whose types are shown; those of abi_stable are its own to keep.
+const PACKAGES: [&str; 2] = ["wan-plugin-api", "wan-plugin-epoch0"];
 
 #[test]
 fn epoch_1_is_as_it_was_when_it_was_frozen() {
+    compare(wan_plugin_api::epoch1::PluginModule::LAYOUT, "epoch1");
+}
+
+#[test]
+fn the_fixture_epoch_is_as_it_was_when_it_was_frozen() {
+    compare(wan_plugin_epoch0::PluginModule::LAYOUT, "epoch0");
+}
+
+fn compare(module: &'static TypeLayout, name: &str) {
     let mut types = BTreeMap::new();
-    visit(PluginModule::LAYOUT, &mut Vec::new(), &mut types);
+    visit(module, &mut Vec::new(), &mut types);
     let text = RULE.to_string() + &types.into_values().collect::<String>();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("snapshots/epoch1.txt");
-    if std::env::var_os("WAN_UPDATE_EPOCH1").is_some() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("snapshots/{name}.txt"));
+    if std::env::var_os("WAN_UPDATE_LAYOUTS").is_some() {
         std::fs::write(&path, &text).unwrap();
     }
     let frozen = std::fs::read_to_string(&path).unwrap();
@@ -54,7 +62,7 @@ fn visit(
         return;
     }
     seen.push(layout);
-    if layout.package() == PACKAGE {
+    if is_ours(layout) {
         // All tables of functions have the same name, in modules of their own.
         types.insert(format!("{}::{}", layout.mod_path(), full_name(layout)), describe(layout));
     }
@@ -64,6 +72,10 @@ fn visit(
     for reached in parameters.chain(named).chain(phantom) {
         visit(reached, seen, types);
     }
+}
+
+fn is_ours(layout: &TypeLayout) -> bool {
+    PACKAGES.contains(&layout.package().as_str())
 }
 
 /// A type with what it holds: `RVec<TensorBody_TO>`.
@@ -79,7 +91,7 @@ fn full_name(layout: &TypeLayout) -> String {
 /// What a type of ours has as parameters, or what one of abi_stable's points to: that crate does
 /// not tell the parameters of its own types.
 fn held(layout: &TypeLayout, names: &mut Vec<String>) {
-    let reached = match layout.package() == PACKAGE {
+    let reached = match is_ours(layout) {
         true => layout.generics().type_params(),
         false => layout.shared_vars().type_layouts(),
     };
@@ -87,8 +99,7 @@ fn held(layout: &TypeLayout, names: &mut Vec<String>) {
         let name = reached.name();
         if name.starts_with(['*', '&']) || name == "NonNull" {
             held(reached, names);
-        } else if reached.package() == PACKAGE || ["f32", "f64", "RString", "RVec"].contains(&name)
-        {
+        } else if is_ours(reached) || ["f32", "f64", "RString", "RVec"].contains(&name) {
             let name = full_name(reached);
             if !names.contains(&name) {
                 names.push(name);

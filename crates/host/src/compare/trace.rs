@@ -1,0 +1,71 @@
+//! What a run's evaluations gave, kept so that another run can be held against it.
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::error::Result;
+use crate::witness::{Inside, Seen, Witness};
+
+/// Most numbers of a residual that are kept. Above it every n-th token is, evenly: 14B at 720p
+/// has 168 million numbers per residual.
+const RESIDUAL_NUMBERS: usize = 1 << 20;
+
+/// Velocities and residuals of every branch and evaluation, in order, in host memory.
+#[derive(Default)]
+pub(super) struct Trace {
+    velocities: Vec<Tensor>,
+    /// None where a cached output stood in for the model.
+    residuals: Vec<Option<Tensor>>,
+}
+
+impl Witness for Trace {
+    fn see(&mut self, seen: &Seen<'_>) -> Result<()> {
+        self.velocities.push(seen.velocity.to_device(&Device::Cpu)?);
+        self.residuals.push(seen.inside.map(kept_residual).transpose()?);
+        Ok(())
+    }
+}
+
+impl Trace {
+    /// Evaluations seen, all branches.
+    pub(super) fn len(&self) -> usize {
+        self.velocities.len()
+    }
+
+    /// Relative error of each velocity against the same evaluation of `reference`.
+    pub(super) fn velocity_errors(&self, reference: &Self) -> Result<Vec<f64>> {
+        let pairs = self.velocities.iter().zip(&reference.velocities);
+        pairs.map(|(a, b)| relative_error(a, b)).collect()
+    }
+
+    /// Relative error of each residual, none where either run has none.
+    pub(super) fn residual_errors(&self, reference: &Self) -> Result<Vec<Option<f64>>> {
+        let pairs = self.residuals.iter().zip(&reference.residuals);
+        let error = |(a, b): (&Option<Tensor>, &Option<Tensor>)| match (a, b) {
+            (Some(a), Some(b)) => relative_error(a, b).map(Some),
+            _ => Ok(None),
+        };
+        pairs.map(error).collect()
+    }
+}
+
+/// What the blocks added, `[1, L / n, D]`.
+fn kept_residual(inside: Inside<'_>) -> Result<Tensor> {
+    let hidden = &inside.embedded.hidden;
+    let (_, tokens, width) = hidden.dims3()?;
+    let stride = (tokens * width).div_ceil(RESIDUAL_NUMBERS);
+    let residual = match stride {
+        1 => (inside.after - hidden)?,
+        _ => {
+            let kept: Vec<u32> = (0..tokens as u32).step_by(stride).collect();
+            let kept = Tensor::new(kept, hidden.device())?;
+            (inside.after.index_select(&kept, 1)? - hidden.index_select(&kept, 1)?)?
+        }
+    };
+    Ok(residual.to_device(&Device::Cpu)?)
+}
+
+/// `mean |a - b| / mean |b|`.
+fn relative_error(a: &Tensor, b: &Tensor) -> Result<f64> {
+    let sum = |t: &Tensor| t.to_dtype(DType::F64)?.abs()?.sum_all()?.to_scalar::<f64>();
+    Ok(sum(&(a.to_dtype(DType::F64)? - b.to_dtype(DType::F64)?)?)? / sum(b)?.max(1e-30))
+}
