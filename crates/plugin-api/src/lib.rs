@@ -54,7 +54,7 @@
 //!     ) -> Result<Tensor> {
 //!         let levels = &step.round.levels;
 //!         let velocity = model.velocity(sample, levels)?;
-//!         let change: Vec<f64> = levels.iter().map(|l| l.sigma_next - l.sigma).collect();
+//!         let change: Vec<f64> = levels.iter().map(FrameLevel::change).collect();
 //!         ops.combine(&[term(1.0, sample), frame_terms(&change, &velocity)])
 //!     }
 //! }

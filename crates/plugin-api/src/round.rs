@@ -16,6 +16,11 @@ impl FrameLevel {
     pub fn frozen(frame: u32, timestep: f64, sigma: f64) -> Self {
         Self { frame, update: false, timestep, sigma, sigma_next: sigma }
     }
+
+    /// How far the step goes, `sigma_next - sigma`: below 0, and 0 where the frame rests.
+    pub fn change(&self) -> f64 {
+        self.sigma_next - self.sigma
+    }
 }
 
 /// What a token of one latent frame may attend to.

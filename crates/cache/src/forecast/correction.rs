@@ -39,7 +39,7 @@ impl Correction {
         let frames = nodes.first().map_or(0, |row| row.len());
         self.astray = vec![vec![0.0; frames]; nodes.len()];
         for (frame, levels) in reused.iter().flat_map(|levels| levels.iter().enumerate()) {
-            let way = levels.sigma_next - levels.sigma;
+            let way = levels.change();
             let sigmas: Vec<f64> = nodes.iter().map(|row| row[frame]).collect();
             let known = &sigmas[1..sigmas.len().min(order + 2)];
             let forecast = weights(levels.sigma, known, blend);
@@ -58,7 +58,7 @@ impl Correction {
 
     /// What is to be added to the weight of output `j` in a forecast of this frame.
     pub(super) fn weight(&self, j: usize, frame: usize, level: &FrameLevel) -> f64 {
-        let way = level.sigma_next - level.sigma;
+        let way = level.change();
         match self.astray.get(j).and_then(|row| row.get(frame)) {
             Some(astray) if way != 0.0 => -astray / way,
             _ => 0.0,

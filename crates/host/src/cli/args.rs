@@ -269,14 +269,13 @@ fn strategy_flags() -> [Arg; 5] {
 /// Options that ask for a flag of their own; where several strategies ask for one, it is shared.
 fn option_flags(registry: &Registry) -> Vec<Arg> {
     let mut arguments: Vec<Arg> = Vec::new();
-    for (kind, strategy, option, name) in flagged_options(registry) {
+    for (kind, _, option, name) in flagged_options(registry) {
         if arguments.iter().any(|a| a.get_id() == name) {
             continue;
         }
-        let heading = match kind {
-            Kind::Sampler => format!("Options of the sampler {}", strategy.id),
-            Kind::Cache => format!("Options of the cache {}", strategy.id),
-        };
+        let owners = flagged_options(registry).filter(|other| (other.0, other.3) == (kind, name));
+        let owners: Vec<&str> = owners.map(|(_, strategy, ..)| strategy.id.as_str()).collect();
+        let heading = format!("Options of the {} {}", kind.word(), owners.join(", "));
         let help = format!("{} [{}; default: {}]", option.doc, option.allowed(), option.default);
         let argument = Arg::new(name.to_string()).long(name.to_string()).help(help);
         let argument = match option.kind {
