@@ -3,8 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::build;
-use crate::{Done, cargo, execute, root};
+use crate::{Done, build, cargo, cuda, execute, root};
 
 /// Golden cases that the project carries.
 const GOLDEN: &str = "tests/golden";
@@ -18,6 +17,7 @@ pub(crate) fn test() -> Done {
                 .args(["--deny", "warnings"]),
         )
     })?;
+    step("clippy with CUDA", cuda::check_types)?;
     step("build", build::everything)?;
     step("tests", tests)?;
     step("doc tests", || execute(cargo().args(["test", "--workspace", "--doc", "--quiet"])))?;
