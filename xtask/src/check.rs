@@ -3,7 +3,8 @@
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::{Done, build, cargo, cuda, execute, root};
+use crate::build;
+use crate::{Done, cargo, execute, root};
 
 /// Golden cases that the project carries.
 const GOLDEN: &str = "tests/golden";
@@ -17,7 +18,6 @@ pub(crate) fn test() -> Done {
                 .args(["--deny", "warnings"]),
         )
     })?;
-    step("clippy with CUDA", cuda::check_types)?;
     step("build", build::everything)?;
     step("tests", tests)?;
     step("doc tests", || execute(cargo().args(["test", "--workspace", "--doc", "--quiet"])))?;

@@ -1,7 +1,6 @@
 //! `cargo xtask cuda`: the program and its plugins for NVIDIA GPUs, in `target/cuda`. Needs no GPU.
 
 mod candle;
-mod stand_in;
 mod toolkit;
 
 use std::fs;
@@ -9,13 +8,11 @@ use std::path::{Path, PathBuf};
 
 use crate::{Done, build, cargo, execute, root};
 
-pub(crate) use stand_in::check_types;
-
 /// Chips whose code is made where the user names none: H100, H200.
 const COMPUTE_CAP: &str = "90";
 
-/// Every package in one invocation, for the reason that `build::everything` gives.
-pub(crate) const FEATURES: [&str; 2] = ["--features", "wan-host/cuda,wan-tests/cuda"];
+/// Of all packages, in one invocation for the reason that `build::everything` gives.
+const FEATURES: [&str; 2] = ["--features", "wan-host/cuda,wan-tests/cuda"];
 
 /// Builds `target/cuda/debug/wan`, with the plugins beside it.
 pub(crate) fn build(arguments: &[String]) -> Done {
