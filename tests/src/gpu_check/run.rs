@@ -44,6 +44,7 @@ impl Bench {
     }
 
     /// `wan generate` with a model, on a device.
+    #[expect(clippy::disallowed_methods, reason = "the program is checked from outside")]
     pub(crate) fn run(&self, model: &Path, device: &str, flags: &[&str]) -> Result<Run> {
         let number = std::fs::read_dir(&self.folder)?.count();
         let video = self.folder.join(format!("{number:03}.mp4"));
