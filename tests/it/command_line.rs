@@ -45,6 +45,13 @@ fn values_that_do_not_fit_are_met_with_what_does() {
 }
 
 #[test]
+fn a_device_that_cannot_be_used_is_refused_with_the_reason() {
+    check_refused(&["--device", "gpu"], "expected auto, cpu, cuda or cuda:N");
+    // Without CUDA, without a driver and without a hundred GPUs alike.
+    check_refused(&["--device", "cuda:99"], "--device cuda:99: th");
+}
+
+#[test]
 fn places_that_are_not_there_are_named() {
     check_refused(&["--plugin-dir", "/nowhere/at/all"], "check --plugin-dir");
     check_refused(&["--ckpt_dir", "/nowhere/at/all"], "not a model folder");

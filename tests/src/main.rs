@@ -1,24 +1,40 @@
-//! `wan-golden [DIR]`: runs golden cases and prints one line for each.
+//! `wan-golden [--device DEVICE] [DIR]`: runs golden cases and prints one line for each, on the CPU
+//! unless another device is named.
 //!
-//! Exit code 0 if none failed, 1 if one did, 2 if the folder is not there.
+//! Exit code 0 if none failed, 1 if one did, 2 if the folder or the device is not there.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
+use candle_core::Device;
+use wan_host::device::DeviceChoice;
 use wan_tests::golden::{self, Verdict};
 
 fn main() -> ExitCode {
-    let folder = std::env::args_os().nth(1).map_or_else(default_folder, PathBuf::from);
-    let cases = match golden::find(&folder) {
-        Ok(cases) => cases,
+    match run() {
+        Ok(failed) => ExitCode::from(u8::from(failed > 0)),
         Err(error) => {
-            eprintln!("{error:#}");
-            return ExitCode::from(2);
+            eprintln!("wan-golden: {error:#}");
+            ExitCode::from(2)
         }
-    };
+    }
+}
+
+/// How many cases failed.
+fn run() -> anyhow::Result<usize> {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut device = Device::Cpu;
+    if let Some(place) = arguments.iter().position(|argument| argument == "--device") {
+        let named: Vec<String> = arguments.drain(place..arguments.len().min(place + 2)).collect();
+        let choice = named.get(1).context("--device needs a value")?.parse::<DeviceChoice>();
+        device = choice.map_err(anyhow::Error::msg).context("--device")?.open()?;
+    }
+    let folder = arguments.first().map_or_else(default_folder, PathBuf::from);
+    let cases = golden::find(&folder)?;
     let [mut passed, mut failed, mut skipped] = [0; 3];
     for case in &cases {
-        let report = golden::run(case);
+        let report = golden::run(case, &device);
         println!("{report}");
         match report.verdict {
             Verdict::Pass => passed += 1,
@@ -27,7 +43,7 @@ fn main() -> ExitCode {
         }
     }
     println!("{passed} passed, {failed} failed, {skipped} skipped");
-    ExitCode::from(u8::from(failed > 0))
+    Ok(failed)
 }
 
 /// The cases that lie in the repository.

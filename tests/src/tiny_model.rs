@@ -86,11 +86,30 @@ impl TinyModel {
         Self { class, transformer: tiny(WanConfig::df_1_3b()), ..Self::t2v() }
     }
 
-    /// Writes the whole folder.
+    /// SkyReels-V2 diffusion forcing at the full width of the 1.3B model and with the full VAE, but
+    /// with `blocks` blocks alone: what tensors beside the weights take is as in the whole model.
+    pub fn wide_df(blocks: usize) -> Self {
+        let transformer = WanConfig {
+            text_dim: text_encoder().d_model,
+            num_layers: blocks,
+            ..WanConfig::df_1_3b()
+        };
+        Self { transformer, vae: VaeConfig::wan_2_1(), ..Self::sky_df() }
+    }
+
+    /// Writes the whole folder, with the demo model's tokenizer.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn write(&self, root: &Path) -> anyhow::Result<()> {
+        self.write_from(root, &Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo-model"))
+    }
+
+    /// As [`write`](Self::write), where the demo model lies elsewhere.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_from(&self, root: &Path, demo: &Path) -> anyhow::Result<()> {
         for (part, network) in self.parts() {
             fs::create_dir_all(root.join(part))?;
             write_json(&root.join(part).join("config.json"), &config(&network)?)?;
@@ -103,7 +122,6 @@ impl TinyModel {
             json!({ "_class_name": "UniPCMultistepScheduler", "flow_shift": self.flow_shift });
         write_json(&root.join("scheduler/scheduler_config.json"), &scheduler)?;
         fs::create_dir_all(root.join("tokenizer"))?;
-        let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo-model");
         let name = "tokenizer/tokenizer.json";
         fs::copy(demo.join(name), root.join(name)).context("the demo model's tokenizer")?;
         Ok(())

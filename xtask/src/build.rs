@@ -9,7 +9,7 @@ use crate::{Done, cargo, execute};
 /// dependencies would be built again for each.
 pub(crate) fn everything() -> Done {
     execute(cargo().args(["build", "--workspace", "--lib", "--bins", "--examples", "--quiet"]))?;
-    lay_out("libwan_plugin_")
+    lay_out(&profile_folder(), "libwan_plugin_")
 }
 
 /// A program or library of this profile.
@@ -23,17 +23,17 @@ fn profile_folder() -> PathBuf {
     program.parent().expect("a program lies in a folder").to_path_buf()
 }
 
-/// Puts the libraries whose names begin with `prefix` into `plugins` beside the program, and takes
-/// out what is no longer built.
-fn lay_out(prefix: &str) -> Done {
-    let (from, to) = (profile_folder(), profile_folder().join("plugins"));
+/// Puts the libraries of `from` whose names begin with `prefix` into `plugins` in it, where the
+/// program looks for them, and takes out what is no longer built.
+pub(crate) fn lay_out(from: &Path, prefix: &str) -> Done {
+    let to = from.join("plugins");
     let result = fs::create_dir_all(&to).and_then(|()| {
         for old in libraries(&to, "")? {
             if !from.join(old.file_name().unwrap_or_default()).exists() {
                 fs::remove_file(&old)?;
             }
         }
-        for library in libraries(&from, prefix)? {
+        for library in libraries(from, prefix)? {
             copy(&library, &to)?;
         }
         Ok(())

@@ -3,6 +3,7 @@
 
 mod build;
 mod check;
+mod cuda;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -18,6 +19,7 @@ cargo xtask COMMAND
   bad-plugins        libraries with planted defects: each must be caught by `wan plugins check`
   new-plugin ARGS    build all, then `wan plugins new ARGS`, as `sampler my-sampler`
   plugins            build the plugins into the folder where `wan` finds them
+  cuda [--compute-cap N]   the program for NVIDIA GPUs, in target/cuda (N: 90 for H100 and H200)
 ";
 
 /// `Err` holds an exit code: what failed has said why.
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Some("bad-plugins") => check::bad_plugins(),
         Some("new-plugin") => new_plugin(rest),
         Some("plugins") => build::everything(),
+        Some("cuda") => cuda::build(rest),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             Ok(())

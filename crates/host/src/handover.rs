@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::latents_file;
@@ -36,8 +36,10 @@ pub(crate) fn latents(
     shape: &[usize],
     begins: &[f64],
     prefix: Option<&Tensor>,
+    device: &Device,
 ) -> Result<Tensor> {
     let (latents, report) = latents_file::read(path)?;
+    let latents = latents.to_device(device)?;
     let wrong = |why: String| Error::invalid(format!("--latents {}: {why}", path.display()));
     if latents.dims() != shape {
         return Err(wrong(format!("{:?}, this run needs {shape:?}", latents.dims())));

@@ -1,6 +1,6 @@
 //! A candle tensor behind a plugin's handle.
 
-use candle_core::{DType as CandleDType, Tensor as CandleTensor};
+use candle_core::{DType as CandleDType, Device, Tensor as CandleTensor};
 use wan_plugin_api::{DType, Error, Place, Result, TensorBody, TensorForm};
 
 use crate::ledger::Entry;
@@ -60,6 +60,20 @@ pub(crate) fn candle_dtype(dtype: DType) -> CandleDType {
     }
 }
 
+/// `tensor` in another format, on its own device.
+///
+/// candle 0.11.1 asks CUDA for casts of 8-bit floats under names that its kernels do not have
+/// (`f8e4m3`, `f8_e4m3`), so off the CPU those are cast in main memory.
+pub(crate) fn cast(tensor: &CandleTensor, dtype: CandleDType) -> candle_core::Result<CandleTensor> {
+    let is_8_bit = [tensor.dtype(), dtype].contains(&CandleDType::F8E4M3);
+    if !is_8_bit || tensor.dtype() == dtype || tensor.device().is_cpu() {
+        return tensor.to_dtype(dtype);
+    }
+    // A view would bring all of its tensor along.
+    let own = if tensor.is_contiguous() { tensor.force_contiguous()? } else { tensor.clone() };
+    own.to_device(&Device::Cpu)?.to_dtype(dtype)?.contiguous()?.to_device(tensor.device())
+}
+
 impl HostTensor {
     /// Frames `start .. start + len` in f32, scales undone, frame axis first where rows repeat.
     pub(crate) fn frames_f32(&self, start: usize, len: usize) -> candle_core::Result<CandleTensor> {
@@ -67,13 +81,11 @@ impl HostTensor {
             let per_frame = rows.len() / self.frames;
             let wanted = &rows[start * per_frame..(start + len) * per_frame];
             let index = CandleTensor::new(wanted, self.tensor.device())?;
-            return self.tensor.index_select(&index, 0)?.to_dtype(CandleDType::F32);
+            return cast(&self.tensor.index_select(&index, 0)?, CandleDType::F32);
         }
         let per_frame = self.tensor.dims()[self.frame_axis] / self.frames;
-        let part = self
-            .tensor
-            .narrow(self.frame_axis, start * per_frame, len * per_frame)?
-            .to_dtype(CandleDType::F32)?;
+        let part = self.tensor.narrow(self.frame_axis, start * per_frame, len * per_frame)?;
+        let part = cast(&part, CandleDType::F32)?;
         let Some(scales) = &self.scales else { return Ok(part) };
         let scaled: Vec<CandleTensor> = (0..len)
             .map(|f| {

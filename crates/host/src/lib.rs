@@ -14,6 +14,7 @@ pub mod conditions;
 pub mod decode;
 pub mod defaults;
 pub mod denoiser;
+pub mod device;
 mod error;
 mod evaluation;
 pub mod expert_use;

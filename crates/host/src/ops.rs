@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use candle_core::{DType as CandleDType, Device, Tensor as CandleTensor};
 use wan_plugin_api::{Coefficients, DType, Error, Place, Result, Tensor, TensorOps, Term};
 
-use crate::host_tensor::{HostTensor, candle_dtype, dtype_of, place_of};
+use crate::host_tensor::{HostTensor, candle_dtype, cast, dtype_of, place_of};
 use crate::ledger::{Item, Ledger};
 use crate::noise::{Noise, PLUGIN_STREAMS};
 
@@ -162,7 +162,9 @@ fn combine_run(
     start: usize,
     len: usize,
 ) -> candle_core::Result<CandleTensor> {
-    let part = |body: &HostTensor| body.frames_f32(start, len);
+    let device = terms[0].0.tensor.device();
+    // What a cache keeps may lie elsewhere.
+    let part = |body: &HostTensor| body.frames_f32(start, len)?.to_device(device);
     let wanted: Vec<(f64, &HostTensor)> = terms
         .iter()
         .map(|(body, term)| (term.coefficient(start), *body))
@@ -251,7 +253,7 @@ impl TensorOps for HostOps {
         let frames = bodies.iter().map(|b| b.frames).sum();
         let joined = bodies
             .iter()
-            .map(|b| b.to_f32())
+            .map(|b| b.to_f32()?.to_device(first.tensor.device()))
             .collect::<candle_core::Result<Vec<_>>>()
             .and_then(|all| CandleTensor::cat(&all, axis));
         Ok(self.make(first.entry.item(), joined.map_err(failed)?, axis, frames, None))
@@ -263,7 +265,7 @@ impl TensorOps for HostOps {
             return Ok(a.clone());
         }
         if let (Some(rows), false) = (&body.rows, dtype == DType::F8E4M3) {
-            let cast = body.tensor.to_dtype(candle_dtype(dtype)).map_err(failed)?;
+            let cast = cast(&body.tensor, candle_dtype(dtype)).map_err(failed)?;
             return self.wrap_rows(body.entry.item(), cast, rows.clone(), body.frames);
         }
         self.cast_frames(body, dtype).map_err(failed)
@@ -328,7 +330,7 @@ impl HostOps {
             let frame = body.frames_f32(f, 1)?;
             let largest = frame.abs()?.max_all()?.to_scalar::<f32>()?;
             let scale = if largest > 0.0 { largest / F8E4M3_MAX } else { 1.0 };
-            frames.push(frame.affine(1.0 / scale as f64, 0.0)?.to_dtype(CandleDType::F8E4M3)?);
+            frames.push(cast(&frame.affine(1.0 / scale as f64, 0.0)?, CandleDType::F8E4M3)?);
             scales.push(scale);
         }
         let cast = CandleTensor::cat(&frames, body.axis())?;

@@ -121,6 +121,11 @@ impl Pipeline {
         self.loader.memory()
     }
 
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        self.loader.device()
+    }
+
     /// Its prompts.
     pub fn prompts(&self) -> &PromptEncoder {
         &self.prompts
@@ -219,7 +224,8 @@ impl Pipeline {
         let latents = match &settings.given.latents {
             Some(path) => {
                 let shape = [1, self.vae.config().z_dim, size.frames, size.height, size.width];
-                handover::latents(path, &shape, &schedule.begins(size.frames), prefix)?
+                let begins = schedule.begins(size.frames);
+                handover::latents(path, &shape, &begins, prefix, self.loader.device())?
             }
             None => self.initial_latents(&surroundings.noise, *size, prefix)?,
         };

@@ -5,12 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::defaults::GenerateDefaults;
+use crate::device::{self, DeviceMemory};
 use crate::error::{Error, Result};
 use crate::expert_use::ExpertUse;
 use crate::loaded::WeightMemory;
@@ -61,8 +62,16 @@ pub struct Report {
     pub latents_hash: String,
     /// Bytes held.
     pub memory: MemoryReport,
+    /// Where it was computed: `cpu`, or the number and name of a GPU.
+    #[serde(default = "on_the_cpu")]
+    pub device: String,
     /// Seconds per phase, in order.
     pub phases: Vec<Phase>,
+}
+
+/// Sidecars from before there was a choice.
+fn on_the_cpu() -> String {
+    device::describe(&Device::Cpu)
 }
 
 /// The model of a run.
@@ -120,6 +129,9 @@ pub struct MemoryReport {
     pub cache: Value,
     /// Most that the sampler kept between rounds.
     pub sampler_bytes: u64,
+    /// What tensors took of the GPU at most: between rounds, and ever.
+    #[serde(default)]
+    pub device: Option<DeviceMemory>,
     /// Peak resident memory of the process, where the system tells.
     pub peak_resident_bytes: Option<u64>,
 }
@@ -156,7 +168,18 @@ impl MemoryReport {
             signals: json(&sampled.signals),
             cache: json(&sampled.cache_memory),
             sampler_bytes: sampled.sampler_bytes_max,
+            device: sampled.device_memory,
             peak_resident_bytes: peak_resident_bytes(),
+        }
+    }
+}
+
+impl MemoryReport {
+    /// Peaks may have come after the sampling.
+    pub(crate) fn see_the_end(&mut self, device: &Device) {
+        self.peak_resident_bytes = peak_resident_bytes();
+        if let (Some(of_sampling), Some(now)) = (&mut self.device, device::memory(device)) {
+            of_sampling.peak = now.peak;
         }
     }
 }

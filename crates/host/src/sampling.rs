@@ -9,6 +9,7 @@ use wan_plugin_api::library::SamplerInstance;
 use wan_plugin_api::{CachePlan, Schedule, Step};
 
 use crate::denoiser::{Denoiser, DenoiserParts, LATENT_FRAME_AXIS};
+use crate::device::{self, DeviceMemory};
 use crate::error::{Error, Result};
 use crate::expert_use::ExpertUse;
 use crate::ledger::Item;
@@ -58,6 +59,8 @@ pub struct Sampled {
     pub experts: Vec<ExpertUse>,
     /// Most bytes that the sampler's handles kept between rounds.
     pub sampler_bytes_max: u64,
+    /// What tensors took of the GPU at most, between rounds and ever; none on the CPU.
+    pub device_memory: Option<DeviceMemory>,
     /// Sigma that each latent frame ends at; empty where all are clean.
     pub ends_at: Vec<f64>,
     /// What the sampler wants the user to know.
@@ -77,6 +80,7 @@ impl SamplingJob<'_> {
         let (mut evaluation, evaluations) = (0, self.schedule.evaluations());
         let ops = self.parts.ops.sibling();
         let mut experts = vec![ExpertUse::default(); self.parts.experts.len()];
+        let mut device_memory: Option<DeviceMemory> = None;
         let mut denoiser = Denoiser::new(self.parts, self.schedule.clone())?;
         for (index, round) in self.schedule.rounds.iter().enumerate() {
             if self.cancel.load(Ordering::Relaxed) {
@@ -95,6 +99,9 @@ impl SamplingJob<'_> {
                 .map_err(Error::strategy(&self.sampler_id))?;
             self.latents = replace_frames(&self.latents, first, &stepped)?;
             ops.ledger().settle();
+            if let Some(now) = device::memory(self.latents.device()) {
+                device_memory = Some(device_memory.map_or(now, |before| before.max(now)));
+            }
             evaluation += round.evaluations;
             let decisions = DecisionCount::of(&denoiser.records, None);
             progress(&RoundDone { done: index + 1, rounds, decisions, latents: &self.latents });
@@ -114,6 +121,7 @@ impl SamplingJob<'_> {
             cache_plan: denoiser.cache_plan,
             experts,
             sampler_bytes_max: ops.ledger().peak(),
+            device_memory,
             ends_at: if ends.iter().all(|sigma| *sigma == 0.0) { Vec::new() } else { ends },
             notices: self.schedule.notices,
             seconds: started.elapsed().as_secs_f64(),

@@ -8,8 +8,12 @@ use rayon::prelude::*;
 use crate::error::Result;
 use crate::fused;
 
-/// Scores held at once by one thread (or, off the CPU, by all heads together).
+/// Scores held at once by one thread.
 const SCORES_MAX: usize = 1 << 21;
+
+/// Scores held at once off the CPU, of all heads together: 1 GB or less with all copies, and
+/// enough to fill a GPU.
+const SCORES_MAX_OFF_CPU: usize = 1 << 26;
 
 /// Which tokens attend to which in self-attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +50,8 @@ impl Attention {
 }
 
 /// Queries, keys and values `[B,L,D]` whose last axis is `heads` heads side by side; queries
-/// already carry the softmax scale. All of one dtype; the softmax is f32, and on the CPU all the rest
-/// is too, a head at a time.
+/// already carry the softmax scale. All of one dtype; scores and softmax are f32 whatever it is, and
+/// on the CPU all the rest is too, a head at a time.
 pub(crate) struct Heads<'a> {
     pub(crate) query: &'a Tensor,
     pub(crate) key: &'a Tensor,
@@ -64,12 +68,16 @@ struct Span {
 impl Heads<'_> {
     /// Self-attention of a video of `frames` frames, `[B,L,D]`.
     pub(crate) fn attend_frames(&self, attention: Attention, frames: usize) -> Result<Tensor> {
+        self.attend(self.spans(attention, frames)?)
+    }
+
+    fn spans(&self, attention: Attention, frames: usize) -> Result<Vec<Span>> {
         let frame_tokens = self.query.dim(1)? / frames;
         let spans = attention.spans(frames).into_iter().map(|(queries, keys)| Span {
             queries: queries.start * frame_tokens..queries.end * frame_tokens,
             keys: keys * frame_tokens,
         });
-        self.attend(spans.collect())
+        Ok(spans.collect())
     }
 
     /// Attention of every query to every key, `[B,Lq,D]`.
@@ -77,24 +85,29 @@ impl Heads<'_> {
         self.attend(vec![Span { queries: 0..self.query.dim(1)?, keys: self.key.dim(1)? }])
     }
 
-    /// Cuts each span into chunks of bounded size; the chunks of all heads run in parallel.
     fn attend(&self, spans: Vec<Span>) -> Result<Tensor> {
-        // Off the CPU one launch serves all heads; on it each head is a task of its own.
-        let count = if self.query.device().is_cpu() { 1 } else { self.heads };
-        let chunks: Vec<_> = spans.into_iter().flat_map(|span| chunks(span, count)).collect();
+        match self.query.device().is_cpu() {
+            true => self.attend_in_parallel(spans),
+            false => self.attend_in_turn(spans),
+        }
+    }
+
+    /// Cuts each span into chunks of bounded size; the chunks of all heads run in parallel.
+    fn attend_in_parallel(&self, spans: Vec<Span>) -> Result<Tensor> {
+        let chunks: Vec<_> = spans.into_iter().flat_map(|span| chunks(span, SCORES_MAX)).collect();
         let (batch, queries, width) = self.query.dims3()?;
         let mut outputs = Vec::with_capacity(batch);
-        for b in 0..batch {
+        for batch in 0..batch {
             let (dtype, device) = (self.query.dtype(), self.query.device());
             let output = Tensor::zeros((queries, width), dtype, device)?;
-            let of_head = |first: usize| -> candle_core::Result<()> {
-                let part = Part { batch: b, first, count };
+            let of_head = |head: usize| -> candle_core::Result<()> {
+                let part = Part { batch, head };
                 let parts = chunks.par_iter().map(|span| self.attend_chunk(part, span));
                 let parts = parts.collect::<candle_core::Result<Vec<_>>>()?;
-                let whole = Tensor::cat(&parts, 0)?; // [Lq,count d]
-                output.slice_set(&whole, 1, first * (width / self.heads))
+                let whole = Tensor::cat(&parts, 0)?; // [Lq,d]
+                output.slice_set(&whole, 1, head * (width / self.heads))
             };
-            (0..self.heads).into_par_iter().step_by(count).try_for_each(of_head)?;
+            (0..self.heads).into_par_iter().try_for_each(of_head)?;
             outputs.push(output);
         }
         // A stack of one would still be a copy.
@@ -104,37 +117,57 @@ impl Heads<'_> {
         }
     }
 
-    /// `[queries, count d]`.
+    /// `[queries, d]`.
     fn attend_chunk(&self, part: Part, span: &Span) -> candle_core::Result<Tensor> {
         let head_dim = self.query.dim(2)? / self.heads;
+        // [L,d], of f32 a view: the product takes any row stride.
         let own = |tensor: &Tensor, tokens: Range<usize>| {
             let tensor = tensor.get(part.batch)?.narrow(0, tokens.start, tokens.len())?;
-            let own = tensor.narrow(1, part.first * head_dim, part.count * head_dim)?;
-            if part.count == 1 {
-                // [L,d], of f32 a view: the product takes any row stride.
-                return own.to_dtype(DType::F32);
-            }
-            own.reshape((tokens.len(), part.count, head_dim))?.transpose(0, 1)?.contiguous()
+            tensor.narrow(1, part.head * head_dim, head_dim)?.to_dtype(DType::F32)
         };
         let query = own(self.query, span.queries.clone())?;
         let (key, value) = (own(self.key, 0..span.keys)?, own(self.value, 0..span.keys)?);
         let scores = query.matmul(&key.transpose(D::Minus1, D::Minus2)?)?;
-        let weights = fused::softmax(scores.to_dtype(DType::F32)?)?.to_dtype(value.dtype())?;
-        let attended = weights.matmul(&value)?.to_dtype(self.query.dtype())?;
-        if part.count == 1 { Ok(attended) } else { attended.transpose(0, 1)?.flatten_from(1) }
+        fused::softmax(scores)?.matmul(&value)?.to_dtype(self.query.dtype())
+    }
+
+    /// All heads at once, one chunk of queries after the other: a chunk fills a GPU, and two at a
+    /// time would only hold twice the scores.
+    fn attend_in_turn(&self, spans: Vec<Span>) -> Result<Tensor> {
+        let (batch, queries, width) = self.query.dims3()?;
+        let by_head = |tensor: &Tensor| {
+            let split = tensor.reshape((batch, (), self.heads, width / self.heads))?;
+            split.transpose(1, 2)?.contiguous() // [B,H,L,d]
+        };
+        let (query, value) = (by_head(self.query)?, by_head(self.value)?);
+        // A product of halves comes rounded to halves, which is too coarse for the exponents that
+        // scores are: queries and keys are widened first.
+        let key = by_head(self.key)?.to_dtype(DType::F32)?;
+        let output =
+            Tensor::zeros((batch, queries, width), self.query.dtype(), self.query.device())?;
+        let scores_max = SCORES_MAX_OFF_CPU / (batch * self.heads).max(1);
+        for span in spans.into_iter().flat_map(|span| chunks(span, scores_max)) {
+            let query = query.narrow(2, span.queries.start, span.queries.len())?;
+            let query = query.to_dtype(DType::F32)?.contiguous()?;
+            let (key, value) = (key.narrow(2, 0, span.keys)?, value.narrow(2, 0, span.keys)?);
+            let scores = query.matmul(&key.transpose(2, 3)?)?; // [B,H,l,keys]
+            let weights = fused::softmax(scores)?.to_dtype(value.dtype())?;
+            let attended = weights.matmul(&value)?.transpose(1, 2)?; // [B,l,H,d]
+            output.slice_set(&attended.flatten_from(2)?.contiguous()?, 1, span.queries.start)?;
+        }
+        Ok(output)
     }
 }
 
-/// Heads `first..first + count` of one batch element.
+/// One head of one batch element.
 #[derive(Clone, Copy)]
 struct Part {
     batch: usize,
-    first: usize,
-    count: usize,
+    head: usize,
 }
 
-fn chunks(span: Span, heads_at_once: usize) -> impl Iterator<Item = Span> {
-    let rows = (SCORES_MAX / (heads_at_once * span.keys).max(1)).max(16);
+fn chunks(span: Span, scores_max: usize) -> impl Iterator<Item = Span> {
+    let rows = (scores_max / span.keys.max(1)).max(16);
     let Span { queries, keys } = span;
     let end = queries.end;
     queries.step_by(rows).map(move |start| Span { queries: start..(start + rows).min(end), keys })
@@ -161,7 +194,8 @@ mod tests {
     #[test]
     fn chunks_cover_the_span_within_the_bound() {
         let keys = SCORES_MAX / 20;
-        let cut: Vec<_> = chunks(Span { queries: 3..50, keys }, 1).map(|s| s.queries).collect();
+        let cut: Vec<_> =
+            chunks(Span { queries: 3..50, keys }, SCORES_MAX).map(|s| s.queries).collect();
         assert_eq!(cut, [3..23, 23..43, 43..50]);
     }
 
@@ -194,7 +228,23 @@ mod tests {
         let weights = candle_nn::ops::softmax_last_dim(&scores.broadcast_add(&mask).unwrap());
         let dense = weights.unwrap().matmul(&split(&value)).unwrap();
         let dense = dense.transpose(1, 2).unwrap().flatten_from(2).unwrap(); // [B,L,D]
-        let difference = (by_block - dense).unwrap().abs().unwrap().flatten_all().unwrap();
-        assert!(difference.max(0).unwrap().to_scalar::<f32>().unwrap() < 1e-5);
+        assert!(largest_difference(&by_block, &dense) < 1e-5);
+    }
+
+    fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
+        let difference = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
+        difference.max(0).unwrap().to_scalar().unwrap()
+    }
+
+    #[test]
+    fn all_heads_in_turn_equal_each_head_in_parallel() {
+        let (frames, tokens, width) = (5, 35, 12);
+        let [query, key, value] = [0, 1, 2].map(|_| noise(2, tokens, width));
+        let heads = Heads { query: &query, key: &key, value: &value, heads: 3 };
+        for attention in [Attention::Bidirectional, Attention::BlockCausal(2)] {
+            let in_parallel = heads.attend_in_parallel(heads.spans(attention, frames).unwrap());
+            let in_turn = heads.attend_in_turn(heads.spans(attention, frames).unwrap());
+            assert!(largest_difference(&in_parallel.unwrap(), &in_turn.unwrap()) < 1e-5);
+        }
     }
 }

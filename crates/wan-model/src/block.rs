@@ -130,7 +130,7 @@ impl Block {
         let mut views = Views::new(self.number, tokens, observer);
         let attended = self.attend_to_self(hidden, &table, surroundings, &mut views)?;
         let mut out = Assembly::new(tokens);
-        for chunk in chunks(batch, tokens) {
+        for chunk in chunks(hidden.device(), batch, tokens) {
             let table = table.of_tokens(&chunk, tokens)?;
             let (hidden, attended) = (run(hidden, &chunk)?, run(&attended, &chunk)?);
             let mut see = |point, tensor: &Tensor| views.see(point, chunk.start, tensor);
@@ -157,7 +157,7 @@ impl Block {
         let (batch, tokens, _) = hidden.dims3()?;
         let attn1 = &self.attn1;
         let [mut query, mut key, mut value] = [(); 3].map(|()| Assembly::new(tokens));
-        for chunk in chunks(batch, tokens) {
+        for chunk in chunks(hidden.device(), batch, tokens) {
             let mut see = |point, tensor: &Tensor| views.see(point, chunk.start, tensor);
             let rope = surroundings.rope.of_tokens(&chunk)?;
             let normed = fused::layer_norm(&run(hidden, &chunk)?, None, self.eps)?;

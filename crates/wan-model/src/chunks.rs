@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use crate::error::{Error, Result};
 
@@ -14,9 +14,17 @@ use crate::error::{Error, Result};
 /// widens) all weights of the block, so much fewer would cost time.
 const TOKENS_AT_ONCE: usize = 512;
 
+/// The same off the CPU, where a shorter run would not fill the device.
+const TOKENS_AT_ONCE_OFF_CPU: usize = 4096;
+
 /// `0..tokens` in runs of about equal length; of a batch, `TOKENS_AT_ONCE` in all.
-pub(crate) fn chunks(batch: usize, tokens: usize) -> impl Iterator<Item = Range<usize>> {
-    let longest = (TOKENS_AT_ONCE / batch.max(1)).max(16);
+pub(crate) fn chunks(
+    device: &Device,
+    batch: usize,
+    tokens: usize,
+) -> impl Iterator<Item = Range<usize>> + use<> {
+    let at_once = if device.is_cpu() { TOKENS_AT_ONCE } else { TOKENS_AT_ONCE_OFF_CPU };
+    let longest = (at_once / batch.max(1)).max(16);
     let length = tokens.div_ceil(tokens.div_ceil(longest).max(1)).max(1);
     (0..tokens).step_by(length).map(move |start| start..(start + length).min(tokens))
 }
@@ -63,7 +71,9 @@ mod tests {
 
     #[test]
     fn runs_cover_the_tokens_and_are_of_one_length() {
-        let lengths = |batch, tokens| chunks(batch, tokens).map(|c| c.len()).collect::<Vec<_>>();
+        let lengths = |batch, tokens| {
+            chunks(&Device::Cpu, batch, tokens).map(|c| c.len()).collect::<Vec<_>>()
+        };
         assert_eq!(lengths(1, 512), [512]);
         assert_eq!(lengths(1, 513), [257, 256]);
         assert_eq!(lengths(2, 512), [256, 256]);

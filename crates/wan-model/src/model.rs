@@ -307,7 +307,7 @@ impl Observed<'_> {
         let table = embedded.e.with_rows(e.broadcast_add(&model.scale_shift_table)?)?;
         let (batch, tokens, _) = hidden.dims3()?;
         let [mut entering, mut projected] = [(); 2].map(|()| Assembly::new(tokens));
-        for chunk in chunks(batch, tokens) {
+        for chunk in chunks(hidden.device(), batch, tokens) {
             let hidden = hidden.narrow(1, chunk.start, chunk.len())?.to_dtype(DType::F32)?;
             let normed = fused::layer_norm(&hidden, None, model.config.eps)?;
             let modulated = fused::modulate(&normed, &table.of_tokens(&chunk, tokens)?, 0, 1)?;

@@ -245,7 +245,13 @@ impl SimpleBackend for Weights {
         dtype: DType,
         device: &Device,
     ) -> candle_core::Result<Tensor> {
-        let tensor = self.tensor(name, device).map_err(Error::through_candle)?.to_dtype(dtype)?;
+        let stored = self.find(name).map_err(Error::through_candle)?;
+        // candle 0.11.1 asks CUDA for casts of 8-bit floats under names that its kernels do not
+        // have, so these are widened on the CPU.
+        let is_8_bit = stored.info.dtype == safetensors::Dtype::F8_E4M3;
+        let cast_on = if is_8_bit { &Device::Cpu } else { device };
+        let tensor = self.tensor(name, cast_on).map_err(Error::through_candle)?;
+        let tensor = tensor.to_dtype(dtype)?.to_device(device)?;
         let bytes = tensor.elem_count() * dtype.size_in_bytes();
         self.handed_out.fetch_add(bytes as u64, Relaxed);
         Ok(tensor)

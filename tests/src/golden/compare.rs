@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, ensure};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use wan_model::Numerics;
 
 use super::{Case, NotSupported};
@@ -78,8 +78,11 @@ impl<'a> Compare<'a> {
             return Ok(());
         }
         if !recorded.dtype().is_float() {
-            let ours = ours.to_dtype(DType::I64)?.flatten_all()?.to_vec1::<i64>()?;
-            let recorded = recorded.to_dtype(DType::I64)?.flatten_all()?.to_vec1::<i64>()?;
+            let numbers = |tensor: &Tensor| {
+                let tensor = tensor.to_device(&Device::Cpu)?.to_dtype(DType::I64)?;
+                tensor.flatten_all()?.to_vec1::<i64>()
+            };
+            let (ours, recorded) = (numbers(ours)?, numbers(recorded)?);
             let wrong = ours.iter().zip(&recorded).filter(|(a, b)| a != b).count();
             self.measured(name, wrong as f64, 0.);
             return Ok(());
@@ -156,8 +159,11 @@ impl<'a> Compare<'a> {
 /// `max|a - b| / max|b|` in f64; `max|a - b|` where `b` is all zero.
 fn nerr(ours: &Tensor, recorded: &Tensor) -> anyhow::Result<f64> {
     ensure!(ours.elem_count() == recorded.elem_count(), "tensors of different size");
-    let ours = ours.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-    let recorded = recorded.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    let numbers = |tensor: &Tensor| {
+        let tensor = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
+        tensor.flatten_all()?.to_vec1::<f64>()
+    };
+    let (ours, recorded) = (numbers(ours)?, numbers(recorded)?);
     let (mut difference, mut largest) = (0f64, 0f64);
     for (a, b) in ours.iter().zip(&recorded) {
         let d = (a - b).abs();
@@ -209,7 +215,6 @@ impl std::fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
 
     #[test]
     fn error_is_relative_to_the_largest_recorded_number() {
@@ -225,6 +230,7 @@ mod tests {
         let one = Tensor::new(&[1f32], &Device::Cpu).unwrap();
         let names = ["in.x", "mid.y", "out.z"];
         let case = Case {
+            device: Device::Cpu,
             folder: "made-up".into(),
             description: serde_json::json!({ "kind": "none", "tolerance": 1e-6 }),
             config: serde_json::Value::Null,

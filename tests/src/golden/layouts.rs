@@ -10,7 +10,7 @@ use candle_nn::VarBuilder;
 use wan_model::original_names::{Layout, Part};
 use wan_model::weights::Weights;
 
-use super::{Case, open};
+use super::Case;
 
 /// Checks that the original names, where a case has them, lead to the tensors of its weights:
 /// the same set, and for a copy the same bits. Cases without either pass.
@@ -30,7 +30,7 @@ pub(super) fn check(case: &Case) -> anyhow::Result<()> {
 
 /// The weights under their original names, in f32, of a case that has them.
 pub(super) fn original_weights(case: &Case) -> anyhow::Result<Option<VarBuilder<'static>>> {
-    copy(case).map(open).transpose()
+    copy(case).map(|path| case.open(path)).transpose()
 }
 
 fn copy(case: &Case) -> Option<PathBuf> {

@@ -33,6 +33,8 @@ pub struct Case {
     pub description: Value,
     /// `config.json`.
     pub config: Value,
+    /// Where the case is run, and all its tensors lie.
+    pub device: Device,
     /// `io.safetensors`: f32, ids and masks i64.
     pub io: HashMap<String, Tensor>,
 }
@@ -51,7 +53,7 @@ impl std::error::Error for NotSupported {}
 
 impl Case {
     /// Reads a case folder.
-    pub fn load(folder: &Path) -> anyhow::Result<Self> {
+    pub fn load(folder: &Path, device: &Device) -> anyhow::Result<Self> {
         let json = |name: &str| -> anyhow::Result<Value> {
             let path = folder.join(name);
             let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
@@ -61,8 +63,9 @@ impl Case {
         Ok(Self {
             description: json("case.json")?,
             config: json("config.json")?,
-            io: candle_core::safetensors::load(&io, &Device::Cpu)
+            io: candle_core::safetensors::load(&io, device)
                 .with_context(|| io.display().to_string())?,
+            device: device.clone(),
             folder: folder.to_owned(),
         })
     }
@@ -87,30 +90,30 @@ impl Case {
     pub fn weights(&self) -> anyhow::Result<VarBuilder<'static>> {
         let own = self.folder.join("weights.safetensors");
         match self.sibling("weights") {
-            _ if own.exists() => open(own),
-            Some(path) => open(path),
+            _ if own.exists() => self.open(own),
+            Some(path) => self.open(path),
             None => bail!("no weights.safetensors, and case.json names no other"),
         }
     }
 
     /// The weights that `key` of `case.json` names (`vae_weights`), in f32.
     pub fn weights_named(&self, key: &str) -> anyhow::Result<VarBuilder<'static>> {
-        open(self.sibling(key).with_context(|| format!("case.json names no {key}"))?)
+        self.open(self.sibling(key).with_context(|| format!("case.json names no {key}"))?)
     }
 
     fn sibling(&self, key: &str) -> Option<PathBuf> {
         self.description[key].as_str().map(|path| self.folder.join(path))
     }
-}
 
-fn open(path: PathBuf) -> anyhow::Result<VarBuilder<'static>> {
-    Ok(wan_model::weights::open(&[path], DType::F32, &Device::Cpu)?)
+    fn open(&self, path: PathBuf) -> anyhow::Result<VarBuilder<'static>> {
+        Ok(wan_model::weights::open(&[path], DType::F32, &self.device)?)
+    }
 }
 
 /// Runs one case folder.
-pub fn run(folder: &Path) -> Report {
+pub fn run(folder: &Path, device: &Device) -> Report {
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let case = match Case::load(folder) {
+    let case = match Case::load(folder, device) {
         Ok(case) => case,
         Err(error) => return Report::failed(name, String::new(), format!("{error:#}")),
     };

@@ -50,7 +50,7 @@ pub(super) fn run_wan(case: &Case, compare: &mut Compare) -> anyhow::Result<()> 
         let (_, _, frames, height, width) = latents.dims5()?;
         let given: Vec<f32> =
             (0..frames).map(|f| if f < first.dims()[2] { 0.0 } else { 1.0 }).collect();
-        let mask = Tensor::from_vec(given, (1, 1, frames, 1, 1), &Device::Cpu)?;
+        let mask = Tensor::from_vec(given, (1, 1, frames, 1, 1), &case.device)?;
         compare
             .tensor("mid.first_frame_mask", &mask.broadcast_as((1, 1, frames, height, width))?)?;
     }
@@ -61,7 +61,7 @@ pub(super) fn run_wan(case: &Case, compare: &mut Compare) -> anyhow::Result<()> 
 fn denormalise(config: &VaeConfig, latents: &Tensor) -> anyhow::Result<Tensor> {
     let column = |values: &[f64]| -> anyhow::Result<Tensor> {
         let values: Vec<f32> = values.iter().map(|v| *v as f32).collect();
-        Ok(Tensor::from_vec(values, (1, config.z_dim, 1, 1, 1), &Device::Cpu)?)
+        Ok(Tensor::from_vec(values, (1, config.z_dim, 1, 1, 1), latents.device())?)
     };
     let scaled = latents.broadcast_mul(&column(&config.latents_std)?)?;
     Ok(scaled.broadcast_add(&column(&config.latents_mean)?)?)
@@ -227,7 +227,7 @@ impl Setup {
             cache,
             cache_device: Place::Device,
             witness: None,
-            ops: HostOps::new(Device::Cpu, noise, Arc::clone(&cancel)),
+            ops: HostOps::new(case.device.clone(), noise, Arc::clone(&cancel)),
         };
         let job = SamplingJob {
             sampler,

@@ -8,6 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use wan_model::vae::Tiling;
 use wan_plugin_api::{OptionKind, OptionSpec, OptionValues, Strategy};
 
+use super::device;
 use crate::error::{Error, Result};
 use crate::model_folder::ModelFolder;
 use crate::model_parts::{PARTS, Parts};
@@ -112,7 +113,7 @@ fn decode() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("The .latents.safetensors file of the run"),
         )
-        .args([model_dir(), save_file(), vae_tiling(), progress(), plugin_dir()])
+        .args([model_dir(), device::arg(), save_file(), vae_tiling(), progress(), plugin_dir()])
 }
 
 pub(super) fn json() -> Arg {
@@ -143,7 +144,7 @@ fn generate(registry: &Registry) -> Command {
              wan generate --cache none --base_seed 7 --save_file out.mp4\n  \
              wan generate --sample_steps 30 --cache_option threshold=0.2 --cache_report",
         )
-        .args([save_file(), vae_tiling()])
+        .args([device::arg(), save_file(), vae_tiling()])
         .args([
             switch("cache_report", "Also run without the cache; print what it saved and cost"),
             flag("reproduce", "NAME.json", "Make the video of this sidecar again, bit for bit")

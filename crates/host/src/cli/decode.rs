@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
 use clap::ArgMatches;
 
-use super::args;
 use super::finish::{self, Output};
+use super::{args, device};
 use crate::decode;
 use crate::error::{Error, Result};
 use crate::given::GivenFrames;
@@ -31,9 +30,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     }
     let save_file = matches.get_one::<PathBuf>("save_file").cloned();
     let output = Output::new(save_file.unwrap_or_else(|| video_name(path)))?;
+    let device = device::chosen(matches)?;
     let mut progress = Progress::new(args::progress_form(matches));
     progress.phase("load", 0);
-    let vae = decode::load_vae(&folder, &Device::Cpu)?;
+    let (vae, latents) = (decode::load_vae(&folder, &device)?, latents.to_device(&device)?);
     progress.phase("decode", latents.dims()[2]);
     let frames = decode::decode(&vae, &latents, args::tiling(matches), &mut |done, of| {
         progress.step(done, of, None)

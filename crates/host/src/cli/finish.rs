@@ -110,7 +110,7 @@ pub(super) fn summary(
     lines.push(memory);
     let seconds: Vec<String> =
         report.phases.iter().map(|p| format!("{} {:.1} s", p.name, p.seconds)).collect();
-    lines.push(format!("time: {}", seconds.join(", ")));
+    lines.push(format!("time: {} on {}", seconds.join(", "), report.device));
     lines.join("\n")
 }
 

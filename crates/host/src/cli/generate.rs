@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
 use clap::ArgMatches;
 use wan_model::vae::Tiling;
 
-use super::args;
 use super::finish::{self, Output};
 use super::reproduce::Recorded;
 use super::run_settings::{cancel_on_interrupt, requested};
+use super::{args, device};
 use crate::conditions::Conditions;
+use crate::device::describe;
 use crate::error::{Error, Result};
 use crate::given::GivenFrames;
 use crate::latents_file;
@@ -39,11 +39,12 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     };
     let save_file = matches.get_one::<PathBuf>("save_file").cloned();
     let output = Output::new(save_file.unwrap_or_else(|| default_name(&settings)))?;
+    let device = device::chosen(matches)?;
     let cancel = cancel_on_interrupt();
     let mut progress = Progress::new(args::progress_form(matches));
 
     progress.phase("load", 0);
-    let pipeline = Pipeline::load(&folder, &Device::Cpu, settings.precision)?;
+    let pipeline = Pipeline::load(&folder, &device, settings.precision)?;
     settings.latent_size(pipeline.size_rule())?;
     let given = GivenFrames::read(&settings)?;
     name_unknown_words(&pipeline, &settings);
@@ -67,6 +68,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
 
     let mut report = report(registry, &pipeline, &settings, &sampled)?;
     (report.task, report.defaults) = (defaults.task, defaults.generate);
+    report.phases = progress.phases().to_vec();
     if let Some(recorded) = &recorded {
         recorded.check_latents(&report)?;
     }
@@ -85,7 +87,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     progress.phase("write", 0);
     progress.finish();
     report.phases = progress.phases().to_vec();
-    report.memory.peak_resident_bytes = report::peak_resident_bytes();
+    report.memory.see_the_end(pipeline.device());
     finish::write(&output, &frames, &report)?;
     if let Some(sheet) = matches.get_one::<PathBuf>("contact_sheet") {
         write_contact_sheet(sheet, &frames)?;
@@ -230,6 +232,7 @@ fn report(
         ends_at: sampled.ends_at.clone(),
         latents_hash: report::latents_hash(&sampled.latents)?,
         memory: MemoryReport::of(sampled, pipeline.memory()),
+        device: describe(pipeline.device()),
         phases: Vec::new(),
     })
 }

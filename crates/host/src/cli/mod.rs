@@ -11,6 +11,7 @@ macro_rules! say {
 mod args;
 mod cache;
 mod decode;
+mod device;
 mod finish;
 mod generate;
 mod inspect;

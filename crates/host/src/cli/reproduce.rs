@@ -12,10 +12,11 @@ use crate::report::{Report, StrategyReport};
 use crate::settings::StrategyChoice;
 
 /// Flags that go with `--reproduce`: none of them changes the latents.
-const ALLOWED: [&str; 11] = [
+const ALLOWED: [&str; 12] = [
     "reproduce",
     "allow_changes",
     "ckpt_dir",
+    "device",
     "tokenizer",
     "vae_tiling",
     "plugin_dir",
@@ -100,10 +101,11 @@ impl Recorded {
                 eprintln!("wan: the latents differ from the recorded ones")
             }
             false => {
-                return Err(Error::invalid(
-                    "the latents differ from the recorded ones: another kind of processor? \
-                     --allow_changes writes the video all the same",
-                ));
+                return Err(Error::invalid(format!(
+                    "the latents differ from the recorded ones, made on {} and now on {}: another \
+                     kind of processor? --allow_changes writes the video all the same",
+                    self.report.device, now.device
+                )));
             }
         }
         Ok(())

@@ -17,6 +17,9 @@ use crate::fused;
 /// Numbers in a tile of patches: 512 KiB, half of a usual second-level cache.
 const TILE_MAX: usize = 1 << 17;
 
+/// Numbers in the patches that candle's convolution writes out at once: 512 MiB.
+const PATCHES_MAX: usize = 1 << 27;
+
 /// How a convolution moves over its input.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Geometry {
@@ -177,30 +180,37 @@ impl Conv {
         Ok(Tensor::from_vec(out, shape, x.device())?)
     }
 
+    /// One output frame after the other, its taps as channels, a band of rows at a time: candle
+    /// writes a band's patches out, which for a whole picture would be gigabytes.
     fn by_conv2d(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, frames, channels, height, width) = x.dims5()?;
         let Geometry { taps, time_stride, kernel, stride, pad_before, pad_after, doubled } =
             self.geometry;
         let out_frames = (frames - taps) / time_stride + 1;
-        let times: Vec<u32> = (0..out_frames).map(|t| (t * time_stride) as u32).collect();
-        let times = Tensor::new(times.as_slice(), x.device())?;
-        let taps_of =
-            |tap: usize| x.narrow(1, tap, frames + 1 - taps)?.contiguous()?.index_select(&times, 1);
-        let by_tap = (0..taps).map(taps_of).collect::<candle_core::Result<Vec<_>>>()?;
-        let folded = Tensor::cat(&by_tap, 2)?; // [B,T',kt C,H,W]
-        let mut folded = folded.reshape((batch * out_frames, taps * channels, height, width))?;
-        if doubled {
-            folded = folded.upsample_nearest2d(2 * height, 2 * width)?;
-        }
-        for dim in [2, 3] {
-            folded = folded.pad_with_zeros(dim, pad_before, pad_after)?;
-        }
-        let outputs = self.bias.dim(0)?;
+        let (out_height, out_width) = (self.geometry.output(height), self.geometry.output(width));
+        let (outputs, depth) = self.weight.dims2()?;
         let weight = self.weight.reshape((outputs, taps * channels, kernel, kernel))?;
-        let out = folded.conv2d(&weight, 0, stride, 1, 1)?;
-        let out = out.broadcast_add(&self.bias.reshape((1, outputs, 1, 1))?)?;
-        let (_, _, out_height, out_width) = out.dims4()?;
-        Ok(out.reshape((batch, out_frames, outputs, out_height, out_width))?)
+        let band = (PATCHES_MAX / (batch * depth * out_width)).clamp(1, out_height);
+        let mut out = Vec::with_capacity(out_frames);
+        for frame in 0..out_frames {
+            let folded = x.narrow(1, frame * time_stride, taps)?; // [B,kt,C,H,W]
+            let mut folded = folded.reshape((batch, taps * channels, height, width))?;
+            if doubled {
+                folded = folded.upsample_nearest2d(2 * height, 2 * width)?;
+            }
+            for dim in [2, 3] {
+                folded = folded.pad_with_zeros(dim, pad_before, pad_after)?;
+            }
+            let of_band = |start: usize| {
+                let rows = band.min(out_height - start);
+                let read = folded.narrow(2, start * stride, (rows - 1) * stride + kernel)?;
+                read.contiguous()?.conv2d(&weight, 0, stride, 1, 1)
+            };
+            let bands = (0..out_height).step_by(band).map(of_band);
+            out.push(Tensor::cat(&bands.collect::<candle_core::Result<Vec<_>>>()?, 2)?);
+        }
+        let out = Tensor::stack(&out, 1)?; // [B,T',O,H',W']
+        Ok(out.broadcast_add(&self.bias.reshape((1, 1, outputs, 1, 1))?)?)
     }
 }
 

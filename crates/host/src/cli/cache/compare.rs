@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use candle_core::Device;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::cli::args::{self, flag};
+use crate::cli::device;
 use crate::cli::run_settings::{cancel_on_interrupt, requested};
 use crate::compare::{Candidate, Change, Comparison, ComparisonReport, Gate, Summary};
 use crate::error::{Error, Result};
@@ -42,7 +42,7 @@ pub(super) fn command(registry: &Registry) -> Command {
              --candidate steps=8|12|16 --candidate NAME:threshold=0.1|0.2|0.3",
         )
         .args(own.map(|arg| arg.help_heading("Comparison")));
-    args::with_run_flags(command, registry)
+    args::with_run_flags(command.arg(device::arg()), registry)
 }
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
@@ -50,10 +50,11 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let (settings, _) = requested(registry, matches, &folder)?;
     let written = matches.get_many::<String>("candidate").into_iter().flatten();
     let candidates = written.map(|c| Candidate::read(registry, c)).collect::<Result<Vec<_>>>()?;
+    let device = device::chosen(matches)?;
     let cancel = cancel_on_interrupt();
     let mut progress = Progress::new(args::progress_form(matches));
     progress.phase("load", 0);
-    let pipeline = Pipeline::load(&folder, &Device::Cpu, settings.precision)?;
+    let pipeline = Pipeline::load(&folder, &device, settings.precision)?;
     settings.latent_size(pipeline.size_rule())?;
     let given = GivenFrames::read(&settings)?;
     let default = Gate::default();

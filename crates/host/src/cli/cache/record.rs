@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 use std::path::PathBuf;
 
-use candle_core::Device;
 use clap::{ArgMatches, Command, value_parser};
 
 use crate::cli::args::{self, flag};
+use crate::cli::device;
 use crate::cli::finish::bytes;
 use crate::cli::run_settings::{cancel_on_interrupt, requested};
 use crate::error::Result;
@@ -27,7 +27,7 @@ pub(super) fn command(registry: &Registry) -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help_heading("Recording"),
         );
-    args::with_run_flags(command, registry)
+    args::with_run_flags(command.arg(device::arg()), registry)
 }
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
@@ -36,10 +36,11 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let settings = Settings { cache: None, ..settings };
     let path = matches.get_one::<PathBuf>("out").cloned().unwrap_or_default();
     let recorder = RefCell::new(Recorder::create(&path, &settings)?);
+    let device = device::chosen(matches)?;
     let cancel = cancel_on_interrupt();
     let mut progress = Progress::new(args::progress_form(matches));
     progress.phase("load", 0);
-    let pipeline = Pipeline::load(&folder, &Device::Cpu, settings.precision)?;
+    let pipeline = Pipeline::load(&folder, &device, settings.precision)?;
     settings.latent_size(pipeline.size_rule())?;
     let given = GivenFrames::read(&settings)?;
     let noise = Noise::new(settings.base_seed);
