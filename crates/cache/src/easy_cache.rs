@@ -75,7 +75,7 @@ pub struct EasyCache {
 impl Cache for EasyCache {
     type Options = EasyCacheOptions;
     const ID: &'static str = "easycache";
-    const DOC: &'static str = "reuses the output's change while the latents have changed little";
+    const DOC: &'static str = "reuses the output's change while the latents have changed little; compare before you trust it";
 
     fn options() -> Vec<OptionSpec> {
         let default = EasyCacheOptions::default();

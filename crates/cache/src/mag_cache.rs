@@ -86,7 +86,7 @@ const UPSTREAM: (f64, u32, f64) = (0.12, 2, 0.2);
 impl Cache for MagCache {
     type Options = MagCacheOptions;
     const ID: &'static str = "magcache";
-    const DOC: &'static str = "reuses the residual while its calibrated size has changed little";
+    const DOC: &'static str = "reuses the residual while its calibrated size has changed little; compare before you trust it";
 
     fn options() -> Vec<OptionSpec> {
         let default = MagCacheOptions::default();

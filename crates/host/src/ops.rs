@@ -132,10 +132,10 @@ impl HostOps {
         frames: usize,
         frame: impl Fn(usize) -> candle_core::Result<CandleTensor>,
     ) -> Result<Vec<f64>> {
-        (0..frames)
-            .map(|f| frame(f)?.to_dtype(CandleDType::F64)?.abs()?.sum_all()?.to_scalar::<f64>())
-            .collect::<candle_core::Result<_>>()
-            .map_err(failed)
+        let sum = |f| frame(f)?.to_dtype(CandleDType::F64)?.abs()?.sum_all();
+        let sums = (0..frames).map(sum).collect::<candle_core::Result<Vec<_>>>();
+        // Read together: a GPU is waited for once, not for every frame.
+        sums.and_then(|sums| CandleTensor::stack(&sums, 0)?.to_vec1()).map_err(failed)
     }
 }
 
