@@ -54,7 +54,8 @@ pub struct FirstBlockCache {
 impl Cache for FirstBlockCache {
     type Options = FirstBlockOptions;
     const ID: &'static str = "first-block";
-    const DOC: &'static str = "runs the first block to see whether the others must run; compare before you trust it";
+    const DOC: &'static str =
+        "runs the first block to see whether the others must run; compare before you trust it";
 
     fn options() -> Vec<OptionSpec> {
         let default = FirstBlockOptions::default();

@@ -48,7 +48,8 @@ pub struct TeaCache {
 impl Cache for TeaCache {
     type Options = TeaCacheOptions;
     const ID: &'static str = "teacache";
-    const DOC: &'static str = "reuses the residual while the time signal has changed little; compare before you trust it";
+    const DOC: &'static str =
+        "reuses the residual while the time signal has changed little; compare before you trust it";
 
     fn options() -> Vec<OptionSpec> {
         TeaCacheOptions::specs()
