@@ -10,7 +10,9 @@ use abi_stable::sabi_trait::prelude::TD_Opaque;
 use abi_stable::sabi_types::RMut;
 use abi_stable::std_types::{RErr, ROk, RString};
 use wan_host::registry::{Kind, Registry};
-use wan_plugin_api::library::{AnyCache, AnyLibrary, AnySampler, Epoch, Library, OpenError};
+use wan_plugin_api::library::{
+    AnyLibrary, AnySampler, CacheInstance, Epoch, Library, OpenError, SamplerInstance,
+};
 use wan_plugin_api::{
     Attention, CacheContext, Denoise, Error, FrameLevel, Message, OptionValues, PluginDescription,
     Result, Round, SampleRequest, Schedule, Step, Strategy, Tensor, TensorOps, term,
@@ -52,7 +54,7 @@ impl AnyLibrary for Plugin0 {
         _: &str,
         _: &OptionValues,
         request: &SampleRequest,
-    ) -> Result<Box<dyn AnySampler>> {
+    ) -> Result<SamplerInstance> {
         if request.prefix_frames > 0 {
             return Err(Error::invalid("a sampler of epoch 0 knows no given frames"));
         }
@@ -60,12 +62,7 @@ impl AnyLibrary for Plugin0 {
         Ok(Box::new(Sampler0 { sampler, frames: request.frames }))
     }
 
-    fn create_cache(
-        &self,
-        id: &str,
-        _: &OptionValues,
-        _: &CacheContext,
-    ) -> Result<Box<dyn AnyCache>> {
+    fn create_cache(&self, id: &str, _: &OptionValues, _: &CacheContext) -> Result<CacheInstance> {
         Err(Error::unsupported(format!("epoch 0 has no caches, {id} neither")))
     }
 }
@@ -180,7 +177,7 @@ fn a_plugin_of_an_earlier_epoch_generates() {
     assert!(cached > 0.0 && cached < 0.5, "{cached}");
 }
 
-/// `sum |a - b| / sum |b|`.
+/// `sum |a - b| / sum |b|`: reuses move a few numbers far, which a largest difference is made of.
 fn relative_distance(a: &[u32], b: &[u32]) -> f32 {
     let pairs = a.iter().zip(b).map(|(a, b)| (f32::from_bits(*a), f32::from_bits(*b)));
     let (distance, size) =

@@ -69,7 +69,8 @@ pub(crate) fn cast(tensor: &CandleTensor, dtype: CandleDType) -> candle_core::Re
     if !is_8_bit || tensor.dtype() == dtype || tensor.device().is_cpu() {
         return tensor.to_dtype(dtype);
     }
-    // A view would bring all of its tensor along.
+    // A view would bring all of its tensor along. (With gaps it has to: candle has no strided copy
+    // of 8-bit floats on CUDA either.)
     let own = if tensor.is_contiguous() { tensor.force_contiguous()? } else { tensor.clone() };
     own.to_device(&Device::Cpu)?.to_dtype(dtype)?.contiguous()?.to_device(tensor.device())
 }

@@ -172,9 +172,7 @@ impl MemoryReport {
             peak_resident_bytes: peak_resident_bytes(),
         }
     }
-}
 
-impl MemoryReport {
     /// Peaks may have come after the sampling.
     pub(crate) fn see_the_end(&mut self, device: &Device) {
         self.peak_resident_bytes = peak_resident_bytes();

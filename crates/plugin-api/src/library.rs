@@ -5,6 +5,7 @@
 //! them: the epoch that it speaks translates.
 
 use std::fmt;
+use std::ops::Deref;
 use std::path::Path;
 
 use crate::{
@@ -52,9 +53,9 @@ pub trait AnyLibrary: Send + Sync {
         id: &str,
         options: &OptionValues,
         request: &SampleRequest,
-    ) -> Result<Box<dyn AnySampler>>;
+    ) -> Result<SamplerInstance>;
 
-    /// Makes a cache.
+    /// Makes a cache and asks for its plan.
     ///
     /// # Errors
     /// What the cache says against the options or the context.
@@ -63,7 +64,7 @@ pub trait AnyLibrary: Send + Sync {
         id: &str,
         options: &OptionValues,
         context: &CacheContext,
-    ) -> Result<Box<dyn AnyCache>>;
+    ) -> Result<CacheInstance>;
 }
 
 /// A sampler object; see [`Sampler`](crate::Sampler), whose options are given by now.
@@ -80,33 +81,25 @@ pub trait AnySampler: Send {
     fn extension(&mut self, id: &str, message: Message) -> Result<Message>;
 }
 
-/// A cache object; see [`Cache`](crate::Cache), whose options are given by now.
+/// A cache object; see [`Cache`](crate::Cache), whose options are given by now. Its plan is what it
+/// said when it was made.
 #[expect(missing_docs, reason = "each method is documented at `Cache`")]
 pub trait AnyCache: Send {
-    fn plan(&self) -> Result<CachePlan>;
+    fn plan(&self) -> &CachePlan;
     fn decide(&mut self, evaluation: &Evaluation<'_>, ops: &dyn TensorOps) -> Result<Decision>;
     fn store(&mut self, computed: &Tensor, ops: &dyn TensorOps) -> Result<()>;
     fn extension(&mut self, id: &str, message: Message) -> Result<Message>;
 }
 
-/// A plugin: loaded from a file, or built in. It stays until the process ends.
-#[derive(Clone, Copy)]
-pub struct Library(&'static dyn AnyLibrary);
-
 /// A sampler of a library.
 pub type SamplerInstance = Box<dyn AnySampler>;
 
-/// A cache of a library, and its plan.
-pub struct CacheInstance {
-    cache: Box<dyn AnyCache>,
-    plan: CachePlan,
-}
+/// A cache of a library.
+pub type CacheInstance = Box<dyn AnyCache>;
 
-impl fmt::Debug for Library {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Library")
-    }
-}
+/// A handle to a plugin, loaded from a file or built in, that stays until the process ends.
+#[derive(Clone, Copy)]
+pub struct Library(&'static dyn AnyLibrary);
 
 impl Library {
     /// Holds what an epoch has opened, for good: code and strings of a library are used until the
@@ -119,71 +112,18 @@ impl Library {
     pub fn built_in<P: Plugin>() -> Self {
         Self::new(epoch1::built_in::<P>())
     }
+}
 
-    /// What the plugin says of itself.
-    ///
-    /// # Errors
-    /// If the plugin fails, or what it says cannot be read.
-    pub fn describe(&self) -> Result<PluginDescription> {
-        self.0.describe()
-    }
+impl Deref for Library {
+    type Target = dyn AnyLibrary;
 
-    /// Makes a sampler.
-    ///
-    /// # Errors
-    /// What the sampler says against the options or the request.
-    pub fn create_sampler(
-        &self,
-        id: &str,
-        options: &OptionValues,
-        request: &SampleRequest,
-    ) -> Result<SamplerInstance> {
-        self.0.create_sampler(id, options, request)
-    }
-
-    /// Makes a cache and asks for its plan.
-    ///
-    /// # Errors
-    /// What the cache says against the options or the context.
-    pub fn create_cache(
-        &self,
-        id: &str,
-        options: &OptionValues,
-        context: &CacheContext,
-    ) -> Result<CacheInstance> {
-        let cache = self.0.create_cache(id, options, context)?;
-        let plan = cache.plan()?;
-        Ok(CacheInstance { cache, plan })
+    fn deref(&self) -> &Self::Target {
+        self.0
     }
 }
 
-impl CacheInstance {
-    /// What it said when it was made.
-    pub fn plan(&self) -> &CachePlan {
-        &self.plan
-    }
-
-    /// See [`Cache::decide`](crate::Cache::decide).
-    ///
-    /// # Errors
-    /// What the cache says.
-    pub fn decide(&mut self, evaluation: &Evaluation<'_>, ops: &dyn TensorOps) -> Result<Decision> {
-        self.cache.decide(evaluation, ops)
-    }
-
-    /// See [`Cache::store`](crate::Cache::store).
-    ///
-    /// # Errors
-    /// What the cache says.
-    pub fn store(&mut self, computed: &Tensor, ops: &dyn TensorOps) -> Result<()> {
-        self.cache.store(computed, ops)
-    }
-
-    /// See [`Cache::extension`](crate::Cache::extension).
-    ///
-    /// # Errors
-    /// What the cache says.
-    pub fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
-        self.cache.extension(id, message)
+impl fmt::Debug for Library {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Library")
     }
 }

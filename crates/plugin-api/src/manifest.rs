@@ -24,8 +24,8 @@ pub const SYMBOL: &str = "WAN_PLUGIN_MANIFEST";
 /// First eight bytes of every manifest.
 pub const MAGIC: [u8; 8] = *b"WANPLUG\0";
 
-/// Epoch of the interface in this crate; see `epoch1` and ARCHITECTURE.md.
-pub const EPOCH: u32 = 1;
+/// The current epoch, which this crate builds plugins for; see `library` and ARCHITECTURE.md.
+pub const EPOCH: u32 = crate::library::EPOCHS[0].number;
 
 /// `flavour` of a plugin written in Rust.
 pub const FLAVOUR_RUST: u32 = 1;

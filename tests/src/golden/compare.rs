@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, ensure};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor, WithDType};
 use wan_model::Numerics;
 
 use super::{Case, NotSupported};
@@ -78,11 +78,7 @@ impl<'a> Compare<'a> {
             return Ok(());
         }
         if !recorded.dtype().is_float() {
-            let numbers = |tensor: &Tensor| {
-                let tensor = tensor.to_device(&Device::Cpu)?.to_dtype(DType::I64)?;
-                tensor.flatten_all()?.to_vec1::<i64>()
-            };
-            let (ours, recorded) = (numbers(ours)?, numbers(recorded)?);
+            let (ours, recorded) = (numbers::<i64>(ours)?, numbers::<i64>(recorded)?);
             let wrong = ours.iter().zip(&recorded).filter(|(a, b)| a != b).count();
             self.measured(name, wrong as f64, 0.);
             return Ok(());
@@ -156,14 +152,14 @@ impl<'a> Compare<'a> {
     }
 }
 
+fn numbers<T: WithDType>(tensor: &Tensor) -> candle_core::Result<Vec<T>> {
+    tensor.to_device(&Device::Cpu)?.to_dtype(T::DTYPE)?.flatten_all()?.to_vec1()
+}
+
 /// `max|a - b| / max|b|` in f64; `max|a - b|` where `b` is all zero.
 fn nerr(ours: &Tensor, recorded: &Tensor) -> anyhow::Result<f64> {
     ensure!(ours.elem_count() == recorded.elem_count(), "tensors of different size");
-    let numbers = |tensor: &Tensor| {
-        let tensor = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
-        tensor.flatten_all()?.to_vec1::<f64>()
-    };
-    let (ours, recorded) = (numbers(ours)?, numbers(recorded)?);
+    let (ours, recorded) = (numbers::<f64>(ours)?, numbers::<f64>(recorded)?);
     let (mut difference, mut largest) = (0f64, 0f64);
     for (a, b) in ours.iter().zip(&recorded) {
         let d = (a - b).abs();

@@ -164,6 +164,11 @@ impl Comparison<'_> {
         let leader = branch_names(records).into_iter().next();
         let measured = records.iter().filter(|r| Some(r.branch) == leader);
         let memory = &sample.sampled.cache_memory;
+        // Another number of steps has no evaluations to be held against one by one.
+        let (velocity_errors, residual_errors) = match is_cache {
+            true => sample.trace.errors_against(&reference.trace)?,
+            false => Default::default(),
+        };
         Ok(Run {
             key,
             prompt: settings.prompt.clone(),
@@ -180,14 +185,8 @@ impl Comparison<'_> {
                 .collect(),
             measures: sample.sampled.cache_plan.as_ref().map_or(Vec::new(), |p| p.measures.clone()),
             measured: measured.map(|r| r.measured.clone()).collect(),
-            velocity_errors: match is_cache {
-                true => sample.trace.velocity_errors(&reference.trace)?,
-                false => Vec::new(),
-            },
-            residual_errors: match is_cache {
-                true => sample.trace.residual_errors(&reference.trace)?,
-                false => Vec::new(),
-            },
+            velocity_errors,
+            residual_errors,
             declared_bytes: memory.declared_max,
             held_bytes: memory.held_max,
             picture: format!("pictures/{picture}"),

@@ -31,20 +31,16 @@ impl Trace {
         self.velocities.len()
     }
 
-    /// Relative error of each velocity against the same evaluation of `reference`.
-    pub(super) fn velocity_errors(&self, reference: &Self) -> Result<Vec<f64>> {
-        let pairs = self.velocities.iter().zip(&reference.velocities);
-        pairs.map(|(a, b)| relative_error(a, b)).collect()
-    }
-
-    /// Relative error of each residual, none where either run has none.
-    pub(super) fn residual_errors(&self, reference: &Self) -> Result<Vec<Option<f64>>> {
-        let pairs = self.residuals.iter().zip(&reference.residuals);
-        let error = |(a, b): (&Option<Tensor>, &Option<Tensor>)| match (a, b) {
-            (Some(a), Some(b)) => relative_error(a, b).map(Some),
-            _ => Ok(None),
+    /// Relative errors of velocities and residuals against the same evaluations of `reference`; of
+    /// a residual none, where either run has none.
+    pub(super) fn errors_against(&self, reference: &Self) -> Result<(Vec<f64>, Vec<Option<f64>>)> {
+        let velocities = self.velocities.iter().zip(&reference.velocities);
+        let velocities = velocities.map(|(a, b)| relative_error(a, b)).collect::<Result<_>>()?;
+        let residuals = self.residuals.iter().zip(&reference.residuals);
+        let error = |(a, b): (&Option<Tensor>, &Option<Tensor>)| {
+            a.as_ref().zip(b.as_ref()).map(|(a, b)| relative_error(a, b)).transpose()
         };
-        pairs.map(error).collect()
+        Ok((velocities, residuals.map(error).collect::<Result<_>>()?))
     }
 }
 

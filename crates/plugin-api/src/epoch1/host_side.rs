@@ -10,7 +10,9 @@ use super::convert::{
 };
 use super::plugin_side::module;
 use super::*;
-use crate::library::{AnyCache, AnyLibrary, AnySampler, Epoch, Library, OpenError};
+use crate::library::{
+    AnyCache, AnyLibrary, AnySampler, CacheInstance, Epoch, Library, OpenError, SamplerInstance,
+};
 use crate::{
     Action, Attention, CacheContext, CachePlan, Coefficients, DType, Decision, Denoise, Error,
     Evaluation, Message, OptionValues, Place, Plugin, PluginDescription, Result, SampleRequest,
@@ -57,7 +59,7 @@ impl AnyLibrary for PluginModule {
         id: &str,
         options: &OptionValues,
         request: &SampleRequest,
-    ) -> Result<Box<dyn AnySampler>> {
+    ) -> Result<SamplerInstance> {
         let (options, request) = (to_json(options)?, to_json(request)?);
         let create = PluginModule::create_sampler(self);
         let sampler = from_abi(create(id.into(), options.as_rstr(), request.as_rstr()))?;
@@ -69,11 +71,12 @@ impl AnyLibrary for PluginModule {
         id: &str,
         options: &OptionValues,
         context: &CacheContext,
-    ) -> Result<Box<dyn AnyCache>> {
+    ) -> Result<CacheInstance> {
         let (options, context) = (to_json(options)?, to_json(context)?);
         let create = PluginModule::create_cache(self);
         let cache = from_abi(create(id.into(), options.as_rstr(), context.as_rstr()))?;
-        Ok(Box::new(cache))
+        let plan = from_json("cache plan", &from_abi(cache.plan())?)?;
+        Ok(Box::new(PlannedCache { cache, plan }))
     }
 }
 
@@ -118,9 +121,14 @@ impl AnySampler for SamplerBox {
     }
 }
 
-impl AnyCache for CacheBox {
-    fn plan(&self) -> Result<CachePlan> {
-        from_json("cache plan", &from_abi(CacheBox::plan(self))?)
+struct PlannedCache {
+    cache: CacheBox,
+    plan: CachePlan,
+}
+
+impl AnyCache for PlannedCache {
+    fn plan(&self) -> &CachePlan {
+        &self.plan
     }
 
     fn decide(&mut self, evaluation: &Evaluation<'_>, ops: &dyn TensorOps) -> Result<Decision> {
@@ -139,7 +147,7 @@ impl AnyCache for CacheBox {
         };
         let mut ops = LocalOps(ops);
         let ops = AbiOps_TO::from_ptr(opaque(&mut ops), BORROWED);
-        let decision = from_abi(CacheBox::decide(self, abi, ops))?;
+        let decision = from_abi(self.cache.decide(abi, ops))?;
         let action = match decision.reuse.into_iter().next() {
             Some(tensor) => Action::Reuse(Tensor(tensor)),
             None => Action::Compute { keep: decision.keep },
@@ -150,12 +158,11 @@ impl AnyCache for CacheBox {
     fn store(&mut self, computed: &Tensor, ops: &dyn TensorOps) -> Result<()> {
         let mut ops = LocalOps(ops);
         let ops = AbiOps_TO::from_ptr(opaque(&mut ops), BORROWED);
-        from_abi(CacheBox::store(self, &computed.0, ops))
+        from_abi(self.cache.store(&computed.0, ops))
     }
 
     fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
-        from_abi(CacheBox::extension(self, id.into(), message_to_abi(message)))
-            .map(message_from_abi)
+        from_abi(self.cache.extension(id.into(), message_to_abi(message))).map(message_from_abi)
     }
 }
 
