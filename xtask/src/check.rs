@@ -22,6 +22,7 @@ pub(crate) fn test() -> Done {
     step("tests", tests)?;
     step("doc tests", || execute(cargo().args(["test", "--workspace", "--doc", "--quiet"])))?;
     step("golden", || golden(&[]))?;
+    step("mutants", || audit(&["part".into()]))?;
     step("docs", || {
         execute(
             cargo()
@@ -58,11 +59,29 @@ pub(crate) fn golden(arguments: &[String]) -> Done {
     }
 }
 
-/// The tests run them as well; this shows a line for each.
+/// Planted mistakes: those of the caches, which the tests run as well, and those of the engine.
 pub(crate) fn mutants(arguments: &[String]) -> Done {
+    match arguments.split_first() {
+        None => caches(&[]).and_then(|()| audit(&[])),
+        Some((first, rest)) if first == "caches" => caches(rest),
+        Some((first, rest)) if first == "engine" => audit(rest),
+        Some((other, _)) => {
+            eprintln!("xtask mutants: caches or engine, not {other}");
+            Err(2)
+        }
+    }
+}
+
+fn caches(arguments: &[String]) -> Done {
     build::everything()?;
     let mut runner = Command::new(build::artifact("wan-mutants"));
     execute(runner.args(arguments))
+}
+
+fn audit(arguments: &[String]) -> Done {
+    build::everything()?;
+    let mut runner = Command::new(build::artifact("wan-audit"));
+    execute(runner.current_dir(root()).args(arguments))
 }
 
 /// The tests run them as well; this shows a line for each.

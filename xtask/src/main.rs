@@ -15,7 +15,9 @@ cargo xtask COMMAND
   wan ARGS           build all, then any command of the CLI, as `wan plugins list`
   test               everything that CI checks
   golden [DIR]       golden cases of DIR (default: those that the project carries)
-  mutants [ARGS]     caches with planted defects: each must be caught by a property
+  mutants            both of these
+  mutants caches [ARGS]  caches with planted defects: each must be caught by a property
+  mutants engine [ARGS]  mistakes in the engine: each must be noticed by a test
   bad-plugins        libraries with planted defects: each must be caught by `wan plugins check`
   new-plugin ARGS    build all, then `wan plugins new ARGS`, as `sampler my-sampler`
   plugins            build the plugins into the folder where `wan` finds them
