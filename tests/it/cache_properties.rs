@@ -88,7 +88,10 @@ fn every_mutant_is_killed_and_the_page_says_by_what() {
 pub(crate) fn is_up_to_date(page: &str, expected: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(found, expected, "docs/{page} is old: `cargo xtask mutants caches --documents docs`");
+    assert_eq!(
+        found, expected,
+        "docs/{page} is old: `cargo xtask mutants caches --documents docs`"
+    );
 }
 
 #[test]

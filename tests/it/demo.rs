@@ -24,9 +24,9 @@ const PROMPTS: [(&str, &str, &str); 4] = [
 /// A video, read back with another demuxer and a H.264 decoder.
 pub(crate) struct Played {
     pub(crate) frames: usize,
-    width: usize,
-    height: usize,
-    seconds: f64,
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+    pub(crate) seconds: f64,
     pub(crate) rgb: Vec<u8>,
 }
 

@@ -186,6 +186,7 @@ impl CachePlanner {
             schedule,
             parts: self.parts(registry, settings, size)?,
             latents: zeros(&[1, self.vae.z_dim, size.frames, rows, columns])?,
+            prefix_frames,
             cancel: Arc::default(),
         })
     }

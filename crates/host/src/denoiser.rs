@@ -11,8 +11,8 @@ use candle_core::Tensor as CandleTensor;
 use wan_model::{TextContext, WanModel};
 use wan_plugin_api::library::CacheInstance;
 use wan_plugin_api::{
-    Attention, CacheContext, CachePlan, DType, Denoise, FrameLevel, ModelIdentity, Place,
-    Result as PluginResult, Schedule, Tensor,
+    Attention, CacheContext, CachePlan, DType, DecisionPoint, Denoise, FrameLevel, ModelIdentity,
+    Place, Replaces, Result as PluginResult, Schedule, Tensor,
 };
 
 use crate::conditioning::Conditioning;
@@ -204,6 +204,14 @@ impl<'m> Denoiser<'m> {
     fn begin_cache(&self, branch: &str) -> Result<Option<BranchCache>> {
         let Some(chosen) = &self.parts.cache else { return Ok(None) };
         let instance = chosen.cache(&self.cache_context(branch))?;
+        let CachePlan { decides, replaces, .. } = instance.plan();
+        if (*decides, *replaces) == (DecisionPoint::BeforeEmbed, Replaces::Residual) {
+            return Err(Error::invalid(format!(
+                "{} decides before the embedding and reuses a residual, but there is no hidden \
+                 state yet to add it to; such a cache replaces the output, or decides later",
+                chosen.strategy.id
+            )));
+        }
         Ok(Some(BranchCache { instance, ops: self.parts.ops.sibling() }))
     }
 

@@ -97,7 +97,12 @@ impl BranchEvaluation<'_, '_> {
             (early, _) => early,
         };
         let choice = verdict.as_ref().map(Verdict::choice);
+        let replaces = plan.map(|p| p.replaces);
         let (after, keep) = match verdict {
+            Some(Verdict::Reuse(output)) if replaces == Some(Replaces::OutputDelta) => {
+                self.show_witness(None, &output)?;
+                return Ok((output, choice));
+            }
             Some(Verdict::Reuse(after)) => (after, false),
             Some(Verdict::Compute { keep }) => {
                 (self.blocks(split..layers, &before, &embedded)?, keep)
@@ -108,7 +113,7 @@ impl BranchEvaluation<'_, '_> {
         let after_first_block = (split == 1).then_some(&before);
         let inside = Inside { embedded: &embedded, after_first_block, after: &after };
         self.show_witness(Some(inside), &velocity)?;
-        match plan.map(|p| p.replaces).filter(|_| keep) {
+        match replaces.filter(|_| keep) {
             Some(Replaces::Residual) => self.store(&after, &before, TOKEN_AXIS)?,
             Some(Replaces::OutputDelta) => {
                 self.store(&velocity, self.sample, LATENT_FRAME_AXIS)?;

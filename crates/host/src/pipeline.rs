@@ -235,6 +235,7 @@ impl Pipeline {
             schedule,
             parts: self.parts(job)?,
             latents,
+            prefix_frames,
             cancel: surroundings.cancel.clone(),
         })
     }

@@ -27,6 +27,8 @@ pub struct SamplingJob<'m> {
     pub parts: DenoiserParts<'m>,
     /// Noise, and clean frames where there is a prefix: `[1, C, F, H, W]`, f32.
     pub latents: CandleTensor,
+    /// Clean frames in front.
+    pub prefix_frames: usize,
     /// Set to stop between rounds.
     pub cancel: Arc<AtomicBool>,
 }
@@ -108,11 +110,8 @@ impl SamplingJob<'_> {
         }
         denoiser.end_caches();
         let frames = self.latents.dims()[LATENT_FRAME_AXIS];
-        // A prefix does not move, so it ends where it begins: clean.
-        let mut ends = vec![0.0; frames];
-        for level in self.schedule.rounds.iter().flat_map(|r| &r.levels).filter(|l| l.update) {
-            ends[level.frame as usize] = level.sigma_next;
-        }
+        let ends = self.schedule.ends(frames, self.prefix_frames);
+        let ends = ends.map_err(Error::strategy(&self.sampler_id))?;
         Ok(Sampled {
             latents: denoiser.parts.conditioning.finish(&self.latents)?,
             records: denoiser.records,

@@ -225,7 +225,8 @@ pub(crate) fn read_option(spec: &OptionSpec, written: &str) -> Result<Value> {
         return spec.parse(written).map_err(invalid);
     }
     let path = Path::new(written);
-    let document = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let document = std::fs::read_to_string(path)
+        .map_err(|e| Error::invalid(format!("option {}: {written}: {e}", spec.name)))?;
     spec.parse(&document).map_err(|_| {
         Error::invalid(format!("option {}: {written} does not hold a JSON object", spec.name))
     })

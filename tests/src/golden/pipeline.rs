@@ -235,6 +235,7 @@ impl Setup {
             schedule: schedule.clone(),
             parts,
             latents: self.latents.clone(),
+            prefix_frames: self.request.prefix_frames as usize,
             cancel,
         };
         let mut per_round = Vec::new();

@@ -1,0 +1,460 @@
+//! What the host does with streams of evaluations: windows, guidance branches and experts, each with
+//! cache objects of its own, looked at from outside by a cache that writes down what it sees.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde_json::{Value, json};
+use wan_tests::tiny_model::TinyModel;
+
+use crate::latents::LatentsBench;
+use crate::support::{fixture, plugin};
+
+/// Two windows of nine latent frames, five in common.
+const TWO_WINDOWS: [&str; 6] =
+    ["--frame_num", "49", "--base_num_frames", "33", "--overlap_history", "17"];
+const FRAMES_OF_WINDOW: usize = 9;
+const NEW_IN_SECOND: usize = 4;
+const STEPS: usize = 6;
+
+/// A bench whose runs can have the fixture's strategies.
+fn bench(flags: &[&str]) -> LatentsBench {
+    let bench = LatentsBench::new(&[]);
+    let folder = bench.folder().join("plugins");
+    fs::create_dir(&folder).unwrap();
+    let library = fixture("spy");
+    fs::copy(&library, folder.join(library.file_name().unwrap())).unwrap();
+    bench.with_flags(&[&["--plugin_dir", folder.to_str().unwrap()], flags].concat())
+}
+
+/// Flags of the spying cache, with a log.
+fn spying(bench: &LatentsBench, options: &[&str]) -> Vec<String> {
+    let log = bench.folder().join("log.jsonl");
+    let _ = fs::remove_file(&log);
+    let log = bench.document("log", &json!({ "path": log }));
+    let mut flags = vec!["--cache".to_string(), "spy".into()];
+    for option in options.iter().map(|o| o.to_string()).chain([format!("log={log}")]) {
+        flags.extend(["--cache-option".into(), option]);
+    }
+    flags
+}
+
+/// What the cache wrote.
+fn log(bench: &LatentsBench) -> Vec<Value> {
+    let text = fs::read_to_string(bench.folder().join("log.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn events<'l>(log: &'l [Value], event: &str) -> Vec<&'l Value> {
+    log.iter().filter(|line| line["event"] == event).collect()
+}
+
+fn strs(flags: &[String]) -> Vec<&str> {
+    flags.iter().map(String::as_str).collect()
+}
+
+/// The flags of a run of `rounds` of a sampler alone.
+fn part(bench: &LatentsBench, of: &str, rounds: (usize, usize), rest: usize) -> Vec<String> {
+    let option = |text: String| ["--sampler-option".to_string(), text];
+    let mut flags = vec!["--sampler".to_string(), "part".into()];
+    flags.extend(option(format!("of={of}")));
+    flags.extend(option(format!("from={}", rounds.0)));
+    flags.extend(option(format!("to={}", rounds.1)));
+    flags.extend(option(format!("rest={rest}")));
+    let _ = bench;
+    flags
+}
+
+/// Round, branch, choice and numbers of evaluations, rounds counted from `first`.
+fn decisions(evaluations: &[Value], first: u64) -> Vec<String> {
+    let of = |e: &Value| {
+        let round = e["round"].as_u64().unwrap() - first;
+        let [index, branch, choice, measured] =
+            ["evaluation", "branch", "choice", "measured"].map(|name| e[name].to_string());
+        format!("{round} {index} {branch} {choice} {measured}")
+    };
+    evaluations.iter().map(of).collect()
+}
+
+/// Each with options that make it reuse within six steps.
+fn second_window_alone(cache: &[&str]) {
+    let bench = bench(&["--sample_steps", "6"]);
+    let mut reused = 0;
+    for solver in ["euler", "unipc", "heun", "euler-ancestral"] {
+        let options = json!({
+            "solver": solver, "timesteps": "diffusers",
+            "base_num_frames": 33, "overlap_history": 17,
+        });
+        let solver_flag = format!("solver={solver}");
+        let whole_flags = ["--sampler", "diffusion-forcing", "--sampler-option", &solver_flag];
+        let whole_flags = [&whole_flags[..], &["--sampler-option", "timesteps=diffusers"]].concat();
+        let whole = bench.run("whole", &[&whole_flags[..], &TWO_WINDOWS, cache].concat());
+        let library = plugin("diffusion-forcing");
+        let id = "diffusion-forcing";
+        let of = json!({ "library": library, "id": id, "options": options });
+        let of = bench.document("of", &of);
+        let video = &TWO_WINDOWS[..2];
+        let first = part(&bench, &of, (0, STEPS), 0);
+        let first = bench.run("first", &[&strs(&first)[..], video, cache].concat());
+        // Frames that the first window does not have are still noise.
+        let ends = first.report["ends_at"].as_array().unwrap();
+        let sigmas: Vec<f64> = ends.iter().map(|sigma| sigma.as_f64().unwrap()).collect();
+        assert_eq!(sigmas, [[0.0; FRAMES_OF_WINDOW].as_slice(), &[1.0; NEW_IN_SECOND]].concat());
+        assert_eq!(first.bits_of(0, 9), whole.bits_of(0, 9), "{solver} {cache:?}");
+
+        let second = part(&bench, &of, (STEPS, 2 * STEPS), NEW_IN_SECOND);
+        let from = bench.path("first");
+        let from = ["--latents", from.to_str().unwrap()];
+        let second = bench.run("second", &[&strs(&second)[..], video, cache, &from].concat());
+        assert_eq!(second.bits(), whole.bits(), "{solver} {cache:?}");
+        let half = whole.evaluations().len() / 2;
+        let (early, late) = whole.evaluations().split_at(half);
+        assert_eq!(decisions(early, 0), decisions(first.evaluations(), 0), "{solver}");
+        // One round says that the first frames rest.
+        assert_eq!(
+            decisions(late, STEPS as u64),
+            decisions(second.evaluations(), 1),
+            "{solver} {cache:?}"
+        );
+        reused += late.iter().filter(|e| e["choice"] == "reuse").count();
+    }
+    assert!(reused > 0, "{cache:?} reuses nothing in the second window: nothing is shown");
+}
+
+macro_rules! windows {
+    ($($name:ident: $cache:literal $($option:literal)*;)*) => {
+        $(#[test]
+        fn $name() {
+            second_window_alone(&["--cache", $cache, $("--cache-option", $option),*]);
+        })*
+    };
+}
+
+windows! {
+    a_second_window_is_that_window_alone_with_teacache:
+        "teacache" "threshold=0.3" "retention=1";
+    a_second_window_is_that_window_alone_with_teacache_half:
+        "teacache-half" "threshold=0.3" "retention=1";
+    a_second_window_is_that_window_alone_with_magcache:
+        "magcache" "table=t2v-1.3b" "threshold=0.5" "retention=1";
+    a_second_window_is_that_window_alone_with_easycache: "easycache" "threshold=5" "retention=2";
+    a_second_window_is_that_window_alone_with_first_block: "first-block" "threshold=2";
+    a_second_window_is_that_window_alone_with_forecast: "forecast" "threshold=5" "retention=2";
+}
+
+#[test]
+fn every_window_and_branch_gets_a_fresh_object_and_the_old_one_goes_first() {
+    let bench = bench(&["--sample_steps", "6"]);
+    let spy = spying(&bench, &["reuse=2,4", "keep=1"]);
+    bench.run("run", &[&strs(&spy)[..], &TWO_WINDOWS].concat());
+    let log = log(&bench);
+    // Two windows, two branches.
+    let made = events(&log, "new");
+    assert_eq!(made.len(), 4);
+    let facts: Vec<Value> = made
+        .iter()
+        .map(|line| {
+            let c = &line["context"];
+            json!([
+                c["branch"],
+                c["frames"],
+                c["evaluations"],
+                c["evaluations_before"],
+                c["evaluations_after"],
+                c["timesteps_max"],
+                c["steps"],
+                c["experts"]
+            ])
+        })
+        .collect();
+    let expected = |branch, timesteps| json!([branch, 9, 6, 0, 0, timesteps, 6, 1]);
+    // In the second window a clean prefix is beside the moving frames.
+    assert_eq!(
+        facts,
+        [expected("cond", 1), expected("uncond", 1), expected("cond", 2), expected("uncond", 2)]
+    );
+    for object in 0..4u64 {
+        let own: Vec<&Value> = log.iter().filter(|line| line["object"] == object).collect();
+        let indices: Vec<u64> = own.iter().filter_map(|l| l["index"].as_u64()).collect();
+        assert_eq!(indices, [0, 1, 2, 3, 4, 5], "object {object}");
+        let remaining: Vec<u64> = own.iter().filter_map(|l| l["remaining"].as_u64()).collect();
+        assert_eq!(remaining, [5, 4, 3, 2, 1, 0], "object {object}");
+        let stored = own.iter().filter(|l| l["event"] == "store").count();
+        assert_eq!(stored, 4, "object {object}: two of six reuse");
+        assert_eq!(own.last().unwrap()["event"], "gone");
+    }
+    let place = |event: &str, object: u64| {
+        log.iter().position(|l| l["event"] == event && l["object"] == object).unwrap()
+    };
+    assert!(place("gone", 0).max(place("gone", 1)) < place("new", 2).min(place("new", 3)));
+}
+
+/// Numbers of a run of the spying cache by another way than the host's.
+struct Count {
+    /// Per branch: computed, reused, longest row of reuses.
+    branches: BTreeMap<String, (u64, u64, u64)>,
+    held_per_branch_max: u64,
+    held_max: u64,
+}
+
+impl Count {
+    /// `keep` is how many of the last residuals an object holds.
+    fn of(log: &[Value], keep: usize) -> Self {
+        let mut count = Self { branches: BTreeMap::new(), held_per_branch_max: 0, held_max: 0 };
+        let mut held: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        let mut rows: BTreeMap<u64, u64> = BTreeMap::new();
+        for line in log {
+            let object = line["object"].as_u64().unwrap();
+            match line["event"].as_str().unwrap() {
+                "decide" => {
+                    let branch = line["branch"].as_str().unwrap().to_string();
+                    let of = count.branches.entry(branch).or_default();
+                    let row = rows.entry(object).or_default();
+                    match line["reuses"].as_bool().unwrap() {
+                        true => (of.1, *row) = (of.1 + 1, *row + 1),
+                        false => (of.0, *row) = (of.0 + 1, 0),
+                    }
+                    of.2 = of.2.max(*row);
+                }
+                "store" => {
+                    let own = held.entry(object).or_default();
+                    own.push(line["bytes"].as_u64().unwrap());
+                    let over = own.len().saturating_sub(keep);
+                    own.drain(..over);
+                }
+                "gone" => drop(held.remove(&object)),
+                _ => {}
+            }
+            let sums: Vec<u64> = held.values().map(|own| own.iter().sum()).collect();
+            count.held_per_branch_max =
+                count.held_per_branch_max.max(sums.iter().copied().max().unwrap_or(0));
+            count.held_max = count.held_max.max(sums.iter().sum());
+        }
+        count
+    }
+
+    fn check(&self, report: &Value) {
+        let decisions = &report["decisions"];
+        let (mut computed, mut reused, mut row) = (0, 0, 0);
+        for (branch, of) in &self.branches {
+            let said = &decisions["branches"][branch];
+            assert_eq!(
+                said,
+                &json!({ "computed": of.0, "reused": of.1, "reused_in_a_row": of.2 }),
+                "{branch}"
+            );
+            (computed, reused, row) = (computed + of.0, reused + of.1, row.max(of.2));
+        }
+        assert_eq!(decisions["branches"].as_object().unwrap().len(), self.branches.len());
+        assert_eq!(
+            [&decisions["computed"], &decisions["reused"], &decisions["reused_in_a_row"]],
+            [&json!(computed), &json!(reused), &json!(row)]
+        );
+        let cache = &report["memory"]["cache"];
+        assert_eq!(cache["held_per_branch_max"], self.held_per_branch_max);
+        assert_eq!(cache["held_max"], self.held_max);
+        assert_eq!(cache["leaked"], 0);
+        let holdings = cache["holdings"].as_array().unwrap().iter();
+        let holdings: u64 = holdings.map(|h| h["bytes"].as_u64().unwrap()).sum();
+        assert_eq!(holdings, self.held_max, "{cache}");
+    }
+}
+
+#[test]
+fn figures_of_the_sidecar_are_those_of_an_independent_count() {
+    let bench = bench(&["--sample_steps", "6"]);
+    // Windows of different lengths: 9 and then 6 latent frames; a residual is 16 tokens of 192 each.
+    let windows = ["--frame_num", "37", "--base_num_frames", "33", "--overlap_history", "17"];
+    for (keep, options) in [
+        (1, vec!["reuse=2,3,5", "keep=1"]),
+        (3, vec!["reuse=3", "keep=3"]),
+        (2, vec!["reuse=1,4", "keep=2", "replaces=output"]),
+        (2, vec!["reuse=1,4", "keep=2", "replaces=output", "decides=before_embed"]),
+        (2, vec!["reuse=1,4", "keep=2", "decides=after_block_0"]),
+    ] {
+        let spy = spying(&bench, &options);
+        let run = bench.run("run", &[&strs(&spy)[..], &windows].concat());
+        Count::of(&log(&bench), keep).check(&run.report);
+        let one = if options.contains(&"replaces=output") {
+            9 * 16 * 8 * 8 * 4
+        } else {
+            9 * 16 * 192 * 4
+        };
+        let cache = &run.report["memory"]["cache"];
+        let declared = one * (keep as u64 + 1);
+        assert_eq!(cache["declared_per_branch"], declared, "{options:?}");
+        assert_eq!(cache["declared_max"], 2 * declared);
+        assert_eq!(cache["held_per_branch_max"], one * keep as u64);
+        let signals = &run.report["memory"]["signals"];
+        assert_eq!(signals["rows"], 2, "a clean prefix and what moves");
+        assert_eq!(signals["e_bytes"], 2 * 192 * 4);
+        assert_eq!(signals["e0_bytes"], 2 * 6 * 192 * 4);
+        assert_eq!(signals["e0_bytes_per_token"], 9 * 16 * 6 * 192 * 4);
+    }
+    // Without guidance there is one branch.
+    let spy = spying(&bench, &["reuse=2,3"]);
+    let alone = ["--frame_num", "9", "--sample_guide_scale", "1"];
+    let run = bench.run("run", &[&strs(&spy)[..], &alone].concat());
+    let count = Count::of(&log(&bench), 1);
+    assert_eq!(count.branches, BTreeMap::from([("cond".to_string(), (4, 2, 2))]));
+    count.check(&run.report);
+}
+
+#[test]
+fn an_output_is_reused_wherever_it_was_decided() {
+    let bench = bench(&["--sample_steps", "6", "--frame_num", "9"]);
+    let of = |decides: &str| {
+        let spy = spying(&bench, &["reuse=2,3", "replaces=output", &format!("decides={decides}")]);
+        bench.run("run", &strs(&spy)).bits()
+    };
+    let early = of("before_embed");
+    assert_eq!(early, of("before_blocks"));
+    assert_eq!(early, of("after_block_0"));
+    let spy = spying(&bench, &["reuse=2", "decides=before_embed"]);
+    let (code, text) = bench.try_run("run", &strs(&spy));
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("spy decides before the embedding"), "{text}");
+}
+
+#[test]
+fn the_first_branch_leads_where_decisions_are_shared_and_only_there() {
+    let bench = bench(&["--sample_steps", "6", "--frame_num", "9"]);
+    for shared in [true, false] {
+        let spy = spying(&bench, &["reuse=2,4", &format!("shared={shared}")]);
+        bench.run("run", &strs(&spy));
+        for line in events(&log(&bench), "decide") {
+            let choice = if line["reuses"] == true { "reuse" } else { "compute" };
+            let follows = shared && line["branch"] == "uncond";
+            let expected = if follows { json!(choice) } else { Value::Null };
+            assert_eq!(line["leader"], expected, "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_cache_is_told_where_the_user_wants_what_it_keeps() {
+    let bench = bench(&["--sample_steps", "2", "--frame_num", "5"]);
+    for (flag, place) in [("main", "device"), ("host", "host")] {
+        let spy = spying(&bench, &[]);
+        bench.run("run", &[&strs(&spy)[..], &["--cache_device", flag]].concat());
+        for line in events(&log(&bench), "new") {
+            assert_eq!(line["context"]["keep"], place);
+        }
+    }
+}
+
+/// A tiny model of two experts whose boundary is at this timestep.
+fn two_experts(boundary: f64, flags: &[&str]) -> LatentsBench {
+    let bench = bench(&[]);
+    let root = bench.folder().join("model");
+    TinyModel::t2v_a14b().write(&root).unwrap();
+    let index = root.join("model_index.json");
+    let mut value: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+    value["boundary_ratio"] = json!(boundary / 1000.0);
+    fs::write(&index, value.to_string()).unwrap();
+    let model =
+        ["--ckpt_dir", root.to_str().unwrap(), "--task", "t2v-A14B", "--prompt", "a red ball"];
+    let small = ["--negative_prompt", "a box", "--size", "64*64", "--frame_num", "17"];
+    bench.with_flags(&[&model[..], &small, flags].concat())
+}
+
+fn expert_of_rounds(report: &Value) -> BTreeMap<u64, u64> {
+    let evaluations = report["evaluations"].as_array().unwrap().iter();
+    evaluations.map(|e| (e["round"].as_u64().unwrap(), e["expert"].as_u64().unwrap())).collect()
+}
+
+#[test]
+fn at_the_very_boundary_the_first_expert_still_runs() {
+    // Levels that are exact in binary: timesteps 1000, 875, 750, 500, 250.
+    let sigmas = "sigmas=1,0.875,0.75,0.5,0.25,0";
+    let euler = ["--sampler", "euler", "--sampler-option", sigmas, "--sample_steps", "5"];
+    for (boundary, first_rounds) in [(875.0, 2), (875.5, 1), (874.5, 2), (750.0, 3), (1000.0, 1)] {
+        let bench = two_experts(boundary, &euler);
+        let spy = spying(&bench, &["reuse=1"]);
+        let run = bench.run("run", &strs(&spy));
+        let experts = expert_of_rounds(&run.report);
+        let high = experts.values().filter(|expert| **expert == 0).count();
+        assert_eq!((high, experts.len()), (first_rounds, 5), "boundary {boundary}");
+        let used = &run.report["experts"];
+        assert_eq!(used[0]["rounds"], first_rounds);
+        assert_eq!(used[1]["rounds"], 5 - first_rounds);
+        assert_eq!(used[0]["timestep_max"], 1000.0);
+        assert_eq!(used[1]["timestep_min"], 250.0);
+        // What each cache is told of its stream and of the other expert's.
+        let log = log(&bench);
+        let made = events(&log, "new");
+        assert_eq!(made.len(), 4, "two experts, two branches");
+        for line in made {
+            let context = &line["context"];
+            let (own, before, after) = match context["expert"].as_u64().unwrap() {
+                0 => (first_rounds, 0, 5 - first_rounds),
+                _ => (5 - first_rounds, first_rounds, 0),
+            };
+            let said = ["evaluations", "evaluations_before", "evaluations_after", "experts"];
+            let said = said.map(|name| context[name].as_u64().unwrap() as usize);
+            assert_eq!(said, [own, before, after, 2], "boundary {boundary}");
+        }
+    }
+}
+
+#[test]
+fn the_noisiest_moving_frame_decides_which_expert_runs() {
+    // A wave: frames at different timesteps in one round, and frames that wait at the noisiest.
+    let wave = ["--sampler", "diffusion-forcing", "--sample_steps", "6", "--ar_step", "2"];
+    let bench = two_experts(875.0, &wave);
+    let spy = spying(&bench, &["reuse=1"]);
+    let run = bench.run("run", &strs(&spy));
+    let experts = expert_of_rounds(&run.report);
+    let log = log(&bench);
+    let levels: Vec<&Value> = events(&log, "decide")
+        .into_iter()
+        .filter(|line| line["branch"] == "cond")
+        .map(|line| &line["levels"])
+        .collect();
+    assert_eq!(levels.len(), experts.len());
+    let (mut waits, mut mixed, mut highest, mut lowest) = (0, 0, [0f64; 2], [1e9f64; 2]);
+    for (round, levels) in levels.iter().enumerate() {
+        let levels: Vec<(bool, f64)> = levels
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|l| (l[1].as_bool().unwrap(), l[2].as_f64().unwrap()))
+            .collect();
+        let moving = || levels.iter().filter(|(update, _)| *update).map(|(_, t)| *t);
+        let noisiest = moving().fold(f64::MIN, f64::max);
+        let expert = usize::from(noisiest < 875.0);
+        assert_eq!(experts[&(round as u64)], expert as u64, "round {round}: {levels:?}");
+        highest[expert] = highest[expert].max(noisiest);
+        lowest[expert] = lowest[expert].min(noisiest);
+        waits +=
+            usize::from(levels.iter().any(|(update, t)| !update && *t >= 875.0 && expert == 1));
+        mixed += usize::from(expert == 0 && moving().any(|t| t < 875.0));
+    }
+    assert!(mixed > 0, "no round has frames on both sides of the boundary");
+    let _ = waits;
+    for (expert, used) in run.report["experts"].as_array().unwrap().iter().enumerate() {
+        assert_eq!(used["timestep_max"], highest[expert]);
+        assert_eq!(used["timestep_min"], lowest[expert]);
+    }
+}
+
+#[test]
+fn a_schedule_beyond_the_video_is_refused_before_it_runs() {
+    let bench = bench(&["--sample_steps", "4", "--frame_num", "9"]);
+    let of =
+        json!({ "library": plugin("diffusion-forcing"), "id": "diffusion-forcing", "options": {} });
+    let of = bench.document("of", &of);
+    for (spoil, says) in [
+        ("beyond", "frame 3 at place 2 of 3 frames"),
+        ("empty", "no frames, or no evaluations"),
+        ("rises", "impossible levels"),
+    ] {
+        let mut flags = part(&bench, &of, (0, 4), 0);
+        flags.extend(["--sampler-option".into(), format!("spoil={spoil}")]);
+        let (code, text) = bench.try_run("run", &strs(&flags));
+        assert_eq!(code, Some(1), "{spoil}: {text}");
+        assert!(text.contains("part: round 3: "), "{spoil}: {text}");
+        assert!(text.contains(says), "{spoil}: {text}");
+        assert!(!bench.path("run").exists());
+    }
+}
