@@ -38,13 +38,26 @@ fn the_host_knows_no_strategy_by_name() {
 }
 
 /// What no source of ours may say, where it may all the same, and why not.
-const NEVER: [(&str, &[&str], &str); 1] = [
+const NEVER: [(&str, &[&str], &str); 7] = [
     (
         "env!(\"CARGO_MANIFEST_DIR\")",
         &[],
         "is where something was compiled: another checkout, where a target folder was copied",
     ),
+    (
+        "failure_persistence: None",
+        &["crates/plugin-api/src/properties/runner.rs"],
+        "forgets the case that failed",
+    ),
+    ("Tensor::rand", &[], "draws without a seed"),
+    ("rand_like(", &[], "draws without a seed"),
+    ("randn_like(", &[], "draws without a seed"),
+    ("rand::rng(", &[], "draws without a seed"),
+    ("from_os_rng(", &[], "draws without a seed"),
 ];
+
+/// What no test may ask: another machine, or a busy one, answers otherwise.
+const NO_CLOCKS: [&str; 3] = [".elapsed(", "Instant::now(", "SystemTime::now("];
 
 /// All sources of ours but this file, which names what it looks for.
 fn our_sources() -> Vec<(PathBuf, String)> {
@@ -56,7 +69,7 @@ fn our_sources() -> Vec<(PathBuf, String)> {
 }
 
 #[test]
-fn nothing_takes_the_place_of_its_compilation_for_its_own() {
+fn nothing_draws_without_a_seed_or_forgets_what_failed_or_where_it_is() {
     let sources = our_sources();
     assert!(sources.len() > 200, "{}", sources.len());
     for (file, text) in &sources {
@@ -65,4 +78,20 @@ fn nothing_takes_the_place_of_its_compilation_for_its_own() {
             assert!(may || !text.contains(words), "{}: {words} {why}", file.display());
         }
     }
+}
+
+#[test]
+fn no_test_asks_a_clock() {
+    let mut tests = 0;
+    for (file, text) in our_sources() {
+        let path = file.strip_prefix(checkout()).unwrap().to_string_lossy().into_owned();
+        let is_all_test = path.starts_with("tests/it") || path.contains("/tests");
+        let start = if is_all_test { Some(0) } else { text.find("#[cfg(test)]") };
+        let Some(start) = start else { continue };
+        tests += 1;
+        for clock in NO_CLOCKS {
+            assert!(!text[start..].contains(clock), "{path}: {clock}..) in a test");
+        }
+    }
+    assert!(tests > 60, "{tests}");
 }
