@@ -122,7 +122,7 @@ fn cargo_names_the_sources_of_all_that_goes_into_an_artefact() {
 }
 
 /// A folder that looks like a checkout, with a copy of `program` in its target folder.
-fn copied(program: &Path) -> (TempDir, PathBuf) {
+pub(crate) fn copied(program: &Path) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     for manifest in ["Cargo.toml", "xtask/Cargo.toml", "crates/plugin-api/Cargo.toml"] {
         let path = folder.path().join(manifest);
@@ -137,15 +137,21 @@ fn copied(program: &Path) -> (TempDir, PathBuf) {
     (folder, copy)
 }
 
+/// Writes a program that says `line` to the shell.
+#[cfg(unix)]
+pub(crate) fn write_script(path: &Path, line: &str) {
+    use std::os::unix::fs::PermissionsExt;
+
+    fs::write(path, format!("#!/bin/sh\n{line}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
 #[cfg(unix)]
 #[test]
 fn a_copied_xtask_runs_cargo_in_its_own_checkout() {
-    use std::os::unix::fs::PermissionsExt;
-
     let (folder, xtask) = copied(&profile_folder().join("xtask"));
     let cargo = folder.path().join("cargo");
-    fs::write(&cargo, "#!/bin/sh\npwd\n").unwrap();
-    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&cargo, "pwd");
     let root = folder.path().canonicalize().unwrap();
     let named = ("CARGO_MANIFEST_DIR", root.join("xtask"));
     for (variable, place) in [(Some(named), "/"), (None, "crates/plugin-api")] {

@@ -9,6 +9,7 @@ mod cache_properties;
 mod command_line;
 mod demo;
 mod earlier_epoch;
+mod ffmpeg;
 mod frozen_documents;
 mod frozen_layouts;
 mod given;
