@@ -13,6 +13,7 @@ mod ffmpeg;
 mod frozen_documents;
 mod frozen_layouts;
 mod given;
+mod golden;
 mod handover;
 mod memory_of_caches;
 mod misfits;
