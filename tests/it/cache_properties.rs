@@ -1,8 +1,6 @@
 //! Every cache of every plugin keeps the invariants, through its loaded library; and every
 //! invariant is known to catch something.
 
-use std::path::Path;
-
 use serde_json::json;
 use wan_plugin_api::Choice;
 use wan_plugin_api::properties::{
@@ -10,6 +8,7 @@ use wan_plugin_api::properties::{
     decisions, side_by_side,
 };
 use wan_plugin_api::testkit::VecOps;
+use wan_tests::checkout::checkout;
 use wan_tests::mutants;
 
 use crate::stream::run_on_host;
@@ -86,7 +85,7 @@ fn every_mutant_is_killed_and_the_page_says_by_what() {
 
 /// Compares a page with what it would be if it were written now.
 pub(crate) fn is_up_to_date(page: &str, expected: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
+    let path = checkout().join("docs").join(page);
     let found = std::fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(
         found, expected,

@@ -4,12 +4,11 @@
 //! with: it must find every member that it knows, under its name and with its meaning, and what it
 //! writes must be understood. So a document may gain an optional member, and nothing else.
 
-use std::path::Path;
-
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use wan_plugin_api::{CacheContext, CachePlan, PluginDescription, SampleRequest, Schedule};
+use wan_tests::checkout::checkout;
 
 /// Reads a frozen document as today's type and writes it again: nothing may be lost.
 fn keeps<T: Serialize + DeserializeOwned>(frozen: &Value) {
@@ -39,7 +38,7 @@ fn lost(frozen: &Value, today: &Value, place: &str) -> Option<String> {
 
 #[test]
 fn documents_of_epoch_1_are_as_they_were_when_it_was_frozen() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("snapshots/epoch1_documents.json");
+    let path = checkout().join("tests/snapshots/epoch1_documents.json");
     let frozen: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     keeps::<SampleRequest>(&frozen["sample_request"]);
     keeps::<CacheContext>(&frozen["cache_context"]);

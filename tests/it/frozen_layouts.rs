@@ -9,10 +9,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
 
 use abi_stable::StableAbi;
 use abi_stable::type_layout::{TLField, TypeLayout};
+use wan_tests::checkout::checkout;
 
 /// The rule, where whoever opens a snapshot reads it.
 const RULE: &str = "\
@@ -39,7 +39,7 @@ fn compare(module: &'static TypeLayout, name: &str) {
     let mut types = BTreeMap::new();
     visit(module, &mut Vec::new(), &mut types);
     let text = RULE.to_string() + &types.into_values().collect::<String>();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("snapshots/{name}.txt"));
+    let path = checkout().join(format!("tests/snapshots/{name}.txt"));
     if std::env::var_os("WAN_UPDATE_LAYOUTS").is_some() {
         std::fs::write(&path, &text).unwrap();
     }

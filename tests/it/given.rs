@@ -1,9 +1,8 @@
 //! A clip is continued, and a picture set in motion, on the demo model.
 
-use std::path::Path;
-
 use wan_host::media::{picture, read_video};
 use wan_host::psnr::psnr;
+use wan_tests::checkout::checkout;
 use wan_tests::scene::{Clip, look};
 
 use crate::command_line::check_refused;
@@ -73,7 +72,7 @@ fn given_files_that_do_not_fit_are_refused() {
     let clip = folder.path().join("clip.mp4");
     generate(&clip, &["--frame_num", "9", "--sample_steps", "2"]);
     let clip = clip.to_str().unwrap();
-    let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let text = checkout().join("tests/Cargo.toml");
     let text = text.to_str().unwrap();
     check_refused(&["--image", "/nowhere.png"], "/nowhere.png");
     check_refused(&["--image", text], "not a PNG, JPEG or WebP");

@@ -3,14 +3,17 @@
 //! They need what `cargo xtask plugins` lays out; `cargo xtask test` does that first.
 #![allow(clippy::disallowed_methods, reason = "starts the program under test")]
 
+mod built;
 mod cache_commands;
 mod cache_properties;
 mod command_line;
 mod demo;
 mod earlier_epoch;
+mod ffmpeg;
 mod frozen_documents;
 mod frozen_layouts;
 mod given;
+mod golden;
 mod handover;
 mod handover_of_solvers;
 mod latents;

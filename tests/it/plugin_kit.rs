@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use wan_tests::bad_plugins;
+use wan_tests::checkout::checkout;
 
 use crate::support::{error_text, fixture, plugin_folder, profile_folder, program, wan};
 
@@ -33,9 +34,8 @@ fn text(path: &Path) -> &str {
 
 /// Builds a crate that lies anywhere, and gives its library in a folder of its own.
 fn build(folder: &Path, name: &str) -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     // The same versions: others would be built for this crate alone.
-    fs::copy(workspace.join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
+    fs::copy(checkout().join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(folder).args(["build", "--offline", "--quiet"]);
     SAME_AS_HERE.iter().for_each(|setting| {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::Device;
 use wan_host::given::{GivenFiles, GivenFrames};
@@ -12,11 +12,16 @@ use wan_host::pipeline::{Pipeline, Surroundings};
 use wan_host::registry::Registry;
 use wan_host::settings::{Precision, Settings, StrategyChoice};
 use wan_plugin_api::Place;
+use wan_tests::checkout::{check_built, checkout};
 
-/// Folder of this profile's artefacts.
+/// Folder of this profile's artefacts. The first call checks that they are what the sources say.
 pub(crate) fn profile_folder() -> PathBuf {
+    static CHECKED: OnceLock<Result<(), String>> = OnceLock::new();
     let test = std::env::current_exe().expect("a running test has a path");
-    test.ancestors().nth(2).expect("target/PROFILE/deps/it").to_path_buf()
+    let folder = test.ancestors().nth(2).expect("target/PROFILE/deps/it");
+    let check = || check_built(&checkout(), folder).map_err(|error| format!("{error:#}"));
+    CHECKED.get_or_init(check).as_ref().unwrap_or_else(|stale| panic!("{stale}"));
+    folder.to_path_buf()
 }
 
 /// Folder of the project's plugins.
@@ -52,7 +57,7 @@ pub(crate) fn registry() -> Registry {
 
 /// The demo model's folder.
 pub(crate) fn demo_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo-model")
+    checkout().join("demo-model")
 }
 
 /// The demo model.

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use wan_host::registry::Kind;
+use wan_tests::checkout::checkout;
 
 use crate::support::registry;
 
@@ -28,10 +29,69 @@ fn the_host_knows_no_strategy_by_name() {
         .map(|strategy| format!("\"{}\"", strategy.id))
         .collect();
     assert!(names.len() >= 6, "{names:?}");
-    for file in rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/host/src")) {
+    for file in rust_files(&checkout().join("crates/host/src")) {
         let text = fs::read_to_string(&file).unwrap();
         for name in &names {
             assert!(!text.contains(name.as_str()), "{name} in {}", file.display());
         }
     }
+}
+
+/// What no source of ours may say, where it may all the same, and why not.
+const NEVER: [(&str, &[&str], &str); 7] = [
+    (
+        "env!(\"CARGO_MANIFEST_DIR\")",
+        &[],
+        "is where something was compiled: another checkout, where a target folder was copied",
+    ),
+    (
+        "failure_persistence: None",
+        &["crates/plugin-api/src/properties/runner.rs"],
+        "forgets the case that failed",
+    ),
+    ("Tensor::rand", &[], "draws without a seed"),
+    ("rand_like(", &[], "draws without a seed"),
+    ("randn_like(", &[], "draws without a seed"),
+    ("rand::rng(", &[], "draws without a seed"),
+    ("from_os_rng(", &[], "draws without a seed"),
+];
+
+/// What no test may ask: another machine, or a busy one, answers otherwise.
+const NO_CLOCKS: [&str; 3] = [".elapsed(", "Instant::now(", "SystemTime::now("];
+
+/// All sources of ours but this file, which names what it looks for.
+fn our_sources() -> Vec<(PathBuf, String)> {
+    let root = checkout();
+    let folders = ["crates", "plugins", "tests", "xtask"].map(|folder| root.join(folder));
+    let files = folders.iter().flat_map(|folder| rust_files(folder));
+    let files = files.filter(|file| !file.ends_with("it/walls.rs"));
+    files.map(|file| (file.clone(), fs::read_to_string(file).unwrap())).collect()
+}
+
+#[test]
+fn nothing_draws_without_a_seed_or_forgets_what_failed_or_where_it_is() {
+    let sources = our_sources();
+    assert!(sources.len() > 200, "{}", sources.len());
+    for (file, text) in &sources {
+        for (words, places, why) in NEVER {
+            let may = places.iter().any(|place| file.ends_with(place));
+            assert!(may || !text.contains(words), "{}: {words} {why}", file.display());
+        }
+    }
+}
+
+#[test]
+fn no_test_asks_a_clock() {
+    let mut tests = 0;
+    for (file, text) in our_sources() {
+        let path = file.strip_prefix(checkout()).unwrap().to_string_lossy().into_owned();
+        let is_all_test = path.starts_with("tests/it") || path.contains("/tests");
+        let start = if is_all_test { Some(0) } else { text.find("#[cfg(test)]") };
+        let Some(start) = start else { continue };
+        tests += 1;
+        for clock in NO_CLOCKS {
+            assert!(!text[start..].contains(clock), "{path}: {clock}..) in a test");
+        }
+    }
+    assert!(tests > 60, "{tests}");
 }

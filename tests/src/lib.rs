@@ -1,6 +1,7 @@
 //! Tests of the workspace that need more than one crate, or more than a crate's public part.
 
 pub mod bad_plugins;
+pub mod checkout;
 pub mod golden;
 pub mod memory_of_caches;
 pub mod mutants;

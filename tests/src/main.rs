@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use candle_core::Device;
 use wan_host::device::DeviceChoice;
+use wan_tests::checkout::checkout;
 use wan_tests::golden::{self, Verdict};
 
 fn main() -> ExitCode {
@@ -48,5 +49,5 @@ fn run() -> anyhow::Result<usize> {
 
 /// The cases that lie in the repository.
 fn default_folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden")
+    checkout().join("tests/golden")
 }

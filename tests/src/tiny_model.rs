@@ -15,6 +15,8 @@ use wan_model::inspect::Network;
 use wan_model::umt5::Umt5Config;
 use wan_model::vae::VaeConfig;
 
+use crate::checkout::checkout;
+
 /// A model folder in diffusers' layout.
 pub struct TinyModel {
     /// `_class_name` of `model_index.json`.
@@ -102,7 +104,7 @@ impl TinyModel {
     /// # Errors
     /// If it cannot be written.
     pub fn write(&self, root: &Path) -> anyhow::Result<()> {
-        self.write_from(root, &Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo-model"))
+        self.write_from(root, &checkout().join("demo-model"))
     }
 
     /// As [`write`](Self::write), where the demo model lies elsewhere.

@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::{Done, cargo, execute};
+use crate::{Done, cargo, execute, root};
 
 /// Everything in one invocation: other package sets would resolve other features, and the
 /// dependencies would be built again for each.
 pub(crate) fn everything() -> Done {
     execute(cargo().args(["build", "--workspace", "--lib", "--bins", "--examples", "--quiet"]))?;
-    lay_out(&profile_folder(), "libwan_plugin_")
+    lay_out(&profile_folder())
 }
 
 /// A program or library of this profile.
@@ -23,20 +23,20 @@ fn profile_folder() -> PathBuf {
     program.parent().expect("a program lies in a folder").to_path_buf()
 }
 
-/// Puts the libraries of `from` whose names begin with `prefix` into `plugins` in it, where the
-/// program looks for them, and takes out what is no longer built.
-pub(crate) fn lay_out(from: &Path, prefix: &str) -> Done {
+/// Puts the libraries of the checkout's plugins, which were built in `from`, into `plugins` in it,
+/// where the program looks for them, and takes out what is none of them.
+pub(crate) fn lay_out(from: &Path) -> Done {
     let to = from.join("plugins");
     let result = fs::create_dir_all(&to).and_then(|()| {
-        for old in libraries(&to, "")? {
-            if !from.join(old.file_name().unwrap_or_default()).exists() {
-                fs::remove_file(&old)?;
+        let names = plugins()?;
+        for entry in fs::read_dir(&to)? {
+            let old = entry?;
+            if !names.iter().any(|name| old.file_name() == name.as_str()) {
+                fs::remove_file(old.path())?;
             }
         }
-        for library in libraries(from, prefix)? {
-            copy(&library, &to)?;
-        }
-        Ok(())
+        names.iter().try_for_each(|name| copy(&from.join(name), &to.join(name)))?;
+        name_checkout(from)
     });
     result.map_err(|error| {
         eprintln!("xtask: {}: {error}", to.display());
@@ -44,22 +44,41 @@ pub(crate) fn lay_out(from: &Path, prefix: &str) -> Done {
     })
 }
 
-/// Copies by rename: a running program may have the old file mapped.
-fn copy(library: &Path, to: &Path) -> std::io::Result<()> {
-    let name = library.file_name().unwrap_or_default();
-    let new = to.join(name).with_extension("new");
-    fs::copy(library, &new)?;
-    fs::rename(new, to.join(name))
+/// Files of the libraries of all plugins. By the folders of the sources: the target folder may have
+/// libraries of plugins that are gone.
+fn plugins() -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root().join("plugins"))? {
+        let name = entry?.file_name().to_string_lossy().replace('-', "_");
+        let [prefix, suffix] = [std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX];
+        names.push(format!("{prefix}wan_plugin_{name}{suffix}"));
+    }
+    Ok(names)
 }
 
-fn libraries(folder: &Path, prefix: &str) -> std::io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with(prefix) && name.ends_with(std::env::consts::DLL_SUFFIX) {
-            found.push(path);
-        }
+/// Copies by rename: a running program may have the old file mapped.
+fn copy(library: &Path, to: &Path) -> std::io::Result<()> {
+    if is_copy(library, to)? {
+        return Ok(());
     }
-    Ok(found)
+    let new = to.with_extension("new");
+    fs::copy(library, &new)?;
+    fs::rename(new, to)
+}
+
+/// Whether `to` was copied after `library` was built.
+fn is_copy(library: &Path, to: &Path) -> std::io::Result<bool> {
+    let built = fs::metadata(library)?;
+    let Ok(copied) = fs::metadata(to) else { return Ok(false) };
+    Ok(copied.len() == built.len() && copied.modified()? > built.modified()?)
+}
+
+/// Tells a program which checkout it belongs to, where it does not lie in it.
+fn name_checkout(profile: &Path) -> std::io::Result<()> {
+    let (root, note) = (root(), profile.join("wan-checkout"));
+    match profile.starts_with(&root) {
+        true if note.exists() => fs::remove_file(note),
+        true => Ok(()),
+        false => fs::write(note, root.to_string_lossy().as_bytes()),
+    }
 }

@@ -19,7 +19,11 @@ pub(crate) fn test() -> Done {
         )
     })?;
     step("build", build::everything)?;
-    step("tests", tests)?;
+    step("tests", || tests(Which::Plain))?;
+    let has_ffmpeg = is_there(Command::new("ffmpeg").arg("-version"));
+    if has_ffmpeg {
+        step("tests with ffmpeg", || tests(Which::WithFfmpeg))?;
+    }
     step("doc tests", || execute(cargo().args(["test", "--workspace", "--doc", "--quiet"])))?;
     step("golden", || golden(&[]))?;
     step("mutants", || audit(&["part".into()]))?;
@@ -29,24 +33,43 @@ pub(crate) fn test() -> Done {
                 .args(["doc", "--workspace", "--no-deps", "--quiet"])
                 .env("RUSTDOCFLAGS", "--deny warnings"),
         )
-    })
+    })?;
+    if !has_ffmpeg {
+        eprintln!("── skipped: tests with ffmpeg: there is none on the PATH");
+    }
+    Ok(())
+}
+
+/// Which tests.
+#[derive(Clone, Copy)]
+enum Which {
+    /// That need no more than was built.
+    Plain,
+    /// That are ignored elsewhere, since they need ffmpeg.
+    WithFfmpeg,
 }
 
 /// With nextest where it is installed: it closes with a line that counts the tests.
-fn tests() -> Done {
-    let has_nextest = cargo()
-        .args(["nextest", "--version"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    // Tests run side by side, so each gets one thread for its tensors.
-    match has_nextest {
-        true => {
-            execute(cargo().args(["nextest", "run", "--workspace"]).env("RAYON_NUM_THREADS", "1"))
+fn tests(which: Which) -> Done {
+    let has_nextest = is_there(cargo().args(["nextest", "--version"]));
+    let arguments: &[&str] = match (which, has_nextest) {
+        (Which::Plain, true) => &["nextest", "run", "--workspace"],
+        (Which::Plain, false) => &["test", "--workspace", "--lib", "--bins", "--tests"],
+        (Which::WithFfmpeg, true) => {
+            &["nextest", "run", "--workspace", "--run-ignored", "only", "ffmpeg::"]
         }
-        false => execute(cargo().args(["test", "--workspace", "--lib", "--bins", "--tests"])),
-    }
+        (Which::WithFfmpeg, false) => {
+            &["test", "--workspace", "--test", "it", "--", "--ignored", "ffmpeg::"]
+        }
+    };
+    // nextest runs tests side by side, so each gets one thread for its tensors.
+    let threads = has_nextest.then_some(("RAYON_NUM_THREADS", "1"));
+    execute(cargo().args(arguments).envs(threads))
+}
+
+/// Whether a program can be started and succeeds.
+fn is_there(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
 }
 
 pub(crate) fn golden(arguments: &[String]) -> Done {

@@ -88,10 +88,19 @@ fn execute(command: &mut Command) -> Done {
     }
 }
 
-/// The root of the checkout.
+/// The root of the checkout that `cargo xtask` was called in. Not of the one that this program was
+/// compiled in: where a target folder is copied along or shared, cargo takes the program for fresh.
 fn root() -> PathBuf {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    here.parent().expect("xtask lies in the workspace").to_path_buf()
+    let named = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let start = named.or_else(|| std::env::current_dir().ok()).unwrap_or_default();
+    let root = start.ancestors().find(|folder| folder.join("xtask/Cargo.toml").is_file());
+    match root {
+        Some(root) => root.to_path_buf(),
+        None => {
+            eprintln!("xtask: {} is in no checkout of wan: go into one", start.display());
+            std::process::exit(2)
+        }
+    }
 }
 
 /// The cargo that runs this.

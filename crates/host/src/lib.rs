@@ -7,6 +7,7 @@
 pub mod allow_list;
 pub mod cache_schedule;
 pub mod calibration;
+mod checkout;
 pub mod cli;
 pub mod compare;
 pub mod conditioning;

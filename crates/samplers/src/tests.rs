@@ -115,8 +115,6 @@ fn no_shift_makes_more_than_pure_noise() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
-
     #[test]
     fn a_table_falls_from_noise_to_exactly_zero(
         options in any_options(), steps in 1..200u32, shift in 0.3..20.0f64, spacing in 0..3usize,

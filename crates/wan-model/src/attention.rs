@@ -176,6 +176,7 @@ fn chunks(span: Span, scores_max: usize) -> impl Iterator<Item = Span> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{distance, noise};
     use candle_core::Device;
 
     #[test]
@@ -199,15 +200,11 @@ mod tests {
         assert_eq!(cut, [3..23, 23..43, 43..50]);
     }
 
-    fn noise(batch: usize, tokens: usize, width: usize) -> Tensor {
-        Tensor::randn(0f32, 1., (batch, tokens, width), &Device::Cpu).unwrap()
-    }
-
     #[test]
     fn block_causal_equals_a_dense_mask() {
         let (frames, frame_tokens, heads, head_dim) = (5, 3, 2, 6);
         let tokens = frames * frame_tokens;
-        let [query, key, value] = [0, 1, 2].map(|_| noise(2, tokens, heads * head_dim));
+        let [query, key, value] = [1, 2, 3].map(|seed| noise(seed, &[2, tokens, heads * head_dim]));
         let attention = Attention::BlockCausal(2);
         let by_block = Heads { query: &query, key: &key, value: &value, heads }
             .attend_frames(attention, frames)
@@ -228,23 +225,18 @@ mod tests {
         let weights = candle_nn::ops::softmax_last_dim(&scores.broadcast_add(&mask).unwrap());
         let dense = weights.unwrap().matmul(&split(&value)).unwrap();
         let dense = dense.transpose(1, 2).unwrap().flatten_from(2).unwrap(); // [B,L,D]
-        assert!(largest_difference(&by_block, &dense) < 1e-5);
-    }
-
-    fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
-        let difference = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
-        difference.max(0).unwrap().to_scalar().unwrap()
+        assert!(distance(&by_block, &dense) < 1e-5);
     }
 
     #[test]
     fn all_heads_in_turn_equal_each_head_in_parallel() {
         let (frames, tokens, width) = (5, 35, 12);
-        let [query, key, value] = [0, 1, 2].map(|_| noise(2, tokens, width));
+        let [query, key, value] = [1, 2, 3].map(|seed| noise(seed, &[2, tokens, width]));
         let heads = Heads { query: &query, key: &key, value: &value, heads: 3 };
         for attention in [Attention::Bidirectional, Attention::BlockCausal(2)] {
             let in_parallel = heads.attend_in_parallel(heads.spans(attention, frames).unwrap());
             let in_turn = heads.attend_in_turn(heads.spans(attention, frames).unwrap());
-            assert!(largest_difference(&in_parallel.unwrap(), &in_turn.unwrap()) < 1e-5);
+            assert!(distance(&in_parallel.unwrap(), &in_turn.unwrap()) < 1e-5);
         }
     }
 }

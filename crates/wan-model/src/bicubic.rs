@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_same_size_is_the_same_picture_and_grey_stays_grey() {
-        let picture = noise(&[2, 3, 5, 7]);
+        let picture = noise(1, &[2, 3, 5, 7]);
         let grey = picture.ones_like().unwrap();
         for antialias in [true, false] {
             assert!(distance(&resize(&picture, (5, 7), antialias).unwrap(), &picture) < 1e-6);

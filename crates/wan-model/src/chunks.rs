@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn parts_make_the_whole() {
-        let whole = noise(&[2, 7, 3]);
+        let whole = noise(1, &[2, 7, 3]);
         let mut assembly = Assembly::new(7);
         for range in [0..3, 3..6, 6..7] {
             let part = whole.narrow(1, range.start, range.len()).unwrap();

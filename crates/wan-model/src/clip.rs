@@ -332,8 +332,8 @@ mod tests {
             }
         }
         for activation in [Activation::Gelu, Activation::QuickGelu] {
-            let clip = ClipVision::load(tiny(activation), any_weights()).unwrap();
-            let (pixels, mut seen) = (noise(&[2, 3, 6, 6]), Last(None));
+            let clip = ClipVision::load(tiny(activation), any_weights(1)).unwrap();
+            let (pixels, mut seen) = (noise(1, &[2, 3, 6, 6]), Last(None));
             let last = clip.forward_observed(&pixels, &mut seen).unwrap();
             let penultimate = clip.penultimate(&pixels).unwrap();
             assert_eq!(penultimate.dims(), [2, clip.config().tokens(), 8]);
@@ -344,9 +344,9 @@ mod tests {
 
     #[test]
     fn pictures_of_another_size_are_refused() {
-        let clip = ClipVision::load(tiny(Activation::Gelu), any_weights()).unwrap();
-        assert!(clip.penultimate(&noise(&[1, 3, 6, 7])).is_err());
-        assert!(preprocess(&noise(&[1, 4, 6, 6]), 6, Resizing::Crop).is_err());
+        let clip = ClipVision::load(tiny(Activation::Gelu), any_weights(1)).unwrap();
+        assert!(clip.penultimate(&noise(1, &[1, 3, 6, 7])).is_err());
+        assert!(preprocess(&noise(2, &[1, 4, 6, 6]), 6, Resizing::Crop).is_err());
         let odd = ClipVisionConfig { patch_size: 4, ..tiny(Activation::Gelu) };
         assert!(odd.check().unwrap_err().to_string().contains("patch_size"));
         assert_eq!(ClipVisionConfig::vit_h_14().tokens(), 257);

@@ -64,19 +64,20 @@ impl Module for Linear {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{DType, Device};
+    use crate::testing::{distance, noise};
+    use candle_core::DType;
 
     #[test]
     fn equals_candles_layer() {
-        let noise = |shape: &[usize]| Tensor::randn(0f32, 1., shape, &Device::Cpu).unwrap();
-        let (weight, bias, x) = (noise(&[3, 5]), noise(&[3]), noise(&[2, 4, 5]));
+        let (weight, bias, x) = (noise(1, &[3, 5]), noise(2, &[3]), noise(3, &[2, 4, 5]));
         let ours = Linear::new(&weight, Some(bias.clone())).unwrap().forward(&x).unwrap();
         let theirs = candle_nn::Linear::new(weight, Some(bias)).forward(&x).unwrap();
         assert_eq!(ours.dims(), [2, 4, 3]);
-        let difference = (ours - theirs).unwrap().abs().unwrap().flatten_all().unwrap();
-        assert!(difference.max(0).unwrap().to_scalar::<f32>().unwrap() < 1e-5);
-        let half = Linear::new(&noise(&[3, 5]).to_dtype(DType::BF16).unwrap(), None).unwrap();
-        assert_eq!(half.forward(&noise(&[2, 5])).unwrap().dtype(), DType::F32);
-        assert!(Linear::new(&noise(&[3, 5]), None).unwrap().forward(&noise(&[2, 4])).is_err());
+        assert!(distance(&ours, &theirs) < 1e-5);
+        let half = Linear::new(&noise(4, &[3, 5]).to_dtype(DType::BF16).unwrap(), None).unwrap();
+        assert_eq!(half.forward(&noise(5, &[2, 5])).unwrap().dtype(), DType::F32);
+        assert!(
+            Linear::new(&noise(6, &[3, 5]), None).unwrap().forward(&noise(7, &[2, 4])).is_err()
+        );
     }
 }

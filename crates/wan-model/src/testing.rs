@@ -1,17 +1,59 @@
-//! Random weights for tests of whole models.
+//! Random tensors and weights for tests. Each test names its seeds: what failed once fails again.
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
-/// Numbers for every name and shape asked for. (A `VarMap` gives zeros, which prove nothing.)
-struct AnyWeights;
+/// Normally distributed numbers that a seed decides.
+struct Draw(u64);
+
+impl Draw {
+    /// Another 64 bits (SplitMix64, Steele and others 2014).
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// In 0..1, without 0.
+    fn uniform(&mut self) -> f64 {
+        ((self.bits() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+    }
+
+    /// Of mean 0 and deviation 1 (Box and Muller 1958).
+    fn normal(&mut self) -> f64 {
+        let radius = (-2. * self.uniform().ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+
+    fn tensor(&mut self, deviation: f64, shape: &[usize]) -> Tensor {
+        let count = shape.iter().product();
+        let values: Vec<f32> = (0..count).map(|_| (deviation * self.normal()) as f32).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+}
+
+/// Numbers for every name and shape asked for, whatever the order. (A `VarMap` gives zeros, which
+/// prove nothing.)
+struct AnyWeights(u64);
 
 impl SimpleBackend for AnyWeights {
-    fn get(&self, shape: Shape, _: &str, _: Init, dtype: DType, device: &Device) -> Result<Tensor> {
+    fn get(
+        &self,
+        shape: Shape,
+        name: &str,
+        _: Init,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor> {
         let inputs = shape.dims().iter().skip(1).product::<usize>().max(1);
-        let deviation = 1. / (inputs as f32).sqrt();
-        Tensor::randn(0f32, deviation, shape, device)?.to_dtype(dtype)
+        // Each name draws its own (FNV-1a).
+        let seed = name.bytes().fold(self.0 ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let tensor = Draw(seed).tensor((inputs as f64).sqrt().recip(), shape.dims());
+        tensor.to_dtype(dtype)?.to_device(device)
     }
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
@@ -24,13 +66,13 @@ impl SimpleBackend for AnyWeights {
 }
 
 /// Random f32 weights under any name.
-pub(crate) fn any_weights() -> VarBuilder<'static> {
-    VarBuilder::from_backend(Box::new(AnyWeights), DType::F32, Device::Cpu)
+pub(crate) fn any_weights(seed: u64) -> VarBuilder<'static> {
+    VarBuilder::from_backend(Box::new(AnyWeights(seed)), DType::F32, Device::Cpu)
 }
 
 /// A normally distributed f32 tensor.
-pub(crate) fn noise(shape: &[usize]) -> Tensor {
-    Tensor::randn(0f32, 1., shape, &Device::Cpu).unwrap()
+pub(crate) fn noise(seed: u64, shape: &[usize]) -> Tensor {
+    Draw(seed).tensor(1., shape)
 }
 
 /// All numbers of a tensor.
@@ -38,8 +80,37 @@ pub(crate) fn numbers(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// Largest difference between two tensors.
+/// Largest difference between two tensors; infinite where one has a number that is none.
 pub(crate) fn distance(a: &Tensor, b: &Tensor) -> f32 {
     assert_eq!(a.dims(), b.dims());
-    numbers(a).iter().zip(numbers(b)).fold(0., |most, (a, b)| most.max((a - b).abs()))
+    let difference = |(a, b): (&f32, f32)| (a - b).abs();
+    let worst = |most: f32, d: f32| if d.is_nan() { f32::INFINITY } else { most.max(d) };
+    numbers(a).iter().zip(numbers(b)).map(difference).fold(0., worst)
+}
+
+/// Checks that most pixels of a picture in -1..=1 are not clamped. Where all are, any two pictures
+/// are equal, and comparing them proves nothing.
+#[track_caller]
+pub(crate) fn assert_mostly_unclamped(picture: &Tensor) {
+    let pixels = numbers(picture);
+    let inside = pixels.iter().filter(|pixel| pixel.abs() < 0.999).count();
+    assert!(inside * 2 > pixels.len(), "{inside} of {} pixels are not clamped", pixels.len());
+}
+
+#[test]
+fn a_seed_and_a_name_decide_every_number() {
+    let weight = |seed, name| numbers(&any_weights(seed).get((8, 8), name).unwrap());
+    assert_eq!(weight(1, "a"), weight(1, "a"));
+    assert_ne!(weight(1, "a"), weight(2, "a"));
+    assert_ne!(weight(1, "a"), weight(1, "b"));
+    assert_eq!(numbers(&noise(3, &[4, 5])), numbers(&noise(3, &[20])));
+    let drawn = numbers(&noise(4, &[10_000]));
+    let mean = |power: i32| drawn.iter().map(|x| x.powi(power)).sum::<f32>() / 10_000.;
+    assert!(mean(1).abs() < 0.05 && (mean(2) - 1.).abs() < 0.05 && (mean(4) - 3.).abs() < 0.3);
+}
+
+#[test]
+#[should_panic(expected = "0 of 8 pixels are not clamped")]
+fn a_clamped_picture_proves_nothing() {
+    assert_mostly_unclamped(&Tensor::ones(8, DType::F32, &Device::Cpu).unwrap());
 }

@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn padding_changes_no_word_and_is_zero() {
-        let encoder = Umt5Encoder::load(tiny(), any_weights()).unwrap();
+        let encoder = Umt5Encoder::load(tiny(), any_weights(1)).unwrap();
         let tensor = |numbers: &[u32]| Tensor::new(numbers, &Device::Cpu).unwrap();
         let row = |numbers: &[u32]| tensor(numbers).unsqueeze(0).unwrap();
         let short = encoder.prompt_embeds(&row(&[4, 7, 1]), &row(&[1, 1, 1])).unwrap();
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn ids_and_mask_of_different_length_are_refused() {
-        let encoder = Umt5Encoder::load(tiny(), any_weights()).unwrap();
+        let encoder = Umt5Encoder::load(tiny(), any_weights(1)).unwrap();
         let row = |count| Tensor::ones((1, count), DType::U32, &Device::Cpu).unwrap();
         assert!(encoder.forward(&row(3), &row(2)).is_err());
     }

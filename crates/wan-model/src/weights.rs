@@ -7,7 +7,7 @@
 //!
 //! Files may have diffusers' and transformers' names, or those the models were first published
 //! under (see [`Layout`]); either way tensors are found by the former. 8-bit floats with a
-//! `scale_weight` beside each tensor, as ComfyUI has them, are multiplied by it.
+//! `scale_weight` beside each matrix, as ComfyUI has them, are multiplied by it (`scales`).
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::original_names::{self, Layout, Part};
 
 mod file;
+mod scales;
 mod shards;
 
 pub use file::WeightFile;
@@ -92,7 +93,7 @@ impl Stored {
 
 impl Weights {
     /// Reads the headers of `paths` and checks that the files are as long as they say, that
-    /// shards are complete, and that no tensor comes twice.
+    /// shards are complete, that no tensor comes twice, and that factors fit their tensors.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         let (mut files, mut stored) = (Vec::new(), Vec::new());
         for path in paths {
@@ -115,22 +116,22 @@ impl Weights {
         let (layout, none) = (Layout::of(names), HashMap::new());
         let (tensors, handed_out) = (none.clone(), Arc::default());
         let mut weights = Self { files, layout, tensors, scales: none, handed_out };
+        let mut promised = false;
         for (name, info, file) in stored {
-            weights.insert(name, info, file)?;
+            match scales::is_mark(&name) {
+                true => promised = true,
+                false => weights.insert(name, info, file)?,
+            }
         }
+        weights.check_scales(promised)?;
         Ok(weights)
     }
 
     fn insert(&mut self, original: String, info: TensorInfo, file: usize) -> Result<()> {
         let name = original_names::without_prefix(&original);
-        if name == "scaled_fp8" {
-            return Ok(()); // says only that there are scales
-        }
-        let (name, scale) = match name.strip_suffix("scale_weight") {
-            Some(layer) => (format!("{layer}weight"), true),
-            None => (name.to_owned(), false),
-        };
+        let (name, is_scale) = scales::owner(name);
         for (name, part) in self.layout.rename(&name) {
+            let part = if is_scale { scales::part(part, &info.shape) } else { part };
             if matches!(part, Part::Third(_)) && info.shape.first().is_none_or(|rows| rows % 3 != 0)
             {
                 let path = self.files[file].path.clone();
@@ -138,12 +139,10 @@ impl Weights {
                     format!("tensor `{original}` has shape {:?}, not three parts", info.shape);
                 return Err(Error::MalformedFile { path, reason });
             }
-            // A scale is one number, whatever part of a tensor it belongs to.
-            let part = if scale { Part::Whole } else { part };
             let shape = part.shape(&info.shape);
             let stored =
                 Stored { file, original: original.clone(), info: info.clone(), part, shape };
-            let place = if scale { &mut self.scales } else { &mut self.tensors };
+            let place = if is_scale { &mut self.scales } else { &mut self.tensors };
             if let Some(other) = place.insert(name.clone(), stored) {
                 let path = self.files[file].path.clone();
                 let other = self.files[other.file].path.display();
@@ -197,9 +196,10 @@ impl Weights {
     pub fn tensor(&self, name: &str, device: &Device) -> Result<Tensor> {
         let stored = self.find(name)?;
         let tensor = self.read(stored, device)?;
-        let Some(scale) = self.scales.get(name) else { return Ok(tensor) };
-        let scale = self.read(scale, device)?.to_dtype(DType::F32)?.flatten_all()?;
-        Ok(tensor.to_dtype(DType::F32)?.broadcast_mul(&scale)?)
+        match self.scales.get(name) {
+            Some(scale) => self.scaled(&tensor, scale),
+            None => Ok(tensor),
+        }
     }
 
     fn find(&self, name: &str) -> Result<&Stored> {

@@ -183,8 +183,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
-
         #[test]
         fn chunks_cover_the_video_and_each_overlaps_the_one_before(
             (block, base, overlap, more) in (1..5usize, 1..9usize, 0..30usize, 1..60usize),

@@ -178,8 +178,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
-
         #[test]
         fn every_block_behind_the_prefix_takes_every_step_once((layout, steps) in layouts()) {
             prop_assume!(checked(&layout, steps).is_ok());

@@ -339,8 +339,6 @@ fn without_an_overlap_the_window_slides() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
-
     /// Every frame reaches sigma 0 once, without ever rising or being overtaken, and moves only
     /// when its round says so: with a prefix, a sliding window, chunks.
     #[test]

@@ -2,6 +2,7 @@
 //! really made, as its prompt says.
 
 use super::*;
+use crate::checkout::checkout;
 
 const FRAMES: usize = 33;
 const SIDE: usize = 64;
@@ -143,7 +144,7 @@ fn nothing_moves_in_noise_or_stillness() {
 
 #[test]
 fn the_shipped_clip_shows_its_prompt() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../demo-model/reference.safetensors");
+    let path = checkout().join("demo-model/reference.safetensors");
     let file = std::fs::read(path).expect("the demo model is in the repository");
     let tensors = safetensors::SafeTensors::deserialize(&file).expect("safetensors");
     let video = tensors.tensor("video").expect("the decoded frames"); // (3, frames, height, width)

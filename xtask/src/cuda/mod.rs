@@ -44,7 +44,7 @@ pub(crate) fn build(arguments: &[String]) -> Done {
     );
     drop(lock);
     built?;
-    build::lay_out(&folder.join("debug"), "libwan_plugin_")?;
+    build::lay_out(&folder.join("debug"))?;
     eprintln!(
         "xtask: {}; a GPU's machine needs a driver, and cublas, cublasLt, curand and nvrtc of CUDA {} \
          on LD_LIBRARY_PATH",

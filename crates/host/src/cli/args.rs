@@ -9,6 +9,7 @@ use wan_model::vae::Tiling;
 use wan_plugin_api::{OptionKind, OptionSpec, OptionValues, Strategy};
 
 use super::device;
+use crate::checkout;
 use crate::error::{Error, Result};
 use crate::model_folder::ModelFolder;
 use crate::model_parts::{PARTS, Parts};
@@ -389,10 +390,11 @@ pub(super) fn model(matches: &ArgMatches, recorded: Option<&ModelReport>) -> Res
     }
 }
 
-/// The demo model: beside the program, else in the checkout that it was built from.
+/// The demo model: beside the program, else in its checkout.
 fn default_model() -> PathBuf {
-    let beside = std::env::current_exe().ok().and_then(|p| Some(p.parent()?.join("demo-model")));
-    beside
-        .filter(|folder| folder.is_dir())
-        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../demo-model"))
+    let beside = std::env::current_exe().unwrap_or_default().with_file_name("demo-model");
+    match checkout::find() {
+        Some(checkout) if !beside.is_dir() => checkout.join("demo-model"),
+        _ => beside,
+    }
 }

@@ -39,6 +39,8 @@ pub struct Broken {
     pub input: String,
     /// Seed that finds it again: [`Config::seed`](super::Config::seed).
     pub seed: u64,
+    /// As many cases find it with that seed: [`Config::cases`](super::Config::cases).
+    pub cases: u32,
 }
 
 impl Report {
@@ -68,11 +70,11 @@ impl fmt::Display for Report {
                 None => {
                     writeln!(f, "held {held}, exempt {exempt}, unmet {unmet}, refused {refused}")?
                 }
-                Some(Broken { message, input, seed }) => {
+                Some(Broken { message, input, seed, cases }) => {
                     writeln!(f, "BROKEN: {}", property.statement)?;
                     writeln!(
                         f,
-                        "  {message}\n  with {input}\n  again with Config {{ seed: {seed}, .. }}"
+                        "  {message}\n  with {input}\n  again with Config {{ seed: {seed}, cases: {cases}, .. }}"
                     )?;
                 }
             }

@@ -89,10 +89,14 @@ impl Property {
                 message: reason.to_string(),
                 input: format!("{input:?}"),
                 seed: config.seed,
+                cases: config.cases,
             }),
-            Err(other) => {
-                Some(Broken { message: other.to_string(), input: String::new(), seed: config.seed })
-            }
+            Err(other) => Some(Broken {
+                message: other.to_string(),
+                input: String::new(),
+                seed: config.seed,
+                cases: config.cases,
+            }),
         };
         Finding {
             property: self,
@@ -128,6 +132,8 @@ impl Property {
         self.name.bytes().zip(&mut seed[8..]).for_each(|(byte, place)| *place = byte);
         let runner = RunnerConfig {
             cases: config.cases,
+            // The report says the seed, which finds the case again; a library has no folder to
+            // write into.
             failure_persistence: None,
             max_shrink_iters: config.shrinking,
             ..RunnerConfig::default()

@@ -57,7 +57,7 @@ fn a_cache_that_holds_more_than_it_declared_is_found_and_found_again() {
     let names: Vec<&str> = first.broken().map(|(property, _)| property.name).collect();
     assert_eq!(names, ["declared", "exact"], "{first}");
     assert_eq!(first.to_string(), again.to_string());
-    assert!(first.to_string().contains("again with Config { seed: 3"), "{first}");
+    assert!(first.to_string().contains("again with Config { seed: 3, cases: 8,"), "{first}");
 }
 
 mod in_one_line {

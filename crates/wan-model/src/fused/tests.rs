@@ -4,16 +4,11 @@ use candle_core::{DType, Device, Tensor};
 
 use super::*;
 use crate::rows::Rows;
+use crate::testing;
 
-fn noise(shape: &[usize], seed: u32) -> Tensor {
-    let count: usize = shape.iter().product();
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / 8_388_608. - 1.
-    };
-    let values: Vec<f32> = (0..count).map(|_| 3. * next() + 5.).collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+/// Numbers far from 0, where a variance by cancellation would show.
+fn noise(seed: u64, shape: &[usize]) -> Tensor {
+    testing::noise(seed, shape).affine(1.7, 5.).unwrap()
 }
 
 fn wide(tensor: &Tensor) -> Tensor {
@@ -47,7 +42,7 @@ fn layer_norm_by_hand() {
 
 #[test]
 fn affine_layer_norm_equals_its_composition() {
-    let (x, weight, bias) = (noise(&[2, 5, 19], 1), noise(&[19], 2), noise(&[19], 3));
+    let (x, weight, bias) = (noise(1, &[2, 5, 19]), noise(2, &[19]), noise(3, &[19]));
     let fused = layer_norm(&x, Some((&weight, &bias)), 1e-6).unwrap();
     let composed = layer_norm(&wide(&x), Some((&wide(&weight), &wide(&bias))), 1e-6).unwrap();
     assert!(distance(&fused, &composed) < 2e-5);
@@ -55,10 +50,10 @@ fn affine_layer_norm_equals_its_composition() {
 
 #[test]
 fn rows_reach_their_tokens() {
-    let x = noise(&[2, 12, 5], 4);
-    let branch = noise(&[2, 12, 5], 5);
+    let x = noise(4, &[2, 12, 5]);
+    let branch = noise(5, &[2, 12, 5]);
     for index in [vec![vec![0, 1, 1], vec![2, 0, 1]], vec![vec![1], vec![0]]] {
-        let table = Rows::new(noise(&[2, 3, 6, 5], 6), index.into()).unwrap();
+        let table = Rows::new(noise(6, &[2, 3, 6, 5]), index.into()).unwrap();
         let wide_table = table.with_rows(wide(table.rows())).unwrap();
         let fused = modulate(&x, &table, 3, 4).unwrap();
         let composed = modulate(&wide(&x), &wide_table, 3, 4).unwrap();
@@ -71,8 +66,8 @@ fn rows_reach_their_tokens() {
 
 #[test]
 fn rows_that_do_not_divide_the_tokens_are_refused() {
-    let table = Rows::new(noise(&[1, 1, 6, 5], 7), vec![vec![0, 0, 0, 0, 0]].into()).unwrap();
-    assert!(modulate(&noise(&[1, 12, 5], 8), &table, 0, 1).is_err());
+    let table = Rows::new(noise(7, &[1, 1, 6, 5]), vec![vec![0, 0, 0, 0, 0]].into()).unwrap();
+    assert!(modulate(&noise(8, &[1, 12, 5]), &table, 0, 1).is_err());
 }
 
 #[test]
@@ -86,7 +81,7 @@ fn each_gelu_is_its_own_form() {
 
 #[test]
 fn softmax_bias_and_sum_equal_candles() {
-    let (x, bias) = (noise(&[7, 33], 9), noise(&[33], 10));
+    let (x, bias) = (noise(9, &[7, 33]), noise(10, &[33]));
     let softmaxed = softmax(x.copy().unwrap()).unwrap();
     assert!(distance(&softmaxed, &candle_nn::ops::softmax_last_dim(&wide(&x)).unwrap()) < 1e-6);
     let biased = add_bias(x.copy().unwrap(), &bias).unwrap();

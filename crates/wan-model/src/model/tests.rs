@@ -5,7 +5,7 @@ use crate::numerics::ResidualStream;
 use crate::testing::{any_weights, distance, noise, numbers};
 
 fn tiny(inject_sample_info: bool) -> WanModel {
-    WanModel::load(tiny_config(inject_sample_info), any_weights()).unwrap()
+    WanModel::load(tiny_config(inject_sample_info), any_weights(1)).unwrap()
 }
 
 fn tiny_config(inject_sample_info: bool) -> WanConfig {
@@ -31,7 +31,7 @@ fn with_image(positions: Option<usize>) -> WanModel {
         pos_embed_seq_len: positions,
         ..tiny_config(false)
     };
-    WanModel::load(config, any_weights()).unwrap()
+    WanModel::load(config, any_weights(1)).unwrap()
 }
 
 fn velocity(model: &WanModel, latents: &Tensor, text: &TextContext, t: &Timesteps) -> Tensor {
@@ -43,8 +43,8 @@ fn velocity(model: &WanModel, latents: &Tensor, text: &TextContext, t: &Timestep
 
 #[test]
 fn equal_timesteps_per_frame_give_the_bits_of_one_per_video() {
-    let (model, latents) = (tiny(false), noise(&[1, 3, 4, 4, 6]));
-    let text = model.text_context(&noise(&[1, 7, 5])).unwrap();
+    let (model, latents) = (tiny(false), noise(1, &[1, 3, 4, 4, 6]));
+    let text = model.text_context(&noise(2, &[1, 7, 5])).unwrap();
     let per_video = Timesteps::per_video(&[321.]).unwrap();
     let per_frame = Timesteps::per_frame(&[vec![321.; 4]]).unwrap();
     let whole = velocity(&model, &latents, &text, &per_video);
@@ -56,8 +56,8 @@ fn equal_timesteps_per_frame_give_the_bits_of_one_per_video() {
 
 #[test]
 fn blocks_in_two_ranges_are_the_blocks_in_one() {
-    let (model, latents) = (tiny(false), noise(&[1, 3, 2, 4, 4]));
-    let text = model.text_context(&noise(&[1, 4, 5])).unwrap();
+    let (model, latents) = (tiny(false), noise(1, &[1, 3, 2, 4, 4]));
+    let text = model.text_context(&noise(2, &[1, 4, 5])).unwrap();
     let timesteps = Timesteps::per_frame(&[vec![900., 0.]]).unwrap();
     let embedded = model.embed(&latents, &timesteps, None).unwrap();
     let run = |range, hidden: &Tensor| {
@@ -72,8 +72,8 @@ fn blocks_in_two_ranges_are_the_blocks_in_one() {
 
 #[test]
 fn block_causal_frames_do_not_see_later_blocks() {
-    let (model, latents) = (tiny(false), noise(&[1, 3, 4, 4, 4]));
-    let text = model.text_context(&noise(&[1, 4, 5])).unwrap();
+    let (model, latents) = (tiny(false), noise(1, &[1, 3, 4, 4, 4]));
+    let text = model.text_context(&noise(2, &[1, 4, 5])).unwrap();
     let timesteps = Timesteps::per_frame(&[vec![0., 0., 500., 999.]]).unwrap();
     let run = |latents: &Tensor| {
         let embedded = model.embed(latents, &timesteps, None).unwrap();
@@ -82,13 +82,13 @@ fn block_causal_frames_do_not_see_later_blocks() {
         numbers(&hidden.narrow(1, 0, 8).unwrap()) // the first two frames of 4 tokens
     };
     let start = latents.narrow(2, 0, 2).unwrap();
-    let changed = Tensor::cat(&[&start, &noise(&[1, 3, 2, 4, 4])], 2).unwrap();
+    let changed = Tensor::cat(&[&start, &noise(3, &[1, 3, 2, 4, 4])], 2).unwrap();
     assert_eq!(run(&latents), run(&changed));
 }
 
 #[test]
 fn the_frame_rate_is_asked_for_only_where_the_model_knows_it() {
-    let latents = noise(&[2, 3, 1, 4, 4]);
+    let latents = noise(1, &[2, 3, 1, 4, 4]);
     let timesteps = Timesteps::per_video(&[1., 2.]).unwrap();
     let (with, without) = (tiny(true), tiny(false));
     assert!(with.embed(&latents, &timesteps, Some(&[0, 1])).is_ok());
@@ -103,24 +103,24 @@ fn inputs_that_do_not_fit_are_refused() {
     let model = tiny(false);
     let one = Timesteps::per_video(&[1.]).unwrap();
     let three = Timesteps::per_frame(&[vec![1.; 3]]).unwrap();
-    let latents = noise(&[1, 3, 2, 4, 4]);
-    assert!(model.embed(&noise(&[1, 4, 2, 4, 4]), &one, None).is_err());
-    assert!(model.embed(&noise(&[1, 3, 2, 5, 4]), &one, None).is_err());
-    assert!(model.embed(&noise(&[2, 3, 2, 4, 4]), &one, None).is_err());
+    let latents = noise(1, &[1, 3, 2, 4, 4]);
+    assert!(model.embed(&noise(2, &[1, 4, 2, 4, 4]), &one, None).is_err());
+    assert!(model.embed(&noise(3, &[1, 3, 2, 5, 4]), &one, None).is_err());
+    assert!(model.embed(&noise(4, &[2, 3, 2, 4, 4]), &one, None).is_err());
     let error = model.embed(&latents, &three, None).err().unwrap().to_string();
     assert!(error.contains("1 x 1, 2 (frames) or 8 (tokens)"), "{error}");
     let embedded = model.embed(&latents, &one, None).unwrap();
-    assert!(model.head(&noise(&[1, 7, 16]), &embedded).is_err());
-    let text = model.text_context(&noise(&[1, 4, 5])).unwrap();
+    assert!(model.head(&noise(5, &[1, 7, 16]), &embedded).is_err());
+    let text = model.text_context(&noise(6, &[1, 4, 5])).unwrap();
     let attention = Attention::Bidirectional;
     assert!(model.blocks(0..4, &embedded.hidden, &embedded, &text, attention).is_err());
-    assert!(model.text_context(&noise(&[1, 4, 6])).is_err());
+    assert!(model.text_context(&noise(7, &[1, 4, 6])).is_err());
 }
 
 #[test]
 fn image_tokens_are_attended_to_beside_the_text_whatever_their_number() {
-    let (model, latents) = (with_image(None), noise(&[1, 3, 2, 4, 4]));
-    let (text, image) = (noise(&[1, 7, 5]), noise(&[1, 4, 10]));
+    let (model, latents) = (with_image(None), noise(1, &[1, 3, 2, 4, 4]));
+    let (text, image) = (noise(2, &[1, 7, 5]), noise(3, &[1, 4, 10]));
     let timesteps = Timesteps::per_video(&[500.]).unwrap();
     let run = |text: &Tensor, image: &Tensor| {
         let context = model.context(text, Some(image)).unwrap();
@@ -137,14 +137,14 @@ fn image_tokens_are_attended_to_beside_the_text_whatever_their_number() {
         let twice = run(&text.unwrap(), &image.unwrap());
         assert!(whole.iter().zip(&twice).all(|(a, b)| (a - b).abs() < 1e-5));
     }
-    let other = run(&text, &noise(&[1, 4, 10]));
+    let other = run(&text, &noise(4, &[1, 4, 10]));
     assert!(whole.iter().zip(&other).any(|(a, b)| (a - b).abs() > 1e-3));
 }
 
 #[test]
 fn two_images_are_joined_and_told_apart_by_position() {
     let model = with_image(Some(6));
-    let (text, images) = (noise(&[2, 4, 5]), noise(&[4, 3, 10]));
+    let (text, images) = (noise(1, &[2, 4, 5]), noise(2, &[4, 3, 10]));
     let context = model.context(&text, Some(&images)).unwrap();
     let joined = context.image().unwrap();
     assert_eq!(joined.dims(), [2, 6, 16]);
@@ -162,8 +162,8 @@ fn two_images_are_joined_and_told_apart_by_position() {
 
 #[test]
 fn an_image_is_asked_for_only_where_the_model_takes_one() {
-    let text = noise(&[1, 4, 5]);
-    let image = |shape: [usize; 3]| noise(&shape);
+    let text = noise(1, &[1, 4, 5]);
+    let image = |shape: [usize; 3]| noise(2, &shape);
     let (one, two) = (with_image(None), with_image(Some(6)));
     assert!(one.text_context(&text).unwrap_err().to_string().contains("image_embeds"));
     assert!(tiny(false).context(&text, Some(&image([1, 3, 10]))).is_err());
@@ -187,8 +187,8 @@ impl Observer for Shapes {
 
 #[test]
 fn runs_of_tokens_make_one_video_however_long_they_are() {
-    let (model, latents) = (tiny(false), noise(&[1, 3, 4, 20, 40]));
-    let text = noise(&[1, 7, 5]);
+    let (model, latents) = (tiny(false), noise(1, &[1, 3, 4, 20, 40]));
+    let text = noise(2, &[1, 7, 5]);
     let levels = vec![900., 0., 300., 0.];
     let forward = |latents: &Tensor, text: &Tensor, levels: &[Vec<f64>], see: &mut dyn Observer| {
         let text = model.text_context(text).unwrap();
@@ -219,15 +219,15 @@ fn runs_of_tokens_make_one_video_however_long_they_are() {
 
 #[test]
 fn half_precision_hands_on_the_stream_it_was_told_to() {
-    let latents = noise(&[1, 3, 2, 4, 4]);
+    let latents = noise(1, &[1, 3, 2, 4, 4]);
     let timesteps = Timesteps::per_video(&[500.]).unwrap();
     for compute in [DType::BF16, DType::F16] {
         for (stream, dtype) in
             [(ResidualStream::F32, DType::F32), (ResidualStream::Compute, compute)]
         {
             let numerics = Numerics { compute, stream };
-            let model = WanModel::load_with(tiny_config(false), any_weights(), numerics).unwrap();
-            let text = model.text_context(&noise(&[1, 7, 5])).unwrap();
+            let model = WanModel::load_with(tiny_config(false), any_weights(1), numerics).unwrap();
+            let text = model.text_context(&noise(2, &[1, 7, 5])).unwrap();
             let embedded = model.embed(&latents, &timesteps, None).unwrap();
             assert_eq!((embedded.hidden.dtype(), embedded.e0.rows().dtype()), (dtype, DType::F32));
             let attention = Attention::Bidirectional;
@@ -237,6 +237,6 @@ fn half_precision_hands_on_the_stream_it_was_told_to() {
         }
     }
     let doubles = Numerics { compute: DType::F64, ..Numerics::default() };
-    let error = WanModel::load_with(tiny_config(false), any_weights(), doubles).err().unwrap();
+    let error = WanModel::load_with(tiny_config(false), any_weights(1), doubles).err().unwrap();
     assert!(error.to_string().contains("f32, bf16 or f16"), "{error}");
 }

@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn unfolding_undoes_folding() {
-        let pixels = noise(&[2, 3, 2, 6, 9]);
+        let pixels = noise(1, &[2, 3, 2, 6, 9]);
         let folded = fold(&pixels, 3).unwrap();
         assert_eq!(folded.dims(), [2, 3, 18, 2, 3]);
         assert_eq!(numbers(&unfold(&folded, 3).unwrap()), numbers(&pixels));

@@ -194,7 +194,7 @@ mod tests {
     fn tiles_of_a_coder_that_does_nothing_join_to_the_picture() {
         let config = VaeConfig { scale_factor_spatial: 1, ..VaeConfig::wan_2_1() };
         for (height, width) in [(7, 11), (4, 4), (5, 3), (8, 13)] {
-            let picture = noise(&[1, 2, 3, height, width]);
+            let picture = noise(1, &[1, 2, 3, height, width]);
             for stride in 1..=4 {
                 let tiling = Tiling { min: 4, stride };
                 let tiles = Tiles::to_decode(tiling, &config, (height, width)).unwrap();

@@ -57,12 +57,12 @@ fn wrong_shapes_and_missing_tensors_are_named_with_the_file() {
     assert!(missing.to_string().contains("weights.safetensors"), "{missing}");
 }
 
-fn write(path: &Path, tensors: &[(&str, Tensor)]) {
+pub(super) fn write(path: &Path, tensors: &[(&str, Tensor)]) {
     let tensors: HashMap<_, _> = tensors.iter().cloned().collect();
     candle_core::safetensors::save(&tensors, path).unwrap();
 }
 
-fn count(shape: &[usize]) -> Tensor {
+pub(super) fn count(shape: &[usize]) -> Tensor {
     let numbers = Tensor::arange(0f32, shape.iter().product::<usize>() as f32, &Device::Cpu);
     numbers.unwrap().reshape(shape).unwrap()
 }

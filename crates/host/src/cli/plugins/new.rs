@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 
+use crate::checkout;
 use crate::cli::args::flag;
 use crate::error::{Error, Result};
 
@@ -78,16 +79,15 @@ struct Interface {
 }
 
 impl Interface {
-    /// By path where the checkout that this program was built in is still there, else by version.
+    /// By path where this program belongs to a checkout, else by version.
     fn find() -> Self {
         let version = env!("CARGO_PKG_VERSION");
-        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugin-api");
-        match checkout.canonicalize() {
-            Ok(path) if path.join("Cargo.toml").is_file() => Self {
+        match checkout::find().map(|checkout| checkout.join("crates/plugin-api")) {
+            Some(path) => Self {
                 dependency: format!("{{ path = {:?} }}", path.display().to_string()),
                 description: format!("wan-plugin-api {version} of the checkout {}", path.display()),
             },
-            _ => Self {
+            None => Self {
                 dependency: format!("{version:?}"),
                 description: format!("wan-plugin-api {version} of the registry"),
             },
