@@ -15,6 +15,8 @@ mod handover;
 mod memory_of_caches;
 mod misfits;
 mod model_families;
+mod plugin_check;
+mod plugin_check_inputs;
 mod plugin_door;
 mod plugin_kit;
 mod reference;
