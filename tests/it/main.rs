@@ -22,6 +22,8 @@ mod misfits;
 mod model_families;
 mod option_ranges;
 mod pictures;
+mod plugin_check;
+mod plugin_check_inputs;
 mod plugin_door;
 mod plugin_kit;
 mod promises;

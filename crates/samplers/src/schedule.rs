@@ -61,7 +61,8 @@ impl SigmaTable {
     pub(crate) fn of_sigmas(solver: SolverKind, mut sigmas: Vec<f64>) -> Self {
         if needs_alpha(solver) {
             // diffusers takes 1e-6 off a first sigma of 1; Wan's own grid stays below by itself.
-            sigmas[0] = sigmas[0].min(1.0 - FIRST_ALPHA_MIN);
+            // Those after it must not stand above it: beta spacing can have several that near 1.
+            sigmas.iter_mut().for_each(|sigma| *sigma = sigma.min(1.0 - FIRST_ALPHA_MIN));
         }
         let grid = Grid::of(solver);
         let timestep = |sigma: &f64| match grid {
@@ -89,7 +90,8 @@ impl SigmaTable {
     /// With a first level that the solver's formulas have a meaning at.
     pub(crate) fn below_pure_noise(mut self, solver: SolverKind) -> Self {
         if needs_alpha(solver) {
-            self.sigmas[0] = self.sigmas[0].min(f64::from((1.0 - FIRST_ALPHA_MIN) as f32));
+            let highest = f64::from((1.0 - FIRST_ALPHA_MIN) as f32);
+            self.sigmas.iter_mut().for_each(|sigma| *sigma = sigma.min(highest));
         }
         self
     }

@@ -170,6 +170,19 @@ mod tests {
         assert!(many.steps() < 400 && many.sigmas.is_sorted_by(|a, b| a > b));
     }
 
+    /// With so small a second parameter more than one quantile rounds to 1.
+    #[test]
+    fn no_level_stands_above_the_one_before_it() {
+        for solver in [SolverKind::UniPc, SolverKind::Deis, SolverKind::SaOde, SolverKind::Euler] {
+            for spacing in [Spacing::Beta, Spacing::BetaComfyui] {
+                let rule = TimestepRule::Diffusers;
+                let table = spacing.table(solver, rule, (8, 3.0), [3.4, 0.1]).unwrap();
+                assert!(table.sigmas.is_sorted_by(|a, b| a >= b), "{:?}", table.sigmas);
+                assert!(solver == SolverKind::Euler || table.sigmas[0] < 1.0);
+            }
+        }
+    }
+
     #[test]
     fn lists_that_cannot_be_followed_are_refused() {
         let refused = |sigmas: &[f64], steps| {

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 pub use list::{LIBRARIES, PLANTED, Planted};
 
-/// Strategies of this name have no defect: they show that it is not the wrapper that is caught.
+/// Strategies whose names begin so have no defect: they show that it is not the wrapper that is caught.
 const UNHARMED: &str = "unharmed";
 
 /// Longest seconds of a test: what hangs has to be waited for.
@@ -106,7 +106,8 @@ fn judge_strategy(library: &str, strategy: Option<&str>, findings: &[Finding]) -
         findings.iter().filter(|f| is_bad(f) && f.strategy.as_deref() == strategy).collect();
     let planted: Vec<&Planted> =
         PLANTED.iter().filter(|p| p.library == library && p.strategy == strategy).collect();
-    if planted.is_empty() && found.is_empty() && strategy.is_none_or(|id| id == UNHARMED) {
+    if planted.is_empty() && found.is_empty() && strategy.is_none_or(|id| id.starts_with(UNHARMED))
+    {
         return None;
     }
     let is_of = |p: &Planted, f: &Finding| {

@@ -16,6 +16,7 @@ mod outcome;
 mod process;
 mod report;
 mod sampler;
+mod sets;
 mod subject;
 mod test;
 

@@ -1,11 +1,12 @@
 //! Options: defaults, random values, and what no user should write.
 
 use serde_json::{Value, json};
-use wan_plugin_api::{ErrorKind, OptionKind, OptionSpec, OptionValues, Result};
+use wan_plugin_api::{ErrorKind, OptionValues, Result};
 
 use super::dice::Dice;
 use super::outcome::{Checked, Outcome, ensure};
 use super::sampler::Run;
+use super::sets;
 use super::subject::{Subject, plain_request, plain_script};
 use super::test::Scope;
 
@@ -22,30 +23,27 @@ pub(super) fn check(subject: &Subject) -> Checked {
             spec.allowed()
         );
     }
-    let accepted = in_range(subject)?;
+    let (accepted, sets) = in_range(subject)?;
     if let Some(warning) = absurd(subject)? {
         return Ok(warning);
     }
     match accepted {
-        0 if !subject.strategy.options.is_empty() => {
-            Ok(Outcome::warn(format!("all of {SETS} random sets of options were refused")))
-        }
-        accepted => Ok(Outcome::pass(format!("{accepted} of {SETS} random sets accepted"))),
+        0 if sets > 0 => Ok(Outcome::warn(format!("all of {sets} sets of options were refused"))),
+        accepted => Ok(Outcome::pass(format!("{accepted} of {sets} sets accepted"))),
     }
 }
 
-/// Random sets within the declared ranges: accepted or refused, never a panic.
-fn in_range(subject: &Subject) -> Checked<usize> {
+/// Sets within the declared ranges, of how many and how many accepted: accepted or refused, never
+/// a panic.
+fn in_range(subject: &Subject) -> Checked<(usize, usize)> {
+    let (specs, defaults) = (&subject.strategy.options, subject.defaults()?);
     let mut dice = Dice::new(subject.seed, &subject.strategy.id);
+    let mut sets = sets::one_by_one(specs, &defaults);
+    sets.extend((0..SETS).map(|_| sets::at_random(specs, &defaults, &mut dice)));
+    sets.retain(|options| *options != defaults);
     let mut accepted = 0;
-    for _ in 0..SETS {
-        let mut options = subject.defaults()?;
-        for spec in &subject.strategy.options {
-            if dice.below(3) > 0 {
-                options.insert(spec.name.clone(), value(spec, &mut dice));
-            }
-        }
-        match use_them(subject, &options) {
+    for options in &sets {
+        match use_them(subject, options) {
             Ok(()) => accepted += 1,
             Err(error) => {
                 ensure!(
@@ -57,7 +55,7 @@ fn in_range(subject: &Subject) -> Checked<usize> {
             }
         }
     }
-    Ok(accepted)
+    Ok((accepted, sets.len()))
 }
 
 /// What the host does not let through, and another program might: better refused than a panic.
@@ -113,30 +111,4 @@ fn make(subject: &Subject, options: &OptionValues) -> Result<()> {
         return sampler.schedule().map(drop);
     }
     subject.cache_with(options, &plain_script(subject.seed).context()).map(drop)
-}
-
-/// A value that the option allows; its ends and its default among them.
-fn value(spec: &OptionSpec, dice: &mut Dice) -> Value {
-    match &spec.kind {
-        OptionKind::Bool => json!(dice.below(2) == 1),
-        OptionKind::Choice(words) if !words.is_empty() => json!(dice.one_of(words)),
-        OptionKind::Int { min, max } => match dice.below(4) {
-            0 => json!(min),
-            1 => json!(max),
-            _ => {
-                let span = max.abs_diff(*min).saturating_add(1);
-                json!(min.saturating_add_unsigned(dice.bits() % span.max(1)))
-            }
-        },
-        OptionKind::Float { min, max } => match dice.below(4) {
-            0 => json!(min),
-            1 => json!(max),
-            _ => json!(min + dice.unit() * (max - min)),
-        },
-        OptionKind::FloatList => {
-            let count = dice.below(6);
-            json!((0..count).map(|_| 4.0 * dice.unit() - 2.0).collect::<Vec<_>>())
-        }
-        OptionKind::Choice(_) | OptionKind::Document => spec.default.clone(),
-    }
 }

@@ -56,9 +56,16 @@ pub(super) fn run(
         return Ok((Outcome::new(Status::Timeout, message), None));
     };
     let text = fs::read_to_string(&answer).unwrap_or_default();
+    let how = crash(status, &errors);
     match serde_json::from_str::<Answer>(&text) {
         Ok(answer) if status.success() => Ok((answer.outcome, answer.description)),
-        _ => Ok((Outcome::new(Status::Crash, crash(status, &errors)), None)),
+        // The test is over, and the library is not: a destructor, or a thread that is left.
+        Ok(Answer { outcome: Outcome { status, message }, .. }) => {
+            let before = format!("{} {message}", status.word());
+            let message = format!("{how}; at exit, after the test had ended: {before}");
+            Ok((Outcome::new(Status::Crash, message), None))
+        }
+        Err(_) => Ok((Outcome::new(Status::Crash, how), None)),
     }
 }
 

@@ -59,7 +59,9 @@ tests! {
     SamplerFrozen Sampler "sampler-frozen"
         "Frames that a round does not move keep their bits.";
     SamplerConstant Sampler "sampler-constant"
-        "A constant velocity is integrated exactly, unless the sampler adds noise.";
+        "A constant velocity is integrated exactly; noise that is added is that of the level.";
+    SamplerHandover Sampler "sampler-handover"
+        "Two parts of a schedule, by start_step and end_step, are the whole of it.";
     SamplerDeterminism Sampler "sampler-determinism"
         "The same request gives the same bits.";
     SamplerInstances Sampler "sampler-instances"
@@ -69,7 +71,7 @@ tests! {
     SamplerErrors Sampler "sampler-errors"
         "What the model says against a step is passed on, cancelling above all.";
     SamplerHandles Sampler "sampler-handles"
-        "Once the object is gone, no handle keeps memory alive.";
+        "What is held does not grow with the steps, and nothing once the object is gone.";
     SamplerCost Sampler "sampler-cost"
         "A step costs less than a millisecond beside the model.";
     CacheOptions Cache "cache-options"

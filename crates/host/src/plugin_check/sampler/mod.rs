@@ -1,6 +1,9 @@
 //! Samplers, over plain vectors and a model that is a closure.
 
+mod constant;
+mod handover;
 mod run;
+mod scene;
 mod steady;
 mod stream;
 mod trouble;
@@ -16,7 +19,8 @@ pub(super) fn check(test: Test, subject: &Subject) -> Checked {
         Test::SamplerSchedule => steady::schedule(subject),
         Test::SamplerShapes => steady::shapes(subject),
         Test::SamplerFrozen => steady::frozen(subject),
-        Test::SamplerConstant => steady::constant(subject),
+        Test::SamplerConstant => constant::constant(subject),
+        Test::SamplerHandover => handover::handover(subject),
         Test::SamplerDeterminism => stream::determinism(subject),
         Test::SamplerInstances => stream::instances(subject),
         Test::SamplerHandles => stream::handles(subject),

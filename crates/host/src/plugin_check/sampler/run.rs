@@ -3,13 +3,13 @@
 use wan_plugin_api::library::SamplerInstance;
 use wan_plugin_api::testkit::{ModelFn, VecOps, values};
 use wan_plugin_api::{
-    Denoise, FrameLevel, Result, Round, SampleRequest, Schedule, Step, Tensor, TensorOps,
+    Denoise, Error, FrameLevel, Result, Round, SampleRequest, Schedule, Step, Tensor, TensorOps,
 };
 
 use crate::plugin_check::dice::Dice;
 
-/// Elements of a frame, unless a test says otherwise.
-pub(super) const FRAME_ELEMENTS: usize = 3;
+/// Elements of a frame, unless a test says otherwise: odd, and more than a vector unit takes.
+pub(super) const FRAME_ELEMENTS: usize = 37;
 
 /// A model: the sample's elements and the frames' levels to velocity.
 pub(super) type Velocity<'a> = dyn FnMut(&[f32], &[FrameLevel]) -> Vec<f32> + 'a;
@@ -49,7 +49,8 @@ impl Run {
         frame_elements: usize,
     ) -> Result<Self> {
         let schedule = sampler.schedule()?;
-        schedule.check(request.frames as usize, request.prefix_frames as usize)?;
+        // A part of a schedule need not end clean.
+        schedule.ends(request.frames as usize, request.prefix_frames as usize)?;
         let mut ops = VecOps::default();
         ops.seed = seed;
         let frames = request.frames as usize;
@@ -60,6 +61,21 @@ impl Run {
 
     pub(super) fn is_over(&self) -> bool {
         self.next == self.schedule.rounds.len()
+    }
+
+    /// The round that comes next; there is one until the run is over.
+    pub(super) fn upcoming(&self) -> Round {
+        self.schedule.rounds[self.next].clone()
+    }
+
+    /// Rounds so far.
+    pub(super) fn rounds_done(&self) -> usize {
+        self.next
+    }
+
+    /// Bytes that the sampler holds.
+    pub(super) fn held(&self) -> u64 {
+        self.ops.live_bytes().saturating_sub(self.sample.form().bytes)
     }
 
     /// The next round, asking the smooth model.
@@ -90,6 +106,7 @@ impl Run {
         let (first, frames) = (round.first_frame(), round.len());
         let window = ops.narrow_frames(&self.sample, first, frames)?;
         let after = self.sampler.step(&window, &step, model, ops)?;
+        same_form(&window, &after)?;
         self.sample = replaced(ops, &self.sample, first, &after)?;
         self.next += 1;
         self.evaluation += round.evaluations;
@@ -133,6 +150,17 @@ pub(super) fn smooth(sample: &[f32], levels: &[FrameLevel]) -> Vec<f32> {
         (1.3 * x + 0.1 * i as f32).sin() * (0.4 + 0.6 * level) + 0.2
     };
     sample.iter().enumerate().map(at).collect()
+}
+
+fn same_form(given: &Tensor, gave: &Tensor) -> Result<()> {
+    let [given, gave] = [given.form(), gave.form()];
+    if gave.same_shape(given) {
+        return Ok(());
+    }
+    Err(Error::failed(format!(
+        "a step gave {} frames of {} elements, it was given {} of {}",
+        gave.frames, gave.frame_elements, given.frames, given.frame_elements
+    )))
 }
 
 fn replaced(ops: &VecOps, sample: &Tensor, first: usize, window: &Tensor) -> Result<Tensor> {

@@ -1,17 +1,15 @@
 //! What a sampler does with good input.
 
 use wan_plugin_api::testkit::values;
-use wan_plugin_api::{ErrorKind, FrameLevel, SampleRequest};
+use wan_plugin_api::{ErrorKind, FrameLevel, Round, SampleRequest};
 
-use super::run::{Moved, Run, bits, smooth};
+use super::run::{FRAME_ELEMENTS, Moved, bits, smooth};
+use super::scene::{Scene, scenes};
 use crate::plugin_check::outcome::{Checked, Outcome, ensure};
 use crate::plugin_check::subject::{Subject, plain_request};
 
 const STEPS: [u32; 8] = [1, 2, 3, 5, 8, 50, 333, 1000];
 const FRAMES: [u32; 5] = [1, 2, 5, 21, 81];
-
-/// Farthest from the exact end of a constant velocity.
-const CONSTANT_ERROR_MAX: f32 = 1e-3;
 
 /// Requests of every size; the plain one first, which nobody may refuse.
 fn requests() -> Vec<SampleRequest> {
@@ -51,92 +49,78 @@ pub(super) fn schedule(subject: &Subject) -> Checked {
 
 pub(super) fn shapes(subject: &Subject) -> Checked {
     let mut rounds = 0;
-    for (request, frame_elements) in sizes() {
-        let Some(mut run) = start(subject, &request, frame_elements)? else { continue };
+    for (scene, elements) in sizes(subject)? {
+        let Some(mut run) = scene.start(subject, elements)? else { continue };
         while !run.is_over() {
-            let moved = run.round();
-            let moved = match moved {
-                Ok(moved) => moved,
-                Err(error) => {
-                    ensure!(false, "round {rounds}: {error}; for {request:?}");
-                    continue;
-                }
-            };
-            check_form(&moved, frame_elements, &request)?;
+            let round = run.upcoming();
+            let mut strange = None;
+            let moved = scene.round(&mut run, &mut |sample, levels| {
+                let asked = unlike(&round, levels, sample.len() / elements);
+                strange = strange.take().or(asked);
+                smooth(sample, levels)
+            })?;
+            ensure!(strange.is_none(), "{}; {scene}", strange.unwrap_or_default());
+            check_numbers(&moved, &scene)?;
             rounds += 1;
         }
     }
     Ok(Outcome::pass(format!("{rounds} rounds")))
 }
 
-/// Requests, and how many elements a frame has.
-fn sizes() -> Vec<(SampleRequest, usize)> {
+/// Requests, and how many elements a frame has: long ones, wide ones, and all that is cheap.
+fn sizes(subject: &Subject) -> Checked<Vec<(Scene, usize)>> {
     let plain = plain_request();
-    let of = |steps, frames, elements| {
-        (SampleRequest { steps, frames, window_frames: frames, ..plain.clone() }, elements)
-    };
-    vec![
-        of(8, 5, 3),
-        of(1, 1, 1),
-        of(2, 1, 3),
-        of(3, 2, 3),
-        of(4, 81, 2),
-        of(50, 5, 3),
-        of(300, 2, 2),
-        of(3, 21, 16 * 1024),
-    ]
+    let mut sizes = Vec::new();
+    for (steps, frames, elements) in
+        [(8, 5, 3), (1, 1, 1), (2, 1, 3), (4, 81, 2), (300, 2, 2), (3, 21, 16 * 1024)]
+    {
+        let request = SampleRequest { steps, frames, window_frames: frames, ..plain.clone() };
+        sizes.push((Scene::plain(subject, request)?, elements));
+    }
+    sizes.extend(scenes(subject)?.into_iter().map(|scene| (scene, 3)));
+    Ok(sizes)
 }
 
-fn check_form(moved: &Moved, frame_elements: usize, request: &SampleRequest) -> Checked<()> {
-    let (form, round) = (moved.after.form(), &moved.round);
-    let (frames, elements) = (form.frames as usize, form.frame_elements as usize);
+/// What is wrong with a question to the model: other frames than the round's, or no level at all.
+fn unlike(round: &Round, levels: &[FrameLevel], frames: usize) -> Option<String> {
+    let are = |of: &[FrameLevel]| of.iter().map(|level| level.frame).collect::<Vec<_>>();
+    let (asked, own) = (are(levels), are(&round.levels));
+    if asked != own || frames != own.len() {
+        return Some(format!(
+            "a step asked the model about {frames} frames with levels of {asked:?}, its round has \
+             {own:?}"
+        ));
+    }
+    let is_level = |level: &&FrameLevel| level.timestep.is_finite();
+    let wrong = levels.iter().find(|level| !is_level(level))?;
+    Some(format!("a step asked the model at timestep {}", wrong.timestep))
+}
+
+fn check_numbers(moved: &Moved, scene: &Scene) -> Checked<()> {
     ensure!(
-        (frames, elements) == (round.len(), frame_elements),
-        "a step gave {frames} frames of {elements} elements, it was given {} of {frame_elements}",
-        round.len()
-    );
-    ensure!(
-        moved.evaluations == round.evaluations,
-        "a step asked the model {} times, its round declares {}; for {request:?}",
+        moved.evaluations == moved.round.evaluations,
+        "a step asked the model {} times, its round declares {}; {scene}",
         moved.evaluations,
-        round.evaluations
+        moved.round.evaluations
     );
     ensure!(
         values(&moved.after).iter().all(|x| x.is_finite()),
-        "a step gave numbers that are not finite; for {request:?}"
+        "a step gave numbers that are not finite; {scene}"
     );
     Ok(())
 }
 
-/// The run of a request; none where the sampler refuses it as it may.
-fn start(subject: &Subject, request: &SampleRequest, elements: usize) -> Checked<Option<Run>> {
-    match subject.sampler(request) {
-        Ok(sampler) => Ok(Some(Run::of_elements(sampler, request, subject.seed, elements)?)),
-        Err(error) if error.kind == ErrorKind::Invalid && *request != plain_request() => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
+/// Elements of a large frame: odd as well.
+const LARGE: usize = 1031;
 
 pub(super) fn frozen(subject: &Subject) -> Checked {
-    let plain = plain_request();
     let mut seen = 0;
-    for request in [
-        plain.clone(),
-        SampleRequest { prefix_frames: 1, ..plain.clone() },
-        SampleRequest { prefix_frames: 3, ..plain.clone() },
-        SampleRequest { frames: 41, window_frames: 21, ..plain },
-    ] {
-        let Some(mut run) = start(subject, &request, 3)? else { continue };
-        while !run.is_over() {
-            let moved = run.round()?;
-            let after = bits(&moved.after);
-            for (place, level) in moved.round.levels.iter().enumerate().filter(|(_, l)| !l.update) {
-                let range = place * 3..place * 3 + 3;
-                let kept = range.clone().all(|i| after.get(i) == Some(&moved.before[i].to_bits()));
-                ensure!(kept, "frame {} is not moved, and changed; for {request:?}", level.frame);
-                seen += 1;
-            }
-        }
+    for scene in scenes(subject)? {
+        seen += frozen_in(subject, &scene, FRAME_ELEMENTS)?;
+    }
+    for prefix_frames in [1, 4] {
+        let scene = Scene::plain(subject, SampleRequest { prefix_frames, ..plain_request() })?;
+        seen += frozen_in(subject, &scene, LARGE)?;
     }
     match seen {
         0 => Ok(Outcome::skipped("it refuses clean frames at the start, and freezes none")),
@@ -144,37 +128,30 @@ pub(super) fn frozen(subject: &Subject) -> Checked {
     }
 }
 
-pub(super) fn constant(subject: &Subject) -> Checked {
-    let request = plain_request();
-    let mut run = Run::new(subject.sampler(&request)?, &request, subject.seed)?;
-    if adds_noise(subject, &request)? {
-        return Ok(Outcome::skipped("it adds noise"));
-    }
-    let constant = |sample: &[f32], _: &[FrameLevel]| vec![0.7; sample.len()];
-    let start = values(&run.sample);
+/// How many frames rested in a round, each of which kept every bit.
+fn frozen_in(subject: &Subject, scene: &Scene, elements: usize) -> Checked<usize> {
+    let Some(mut run) = scene.start(subject, elements)? else { return Ok(0) };
+    let mut seen = 0;
     while !run.is_over() {
-        run.round_of(&mut constant.clone())?;
-    }
-    // From sigma 1 to 0 along a constant slope.
-    let error = |(end, start): (&f32, &f32)| (end - (start - 0.7)).abs();
-    let worst = values(&run.sample).iter().zip(&start).map(error).fold(0f32, f32::max);
-    ensure!(
-        worst <= CONSTANT_ERROR_MAX,
-        "a constant velocity of 0.7 from sigma 1 to 0 ends {worst} away from the exact result; \
-         `velocity` is d sample / d sigma"
-    );
-    Ok(Outcome::pass(format!("within {worst:e}")))
-}
-
-/// Whether another seed of the noise gives another result from the same start.
-fn adds_noise(subject: &Subject, request: &SampleRequest) -> Checked<bool> {
-    let end = |noise_seed| {
-        let mut run = Run::new(subject.sampler(request)?, request, subject.seed)?;
-        run.ops.seed = noise_seed;
-        while !run.is_over() {
-            run.round_of(&mut smooth)?;
+        let moved = scene.round(&mut run, &mut smooth)?;
+        let after = bits(&moved.after);
+        let before: Vec<u32> = moved.before.iter().map(|x| x.to_bits()).collect();
+        let frames = before.chunks(elements).zip(after.chunks(elements));
+        for (level, (before, after)) in moved.round.levels.iter().zip(frames) {
+            if level.update {
+                continue;
+            }
+            let changed =
+                before.iter().zip(after).filter(|(before, after)| before != after).count();
+            ensure!(
+                changed == 0,
+                "frame {} is not moved, and {changed} of its {elements} elements changed in round \
+                 {}; {scene}",
+                level.frame,
+                run.rounds_done() - 1
+            );
+            seen += 1;
         }
-        Ok::<_, wan_plugin_api::Error>(bits(&run.sample))
-    };
-    Ok(end(1)? != end(2)?)
+    }
+    Ok(seen)
 }

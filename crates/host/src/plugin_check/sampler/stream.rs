@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
+use serde_json::json;
 use wan_plugin_api::testkit::VecOps;
-use wan_plugin_api::{Denoise, FrameLevel, Result, Tensor, TensorOps};
+use wan_plugin_api::{Denoise, FrameLevel, OptionValues, Result, SampleRequest, Tensor, TensorOps};
 
-use super::run::{Run, bits};
+use super::run::{FRAME_ELEMENTS, Run, bits, smooth};
+use super::scene::{Scene, scenes};
 use crate::plugin_check::dice::Dice;
 use crate::plugin_check::outcome::{Checked, Outcome, ensure};
+use crate::plugin_check::sets;
 use crate::plugin_check::subject::{Subject, plain_request};
 
 /// Most microseconds of a step.
@@ -18,12 +21,21 @@ fn run(subject: &Subject, seed: u64) -> Result<Run> {
 }
 
 pub(super) fn determinism(subject: &Subject) -> Checked {
-    let first = run(subject, subject.seed)?.bits()?;
-    for again in 1..4 {
-        let same = first == run(subject, subject.seed)?.bits()?;
-        ensure!(same, "run {again} of the same request gave other bits; a clock, or a global?");
+    let mut runs = 0;
+    for scene in scenes(subject)? {
+        let once = || -> Checked<Option<Vec<u32>>> {
+            let Some(mut run) = scene.start(subject, FRAME_ELEMENTS)? else { return Ok(None) };
+            while !run.is_over() {
+                scene.round(&mut run, &mut smooth)?;
+            }
+            Ok(Some(bits(&run.sample)))
+        };
+        let first = once()?;
+        let differ = "gave other bits; a clock, or a global?";
+        ensure!(once()? == first, "a second run of the same request {differ} {scene}");
+        runs += usize::from(first.is_some());
     }
-    Ok(Outcome::pass(""))
+    Ok(Outcome::pass(format!("{runs} runs repeated")))
 }
 
 pub(super) fn instances(subject: &Subject) -> Checked {
@@ -47,17 +59,47 @@ pub(super) fn instances(subject: &Subject) -> Checked {
     Ok(Outcome::pass(""))
 }
 
+/// Steps between which what is held must not grow: past any start of a method, and far on.
+const STEPS: [u32; 3] = [10, 50, 200];
+
 pub(super) fn handles(subject: &Subject) -> Checked {
-    let mut run = run(subject, subject.seed)?;
-    let mut most = 0;
-    while !run.is_over() {
-        run.round()?;
-        most = most.max(run.ops.live_bytes().saturating_sub(run.sample.form().bytes));
+    let (defaults, mut most) = (subject.defaults()?, 0);
+    let mut sets = sets::one_by_one(&subject.strategy.options, &defaults);
+    sets.insert(0, defaults);
+    for options in sets {
+        let held = held(subject, &options)?;
+        if let [few, more, many] = held[..] {
+            ensure!(
+                many <= more,
+                "what is held grows with the steps: {few} bytes after 10, {more} after 50 and \
+                 {many} after 200; with {} (seed {})",
+                json!(options),
+                subject.seed
+            );
+        }
+        most = held.into_iter().fold(most, u64::max);
     }
-    let (ops, sample) = run.end();
-    let left = ops.live_bytes().saturating_sub(sample.form().bytes);
-    ensure!(left == 0, "{left} bytes are still held after the object is gone");
     Ok(Outcome::pass(format!("at most {most} bytes held between steps")))
+}
+
+/// Most bytes held between the steps of a run, for each number of steps; where it is refused, none.
+fn held(subject: &Subject, options: &OptionValues) -> Checked<Vec<u64>> {
+    let mut all = Vec::new();
+    for steps in STEPS {
+        let request = SampleRequest { steps, frames: 2, window_frames: 2, ..plain_request() };
+        let scene = Scene::new(subject, request, options.clone())?;
+        let Some(mut run) = scene.start(subject, 3)? else { continue };
+        let mut most = 0;
+        while !run.is_over() {
+            scene.round(&mut run, &mut smooth)?;
+            most = most.max(run.held());
+        }
+        let (ops, sample) = run.end();
+        let left = ops.live_bytes().saturating_sub(sample.form().bytes);
+        ensure!(left == 0, "{left} bytes are still held after the object is gone; {scene}");
+        all.push(most);
+    }
+    Ok(all)
 }
 
 /// A model that costs next to nothing.
@@ -73,7 +115,12 @@ pub(super) fn cost(subject: &Subject) -> Checked {
     let mut fastest = f64::MAX;
     // The fastest of a few: a busy machine slows some of them down.
     for _ in 0..5 {
-        let mut run = run(subject, subject.seed)?;
+        let mut run = Run::of_elements(
+            subject.sampler(&plain_request())?,
+            &plain_request(),
+            subject.seed,
+            3,
+        )?;
         let rounds = run.schedule.rounds.len();
         let ops = VecOps::default();
         let sample = run.ops.read(&run.sample)?;

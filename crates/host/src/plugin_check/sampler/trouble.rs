@@ -1,10 +1,12 @@
 //! What a sampler does when something is wrong.
 
 use wan_plugin_api::testkit::values;
-use wan_plugin_api::{Denoise, Error, ErrorKind, FrameLevel, Result, Tensor, TensorOps};
+use wan_plugin_api::{
+    Denoise, Error, ErrorKind, FrameLevel, Result, SampleRequest, Tensor, TensorOps,
+};
 
 use super::run::{Run, Velocity, smooth};
-use crate::plugin_check::outcome::{Checked, Outcome, ensure};
+use crate::plugin_check::outcome::{Checked, Failed, Outcome, ensure};
 use crate::plugin_check::subject::{Subject, plain_request};
 
 const WRONG: [f32; 4] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX];
@@ -12,20 +14,32 @@ const WRONG: [f32; 4] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX];
 pub(super) fn numbers(subject: &Subject) -> Checked {
     let request = plain_request();
     for wrong in WRONG {
-        let mut run = Run::new(subject.sampler(&request)?, &request, subject.seed)?;
-        let mut sample = values(&run.sample);
-        sample[0] = wrong;
-        run.sample = run.ops.write_like(&run.sample, &sample)?;
-        survives(run, &mut smooth, wrong, "sample")?;
-        let run = Run::new(subject.sampler(&request)?, &request, subject.seed)?;
-        let spoilt = &mut |sample: &[f32], levels: &[FrameLevel]| {
-            let mut velocity = smooth(sample, levels);
-            velocity[0] = wrong;
-            velocity
-        };
-        survives(run, spoilt, wrong, "velocity")?;
+        for (place, halves) in PLACES {
+            let mut run = Run::new(subject.sampler(&request)?, &request, subject.seed)?;
+            let mut sample = values(&run.sample);
+            spoil(&mut sample, halves, wrong);
+            run.sample = run.ops.write_like(&run.sample, &sample)?;
+            survives(run, &mut smooth, wrong, &format!("{place} element of the sample"))?;
+            let run = Run::new(subject.sampler(&request)?, &request, subject.seed)?;
+            let spoilt = &mut |sample: &[f32], levels: &[FrameLevel]| {
+                let mut velocity = smooth(sample, levels);
+                spoil(&mut velocity, halves, wrong);
+                velocity
+            };
+            survives(run, spoilt, wrong, &format!("{place} element of the velocity"))?;
+        }
     }
     Ok(Outcome::pass(""))
+}
+
+/// Which element is wrong, in halves of the way to the last.
+const PLACES: [(&str, usize); 3] = [("first", 0), ("middle", 1), ("last", 2)];
+
+fn spoil(elements: &mut [f32], halves: usize, wrong: f32) {
+    let at = elements.len().saturating_sub(1) * halves / 2;
+    if let Some(element) = elements.get_mut(at) {
+        *element = wrong;
+    }
 }
 
 /// Goes on, or says so; the host stops a run whose numbers are lost.
@@ -59,36 +73,41 @@ impl Denoise for Failing<'_> {
     }
 }
 
+/// Steps of runs that are stopped at each of their evaluations.
+const STEPS: [u32; 2] = [8, 30];
+
 pub(super) fn errors(subject: &Subject) -> Checked {
-    let request = plain_request();
-    for error in [Error::cancelled(), Error::failed("the model has no more memory")] {
-        for good in 0..4 {
-            let mut run = Run::new(subject.sampler(&request)?, &request, subject.seed)?;
-            let ops = std::mem::take(&mut run.ops);
-            let mut model = Failing { ops: &ops, good, error: error.clone() };
-            let end = loop {
-                match run.is_over() {
-                    true => break None,
-                    false => match run.round_with(&mut model, &ops) {
-                        Ok(_) => {}
-                        Err(said) => break Some(said),
-                    },
-                }
-            };
-            let Some(said) = end else {
-                ensure!(
-                    model.good > 0,
-                    "the model said {error:?}, and the step went on without it"
-                );
-                continue;
-            };
-            ensure!(
-                said.kind == error.kind,
-                "the model said {:?}, and the step said {:?} ({said}); pass errors on with `?`",
-                error.kind,
-                said.kind
-            );
+    let mut stopped = 0;
+    for steps in STEPS {
+        let request = SampleRequest { steps, ..plain_request() };
+        let all = subject.sampler(&request)?.schedule()?.evaluations();
+        for error in [Error::cancelled(), Error::failed("the model has no more memory")] {
+            for good in 0..all {
+                stop(subject, &request, good, &error)?;
+                stopped += 1;
+            }
         }
     }
-    Ok(Outcome::pass(""))
+    Ok(Outcome::pass(format!("stopped at {stopped} evaluations")))
+}
+
+/// A run whose model answers `good` times must end with what the model says then.
+fn stop(subject: &Subject, request: &SampleRequest, good: u32, error: &Error) -> Checked<()> {
+    let mut run = Run::new(subject.sampler(request)?, request, subject.seed)?;
+    let ops = std::mem::take(&mut run.ops);
+    let mut model = Failing { ops: &ops, good, error: error.clone() };
+    while !run.is_over() {
+        let Err(said) = run.round_with(&mut model, &ops) else { continue };
+        ensure!(
+            said.kind == error.kind,
+            "the model said {:?} at evaluation {good}, and the step said {:?} ({said}); pass errors \
+             on with `?`",
+            error.kind,
+            said.kind
+        );
+        return Ok(());
+    }
+    Err(Failed(format!(
+        "the model said {error:?} at evaluation {good}, and the run went on without it"
+    )))
 }

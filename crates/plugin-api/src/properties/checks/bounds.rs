@@ -85,26 +85,35 @@ pub(in crate::properties) fn gate(trial: &Trial<'_>) -> Checked {
     let Some(gate) = &plan.rule.gate else { return Ok(Verdict::Unmet) };
     let log = trial.run(&script)?;
     let mut sum = 0.0;
-    for (index, entry) in log.iter().enumerate().filter(|(_, e)| !e.measured.is_empty()) {
-        let Some((value, step)) = numbers(&plan, gate, entry) else {
-            ensure!(false, "{gate:?} is not among the measures {:?}", plan.measures);
-            return Ok(Verdict::Unmet);
-        };
-        sum += step.unwrap_or(0.0);
-        let is_sum = step.is_none() || (value - sum).abs() <= 1e-5 * (1.0 + sum.abs());
+    for (index, entry) in log.iter().enumerate() {
         let computed = entry.choice == Choice::Compute;
-        // Where the cache did not ask its number, it shows 0.
-        ensure!(
-            is_sum || (computed && value == 0.0),
-            "evaluation {index} of {}: {value}, and its steps add up to {sum}",
-            decisions(&log)
-        );
-        ensure!(
-            computed || value < gate.below,
-            "evaluation {index} of {}: reused at {value}, the limit is {}",
-            decisions(&log),
-            gate.below
-        );
+        if entry.measured.is_empty() {
+            ensure!(
+                computed,
+                "evaluation {index} of {} was reused without a number",
+                decisions(&log)
+            );
+        } else {
+            let Some((value, step)) = numbers(&plan, gate, entry) else {
+                ensure!(false, "{gate:?} is not among the measures {:?}", plan.measures);
+                return Ok(Verdict::Unmet);
+            };
+            sum += step.unwrap_or(0.0);
+            let is_sum = step.is_none() || (value - sum).abs() <= 1e-5 * (1.0 + sum.abs());
+            // Where the cache did not ask its number, it shows 0.
+            ensure!(
+                is_sum || (computed && value == 0.0),
+                "evaluation {index} of {}: {value}, and its steps add up to {sum}",
+                decisions(&log)
+            );
+            ensure!(
+                computed || value < gate.below,
+                "evaluation {index} of {}: reused at {value}, the limit is {}",
+                decisions(&log),
+                gate.below
+            );
+        }
+        // Measured or not.
         if computed {
             sum = 0.0;
         }

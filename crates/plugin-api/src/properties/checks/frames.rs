@@ -78,7 +78,9 @@ pub(in crate::properties) fn rows(trial: &Trial<'_>) -> Checked {
         }
     }
     same_choices("with a row per token", &distinct, &dense)?;
-    for (a, b) in distinct.iter().zip(&dense) {
+    for (index, (a, b)) in distinct.iter().zip(&dense).enumerate() {
+        let counts = [a.measured.len(), b.measured.len()];
+        ensure!(counts[0] == counts[1], "evaluation {index} measured {counts:?} numbers");
         for (a, b) in a.measured.iter().zip(&b.measured) {
             ensure!((a - b).abs() <= 1e-9 * a.abs().max(1.0), "measured {a} and {b}");
         }
