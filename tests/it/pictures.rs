@@ -11,7 +11,7 @@ use crate::latents::{LatentsBench, distance};
 
 const NAMES: [&str; 3] = ["wide", "tall", "small"];
 
-fn file(name: &str) -> String {
+pub(crate) fn file(name: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/pictures");
     folder.join(name).with_extension("png").display().to_string()
 }

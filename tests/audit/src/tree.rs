@@ -102,9 +102,15 @@ impl Tree {
     /// If one of them has no place any more.
     pub(crate) fn plant(&self, mutants: &[&Mutant]) -> Result<Planted> {
         let mut by_file: BTreeMap<&str, Vec<(u32, &Site)>> = BTreeMap::new();
+        let mut lost = Vec::new();
         for mutant in mutants {
-            let (file, site) = self.find(mutant)?;
-            by_file.entry(file).or_default().push((mutant.id, site));
+            match self.find(mutant) {
+                Ok((file, site)) => by_file.entry(file).or_default().push((mutant.id, site)),
+                Err(error) => lost.push(error.to_string()),
+            }
+        }
+        if !lost.is_empty() {
+            bail!("{}", lost.join("\n"));
         }
         let mut planted = Planted::default();
         for (file, mut sites) in by_file {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -106,18 +106,13 @@ impl Workshop {
         cargo.args(["test", "--no-run", "--quiet", "--message-format=json"]);
         if packages.is_empty() {
             // What `cargo xtask` lays out, and the tests themselves.
-            let laid_out = self.cargo().args(["xtask", "plugins"]).status()?;
-            if !laid_out.success() {
-                bail!("the copy in {} cannot be built", self.root.display());
-            }
+            self.built(&self.cargo().args(["xtask", "plugins"]).output()?)?;
             cargo.args(["--workspace", "--lib", "--bins", "--tests"]);
         } else {
             cargo.arg("--lib").args(packages.iter().flat_map(|name| ["--package", name]));
         }
-        let output = cargo.stderr(Stdio::inherit()).output()?;
-        if !output.status.success() {
-            bail!("the copy in {} cannot be built", self.root.display());
-        }
+        let output = cargo.output()?;
+        self.built(&output)?;
         let mut binaries = Vec::new();
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             let message: Value = serde_json::from_str(line)?;
@@ -131,6 +126,17 @@ impl Workshop {
             }
         }
         Ok(binaries)
+    }
+}
+
+impl Workshop {
+    /// Switches make warnings, which nobody needs to see unless the build fails.
+    fn built(&self, output: &Output) -> Result<()> {
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{said}\nthe copy in {} cannot be built", self.root.display());
     }
 }
 
