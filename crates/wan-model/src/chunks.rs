@@ -79,6 +79,15 @@ mod tests {
         assert_eq!(lengths(2, 512), [256, 256]);
         assert_eq!(lengths(1, 4680), [468; 10]);
         assert!(lengths(1, 0).is_empty());
+        // However many videos there are, sixteen tokens of each.
+        assert_eq!(lengths(100, 33), [11, 11, 11]);
+        assert_eq!((lengths(32, 16), lengths(33, 17)), (vec![16], vec![9, 8]));
+        assert_eq!((lengths(31, 17), lengths(0, 512)), (vec![9, 8], vec![512]));
+        for (batch, tokens) in [(1, 1), (3, 171), (1, 1025), (7, 5000)] {
+            let runs: Vec<_> = chunks(&Device::Cpu, batch, tokens).flatten().collect();
+            assert_eq!(runs, (0..tokens).collect::<Vec<_>>());
+            assert!(lengths(batch, tokens).iter().all(|length| length * batch <= 512));
+        }
     }
 
     #[test]

@@ -54,6 +54,8 @@
 mod attention;
 mod bicubic;
 mod block;
+#[cfg(test)]
+mod broadcasts;
 mod chunks;
 pub mod clip;
 mod config;

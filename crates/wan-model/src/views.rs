@@ -43,3 +43,43 @@ impl<'a> Views<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{noise, numbers};
+
+    struct Notes {
+        looks: bool,
+        seen: Vec<(Point, Vec<f32>)>,
+    }
+
+    impl Observer for Notes {
+        fn looks(&self) -> bool {
+            self.looks
+        }
+
+        fn see(&mut self, point: Point, tensor: &Tensor) {
+            self.seen.push((point, numbers(tensor)));
+        }
+    }
+
+    #[test]
+    fn runs_are_shown_as_one_tensor_to_who_looks_and_not_at_all_to_others() {
+        let (norm, out) = (noise(1, &[2, 5, 3]), noise(2, &[2, 5, 3]));
+        for looks in [true, false] {
+            let mut notes = Notes { looks, seen: Vec::new() };
+            let mut views = Views::new(7, 5, &mut notes);
+            for (start, length) in [(0, 2), (2, 2), (4, 1)] {
+                for (point, whole) in [(BlockPoint::Norm2, &norm), (BlockPoint::Out, &out)] {
+                    let part = whole.narrow(1, start, length).unwrap();
+                    views.see(point, start, &part).unwrap();
+                }
+            }
+            views.show().unwrap();
+            let expected = [(BlockPoint::Norm2, &norm), (BlockPoint::Out, &out)];
+            let expected = expected.map(|(point, whole)| (Point::Block(7, point), numbers(whole)));
+            assert_eq!(notes.seen, if looks { expected.to_vec() } else { Vec::new() });
+        }
+    }
+}

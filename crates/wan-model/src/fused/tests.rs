@@ -88,3 +88,70 @@ fn softmax_bias_and_sum_equal_candles() {
     assert_eq!(distance(&biased, &x.broadcast_add(&bias).unwrap()), 0.);
     assert_eq!(distance(&add(&x, &biased).unwrap(), &(&x + &biased).unwrap()), 0.);
 }
+
+/// Lengths around eight lanes, and around what is worth a thread.
+const LENGTHS: [usize; 9] = [1, 7, 8, 9, 17, GRAIN - 1, GRAIN, GRAIN + 1, 2 * GRAIN + 5];
+
+#[test]
+fn numbers_at_every_end_are_changed_too() {
+    for length in LENGTHS {
+        let (x, y) = (testing::noise(1, &[length]), testing::noise(2, &[length]));
+        assert!(distance(&gelu(&x).unwrap(), &wide(&x).gelu_erf().unwrap()) < 1e-6, "{length}");
+        let tanh = gelu_tanh(x.copy().unwrap()).unwrap();
+        assert!(distance(&tanh, &wide(&x).gelu().unwrap()) < 1e-6, "{length}");
+        assert_eq!(distance(&add(&x, &y).unwrap(), &(&x + &y).unwrap()), 0., "{length}");
+        // Views that begin inside their storage, and one that is not contiguous.
+        let tail = x.narrow(0, length / 2, length - length / 2).unwrap();
+        assert!(distance(&gelu(&tail).unwrap(), &wide(&tail).gelu_erf().unwrap()) < 1e-6);
+        let pairs = Tensor::stack(&[&x, &y], 1).unwrap();
+        let turned = pairs.t().unwrap();
+        assert_eq!(distance(&add(&turned, &turned).unwrap(), &(&turned * 2.).unwrap()), 0.);
+    }
+}
+
+#[test]
+fn rows_of_every_length_are_normed_and_weighed_whole() {
+    for length in LENGTHS {
+        let x = testing::noise(3, &[3, length]).affine(2., 1.).unwrap();
+        let rows = x.to_vec2::<f32>().unwrap();
+        let normed = layer_norm(&x, None, 1e-6).unwrap().to_vec2::<f32>().unwrap();
+        let weights = softmax(x.copy().unwrap()).unwrap().to_vec2::<f32>().unwrap();
+        for (row, (normed, weights)) in rows.iter().zip(normed.iter().zip(&weights)) {
+            let row: Vec<f64> = row.iter().map(|number| f64::from(*number)).collect();
+            let count = length as f64;
+            let mean = row.iter().sum::<f64>() / count;
+            let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
+            let largest = row.iter().copied().fold(f64::MIN, f64::max);
+            let total = row.iter().map(|x| (x - largest).exp()).sum::<f64>();
+            for (place, x) in row.iter().enumerate() {
+                let expected = (x - mean) / (variance + 1e-6).sqrt();
+                assert!((f64::from(normed[place]) - expected).abs() < 2e-5, "{length}: {place}");
+                let expected = (x - largest).exp() / total;
+                assert!((f64::from(weights[place]) - expected).abs() < 1e-6, "{length}: {place}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_that_is_all_one_number_has_the_norm_zero_and_equal_weights() {
+    let x = Tensor::full(3f32, (2, 5), &Device::Cpu).unwrap();
+    assert_eq!(testing::numbers(&layer_norm(&x, None, 1e-6).unwrap()), [0.; 10]);
+    let weights = testing::numbers(&softmax(x).unwrap());
+    assert!(weights.iter().all(|weight| (weight - 0.2).abs() < 1e-7), "{weights:?}");
+    // What is masked out weighs nothing, however large the others are.
+    let masked = Tensor::new(&[[f32::NEG_INFINITY, 300., 300.]], &Device::Cpu).unwrap();
+    let weights = testing::numbers(&softmax(masked).unwrap());
+    assert!(weights[0] < 1e-30 && (weights[1] - 0.5).abs() < 1e-6, "{weights:?}");
+}
+
+#[test]
+fn products_of_halves_are_those_of_what_they_widen_to() {
+    let (a, b) = (testing::noise(4, &[2, 3, 5]), testing::noise(5, &[2, 5, 4]));
+    for dtype in [DType::BF16, DType::F16, DType::F32] {
+        let (a, b) = (a.to_dtype(dtype).unwrap(), b.to_dtype(dtype).unwrap());
+        let product = matmul(&a, &b).unwrap();
+        assert_eq!((product.dtype(), product.dims()), (DType::F32, &[2, 3, 4][..]));
+        assert!(distance(&product, &wide(&a).matmul(&wide(&b)).unwrap()) < 1e-5, "{dtype:?}");
+    }
+}

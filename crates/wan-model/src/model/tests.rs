@@ -240,3 +240,28 @@ fn half_precision_hands_on_the_stream_it_was_told_to() {
     let error = WanModel::load_with(tiny_config(false), any_weights(1), doubles).err().unwrap();
     assert!(error.to_string().contains("f32, bf16 or f16"), "{error}");
 }
+
+/// What the f32 stream is for: a sum over blocks loses digits in half precision.
+#[test]
+fn with_the_f32_stream_half_precision_is_nearer_to_f32() {
+    let config = WanConfig { num_layers: 12, ..tiny_config(false) };
+    let (latents, timesteps) = (noise(1, &[1, 3, 2, 4, 4]), Timesteps::per_video(&[500.]).unwrap());
+    let run = |compute, stream| {
+        let numerics = Numerics { compute, stream };
+        let model = WanModel::load_with(config.clone(), any_weights(1), numerics).unwrap();
+        let text = model.text_context(&noise(2, &[1, 7, 5])).unwrap();
+        let embedded = model.embed(&latents, &timesteps, None).unwrap();
+        let hidden = &embedded.hidden;
+        let after = model.blocks(0..12, hidden, &embedded, &text, Attention::Bidirectional);
+        model.head(&after.unwrap(), &embedded).unwrap()
+    };
+    let exact = run(DType::F32, ResidualStream::F32);
+    let squares = |half: &Tensor| {
+        numbers(half).iter().zip(numbers(&exact)).map(|(a, b)| (a - b).powi(2)).sum::<f32>()
+    };
+    for compute in [DType::BF16, DType::F16] {
+        let [wide, narrow] =
+            [ResidualStream::F32, ResidualStream::Compute].map(|s| squares(&run(compute, s)));
+        assert!(wide > 0. && wide < narrow, "{compute:?}: {wide} and {narrow}");
+    }
+}

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Device};
 
 use super::*;
+use crate::broadcasts::{BOTH, N, check_close, over, wide};
 use crate::testing::{any_weights, assert_mostly_unclamped, distance, noise, numbers};
 use crate::vae::conv::{Conv, Geometry, channel_norm};
 
@@ -196,5 +197,31 @@ fn the_fused_norm_equals_its_composition() {
         let fused = channel_norm(&x, &gamma, silu).unwrap();
         let composed = channel_norm(&wide, &wide_gamma, silu).unwrap();
         assert!(distance(&fused, &composed.to_dtype(DType::F32).unwrap()) < 1e-5);
+    }
+}
+
+#[test]
+fn a_convolutions_bias_and_a_norms_gamma_are_one_number_a_channel() {
+    let (x, gamma) = (noise(1, &[N; 5]), noise(4, &[N]));
+    let (weight, bias) = (noise(2, &[N, N, 1, 1, 1]), noise(3, &[N]));
+    let (values, scale) = (wide(&x), wide(&gamma));
+    let (factors, shift) = (wide(&weight), wide(&bias));
+    let at = |p: &[usize], c: usize| values[(((p[0] * N + p[1]) * N + c) * N + p[3]) * N + p[4]];
+    let convolved =
+        over(5, |p| (0..N).map(|c| factors[p[2] * N + c] * at(p, c)).sum::<f64>() + shift[p[2]]);
+    let normed = over(5, |p| {
+        let squares = (0..N).map(|c| at(p, c).powi(2)).sum::<f64>();
+        at(p, p[2]) / squares.sqrt() * scale[p[2]] * (N as f64).sqrt()
+    });
+    let silu: Vec<f64> = normed.iter().map(|x| x / (1. + (-x).exp())).collect();
+    let weights = [("weight".to_owned(), weight), ("bias".to_owned(), bias)];
+    for dtype in BOTH {
+        let weights = weights.clone().into_iter().collect();
+        let vb = VarBuilder::from_tensors(weights, dtype, &Device::Cpu);
+        let conv = Conv::load(N, N, Geometry::POINT, vb).unwrap();
+        let [x, gamma] = [&x, &gamma].map(|t| t.to_dtype(dtype).unwrap());
+        check_close(&conv.forward(&x).unwrap(), &convolved);
+        check_close(&channel_norm(&x, &gamma, false).unwrap(), &normed);
+        check_close(&channel_norm(&x, &gamma, true).unwrap(), &silu);
     }
 }

@@ -208,6 +208,78 @@ mod tests {
         }
     }
 
+    /// A picture of one row.
+    fn line(width: usize) -> Tensor {
+        let numbers = Tensor::arange(0f32, width as f32, &Device::Cpu).unwrap();
+        numbers.reshape((1, 1, 1, 1, width)).unwrap()
+    }
+
+    #[test]
+    fn tiles_begin_a_stride_apart_and_end_with_the_picture() {
+        let config = VaeConfig { scale_factor_spatial: 1, ..VaeConfig::wan_2_1() };
+        let tiling = Tiling { min: 4, stride: 3 };
+        let cut = |width: usize| -> Vec<Vec<f32>> {
+            let tiles = Tiles::to_decode(tiling, &config, (1, width)).unwrap();
+            (0..tiles.count()).map(|n| numbers(&tiles.cut(&line(width), n).unwrap())).collect()
+        };
+        assert_eq!(cut(4), [[0., 1., 2., 3.]]);
+        assert_eq!(cut(5), [vec![0., 1., 2., 3.], vec![3., 4.]]);
+        assert_eq!(cut(7), [vec![0., 1., 2., 3.], vec![3., 4., 5., 6.], vec![6.]]);
+        // Row by row: the second tile of a 2x2 lies beside the first.
+        let picture = Tensor::arange(0f32, 25., &Device::Cpu).unwrap();
+        let picture = picture.reshape((1, 1, 1, 5, 5)).unwrap();
+        let tiles = Tiles::to_decode(tiling, &config, (5, 5)).unwrap();
+        assert_eq!(tiles.count(), 4);
+        let corner = |number: usize| numbers(&tiles.cut(&picture, number).unwrap())[0];
+        assert_eq!([0, 1, 2, 3].map(corner), [0., 3., 15., 18.]);
+    }
+
+    #[test]
+    fn a_tile_counts_pixels_for_a_decoder_and_patches_for_an_encoder() {
+        let (old, new) = (VaeConfig::wan_2_1(), VaeConfig::wan_2_2());
+        let tiling = Tiling { min: 32, stride: 16 };
+        let decode = |config: &VaeConfig, size| Tiles::to_decode(tiling, config, size).unwrap();
+        let encode = |config: &VaeConfig, size| Tiles::to_encode(tiling, config, size).unwrap();
+        // Latents of 8 and of 16 pixels a side, tiles of 4 and 2 of them.
+        assert_eq!((decode(&old, (4, 4)).count(), decode(&old, (4, 5)).count()), (1, 2 * 3));
+        assert_eq!((decode(&new, (2, 2)).count(), decode(&new, (3, 2)).count()), (1, 3 * 2));
+        // Pixels, and patches of two by two.
+        assert_eq!((encode(&old, (32, 32)).count(), encode(&old, (32, 33)).count()), (1, 2 * 3));
+        assert_eq!((encode(&new, (16, 16)).count(), encode(&new, (16, 17)).count()), (1, 2));
+        let steps =
+            |tiles: Tiles| [tiles.before, tiles.after].map(|Steps { side, stride }| (side, stride));
+        assert_eq!(steps(decode(&old, (9, 9))), [(4, 2), (32, 16)]);
+        assert_eq!(steps(decode(&new, (9, 9))), [(2, 1), (16, 8)]);
+        assert_eq!(steps(encode(&old, (99, 99))), [(32, 16), (4, 2)]);
+        assert_eq!(steps(encode(&new, (99, 99))), [(32, 16), (4, 2)]);
+        let Tiling { min, stride } = Tiling::default();
+        assert_eq!((min, stride), (256, 192));
+    }
+
+    #[test]
+    fn seams_are_blended_by_their_share_of_the_overlap() {
+        // Four tiles of 4x4, one number each, every 2: the picture is 2 + 4 pixels a side.
+        let config = VaeConfig { scale_factor_spatial: 1, ..VaeConfig::wan_2_1() };
+        let tiles = Tiles::to_decode(Tiling { min: 4, stride: 2 }, &config, (5, 5)).unwrap();
+        assert_eq!(tiles.count(), 9);
+        let value = |row: usize, column: usize| (10 * row + column * column) as f32;
+        let side = |place: usize| [4, 3, 1][place];
+        let all = (0..9).map(|number| {
+            let (row, column) = (number / 3, number % 3);
+            let shape = (1, 1, 1, side(row), side(column));
+            Tensor::full(value(row, column), shape, &Device::Cpu).unwrap()
+        });
+        let joined = numbers(&tiles.join(all.collect()).unwrap());
+        // Along a row in the first tiles: 0 0, then half of the way from 0 to 1, then 1 to 4.
+        assert_eq!(joined[..5], [0., 0., 0., 0.5, 1.]);
+        // Down a column: the same, from 0 over 10 to 20.
+        let column: Vec<f32> = (0..5).map(|row| joined[row * 5]).collect();
+        assert_eq!(column, [0., 0., 0., 5., 10.]);
+        // Where both seams cross, what comes from above and from the left is faded already, as in
+        // diffusers: 11 with 0.5 from above is 5.75, and that with 5 from the left is 5.375.
+        assert_eq!(joined[3 * 5 + 3], 5.375);
+    }
+
     #[test]
     fn tilings_that_do_not_fit_the_factor_are_refused() {
         let config = VaeConfig::wan_2_1();

@@ -169,3 +169,19 @@ fn members_that_are_left_out_have_their_sources_defaults() {
     let config: ClipVisionConfig = serde_json::from_str(text).unwrap();
     assert_eq!((config.num_channels, config.layer_norm_eps, config.tokens()), (3, 1e-5, 5));
 }
+
+#[test]
+fn weights_from_memory_are_named_as_those_from_files_are() {
+    let table = "blocks.0.scale_shift_table";
+    let tensor = candle_core::Tensor::zeros((4, 3), DType::F32, &Device::Cpu).unwrap();
+    let tensors = [(table.to_owned(), tensor)].into_iter().collect();
+    let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+    let error = WanModel::load(WanConfig::t2v_1_3b(), vb).err().unwrap();
+    let said = error.to_string();
+    let Error::WrongShape { origin, name, expected, found } = error else { panic!("{said}") };
+    assert_eq!((origin.as_str(), name.as_str()), ("the given weights", table));
+    assert_eq!((expected, found), (vec![1, 6, 1536], vec![4, 3]));
+    let error = WanModel::load(WanConfig::t2v_1_3b(), nothing()).err().unwrap();
+    let Error::MissingTensor { origin, name } = error else { panic!("{error}") };
+    assert_eq!((origin.as_str(), name.as_str()), ("the given weights", table));
+}
