@@ -49,7 +49,7 @@ fn side_by_side_has_equally_many_levels_everywhere() {
 
 #[test]
 fn a_script_tells_a_cache_what_is_to_come() {
-    let script = Script::new(falling(&[Fall { start: 0, by: vec![9; 4] }; 2]), World::new(1));
+    let script = Script::new(falling(&vec![Fall { start: 0, by: vec![9; 4] }; 2]), World::new(1));
     let context = script.context();
     assert_eq!((context.evaluations, context.steps, context.frames), (4, 4, 2));
     assert_eq!((context.timesteps_max, context.frame_tokens), (1, 2));
