@@ -118,13 +118,13 @@ fn a_write_that_fails_half_way_leaves_nothing_under_the_final_name() {
     assert!(said.contains("out.latents.safetensors"), "{said}");
     assert!(names(folder.path()).is_empty(), "{:?}", names(folder.path()));
 
-    // Neither does the video, where the latents are there already.
+    // Neither does the video into 4, where the latents are there already.
     generate(&video, &[&flags[..], &["--keep_latents"]].concat());
     let old = [&video, &video.with_extension("json")].map(|path| fs::read(path).unwrap());
-    assert!(old[0].len() > 8192, "{} bytes", old[0].len());
+    assert!(old[0].len() > 4096, "{} bytes", old[0].len());
     let before = names(folder.path());
     let latents = folder.path().join("out.latents.safetensors");
-    let (code, said) = with_small_files(16, &["decode", text(&latents), "--progress", "quiet"]);
+    let (code, said) = with_small_files(8, &["decode", text(&latents), "--progress", "quiet"]);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("cannot write") && said.contains("out.mp4"), "{said}");
     let now = [&video, &video.with_extension("json")].map(|path| fs::read(path).unwrap());

@@ -67,7 +67,7 @@ impl Workshop {
         }
         for folder in ["deps", "build", ".fingerprint"] {
             if from.join(folder).is_dir() {
-                link_folder(&from.join(folder), &to.join(folder))?;
+                copy_folder(&from.join(folder), &to.join(folder))?;
             }
         }
         Ok(())
@@ -186,17 +186,22 @@ fn with_switch(root: &Path, manifest: &[u8]) -> Result<Vec<u8>> {
     Ok(text.replacen("[dependencies]\n", &line, 1).into_bytes())
 }
 
-fn link_folder(from: &Path, to: &Path) -> Result<()> {
+/// Copies a folder, times too: cargo compares them. Linked files would not do, since cargo writes into
+/// some of them, and two checkouts would take each other's word.
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
-        match entry.file_type()?.is_dir() {
-            true => link_folder(&entry.path(), &target)?,
-            false => {
-                fs::hard_link(entry.path(), &target)
-                    .or_else(|_| fs::copy(entry.path(), &target).map(drop))?;
-            }
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+            continue;
+        }
+        fs::copy(entry.path(), &target)?;
+        let copy = fs::File::options().write(true).open(&target);
+        // What is not to be written to has no time that matters.
+        if let Ok(copy) = copy {
+            copy.set_modified(entry.metadata()?.modified()?)?;
         }
     }
     Ok(())
