@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use candle_core::{Device, Tensor};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-use crate::support::{error_text, wan};
+use crate::support::{error_text, program};
 
 /// Latents of a run and the report in their file.
 pub(crate) struct Latents {
@@ -50,12 +51,23 @@ impl LatentsBench {
         self.folder.path().join(name).with_extension("latents.safetensors")
     }
 
+    fn command(&self, name: &str, flags: &[&str]) -> Command {
+        let video = self.folder.path().join(name).with_extension("mp4");
+        let mut command = Command::new(program());
+        command.args(["generate", "--progress", "quiet", "--latents_only", "--save_file"]);
+        command.arg(video).args(&self.flags).args(flags);
+        command
+    }
+
+    /// A run with these flags more, under way.
+    pub(crate) fn start(&self, name: &str, flags: &[&str]) -> Child {
+        let mut command = self.command(name, flags);
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
     /// Exit code and what was said of a run with these flags more.
     pub(crate) fn try_run(&self, name: &str, flags: &[&str]) -> (Option<i32>, String) {
-        let video = self.folder.path().join(name).with_extension("mp4");
-        let common: Vec<&str> = self.flags.iter().map(String::as_str).collect();
-        let save = ["generate", "--progress", "quiet", "--latents_only", "--save_file"];
-        let output = wan(&[&save[..], &[video.to_str().unwrap()], &common, flags].concat());
+        let output = self.command(name, flags).output().unwrap();
         (output.status.code(), error_text(&output))
     }
 

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use serde_json::{Value, json};
-use wan_tests::tiny_model::TinyModel;
 
-use crate::latents::LatentsBench;
-use crate::support::{fixture, plugin};
+use crate::spied::{bench, events, log, spying, strs};
+use crate::support::plugin;
 
 /// Two windows of nine latent frames, five in common.
 const TWO_WINDOWS: [&str; 6] =
@@ -17,51 +16,14 @@ const FRAMES_OF_WINDOW: usize = 9;
 const NEW_IN_SECOND: usize = 4;
 const STEPS: usize = 6;
 
-/// A bench whose runs can have the fixture's strategies.
-fn bench(flags: &[&str]) -> LatentsBench {
-    let bench = LatentsBench::new(&[]);
-    let folder = bench.folder().join("plugins");
-    fs::create_dir(&folder).unwrap();
-    let library = fixture("spy");
-    fs::copy(&library, folder.join(library.file_name().unwrap())).unwrap();
-    bench.with_flags(&[&["--plugin_dir", folder.to_str().unwrap()], flags].concat())
-}
-
-/// Flags of the spying cache, with a log.
-fn spying(bench: &LatentsBench, options: &[&str]) -> Vec<String> {
-    let log = bench.folder().join("log.jsonl");
-    let _ = fs::remove_file(&log);
-    let log = bench.document("log", &json!({ "path": log }));
-    let mut flags = vec!["--cache".to_string(), "spy".into()];
-    for option in options.iter().map(|o| o.to_string()).chain([format!("log={log}")]) {
-        flags.extend(["--cache-option".into(), option]);
-    }
-    flags
-}
-
-/// What the cache wrote.
-fn log(bench: &LatentsBench) -> Vec<Value> {
-    let text = fs::read_to_string(bench.folder().join("log.jsonl")).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn events<'l>(log: &'l [Value], event: &str) -> Vec<&'l Value> {
-    log.iter().filter(|line| line["event"] == event).collect()
-}
-
-fn strs(flags: &[String]) -> Vec<&str> {
-    flags.iter().map(String::as_str).collect()
-}
-
 /// The flags of a run of `rounds` of a sampler alone.
-fn part(bench: &LatentsBench, of: &str, rounds: (usize, usize), rest: usize) -> Vec<String> {
+fn part(of: &str, rounds: (usize, usize), rest: usize) -> Vec<String> {
     let option = |text: String| ["--sampler-option".to_string(), text];
     let mut flags = vec!["--sampler".to_string(), "part".into()];
     flags.extend(option(format!("of={of}")));
     flags.extend(option(format!("from={}", rounds.0)));
     flags.extend(option(format!("to={}", rounds.1)));
     flags.extend(option(format!("rest={rest}")));
-    let _ = bench;
     flags
 }
 
@@ -94,7 +56,7 @@ fn second_window_alone(cache: &[&str]) {
         let of = json!({ "library": library, "id": id, "options": options });
         let of = bench.document("of", &of);
         let video = &TWO_WINDOWS[..2];
-        let first = part(&bench, &of, (0, STEPS), 0);
+        let first = part(&of, (0, STEPS), 0);
         let first = bench.run("first", &[&strs(&first)[..], video, cache].concat());
         // Frames that the first window does not have are still noise.
         let ends = first.report["ends_at"].as_array().unwrap();
@@ -102,7 +64,7 @@ fn second_window_alone(cache: &[&str]) {
         assert_eq!(sigmas, [[0.0; FRAMES_OF_WINDOW].as_slice(), &[1.0; NEW_IN_SECOND]].concat());
         assert_eq!(first.bits_of(0, 9), whole.bits_of(0, 9), "{solver} {cache:?}");
 
-        let second = part(&bench, &of, (STEPS, 2 * STEPS), NEW_IN_SECOND);
+        let second = part(&of, (STEPS, 2 * STEPS), NEW_IN_SECOND);
         let from = bench.path("first");
         let from = ["--latents", from.to_str().unwrap()];
         let second = bench.run("second", &[&strs(&second)[..], video, cache, &from].concat());
@@ -343,101 +305,6 @@ fn a_cache_is_told_where_the_user_wants_what_it_keeps() {
     }
 }
 
-/// A tiny model of two experts whose boundary is at this timestep.
-fn two_experts(boundary: f64, flags: &[&str]) -> LatentsBench {
-    let bench = bench(&[]);
-    let root = bench.folder().join("model");
-    TinyModel::t2v_a14b().write(&root).unwrap();
-    let index = root.join("model_index.json");
-    let mut value: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
-    value["boundary_ratio"] = json!(boundary / 1000.0);
-    fs::write(&index, value.to_string()).unwrap();
-    let model =
-        ["--ckpt_dir", root.to_str().unwrap(), "--task", "t2v-A14B", "--prompt", "a red ball"];
-    let small = ["--negative_prompt", "a box", "--size", "64*64", "--frame_num", "17"];
-    bench.with_flags(&[&model[..], &small, flags].concat())
-}
-
-fn expert_of_rounds(report: &Value) -> BTreeMap<u64, u64> {
-    let evaluations = report["evaluations"].as_array().unwrap().iter();
-    evaluations.map(|e| (e["round"].as_u64().unwrap(), e["expert"].as_u64().unwrap())).collect()
-}
-
-#[test]
-fn at_the_very_boundary_the_first_expert_still_runs() {
-    // Levels that are exact in binary: timesteps 1000, 875, 750, 500, 250.
-    let sigmas = "sigmas=1,0.875,0.75,0.5,0.25,0";
-    let euler = ["--sampler", "euler", "--sampler-option", sigmas, "--sample_steps", "5"];
-    for (boundary, first_rounds) in [(875.0, 2), (875.5, 1), (874.5, 2), (750.0, 3), (1000.0, 1)] {
-        let bench = two_experts(boundary, &euler);
-        let spy = spying(&bench, &["reuse=1"]);
-        let run = bench.run("run", &strs(&spy));
-        let experts = expert_of_rounds(&run.report);
-        let high = experts.values().filter(|expert| **expert == 0).count();
-        assert_eq!((high, experts.len()), (first_rounds, 5), "boundary {boundary}");
-        let used = &run.report["experts"];
-        assert_eq!(used[0]["rounds"], first_rounds);
-        assert_eq!(used[1]["rounds"], 5 - first_rounds);
-        assert_eq!(used[0]["timestep_max"], 1000.0);
-        assert_eq!(used[1]["timestep_min"], 250.0);
-        // What each cache is told of its stream and of the other expert's.
-        let log = log(&bench);
-        let made = events(&log, "new");
-        assert_eq!(made.len(), 4, "two experts, two branches");
-        for line in made {
-            let context = &line["context"];
-            let (own, before, after) = match context["expert"].as_u64().unwrap() {
-                0 => (first_rounds, 0, 5 - first_rounds),
-                _ => (5 - first_rounds, first_rounds, 0),
-            };
-            let said = ["evaluations", "evaluations_before", "evaluations_after", "experts"];
-            let said = said.map(|name| context[name].as_u64().unwrap() as usize);
-            assert_eq!(said, [own, before, after, 2], "boundary {boundary}");
-        }
-    }
-}
-
-#[test]
-fn the_noisiest_moving_frame_decides_which_expert_runs() {
-    // A wave: frames at different timesteps in one round, and frames that wait at the noisiest.
-    let wave = ["--sampler", "diffusion-forcing", "--sample_steps", "6", "--ar_step", "2"];
-    let bench = two_experts(875.0, &wave);
-    let spy = spying(&bench, &["reuse=1"]);
-    let run = bench.run("run", &strs(&spy));
-    let experts = expert_of_rounds(&run.report);
-    let log = log(&bench);
-    let levels: Vec<&Value> = events(&log, "decide")
-        .into_iter()
-        .filter(|line| line["branch"] == "cond")
-        .map(|line| &line["levels"])
-        .collect();
-    assert_eq!(levels.len(), experts.len());
-    let (mut waits, mut mixed, mut highest, mut lowest) = (0, 0, [0f64; 2], [1e9f64; 2]);
-    for (round, levels) in levels.iter().enumerate() {
-        let levels: Vec<(bool, f64)> = levels
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|l| (l[1].as_bool().unwrap(), l[2].as_f64().unwrap()))
-            .collect();
-        let moving = || levels.iter().filter(|(update, _)| *update).map(|(_, t)| *t);
-        let noisiest = moving().fold(f64::MIN, f64::max);
-        let expert = usize::from(noisiest < 875.0);
-        assert_eq!(experts[&(round as u64)], expert as u64, "round {round}: {levels:?}");
-        highest[expert] = highest[expert].max(noisiest);
-        lowest[expert] = lowest[expert].min(noisiest);
-        waits +=
-            usize::from(levels.iter().any(|(update, t)| !update && *t >= 875.0 && expert == 1));
-        mixed += usize::from(expert == 0 && moving().any(|t| t < 875.0));
-    }
-    assert!(mixed > 0, "no round has frames on both sides of the boundary");
-    let _ = waits;
-    for (expert, used) in run.report["experts"].as_array().unwrap().iter().enumerate() {
-        assert_eq!(used["timestep_max"], highest[expert]);
-        assert_eq!(used["timestep_min"], lowest[expert]);
-    }
-}
-
 #[test]
 fn a_schedule_beyond_the_video_is_refused_before_it_runs() {
     let bench = bench(&["--sample_steps", "4", "--frame_num", "9"]);
@@ -449,7 +316,7 @@ fn a_schedule_beyond_the_video_is_refused_before_it_runs() {
         ("empty", "no frames, or no evaluations"),
         ("rises", "impossible levels"),
     ] {
-        let mut flags = part(&bench, &of, (0, 4), 0);
+        let mut flags = part(&of, (0, 4), 0);
         flags.extend(["--sampler-option".into(), format!("spoil={spoil}")]);
         let (code, text) = bench.try_run("run", &strs(&flags));
         assert_eq!(code, Some(1), "{spoil}: {text}");
@@ -457,4 +324,28 @@ fn a_schedule_beyond_the_video_is_refused_before_it_runs() {
         assert!(text.contains(says), "{spoil}: {text}");
         assert!(!bench.path("run").exists());
     }
+}
+
+#[test]
+fn a_step_that_never_ends_is_stopped_between_two_evaluations() {
+    let bench = bench(&["--sample_steps", "4", "--frame_num", "5"]);
+    let of =
+        json!({ "library": plugin("diffusion-forcing"), "id": "diffusion-forcing", "options": {} });
+    let of = bench.document("of", &of);
+    let mut flags = part(&of, (0, 4), 0);
+    flags.extend(["--sampler-option".into(), "endless=true".into()]);
+    flags.extend(spying(&bench, &[]));
+    let mut child = bench.start("run", &strs(&flags));
+    let path = bench.folder().join("log.jsonl");
+    while fs::read_to_string(&path).is_ok_and(|text| text.lines().count() < 12) || !path.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let id = child.id().to_string();
+    let kill = std::process::Command::new("kill").args(["-INT", &id]).status();
+    assert!(kill.unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "wan: stopped\n");
+    assert!(!bench.path("run").exists());
 }

@@ -1,0 +1,109 @@
+//! Folders of every family: planned as they run, pickles named, a boundary where none is written, and
+//! the peak of memory.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use wan_tests::tiny_model::TinyModel;
+
+use crate::demo::generate;
+use crate::latents::LatentsBench;
+use crate::support::{error_text, wan};
+
+fn json(arguments: &[&str]) -> Value {
+    let output = wan(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", error_text(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn sidecar(video: &Path) -> Value {
+    serde_json::from_slice(&fs::read(video.with_extension("json")).unwrap()).unwrap()
+}
+
+#[test]
+fn every_family_can_be_planned() {
+    for (model, task, flags) in [
+        (TinyModel::t2v(), "t2v-14B", &[][..]),
+        (TinyModel::i2v(), "i2v-14B", &["--image"]),
+        (TinyModel::flf2v(), "flf2v-14B", &["--image", "--last_frame"]),
+        (TinyModel::t2v_a14b(), "t2v-A14B", &[]),
+        (TinyModel::ti2v_5b(), "ti2v-5B", &[]),
+        (TinyModel::sky_df(), "df-1.3B", &["--image"]),
+    ] {
+        let bench = LatentsBench::new(&[]);
+        let root = bench.folder().join("model");
+        model.write(&root).unwrap();
+        let picture = crate::pictures::file("wide_64x64");
+        let given: Vec<&str> = flags.iter().flat_map(|flag| [*flag, picture.as_str()]).collect();
+        let flags =
+            ["--ckpt_dir", root.to_str().unwrap(), "--task", task, "--prompt", "a red ball"];
+        let small = ["--negative_prompt", "a box", "--size", "64*64", "--frame_num", "9"];
+        let cache = ["--sample_steps", "8", "--cache", "teacache", "--cache_option", "threshold=2"];
+        let more = ["--cache_option", "coefficients=[1,0]", "--cache_option", "retention=1"];
+        let flags = [&flags[..], &small, &cache, &more, &given].concat();
+        let planned = json(&[&["cache", "plan", "--json"], &flags[..]].concat());
+        let run = bench.run("run", &flags);
+        let choices = |of: &[Value]| -> Vec<String> {
+            of.iter().map(|e| format!("{} {}", e["branch"], e["choice"])).collect()
+        };
+        let planned = choices(planned["plan"]["evaluations"].as_array().unwrap());
+        assert_eq!(planned, choices(run.evaluations()), "{task}");
+        assert!(planned.iter().any(|d| d.contains("reuse")), "{task}: nothing is reused");
+    }
+}
+
+#[test]
+fn pickles_are_named_and_never_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("model");
+    TinyModel::t2v().write(&root).unwrap();
+    fs::remove_dir_all(root.join("vae")).unwrap();
+    let pickle = root.join("Wan2.1_VAE.pth");
+    fs::write(&pickle, b"not looked at").unwrap();
+    let flags = ["generate", "--ckpt_dir", root.to_str().unwrap(), "--prompt", "a red ball"];
+    let said = error_text(&wan(&[&flags[..], &["--task", "t2v-14B"]].concat()));
+    assert!(said.contains("no .safetensors file of the vae"), "{said}");
+    assert!(said.contains("Wan2.1_VAE.pth is a pickle") && said.contains("--vae"), "{said}");
+    fs::remove_file(&pickle).unwrap();
+    let said = error_text(&wan(&[&flags[..], &["--task", "t2v-14B"]].concat()));
+    assert!(!said.contains("pickle"), "{said}");
+}
+
+#[test]
+fn the_peak_of_memory_is_that_of_the_whole_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let video = folder.path().join("out.mp4");
+    // Little to sample, much to decode.
+    let flags = ["--size", "256*256", "--frame_num", "5", "--sample_steps", "1", "--cache", "none"];
+    generate(&video, &[&flags[..], &["--keep_latents"]].concat());
+    let peak = |report: &Value| report["memory"]["peak_resident_bytes"].as_u64().unwrap();
+    let before = crate::latents::Latents::read(&video.with_extension("latents.safetensors"));
+    let (sampled, whole) = (peak(&before.report), peak(&sidecar(&video)));
+    assert!(sampled > 10_000_000, "{sampled} bytes");
+    assert!(whole > sampled + 5_000_000, "{whole} bytes, and {sampled} before decoding");
+}
+
+#[test]
+fn without_a_boundary_of_its_own_a_pair_of_experts_has_the_published_one() {
+    for (model, task, flags, boundary) in [
+        (TinyModel::t2v_a14b(), "t2v-A14B", false, 875.0),
+        (TinyModel::i2v_a14b(), "i2v-A14B", true, 900.0),
+    ] {
+        let bench = LatentsBench::new(&[]);
+        let root = bench.folder().join("model");
+        model.write(&root).unwrap();
+        let index = root.join("model_index.json");
+        let mut value: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+        value.as_object_mut().unwrap().remove("boundary_ratio");
+        fs::write(&index, value.to_string()).unwrap();
+        let picture = crate::pictures::file("wide_64x64");
+        let given = if flags { vec!["--image", &picture] } else { vec![] };
+        let model =
+            ["--ckpt_dir", root.to_str().unwrap(), "--task", task, "--prompt", "a red ball"];
+        let small = ["--negative_prompt", "a box", "--size", "64*64", "--frame_num", "5"];
+        let small = [&small[..], &["--sample_steps", "2"]].concat();
+        let run = bench.run("run", &[&model[..], &small, &given].concat());
+        assert_eq!(run.report["model"]["boundary_timestep"], boundary, "{task}");
+    }
+}
