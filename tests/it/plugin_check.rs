@@ -274,6 +274,17 @@ fn time_and_memory_have_limits_that_can_be_set() {
     let said = "no end after 0.25 s; a loop, or a lock that is never given up";
     assert_eq!(finding(&found, "manifest", None), ("timeout".into(), said.into()));
 
+    // A process that does not end is ended: of this copy none is left.
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join(fixture("bad_hangs_when_described").file_name().unwrap());
+    std::fs::copy(fixture("bad_hangs_when_described"), &copy).unwrap();
+    report(&copy, &["--timeout", "0.25"]);
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        assert!(!line.contains(copy.to_str().unwrap()), "{line} is still there");
+    }
+
     let of = |mib: &str| {
         let flags = ["--only", "sampler-schedule", "--memory", mib];
         let (_, report) = report(&fixture("few_samplers"), &flags);

@@ -19,7 +19,7 @@ pub(super) fn handover(subject: &Subject) -> Checked {
     let is_int = |name: &&str| {
         specs.iter().any(|s| s.name == **name && matches!(s.kind, OptionKind::Int { .. }))
     };
-    if !PART.iter().all(|name| is_int(name)) {
+    if !PART.iter().all(is_int) {
         return Ok(Outcome::skipped("it has no start_step and end_step"));
     }
     let (defaults, mut seen) = (subject.defaults()?, 0);
