@@ -6,10 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use wan_tests::tiny_model::TinyModel;
 
 use crate::demo::generate;
-use crate::latents::LatentsBench;
 use crate::support::{demo_folder, error_text, fixture, plugin, program, wan};
 
 fn done(arguments: &[&str]) -> String {

@@ -4,14 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use wan_tests::tiny_model::TinyModel;
 
 use crate::demo::{generate, play};
-use crate::latents::{Latents, LatentsBench};
-use crate::support::{demo_folder, error_text, wan};
+use crate::latents::LatentsBench;
 use crate::tiny_bench::Bench;
 
 /// What another value of a setting must change.

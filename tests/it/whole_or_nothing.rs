@@ -135,8 +135,9 @@ fn a_write_that_fails_half_way_leaves_nothing_under_the_final_name() {
     let record = ["cache", "record", "--frame_num", "9", "--sample_steps", "2", "--progress"];
     let (code, said) =
         with_small_files(64, &[&record[..], &["quiet", "--out", text(&recording)]].concat());
-    assert_eq!(code, Some(2), "{said}");
+    assert!(code.is_some_and(|code| code != 0), "{said}");
     assert!(!recording.exists() && said.contains("run.safetensors"), "{said}");
+    assert_eq!(names(folder.path()), before, "no part of it either");
 }
 
 #[test]
