@@ -191,3 +191,99 @@ fn an_interrupted_comparison_says_that_nothing_is_lost() {
     let output = wan(&[&base[..], &SHORT, &["--candidate", "steps=2", "--fps", "500"]].concat());
     assert!(!error_text(&output).contains("goes on"), "{}", error_text(&output));
 }
+
+/// Brightness of a picture: BT.601, row by row.
+struct Luma {
+    width: usize,
+    height: usize,
+    values: Vec<f64>,
+}
+
+impl Luma {
+    fn of(picture: &RgbImage, left: u32, (width, height): (u32, u32)) -> Self {
+        let at = |(x, y): (u32, u32)| {
+            let [r, g, b] = picture.get_pixel(left + x, y).0.map(f64::from);
+            0.299 * r + 0.587 * g + 0.114 * b
+        };
+        let places = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+        let values = places.map(at).collect();
+        Self { width: width as usize, height: height as usize, values }
+    }
+
+    fn halved(&self) -> Self {
+        let (width, height) = (self.width / 2, self.height / 2);
+        let four = |x: usize, y: usize| {
+            let at = |dx, dy| self.values[(2 * y + dy) * self.width + 2 * x + dx];
+            (at(0, 0) + at(1, 0) + at(0, 1) + at(1, 1)) / 4.0
+        };
+        let places = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+        Self { width, height, values: places.map(|(x, y)| four(x, y)).collect() }
+    }
+}
+
+/// SSIM and its contrast-structure term, window by window as Wang et al. 2004 write it.
+fn ssim(a: &Luma, b: &Luma) -> (f64, f64) {
+    let weight = |i: usize, j: usize| {
+        let square = (i as f64 - 5.0).powi(2) + (j as f64 - 5.0).powi(2);
+        (-square / (2.0 * 1.5 * 1.5)).exp()
+    };
+    let sum: f64 = (0..121).map(|n| weight(n / 11, n % 11)).sum();
+    let (c1, c2) = ((0.01f64 * 255.0).powi(2), (0.03f64 * 255.0).powi(2));
+    let (mut all, mut structure, mut count) = (0.0, 0.0, 0.0);
+    for (y, x) in (0..=a.height - 11).flat_map(|y| (0..=a.width - 11).map(move |x| (y, x))) {
+        let mean = |of: &dyn Fn(usize) -> f64| -> f64 {
+            let at = |n: usize| weight(n / 11, n % 11) * of((y + n / 11) * a.width + x + n % 11);
+            (0..121).map(at).sum::<f64>() / sum
+        };
+        let (ma, mb) = (mean(&|i| a.values[i]), mean(&|i| b.values[i]));
+        let va = mean(&|i| (a.values[i] - ma).powi(2));
+        let vb = mean(&|i| (b.values[i] - mb).powi(2));
+        let covariance = mean(&|i| (a.values[i] - ma) * (b.values[i] - mb));
+        let cs = (2.0 * covariance + c2) / (va + vb + c2);
+        all += cs * (2.0 * ma * mb + c1) / (ma * ma + mb * mb + c1);
+        structure += cs;
+        count += 1.0;
+    }
+    (all / count, structure / count)
+}
+
+#[test]
+fn similarities_are_those_of_the_papers() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    // 48 rows hold three scales of eleven pixels; 96 columns would hold four.
+    let base = ["cache", "compare", "--progress", "quiet", "--out", folder.to_str().unwrap()];
+    let size = ["--size", "96*48", "--frame_num", "5", "--sample_steps", "6"];
+    let candidate = ["--candidate", "steps=3"];
+    let output = wan(&[&base[..], &size, &candidate].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", error_text(&output));
+    let said = report(folder)["runs"][0].clone();
+    let strip = |name: &str| picture(&folder.join(said[name].as_str().unwrap()));
+    let (one, other) = (strip("picture"), strip("reference_picture"));
+    for frame in 0..5u32 {
+        let luma = |of: &RgbImage| Luma::of(of, frame * 98, (96, 48));
+        let scales: Vec<(f64, f64)> = {
+            let (mut a, mut b) = (luma(&one), luma(&other));
+            let mut scales = Vec::new();
+            for _ in 0..3 {
+                scales.push(ssim(&a, &b));
+                (a, b) = (a.halved(), b.halved());
+            }
+            scales
+        };
+        let figure = |name: &str| said["quality"][name][frame as usize].as_f64().unwrap();
+        assert!((figure("frame_ssim") - scales[0].0).abs() < 1e-6, "frame {frame}");
+        let weights = [0.0448, 0.2856, 0.3001];
+        let total: f64 = weights.iter().sum();
+        let parts = [scales[0].1, scales[1].1, scales[2].0];
+        let product: f64 =
+            parts.iter().zip(weights).map(|(part, w)| part.max(0.0).powf(w / total)).product();
+        assert!((figure("frame_ms_ssim") - product).abs() < 1e-6, "frame {frame}: {product}");
+    }
+    let summary = &report(folder)["candidates"][0];
+    let frames = said["quality"]["frame_ssim"].as_array().unwrap().iter();
+    let frames: Vec<f64> = frames.map(|f| f.as_f64().unwrap()).collect();
+    let near = |name: &str, value: f64| (summary[name].as_f64().unwrap() - value).abs() < 1e-9;
+    assert!(near("ssim", frames.iter().sum::<f64>() / 5.0));
+    assert!(near("worst_ssim", frames.iter().copied().fold(f64::INFINITY, f64::min)));
+}

@@ -2,7 +2,10 @@
 //! what a sampler holds does not grow with the steps.
 
 use std::fs;
+use std::path::Path;
 
+use candle_core::Device;
+use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use wan_tests::tiny_model::TinyModel;
 
@@ -128,4 +131,35 @@ fn what_a_sampler_holds_does_not_grow_with_the_steps() {
         held_something += usize::from(many > 0);
     }
     assert!(held_something >= 4, "multistep solvers remember something");
+}
+
+/// Latents of a run that ended early, whose frame `frame` is said to have ended elsewhere.
+fn with_another_end(path: &Path, frame: usize) {
+    let bytes = fs::read(path).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let mut report: Value =
+        serde_json::from_str(&header.metadata().as_ref().unwrap()["wan"]).unwrap();
+    let end = report["ends_at"][frame].as_f64().unwrap();
+    report["ends_at"][frame] = json!(end * 0.9);
+    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).unwrap();
+    let metadata = [("wan".to_string(), report.to_string())].into();
+    fs::write(path, safetensors::serialize(&tensors, Some(metadata)).unwrap()).unwrap();
+}
+
+#[test]
+fn every_frame_must_begin_where_it_ended() {
+    let bench = bench(&STEPS);
+    let first = ["--sampler", "euler", "--sampler_option", "end_step=3"];
+    let path = bench.path("first");
+    let second = ["--sampler", "euler", "--sampler_option", "start_step=3"];
+    let second = [&second[..], &["--latents", path.to_str().unwrap()]].concat();
+    for frame in 0..4 {
+        bench.run("first", &first);
+        with_another_end(&path, frame);
+        let (code, said) = bench.try_run("second", &second);
+        assert_eq!(code, Some(2), "frame {frame}: {said}");
+        assert!(said.contains(&format!("frame {frame} ends at sigma")), "{said}");
+    }
+    bench.run("first", &first);
+    bench.run("second", &second);
 }

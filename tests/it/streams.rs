@@ -7,7 +7,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::spied::{bench, events, log, spying, strs};
-use crate::support::plugin;
+use crate::support::{error_text, plugin, wan};
 
 /// Two windows of nine latent frames, five in common.
 const TWO_WINDOWS: [&str; 6] =
@@ -323,6 +323,13 @@ fn a_schedule_beyond_the_video_is_refused_before_it_runs() {
         assert!(text.contains("part: round 3: "), "{spoil}: {text}");
         assert!(text.contains(says), "{spoil}: {text}");
         assert!(!bench.path("run").exists());
+        // A plan of it is no plan either.
+        let plugins = bench.folder().join("plugins");
+        let short = ["--sample_steps", "4", "--frame_num", "9", "--cache", "spy"];
+        let plan = ["cache", "plan", "--plugin_dir", plugins.to_str().unwrap()];
+        let output = wan(&[&plan[..], &short, &strs(&flags)].concat());
+        assert_eq!(output.status.code(), Some(1), "{spoil}: {}", error_text(&output));
+        assert!(error_text(&output).contains(says), "{spoil}: {}", error_text(&output));
     }
 }
 

@@ -36,8 +36,11 @@ impl Workshop {
             };
             let bytes =
                 if is_mutated_manifest(&name) { with_switch(&root, &bytes)? } else { bytes };
-            hash.update(name.as_bytes());
-            hash.update(&bytes);
+            // What the list says of a mutant changes nothing that is built.
+            if !name.starts_with("tests/audit/") {
+                hash.update(name.as_bytes());
+                hash.update(&bytes);
+            }
             write_if_changed(&root.join(&name), &bytes)?;
             names.insert(name);
         }
