@@ -2,9 +2,11 @@
 //! the peak of memory.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use wan_model::inspect::{Network, known};
 use wan_tests::tiny_model::TinyModel;
 
 use crate::demo::generate;
@@ -106,4 +108,56 @@ fn without_a_boundary_of_its_own_a_pair_of_experts_has_the_published_one() {
         let run = bench.run("run", &[&model[..], &small, &given].concat());
         assert_eq!(run.report["model"]["boundary_timestep"], boundary, "{task}");
     }
+}
+
+/// A file with all tensors of a network, in bf16, and a hole where their numbers would be.
+fn sparse(path: &Path, tensors: &[(String, Vec<usize>)]) {
+    let (mut header, mut end) = (serde_json::Map::new(), 0);
+    for (name, shape) in tensors {
+        let begin = end;
+        end += 2 * shape.iter().product::<usize>();
+        let entry = json!({ "dtype": "BF16", "shape": shape, "data_offsets": [begin, end] });
+        header.insert(name.clone(), entry);
+    }
+    let header = Value::Object(header).to_string();
+    let mut file = fs::File::create(path).unwrap();
+    file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
+    file.write_all(header.as_bytes()).unwrap();
+    file.set_len((8 + header.len() + end) as u64).unwrap();
+}
+
+#[test]
+fn a_published_transformer_is_recognised_by_its_tensors() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("transformer.safetensors");
+    let transformers: Vec<(&str, Vec<(String, Vec<usize>)>)> = known()
+        .iter()
+        .filter(|known| matches!(known.network, Network::Transformer(_)))
+        // A pair of experts has two files.
+        .filter(|known| !known.id.contains("A14B"))
+        .map(|known| (known.id, known.network.tensors().into_iter().collect()))
+        .collect();
+    assert!(transformers.len() >= 6);
+    let (mut alone, mut several) = (0, 0);
+    for (id, tensors) in &transformers {
+        sparse(&path, tensors);
+        let run = ["generate", "--transformer", path.to_str().unwrap(), "--prompt", "x"];
+        let output = wan(&run);
+        let said = error_text(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        let alike = transformers.iter().filter(|(_, other)| other == tensors).count();
+        if alike == 1 {
+            alone += 1;
+            assert!(said.starts_with(&format!("wan: this is {id} by its tensors\n")), "{said}");
+            assert!(said.contains("no .safetensors file of the"), "{said}");
+        } else {
+            several += 1;
+            assert!(said.contains(id) && said.contains("say which with --task"), "{said}");
+            assert_eq!(said.matches(" and ").count(), alike - 1, "{said}");
+        }
+        // Whatever it is, a task that is named says it.
+        let said = error_text(&wan(&[&run[..], &["--task", *id]].concat()));
+        assert!(!said.contains("by its tensors") && !said.contains("say which"), "{said}");
+    }
+    assert!(alone > 0 && several > 0, "{alone} alone, {several} in company");
 }

@@ -53,4 +53,7 @@ fn latents_and_frames_equal_the_reference() {
     let video = video.to_dtype(DType::U8).unwrap().flatten_all().unwrap().to_vec1::<u8>().unwrap();
     let worst = frames.rgb().iter().zip(&video).map(|(a, b)| a.abs_diff(*b)).max();
     assert!(worst <= Some(1), "frames: {worst:?} of 255");
+    // Rounded as the reference rounds: a byte is off only where the two lie at its very edge.
+    let off = frames.rgb().iter().zip(&video).filter(|(a, b)| a != b).count();
+    assert!(off * 200 < video.len(), "{off} of {} bytes are off by one", video.len());
 }

@@ -261,3 +261,28 @@ fn a_sheet_shows_the_chosen_frames() {
     let refused = write_png_sheet(&path, &clip, &[3], layout);
     assert!(matches!(refused, Err(VideoError::NoSuchFrame { index: 3, last: 2 })));
 }
+
+#[test]
+fn boxes_of_every_legal_size_are_read_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clip.mp4");
+    let tags = VideoTags { title: "t".into(), ..VideoTags::default() };
+    write_mp4(&path, &ball_clip(2, 64, 64), 16.0, &tags).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let wide = [&[0, 0, 0, 1][..], b"free", &16u64.to_be_bytes()].concat();
+    let legal = [
+        // Nothing in it; nothing in it, with a length of eight bytes; up to the end of the file.
+        [&8u32.to_be_bytes()[..], b"free"].concat(),
+        wide.clone(),
+        [&0u32.to_be_bytes()[..], b"free", &[7; 5]].concat(),
+    ];
+    for after in legal {
+        std::fs::write(&path, [&whole[..], &after].concat()).unwrap();
+        assert_eq!(read_tags(&path).unwrap(), tags, "{after:?}");
+    }
+    let short_wide = [&wide[..8], &15u64.to_be_bytes()].concat();
+    for after in [[&7u32.to_be_bytes()[..], b"free"].concat(), vec![0; 7], short_wide] {
+        std::fs::write(&path, [&whole[..], &after].concat()).unwrap();
+        assert!(matches!(read_tags(&path), Err(VideoError::Structure(_))), "{after:?}");
+    }
+}
