@@ -1,6 +1,7 @@
 //! Folders of every family: planned as they run, pickles named, a boundary where none is written, and
 //! the peak of memory.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -110,8 +111,11 @@ fn without_a_boundary_of_its_own_a_pair_of_experts_has_the_published_one() {
     }
 }
 
+/// Names and shapes of a network's tensors.
+type Shapes = BTreeMap<String, Vec<usize>>;
+
 /// A file with all tensors of a network, in bf16, and a hole where their numbers would be.
-fn sparse(path: &Path, tensors: &[(String, Vec<usize>)]) {
+fn sparse(path: &Path, tensors: &Shapes) {
     let (mut header, mut end) = (serde_json::Map::new(), 0);
     for (name, shape) in tensors {
         let begin = end;
@@ -130,12 +134,12 @@ fn sparse(path: &Path, tensors: &[(String, Vec<usize>)]) {
 fn a_published_transformer_is_recognised_by_its_tensors() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("transformer.safetensors");
-    let transformers: Vec<(&str, Vec<(String, Vec<usize>)>)> = known()
+    let transformers: Vec<(&str, Shapes)> = known()
         .iter()
         .filter(|known| matches!(known.network, Network::Transformer(_)))
         // A pair of experts has two files.
         .filter(|known| !known.id.contains("A14B"))
-        .map(|known| (known.id, known.network.tensors().into_iter().collect()))
+        .map(|known| (known.id, known.network.tensors()))
         .collect();
     assert!(transformers.len() >= 6);
     let (mut alone, mut several) = (0, 0);
