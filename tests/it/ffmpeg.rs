@@ -35,7 +35,9 @@ mod xtask {
         let (folder, xtask) = copied(&profile_folder().join("xtask"));
         let (cargo, told) = (folder.path().join("cargo"), folder.path().join("told"));
         write_script(&cargo, &format!("echo \"$@\" >> {}", told.display()));
-        write_script(&folder.path().join("target/debug/wan-golden"), "true");
+        for program in ["wan-golden", "wan-audit"] {
+            write_script(&folder.path().join("target/debug").join(program), "true");
+        }
         let path = folder.path().join("path");
         fs::create_dir(&path).unwrap();
         programs.iter().for_each(|program| write_script(&path.join(program), "true"));

@@ -2,9 +2,8 @@
 //! channel in its place and range, against pictures that Pillow made of the same ones
 //! (`tools/record_fitted_pictures`).
 
-use std::path::Path;
-
 use image::RgbImage;
+use wan_tests::checkout::checkout;
 use wan_tests::tiny_model::TinyModel;
 
 use crate::latents::{LatentsBench, distance};
@@ -12,8 +11,7 @@ use crate::latents::{LatentsBench, distance};
 const NAMES: [&str; 3] = ["wide", "tall", "small"];
 
 pub(crate) fn file(name: &str) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/pictures");
-    folder.join(name).with_extension("png").display().to_string()
+    checkout().join("tests/it/pictures").join(name).with_extension("png").display().to_string()
 }
 
 /// The first latent frame, which is the encoded picture; nothing is sampled of it.

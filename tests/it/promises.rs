@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
+use wan_tests::checkout::checkout;
 use wan_tests::tiny_model::TinyModel;
 
 use crate::demo::{generate, play};
@@ -131,7 +132,7 @@ fn every_setting_has_a_row() {
     for (setting, .., effect) in ROWS {
         let Elsewhere(test) = effect else { continue };
         let (module, name) = test.split_once("::").unwrap();
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("it").join(module);
+        let file = checkout().join("tests/it").join(module);
         let source = fs::read_to_string(file.with_extension("rs")).unwrap();
         assert!(source.contains(&format!("fn {name}(")), "{setting}: there is no test {test}");
     }

@@ -269,20 +269,15 @@ fn boxes_of_every_legal_size_are_read_over() {
     let tags = VideoTags { title: "t".into(), ..VideoTags::default() };
     write_mp4(&path, &ball_clip(2, 64, 64), 16.0, &tags).unwrap();
     let whole = std::fs::read(&path).unwrap();
-    let wide = [&[0, 0, 0, 1][..], b"free", &16u64.to_be_bytes()].concat();
-    let legal = [
-        // Nothing in it; nothing in it, with a length of eight bytes; up to the end of the file.
-        [&8u32.to_be_bytes()[..], b"free"].concat(),
-        wide.clone(),
-        [&0u32.to_be_bytes()[..], b"free", &[7; 5]].concat(),
-    ];
-    for after in legal {
-        std::fs::write(&path, [&whole[..], &after].concat()).unwrap();
-        assert_eq!(read_tags(&path).unwrap(), tags, "{after:?}");
+    let of = |size: u32| [&size.to_be_bytes()[..], b"free"].concat();
+    let wide = |size: u64| [&of(1)[..], &size.to_be_bytes()].concat();
+    // In front of what is looked for: with nothing in it, with a length of eight bytes, with a byte.
+    for before in [of(8), wide(16), [&of(9)[..], &[7]].concat()] {
+        std::fs::write(&path, [&before[..], &whole].concat()).unwrap();
+        assert_eq!(read_tags(&path).unwrap(), tags, "{before:?}");
     }
-    let short_wide = [&wide[..8], &15u64.to_be_bytes()].concat();
-    for after in [[&7u32.to_be_bytes()[..], b"free"].concat(), vec![0; 7], short_wide] {
-        std::fs::write(&path, [&whole[..], &after].concat()).unwrap();
-        assert!(matches!(read_tags(&path), Err(VideoError::Structure(_))), "{after:?}");
+    for before in [of(7), of(2), wide(15), of(u32::MAX), wide(u64::MAX)] {
+        std::fs::write(&path, [&before[..], &whole].concat()).unwrap();
+        assert!(matches!(read_tags(&path), Err(VideoError::Structure(_))), "{before:?}");
     }
 }
