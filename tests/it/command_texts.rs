@@ -124,6 +124,27 @@ fn help_shows_every_command_and_hides_the_checks_own() {
 }
 
 #[test]
+fn a_check_of_one_case_needs_all_that_it_is_told() {
+    let library = plugin("teacache");
+    let flags = [("--test", "manifest"), ("--seed", "1"), ("--memory", "4000000000")];
+    let place = tempfile::tempdir().unwrap();
+    let answer = place.path().join("answer.json").display().to_string();
+    let flags = [&flags[..], &[("--answer", answer.as_str())]].concat();
+    let run = |without: Option<usize>| {
+        let given = flags.iter().enumerate().filter(|(place, _)| Some(*place) != without);
+        let given: Vec<&str> = given.flat_map(|(_, (flag, value))| [*flag, *value]).collect();
+        wan(&[&["plugins", "answer", library.to_str().unwrap()], &given[..]].concat())
+    };
+    for (number, (flag, _)) in flags.iter().enumerate() {
+        let output = run(Some(number));
+        assert_eq!(output.status.code(), Some(2), "without {flag}: {}", error_text(&output));
+        assert!(error_text(&output).contains(flag), "{}", error_text(&output));
+    }
+    assert_eq!(run(None).status.code(), Some(0), "{}", error_text(&run(None)));
+    assert!(Path::new(&answer).exists());
+}
+
+#[test]
 fn commands_that_need_no_plugin_load_none() {
     let folder = tempfile::tempdir().unwrap();
     let bad = folder.path().join("bad");

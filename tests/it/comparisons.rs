@@ -63,9 +63,9 @@ fn run(flags: &[&str]) -> crate::latents::Latents {
 fn decisions_bytes_and_measures_are_those_of_the_run() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path();
-    let options = "threshold=0.3,retention=2";
-    compare(folder, &["--candidate", &format!("teacache:{options}")]);
-    let cache = ["--cache", "teacache", "--cache_option", "threshold=0.3"];
+    // What it measures differs between the branches.
+    compare(folder, &["--candidate", "first-block:threshold=0.5,retention=2"]);
+    let cache = ["--cache", "first-block", "--cache_option", "threshold=0.5"];
     let run = run(&[&cache[..], &["--cache_option", "retention=2"]].concat());
     let said = &report(folder)["runs"][0];
     for branch in ["cond", "uncond"] {
@@ -77,6 +77,8 @@ fn decisions_bytes_and_measures_are_those_of_the_run() {
     let first = run.evaluations().iter().filter(|e| e["branch"] == "cond");
     let measured: Vec<&Value> = first.map(|e| &e["measured"]).collect();
     assert_eq!(said["measured"], json!(measured));
+    let other = run.evaluations().iter().filter(|e| e["branch"] == "uncond");
+    assert_ne!(json!(other.map(|e| &e["measured"]).collect::<Vec<_>>()), json!(measured));
     let memory = &run.report["memory"]["cache"];
     assert_eq!(said["declared_bytes"], memory["declared_max"]);
     assert_eq!(said["held_bytes"], memory["held_max"]);

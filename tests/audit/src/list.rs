@@ -5,6 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::sites::Site;
+
 /// How a mistake is written into the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -40,6 +42,13 @@ pub(crate) struct Mutant {
     /// Why no test can tell it from the original; such mutants are not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) equivalent: Option<String>,
+}
+
+impl Mutant {
+    /// Whether a site is where it goes.
+    pub(crate) fn fits(&self, site: &Site) -> bool {
+        site.form == self.form && site.original == self.original && site.mutated == self.mutated
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]

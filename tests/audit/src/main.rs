@@ -30,6 +30,7 @@ use workshop::Workshop;
 
 const HELP: &str = "\
 wan-audit [--ids N,N | --groups NAME,NAME | --every N | --survivors] [--keep]
+wan-audit by-hand         the mistakes of by_hand.toml, planted for what a test is there for
 wan-audit part            samplers, noticed by their own unit tests: what CI runs
 wan-audit draw SEED       writes a new list
 wan-audit list            shows the list
@@ -39,6 +40,9 @@ wan-audit list            shows the list
 
 /// The list, from the root of the checkout.
 const LIST: &str = "tests/audit/mutants.toml";
+
+/// Mistakes that were chosen, each for a promise that a test keeps.
+const BY_HAND: &str = "tests/audit/by_hand.toml";
 
 /// What is known of the copy, from the root of the checkout.
 const RESULTS: &str = "target/mutants";
@@ -76,6 +80,7 @@ fn run() -> Result<bool> {
             Ok(true)
         }
         ["part"] => part(&root, &List::read(&path)?),
+        ["by-hand"] => by_hand(&root, &List::read(&root.join(BY_HAND))?),
         flags => audit(&root, &List::read(&path)?, flags),
     }
 }
@@ -123,6 +128,17 @@ fn part(root: &Path, list: &List) -> Result<bool> {
     let (report, is_good) = results.report(list);
     println!("{report}{:.0} s", started.elapsed().as_secs_f64());
     Ok(is_good)
+}
+
+/// The mistakes that were chosen, from the beginning.
+fn by_hand(root: &Path, list: &List) -> Result<bool> {
+    let all: Vec<&Mutant> = list.mutants.iter().collect();
+    let workshop = Workshop::lay_out(root, &Tree::read(root)?.plant(&all)?)?;
+    let folder = root.join(RESULTS).join("by-hand");
+    let mut results = Results::open(&folder, &workshop.fingerprint, false)?;
+    let tests = tests(&workshop, &folder, &[])?;
+    run_all(&tests, &all, &mut results)?;
+    Ok(results.fates.values().all(|fate| fate.killed_by.is_some()))
 }
 
 fn run_all(tests: &[Test], mutants: &[&Mutant], results: &mut Results) -> Result<()> {

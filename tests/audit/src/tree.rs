@@ -65,23 +65,24 @@ impl Tree {
 
     /// The site of a mutant: where the list says, or in the one other function of the same name that
     /// has it.
-    fn find(&self, mutant: &Mutant) -> Result<(&str, &Site)> {
-        let fits = |site: &&Site| {
-            site.form == mutant.form
-                && site.original == mutant.original
-                && site.mutated == mutant.mutated
-        };
-        if let Some((name, (_, sites))) = self.sources.get_key_value(&mutant.file) {
-            let mut here = sites.iter().filter(|s| s.function == mutant.function).filter(fits);
-            if let Some(site) = here.clone().nth(mutant.place).or_else(|| here.next_back()) {
+    fn find(&self, mutant: &Mutant) -> Result<(&str, Site)> {
+        if let Some((name, (source, sites))) = self.sources.get_key_value(&mutant.file) {
+            let here = sites.iter().filter(|s| s.function == mutant.function);
+            let function = here.clone().next();
+            let mut fitting = here.filter(|site| mutant.fits(site));
+            let nth = fitting.clone().nth(mutant.place);
+            if let Some(site) = nth.or_else(|| fitting.next_back()) {
+                return Ok((name, site.clone()));
+            }
+            if let Some(site) = function.and_then(|function| by_text(source, function, mutant)) {
                 return Ok((name, site));
             }
         }
         let short = |function: &str| function.rsplit("::").next().unwrap_or_default().to_string();
         let wanted = short(&mutant.function);
         let mut moved = self.sources.iter().flat_map(|(name, (_, sites))| {
-            let found = sites.iter().filter(|s| short(&s.function) == wanted).filter(fits);
-            found.map(move |site| (name.as_str(), site))
+            let found = sites.iter().filter(|s| short(&s.function) == wanted);
+            found.filter(|site| mutant.fits(site)).map(move |site| (name.as_str(), site.clone()))
         });
         match (moved.next(), moved.next()) {
             (Some(found), None) => Ok(found),
@@ -101,7 +102,7 @@ impl Tree {
     /// # Errors
     /// If one of them has no place any more.
     pub(crate) fn plant(&self, mutants: &[&Mutant]) -> Result<Planted> {
-        let mut by_file: BTreeMap<&str, Vec<(u32, &Site)>> = BTreeMap::new();
+        let mut by_file: BTreeMap<&str, Vec<(u32, Site)>> = BTreeMap::new();
         let mut lost = Vec::new();
         for mutant in mutants {
             match self.find(mutant) {
@@ -125,6 +126,18 @@ impl Tree {
     }
 }
 
+/// A place that is no site of the draw: whatever stands in the function once.
+fn by_text(source: &str, function: &Site, mutant: &Mutant) -> Option<Site> {
+    let body = &source[function.function_range.clone()];
+    let mut places = body.match_indices(&mutant.original);
+    let (at, _) =
+        places.next().filter(|_| !mutant.original.is_empty() && places.next().is_none())?;
+    let start = function.function_range.start + at;
+    let range = start..start + mutant.original.len();
+    let (form, original, mutated) = (mutant.form, mutant.original.clone(), mutant.mutated.clone());
+    Some(Site { form, range, original, mutated, ..function.clone() })
+}
+
 fn is_same(a: &Site, b: &Site) -> bool {
     (a.form, &a.function, &a.original, &a.mutated) == (b.form, &b.function, &b.original, &b.mutated)
 }
@@ -133,7 +146,7 @@ fn is_same(a: &Site, b: &Site) -> bool {
 type Place = (u32, Range<usize>, Range<usize>);
 
 /// A source with switches; the sites are in order and do not overlap.
-fn rewrite(source: &str, sites: &[(u32, &Site)]) -> (String, Vec<Place>) {
+fn rewrite(source: &str, sites: &[(u32, Site)]) -> (String, Vec<Place>) {
     let (mut text, mut places, mut from) = (String::new(), Vec::new(), 0);
     for (id, site) in sites {
         text.push_str(&source[from..site.range.start]);

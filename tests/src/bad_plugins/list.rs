@@ -50,13 +50,13 @@ planted! {
     "wrong_epoch" None, "manifest" fail "built for plugin interface epoch 99";
     "changed_layout" None, "manifest" fail "its layout differs";
     "aborts_on_panic" None, "manifest" fail "panic = \"abort\"";
-    "bad_hangs_when_described" None, "manifest" timeout "no end after 15 s";
+    "bad_hangs_when_described" None, "manifest" timeout "no end after 8 s";
     "bad_aborts_when_described" None, "manifest" crash "no options today";
     "bad_at_exit_crashes" None, "manifest" crash "signal: 11";
     "bad_at_exit_crashes" None, "manifest" crash "at exit, after the test had ended: pass";
     "bad_at_exit_aborts" None, "manifest" crash "signal: 6";
     "bad_at_exit_other_code" None, "manifest" crash "exit status: 3";
-    "bad_at_exit_hangs" None, "manifest" timeout "no end after 15 s";
+    "bad_at_exit_hangs" None, "manifest" timeout "no end after 8 s";
     "bad_words" None, "metadata" fail "cache id \"My Cache\"";
 
     "bad_samplers" Some("never-clean"), "sampler-schedule" fail "leaves frame 0 at sigma 0.001";
@@ -77,7 +77,7 @@ planted! {
     "bad_samplers" Some("wrong-sign"), "sampler-constant" fail "away from the exact result";
     "bad_samplers" Some("asks-twice"), "sampler-shapes" fail "asked the model 2 times";
     "bad_samplers" Some("drops-a-frame"), "sampler-shapes" fail "a step gave";
-    "bad_samplers" Some("loops-on-nan"), "sampler-numbers" timeout "no end after 15 s";
+    "bad_samplers" Some("loops-on-nan"), "sampler-numbers" timeout "no end after 8 s";
     "bad_samplers" Some("panics-on-nan"), "sampler-numbers" fail "with NaN in the first element of the sample";
     "bad_samplers" Some("swallows-errors"), "sampler-errors" fail "went on without it";
     "bad_samplers" Some("renames-errors"), "sampler-errors" fail "pass errors on";
@@ -148,5 +148,5 @@ planted! {
     "bad_caches" Some("never-the-same"), "cache-instances" fail "interleaved: Two streams";
     "bad_caches" Some("never-the-same"), "cache-rules" fail "decide alike";
     "bad_caches" Some("slow"), "cache-cost" warn "us for each evaluation";
-    "bad_caches" Some("deadlocks"), "cache-instances" timeout "no end after 15 s";
+    "bad_caches" Some("deadlocks"), "cache-instances" timeout "no end after 8 s";
 }

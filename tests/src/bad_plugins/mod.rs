@@ -19,7 +19,7 @@ const UNHARMED: &str = "unharmed";
 
 /// Longest seconds of a test: what hangs has to be waited for, and on a busy machine nothing else may
 /// take that long.
-const TIMEOUT: &str = "15";
+const TIMEOUT: &str = "8";
 
 /// A line of a report.
 #[derive(Debug, Clone, Deserialize)]
