@@ -117,9 +117,11 @@ fn help_shows_every_command_and_hides_the_checks_own() {
     for command in ["plan", "compare", "record", "replay", "calibrate"] {
         assert!(cache.lines().any(|l| l.trim_start().starts_with(command)), "{cache}");
     }
-    for command in [&["cache"][..], &["plugins"]] {
+    // Without a subcommand the same is said, and it is an error.
+    for (command, help) in [(&[][..], top), (&["cache"], cache), (&["plugins"], plugins)] {
         let output = wan(command);
         assert_eq!(output.status.code(), Some(2), "{command:?}");
+        assert_eq!(error_text(&output), help, "{command:?}");
     }
 }
 

@@ -23,9 +23,13 @@ use std::ffi::OsString;
 use std::io::stderr;
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
+
 use crate::allow_list::AllowList;
 use crate::error::{Error, Result};
 use crate::registry::Registry;
+
+const MISSING: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
 
 /// Runs the program; gives its exit code.
 ///
@@ -36,6 +40,11 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
     let arguments: Vec<OsString> = arguments.map(args::with_underscores).collect();
     match try_run(&arguments) {
         Ok(()) => 0,
+        // A command without its subcommand: what there is.
+        Err(Failure::Usage(help)) if help.kind() == MISSING => {
+            let _ = help.print();
+            2
+        }
         Err(Failure::Usage(error)) if error.use_stderr() => {
             eprintln!("wan: {}", args::one_line(&error));
             2

@@ -92,3 +92,39 @@ fn a_part_of_a_schedule_is_run() {
     let (asked, _) = sampled::<UniPc>(options);
     assert_eq!(asked[0].1, whole.schedule().unwrap().rounds[1].levels[0].sigma);
 }
+
+/// Most samples that a sampler of this order keeps between two of twenty steps.
+fn samples_held<S: StandAlone>(order: u32) -> u64 {
+    let options = SolverOptions { order, ..SolverOptions::default() };
+    let request = SampleRequest { steps: 20, ..request(0) };
+    let mut sampler = Uniform::<S>::new(options, &request).unwrap();
+    let schedule = sampler.schedule().unwrap();
+    let ops = VecOps::default();
+    let mut model = ModelFn::new(&ops, |x: &[f32], _: &[wan_plugin_api::FrameLevel]| x.to_vec());
+    let (mut sample, mut most) = (ops.tensor(3, &[1.0, -1.0, 0.5]), 0);
+    for (index, round) in schedule.rounds.iter().enumerate() {
+        let left = 20 - index as u32;
+        let step = Step { index, evaluation: index as u32, evaluations_left: left, round };
+        sample = sampler.step(&sample, &step, &mut model, &ops).unwrap();
+        let kept = ops.live_bytes() - sample.form().bytes;
+        assert_eq!(kept % sample.form().bytes, 0);
+        most = most.max(kept / sample.form().bytes);
+    }
+    most
+}
+
+#[test]
+fn a_multistep_solver_keeps_as_many_predictions_as_its_order_has() {
+    for order in 1..=3 {
+        let earlier = u64::from(order) - 1;
+        assert_eq!(samples_held::<Deis>(order), earlier, "order {order}");
+        // A corrector goes back to the last step: its sample, and the prediction made there.
+        assert_eq!(samples_held::<UniPc>(order), earlier + 2, "order {order}");
+        assert_eq!(samples_held::<SaOde>(order), earlier + 2, "order {order}");
+    }
+    for order in 2..=3 {
+        assert_eq!(samples_held::<DpmMultistep>(order), u64::from(order), "order {order}");
+    }
+    assert_eq!(samples_held::<Euler>(2), 0);
+    assert_eq!(samples_held::<Heun>(2), 0);
+}
