@@ -47,9 +47,6 @@ const BY_HAND: &str = "tests/audit/by_hand.toml";
 /// What is known of the copy, from the root of the checkout.
 const RESULTS: &str = "target/mutants";
 
-/// The group that CI plants, and the packages whose unit tests are to notice.
-const PART: (&str, [&str; 2]) = ("samplers", ["wan-samplers", "wan-plugin-diffusion-forcing"]);
-
 fn main() -> ExitCode {
     match run() {
         Ok(true) => ExitCode::SUCCESS,
@@ -79,10 +76,39 @@ fn run() -> Result<bool> {
             print!("{HELP}");
             Ok(true)
         }
-        ["part"] => part(&root, &List::read(&path)?),
-        ["by-hand"] => by_hand(&root, &List::read(&root.join(BY_HAND))?),
-        flags => audit(&root, &List::read(&path)?, flags),
+        ["part"] => audit(&root, &List::read(&path)?, &Scope::PART),
+        ["by-hand"] => audit(&root, &List::read(&root.join(BY_HAND))?, &Scope::BY_HAND),
+        flags => {
+            let keep = flags.contains(&"--keep");
+            let selection: Vec<&str> = flags.iter().copied().filter(|f| *f != "--keep").collect();
+            let scope = Scope { keep, selection: &selection, ..Scope::ALL };
+            audit(&root, &List::read(&path)?, &scope)
+        }
     }
+}
+
+/// Which mutants are planted, and who is to notice.
+struct Scope<'a> {
+    /// Where its results lie, under [`RESULTS`].
+    folder: &'a str,
+    /// Packages whose unit tests are to notice; none: all tests.
+    packages: &'a [&'a str],
+    /// Whether what was killed before a change of the sources counts as killed.
+    keep: bool,
+    /// As on the command line.
+    selection: &'a [&'a str],
+}
+
+impl Scope<'_> {
+    const ALL: Self = Self { folder: "all", packages: &[], keep: false, selection: &[] };
+    const BY_HAND: Self = Self { folder: "by-hand", ..Self::ALL };
+    /// What CI plants: samplers, noticed by unit tests alone.
+    const PART: Self = Self {
+        folder: "part",
+        packages: &["wan-samplers", "wan-plugin-diffusion-forcing"],
+        selection: &["--groups", "samplers"],
+        ..Self::ALL
+    };
 }
 
 /// The checkout: where this is called, or a folder above.
@@ -93,52 +119,17 @@ fn root() -> Result<PathBuf> {
     Ok(found.context("call this in the checkout")?.to_path_buf())
 }
 
-fn audit(root: &Path, list: &List, flags: &[&str]) -> Result<bool> {
+fn audit(root: &Path, list: &List, scope: &Scope<'_>) -> Result<bool> {
     let started = Instant::now();
-    let tree = Tree::read(root)?;
-    let all: Vec<&Mutant> = list.mutants.iter().collect();
-    let workshop = Workshop::lay_out(root, &tree.plant(&all)?)?;
-    let folder = root.join(RESULTS);
-    let keep = flags.contains(&"--keep");
-    let flags: Vec<&str> = flags.iter().copied().filter(|flag| *flag != "--keep").collect();
-    let mut results = Results::open(&folder, &workshop.fingerprint, keep)?;
-    let wanted = selected(list, &flags, &results)?;
-    let tests = tests(&workshop, &folder, &[])?;
-    run_all(&tests, &wanted, &mut results)?;
-    let (report, is_good) = results.report(list);
-    println!("{report}{:.0} s", started.elapsed().as_secs_f64());
-    Ok(is_good)
-}
-
-/// One group by unit tests alone, from the beginning.
-fn part(root: &Path, list: &List) -> Result<bool> {
-    let started = Instant::now();
-    let (group, packages) = PART;
-    let tree = Tree::read(root)?;
-    let all: Vec<&Mutant> = list.mutants.iter().collect();
-    let workshop = Workshop::lay_out(root, &tree.plant(&all)?)?;
-    let folder = root.join(RESULTS).join("part");
-    if folder.is_dir() {
-        std::fs::remove_dir_all(&folder)?;
-    }
-    let mut results = Results::open(&folder, &workshop.fingerprint, false)?;
-    let wanted = selected(list, &["--groups", group], &results)?;
-    let tests = tests(&workshop, &folder, &packages)?;
-    run_all(&tests, &wanted, &mut results)?;
-    let (report, is_good) = results.report(list);
-    println!("{report}{:.0} s", started.elapsed().as_secs_f64());
-    Ok(is_good)
-}
-
-/// The mistakes that were chosen, from the beginning.
-fn by_hand(root: &Path, list: &List) -> Result<bool> {
     let all: Vec<&Mutant> = list.mutants.iter().collect();
     let workshop = Workshop::lay_out(root, &Tree::read(root)?.plant(&all)?)?;
-    let folder = root.join(RESULTS).join("by-hand");
-    let mut results = Results::open(&folder, &workshop.fingerprint, false)?;
-    let tests = tests(&workshop, &folder, &[])?;
-    run_all(&tests, &all, &mut results)?;
-    Ok(results.fates.values().all(|fate| fate.killed_by.is_some()))
+    let folder = root.join(RESULTS).join(scope.folder);
+    let mut results = Results::open(&folder, &workshop.fingerprint, scope.keep)?;
+    let wanted = selected(list, scope, &results)?;
+    run_all(&tests(&workshop, &folder, scope.packages)?, &wanted, &mut results)?;
+    let (report, is_good) = results.report(list);
+    println!("{report}{:.0} s", started.elapsed().as_secs_f64());
+    Ok(is_good)
 }
 
 fn run_all(tests: &[Test], mutants: &[&Mutant], results: &mut Results) -> Result<()> {
@@ -174,10 +165,10 @@ fn tests(workshop: &Workshop, folder: &Path, packages: &[&str]) -> Result<Vec<Te
 }
 
 /// The mutants that are asked for and not known yet.
-fn selected<'l>(list: &'l List, flags: &[&str], known: &Results) -> Result<Vec<&'l Mutant>> {
+fn selected<'l>(list: &'l List, scope: &Scope<'_>, known: &Results) -> Result<Vec<&'l Mutant>> {
     let counted = list.mutants.iter().filter(|m| m.equivalent.is_none());
     let unknown = |m: &&Mutant| !known.fates.contains_key(&m.id);
-    Ok(match flags {
+    Ok(match scope.selection {
         [] => counted.filter(unknown).collect(),
         ["--ids", ids] => {
             let ids: Vec<&str> = ids.split(',').collect();

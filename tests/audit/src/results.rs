@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::groups::GROUPS;
 use crate::list::{Form, List, Mutant};
 
 /// What became of one mutant.
@@ -42,11 +41,10 @@ impl Results {
         let is_same = lines.next() == Some(fingerprint);
         let read = lines.filter_map(|line| serde_json::from_str::<Fate>(line).ok());
         let counts = |fate: &Fate| is_same || keep && fate.killed_by.is_some();
-        let fates = read.filter(counts).map(|fate| (fate.id, fate)).collect();
+        let known: BTreeMap<u32, Fate> = read.filter(counts).map(|fate| (fate.id, fate)).collect();
         let mut results = Self { path, fates: BTreeMap::new() };
         fs::create_dir_all(folder)?;
         fs::write(&results.path, format!("{fingerprint}\n"))?;
-        let known: BTreeMap<u32, Fate> = fates;
         known.into_values().try_for_each(|fate| results.add(fate))?;
         Ok(results)
     }
@@ -64,18 +62,21 @@ impl Results {
         let mut text =
             String::from("| | planted | killed | survived | share |\n|---|---|---|---|---|\n");
         let mut is_good = true;
-        for group in &GROUPS {
+        // In the order of the list; those of which nothing is known are left out.
+        let mut groups: Vec<&str> = list.mutants.iter().map(|m| m.group.as_str()).collect();
+        groups.dedup();
+        for group in groups {
             let counted = list.mutants.iter().filter(|m| m.equivalent.is_none());
-            let known: Vec<&Fate> = counted
-                .filter(|m| m.group == group.name)
-                .filter_map(|m| self.fates.get(&m.id))
-                .collect();
+            let of_group = counted.filter(|m| m.group == group);
+            let known: Vec<&Fate> = of_group.filter_map(|m| self.fates.get(&m.id)).collect();
+            if known.is_empty() {
+                continue;
+            }
             let killed = known.iter().filter(|fate| fate.killed_by.is_some()).count();
-            let share = killed as f64 / known.len().max(1) as f64;
-            is_good &= known.is_empty() || share >= SHARE;
+            let share = killed as f64 / known.len() as f64;
+            is_good &= share >= SHARE;
             text += &format!(
-                "| {} | {} | {killed} | {} | {:.1} % |\n",
-                group.name,
+                "| {group} | {} | {killed} | {} | {:.1} % |\n",
                 known.len(),
                 known.len() - killed,
                 100.0 * share
