@@ -32,6 +32,33 @@ fn frames_fall_at_their_own_pace_and_rest_before_and_after() {
 }
 
 #[test]
+fn frames_that_rest_in_front_rest_at_the_level_of_their_timestep() {
+    let moving = falling(&[Fall { start: 0, by: vec![100, 200] }]);
+    for timestep in [0.0, 40.0] {
+        let levels = behind_resting(&moving, 2, timestep);
+        assert_eq!(levels.len(), moving.len());
+        for (whole, alone) in levels.iter().zip(&moving) {
+            let places: Vec<u32> = whole.iter().map(|l| l.frame).collect();
+            assert_eq!(places, [0, 1, 2]);
+            for rest in &whole[..2] {
+                let sigma = timestep / 1000.0;
+                assert!(!rest.update);
+                assert_eq!((rest.timestep, rest.sigma, rest.sigma_next), (timestep, sigma, sigma));
+            }
+            let (own, before) = (&whole[2], &alone[0]);
+            assert_eq!((own.update, own.timestep), (before.update, before.timestep));
+            assert_eq!((own.sigma, own.sigma_next), (before.sigma, before.sigma_next));
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "invariants of a cache do not hold")]
+fn a_plugin_with_a_cache_that_breaks_a_rule_does_not_pass() {
+    wan_plugin_api::properties::check_caches::<One>();
+}
+
+#[test]
 fn side_by_side_has_equally_many_levels_everywhere() {
     let levels = side_by_side(3, 10, 5.0);
     assert_eq!(levels.len(), 10);
