@@ -246,6 +246,32 @@ mod tests {
     }
 
     #[test]
+    fn a_word_like_no_other_is_met_with_all_there_are() {
+        let says = |specs: &[OptionSpec]| find("x", specs, "zzzzzz").unwrap_err().message;
+        assert_eq!(says(&[]), "x has no option zzzzzz; there are none");
+        let all = "x has no option zzzzzz; there are: threshold, mode, retention, coefficients";
+        assert_eq!(says(&specs()), all);
+    }
+
+    #[test]
+    fn both_ends_of_a_range_are_in_it_and_what_is_beyond_is_not() {
+        let specs = specs();
+        let (float, int) = (&specs[0], &specs[2]);
+        for value in [json!(0.0), json!(10.0), json!(10)] {
+            float.check(&value).unwrap();
+        }
+        for value in [json!(-1e-9), json!(10.000001), json!("1"), json!(null), json!([1.0])] {
+            assert!(float.check(&value).is_err(), "{value}");
+        }
+        for value in [json!(0), json!(100)] {
+            int.check(&value).unwrap();
+        }
+        for value in [json!(-1), json!(101), json!(1.5), json!(true)] {
+            assert!(int.check(&value).is_err(), "{value}");
+        }
+    }
+
+    #[test]
     fn defaults_fill_what_was_not_given() {
         let given = [("mode".to_string(), json!("e0"))].into();
         let values = complete("teacache", &specs(), &given).unwrap();
