@@ -129,9 +129,14 @@ impl Tree {
 /// A place that is no site of the draw: whatever stands in the function once.
 fn by_text(source: &str, function: &Site, mutant: &Mutant) -> Option<Site> {
     let body = &source[function.function_range.clone()];
-    let mut places = body.match_indices(&mutant.original);
-    let (at, _) =
-        places.next().filter(|_| !mutant.original.is_empty() && places.next().is_none())?;
+    let at = match mutant.form {
+        // Behind the brace.
+        Form::Body => 1,
+        _ => {
+            let mut places = body.match_indices(&mutant.original);
+            places.next().filter(|_| places.next().is_none())?.0
+        }
+    };
     let start = function.function_range.start + at;
     let range = start..start + mutant.original.len();
     let (form, original, mutated) = (mutant.form, mutant.original.clone(), mutant.mutated.clone());
