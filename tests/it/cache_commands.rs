@@ -6,28 +6,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{error_text, wan};
+use crate::support::{done, json_file, refused};
 
 /// A short run: 9 frames, 8 steps.
 const SHORT: [&str; 6] = ["--frame_num", "9", "--sample_steps", "8", "--progress", "quiet"];
-
-/// Runs `wan`, expects success, gives what it printed.
-fn done(arguments: &[&str]) -> String {
-    let output = wan(arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", error_text(&output));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn refused(arguments: &[&str], expected: &str) {
-    let output = wan(arguments);
-    let text = error_text(&output);
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
-    assert!(text.contains(expected), "{arguments:?}: {text}");
-}
-
-fn json(path: &Path) -> Value {
-    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
-}
 
 /// Round, branch, choice and numbers of each evaluation.
 fn decisions(evaluations: &Value) -> Vec<(u64, String, String, String)> {
@@ -69,7 +51,7 @@ fn a_plan_is_what_the_run_then_does() {
             let video = folder.path().join("out.mp4");
             let save = ["generate", "--save_file", video.to_str().unwrap()];
             done(&[&save, &flags[..]].concat());
-            let report = json(&video.with_extension("json"));
+            let report = json_file(&video.with_extension("json"));
             let planned = decisions(&plan["plan"]["evaluations"]);
             assert_eq!(planned, decisions(&report["evaluations"]), "{flags:?}");
             assert!(planned.iter().any(|d| d.2 == "reuse"), "{flags:?}");
@@ -172,14 +154,14 @@ fn a_recording_is_replayed_and_calibrated_from() {
     let out = path("calibration.json");
     let printed = done(&["cache", "calibrate", &one, &two, "--out", &out]);
     assert!(printed.contains("ratios of cond"), "{printed}");
-    let ratios = json(Path::new(&out))["ratios"]["cond"].as_array().unwrap().len();
+    let ratios = json_file(Path::new(&out))["ratios"]["cond"].as_array().unwrap().len();
     assert_eq!(ratios, 8);
     let video = path("out.mp4");
     let option = format!("calibration={out}");
     let flags = ["generate", "--save_file", &video, "--cache", "magcache"];
     let options = ["--cache-option", &option, "--cache-option", "threshold=0.2"];
     done(&[&flags, &options[..], &SHORT[..]].concat());
-    let report = json(Path::new(&path("out.json")));
+    let report = json_file(Path::new(&path("out.json")));
     assert!(report["decisions"]["reused"].as_u64() > Some(0), "{}", report["decisions"]);
     // The numbers are part of the settings, so the run does not need the file again.
     assert!(report["settings"]["cache"]["options"]["calibration"]["ratios"].is_object());
@@ -237,7 +219,7 @@ fn an_interrupted_comparison_goes_on_where_it_was() {
     assert!(again.starts_with(&whole[..cut]));
     assert_eq!(again.lines().filter(|l| serde_json::from_str::<Value>(l).is_ok()).count(), 6);
 
-    let report = json(&out.join("report.json"));
+    let report = json_file(&out.join("report.json"));
     let candidates = report["candidates"].as_array().unwrap();
     let number = |i: usize, name: &str| candidates[i][name].as_f64().unwrap();
     assert_eq!((number(0, "saved"), number(1, "saved")), (2.0, 1.0));

@@ -1,13 +1,12 @@
 //! What is fitted to recordings: ratios and a polynomial that are known beforehand are found again.
 
-use std::fs;
 use std::path::Path;
 
 use candle_core::Tensor;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::recordings::{Recorded, done, extension, refused};
-use crate::support::wan;
+use crate::recordings::{Recorded, extension};
+use crate::support::{done, json_file, refused, wan};
 
 #[test]
 fn ratios_are_means_over_the_tokens_that_move() {
@@ -39,7 +38,7 @@ fn ratios_are_means_over_the_tokens_that_move() {
     let output = wan(&["cache", "calibrate", file, "--out", out_file]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("ratios of cond") && said.contains("in the file"), "{said}");
-    let calibration: Value = serde_json::from_slice(&fs::read(&out).unwrap()).unwrap();
+    let calibration = json_file(&out);
     for branch in ["cond", "uncond"] {
         let ratios = calibration["ratios"][branch].as_array().unwrap();
         assert_eq!(ratios.len(), 8);
@@ -78,7 +77,7 @@ fn a_polynomial_that_is_known_is_found_again() {
         let out = folder.path().join("calibration.json");
         let files = [path.to_str().unwrap(), "--out", out.to_str().unwrap()];
         let said = done(&[&["cache", "calibrate"], &files[..]].concat());
-        let calibration: Value = serde_json::from_slice(&fs::read(&out).unwrap()).unwrap();
+        let calibration = json_file(&out);
         let fits = calibration["fits"].as_array().unwrap();
         let fit = fits.iter().find(|f| f["what"] == format!("polynomial of {signal}")).unwrap();
         assert_eq!(fit["points"], 30, "15 pairs in two branches");
@@ -109,7 +108,7 @@ fn a_polynomial_that_is_known_is_found_again() {
     let output = wan(&[&["cache", "calibrate"], &files[..]].concat());
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("not good enough, left out"), "{said}");
-    let calibration: Value = serde_json::from_slice(&fs::read(&out).unwrap()).unwrap();
+    let calibration = json_file(&out);
     assert_eq!(calibration["polynomials"], json!({}), "{said}");
 }
 

@@ -8,20 +8,11 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::demo::generate;
-use crate::support::{demo_folder, error_text, fixture, plugin, program, wan};
-
-fn done(arguments: &[&str]) -> String {
-    let output = wan(arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", error_text(&output));
-    String::from_utf8(output.stdout).unwrap()
-}
+use crate::spied::spy_folder;
+use crate::support::{demo_folder, done, error_text, fixture, plugin, program, sidecar, wan};
 
 fn json(arguments: &[&str]) -> Value {
     serde_json::from_str(&done(arguments)).unwrap()
-}
-
-fn sidecar(video: &Path) -> Value {
-    serde_json::from_slice(&fs::read(video.with_extension("json")).unwrap()).unwrap()
 }
 
 #[test]
@@ -233,10 +224,7 @@ fn the_last_lines_of_a_run_are_those_of_its_sidecar() {
 #[test]
 fn branches_that_decide_for_themselves_have_a_line_each() {
     let folder = tempfile::tempdir().unwrap();
-    let plugins = folder.path().join("plugins");
-    fs::create_dir(&plugins).unwrap();
-    let library = fixture("spy");
-    fs::copy(&library, plugins.join(library.file_name().unwrap())).unwrap();
+    let plugins = spy_folder(folder.path());
     let video = folder.path().join("out.mp4");
     let flags = ["--plugin_dir", plugins.to_str().unwrap(), "--frame_num", "5", "--cache", "spy"];
     let options = ["--cache_option", "reuse=1,3", "--cache_option", "askew=true"];

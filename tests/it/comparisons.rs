@@ -1,7 +1,7 @@
 //! `wan cache compare`: figures by another way, gates at their very edge, and what an interrupt leaves.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -9,7 +9,7 @@ use image::RgbImage;
 use serde_json::{Value, json};
 
 use crate::latents::LatentsBench;
-use crate::support::{error_text, program, wan};
+use crate::support::{error_text, program, signal, wait_for, wan};
 
 const SHORT: [&str; 6] = ["--frame_num", "9", "--sample_steps", "6", "--prompt", "a big red ball"];
 
@@ -175,14 +175,8 @@ fn an_interrupted_comparison_says_that_nothing_is_lost() {
     let mut command = Command::new(program());
     command.args([&base[..], &SHORT, &many].concat());
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("\"done\":1,") {
-        line.clear();
-        assert!(lines.read_line(&mut line).unwrap() > 0, "it ended too early");
-    }
-    let id = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let mut lines = wait_for(&mut child, |line| line["done"] == 1);
+    signal(&child, "-INT");
     let mut rest = String::new();
     lines.read_to_string(&mut rest).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");

@@ -1,17 +1,15 @@
 //! Two runs of one schedule, for every solver: what the first leaves, the second goes on from; and
 //! what a sampler holds does not grow with the steps.
 
-use std::fs;
 use std::path::Path;
 
-use candle_core::Device;
-use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use wan_tests::tiny_model::TinyModel;
 
 use crate::demo::generate;
 use crate::latents::{Latents, LatentsBench};
-use crate::support::{fixture, plugin, wan};
+use crate::spied;
+use crate::support::{plugin, wan};
 
 const STEPS: [&str; 2] = ["--sample_steps", "8"];
 const CUT: usize = 3;
@@ -29,18 +27,13 @@ fn samplers() -> Vec<String> {
 }
 
 fn bench(flags: &[&str]) -> LatentsBench {
-    let bench = LatentsBench::new(&[]);
-    let folder = bench.folder().join("plugins");
-    fs::create_dir(&folder).unwrap();
-    let library = fixture("spy");
-    fs::copy(&library, folder.join(library.file_name().unwrap())).unwrap();
+    let bench = spied::bench(&[]);
     let root = bench.folder().join("model");
     TinyModel::sky_df().write(&root).unwrap();
     let model =
         ["--ckpt_dir", root.to_str().unwrap(), "--task", "df-1.3B", "--prompt", "a red ball"];
     let small = ["--negative_prompt", "a box", "--size", "64*64", "--frame_num", "13"];
-    let common = ["--plugin_dir", folder.to_str().unwrap(), "--cache", "none"];
-    let common = [&model[..], &small, &common, &["--sample_shift", "3"]].concat();
+    let common = [&model[..], &small, &["--cache", "none", "--sample_shift", "3"]].concat();
     bench.with_flags(&[&common[..], flags].concat())
 }
 
@@ -135,15 +128,10 @@ fn what_a_sampler_holds_does_not_grow_with_the_steps() {
 
 /// Latents of a run that ended early, whose frame `frame` is said to have ended elsewhere.
 fn with_another_end(path: &Path, frame: usize) {
-    let bytes = fs::read(path).unwrap();
-    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
-    let mut report: Value =
-        serde_json::from_str(&header.metadata().as_ref().unwrap()["wan"]).unwrap();
-    let end = report["ends_at"][frame].as_f64().unwrap();
-    report["ends_at"][frame] = json!(end * 0.9);
-    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).unwrap();
-    let metadata = [("wan".to_string(), report.to_string())].into();
-    fs::write(path, safetensors::serialize(&tensors, Some(metadata)).unwrap()).unwrap();
+    let mut latents = Latents::read(path);
+    let end = latents.report["ends_at"][frame].as_f64().unwrap();
+    latents.report["ends_at"][frame] = json!(end * 0.9);
+    latents.write(path);
 }
 
 #[test]

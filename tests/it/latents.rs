@@ -89,6 +89,13 @@ impl Latents {
         Self { tensor: tensors.remove("latents").unwrap(), report }
     }
 
+    /// Writes a file like the one that was read.
+    pub(crate) fn write(&self, path: &Path) {
+        let metadata = [("wan".to_string(), self.report.to_string())].into();
+        let bytes = safetensors::serialize([("latents", &self.tensor)], Some(metadata)).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
     /// Bits of latent frames, in order.
     pub(crate) fn bits_of(&self, first: usize, frames: usize) -> Vec<u32> {
         let part = self.tensor.narrow(2, first, frames).unwrap();

@@ -12,17 +12,7 @@ use wan_tests::tiny_model::TinyModel;
 
 use crate::demo::generate;
 use crate::latents::LatentsBench;
-use crate::support::{error_text, wan};
-
-fn json(arguments: &[&str]) -> Value {
-    let output = wan(arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", error_text(&output));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn sidecar(video: &Path) -> Value {
-    serde_json::from_slice(&fs::read(video.with_extension("json")).unwrap()).unwrap()
-}
+use crate::support::{done, error_text, sidecar, wan};
 
 #[test]
 fn every_family_can_be_planned() {
@@ -45,7 +35,10 @@ fn every_family_can_be_planned() {
         let cache = ["--sample_steps", "8", "--cache", "teacache", "--cache_option", "threshold=2"];
         let more = ["--cache_option", "coefficients=[1,0]", "--cache_option", "retention=1"];
         let flags = [&flags[..], &small, &cache, &more, &given].concat();
-        let planned = json(&[&["cache", "plan", "--json"], &flags[..]].concat());
+        let planned = serde_json::from_str::<Value>(&done(
+            &[&["cache", "plan", "--json"], &flags[..]].concat(),
+        ))
+        .unwrap();
         let run = bench.run("run", &flags);
         let choices = |of: &[Value]| -> Vec<String> {
             of.iter().map(|e| format!("{} {}", e["branch"], e["choice"])).collect()

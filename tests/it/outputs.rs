@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::demo::{generate, play};
 use crate::latents::{Latents, LatentsBench};
 use crate::promises::run;
-use crate::support::{demo_folder, error_text, wan};
+use crate::support::{demo_folder, error_text, names_in, wan};
 
 #[test]
 fn the_container_says_what_it_shows_and_how_it_was_made() {
@@ -25,11 +25,6 @@ fn the_container_says_what_it_shows_and_how_it_was_made() {
     assert!(text.contains(&made));
     let hash = sidecar["latents_hash"].as_str().unwrap();
     assert!(text.contains(hash), "the comment holds the sidecar");
-}
-
-fn folder_names(folder: &Path) -> BTreeSet<String> {
-    let entries = fs::read_dir(folder).unwrap();
-    entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect()
 }
 
 #[test]
@@ -47,7 +42,7 @@ fn a_run_leaves_exactly_its_files() {
             more.iter().map(|flag| if *flag == "SHEET" { sheet.as_str() } else { flag }).collect();
         generate(&folder.path().join("out.mp4"), &[&short[..], &more].concat());
         let left: BTreeSet<String> = left.into_iter().map(String::from).collect();
-        assert_eq!(folder_names(folder.path()), left, "{more:?}");
+        assert_eq!(names_in(folder.path()), left, "{more:?}");
     }
 }
 
@@ -150,7 +145,7 @@ fn without_a_name_the_prompt_and_the_seed_make_one() {
     assert_eq!(output.status.code(), Some(0), "{}", error_text(&output));
     let name = "a-big-red-ball-moving-right_77";
     let expected = ["json", "mp4"].map(|end| format!("{name}.{end}"));
-    assert_eq!(folder_names(folder.path()), BTreeSet::from(expected));
+    assert_eq!(names_in(folder.path()), BTreeSet::from(expected));
 }
 
 #[test]

@@ -9,22 +9,10 @@ use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
 use crate::demo::generate;
-use crate::support::{error_text, fixture, wan};
+use crate::spied::spy_folder;
+use crate::support::{done, error_text, refused, wan};
 
 pub(crate) const SHORT: [&str; 4] = ["--sample_steps", "8", "--progress", "quiet"];
-
-pub(crate) fn done(arguments: &[&str]) -> String {
-    let output = wan(arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", error_text(&output));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-pub(crate) fn refused(arguments: &[&str], says: &str) {
-    let output = wan(arguments);
-    let said = error_text(&output);
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
-    assert!(said.contains(says), "{arguments:?}: {said}");
-}
 
 /// A recording as anybody can read it.
 pub(crate) struct Recorded {
@@ -232,15 +220,6 @@ fn check(line: &Value, signal: &str, expected: &[f64]) {
         let sum = sum.as_f64().unwrap();
         assert!((sum - expected).abs() <= 1e-4 * expected, "{signal}: {sum} and {expected}");
     }
-}
-
-/// A folder with the spying library alone.
-fn spy_folder(folder: &Path) -> PathBuf {
-    let plugins = folder.join("plugins");
-    fs::create_dir(&plugins).unwrap();
-    let library = fixture("spy");
-    fs::copy(&library, plugins.join(library.file_name().unwrap())).unwrap();
-    plugins
 }
 
 #[test]

@@ -1,19 +1,26 @@
 //! Runs with the fixture library `spy`: a cache that writes down what it sees.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::latents::LatentsBench;
 use crate::support::fixture;
 
+/// A new folder in `folder`, with the spying library alone.
+pub(crate) fn spy_folder(folder: &Path) -> PathBuf {
+    let plugins = folder.join("plugins");
+    fs::create_dir(&plugins).unwrap();
+    let library = fixture("spy");
+    fs::copy(&library, plugins.join(library.file_name().unwrap())).unwrap();
+    plugins
+}
+
 /// A bench whose runs can have the fixture's strategies.
 pub(crate) fn bench(flags: &[&str]) -> LatentsBench {
     let bench = LatentsBench::new(&[]);
-    let folder = bench.folder().join("plugins");
-    fs::create_dir(&folder).unwrap();
-    let library = fixture("spy");
-    fs::copy(&library, folder.join(library.file_name().unwrap())).unwrap();
+    let folder = spy_folder(bench.folder());
     bench.with_flags(&[&["--plugin_dir", folder.to_str().unwrap()], flags].concat())
 }
 

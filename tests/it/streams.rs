@@ -7,7 +7,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::spied::{bench, events, log, spying, strs};
-use crate::support::{error_text, plugin, wan};
+use crate::support::{error_text, plugin, signal, wan};
 
 /// Two windows of nine latent frames, five in common.
 const TWO_WINDOWS: [&str; 6] =
@@ -348,9 +348,7 @@ fn a_step_that_never_ends_is_stopped_between_two_evaluations() {
         assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    let id = child.id().to_string();
-    let kill = std::process::Command::new("kill").args(["-INT", &id]).status();
-    assert!(kill.unwrap().success());
+    signal(&child, "-INT");
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

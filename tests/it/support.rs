@@ -1,10 +1,14 @@
 //! Where things lie, and short ways to them.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, ChildStderr, Command, Output};
 use std::sync::{Arc, OnceLock};
 
 use candle_core::Device;
+use serde_json::Value;
 use wan_host::given::{GivenFiles, GivenFrames};
 use wan_host::model_folder::ModelFolder;
 use wan_host::noise::Noise;
@@ -133,4 +137,55 @@ pub(crate) fn wan(arguments: &[&str]) -> Output {
 /// What a program wrote to its error stream.
 pub(crate) fn error_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Runs the program, which must succeed; gives what it printed.
+pub(crate) fn done(arguments: &[&str]) -> String {
+    let output = wan(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", error_text(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs the program, which must refuse and say so.
+pub(crate) fn refused(arguments: &[&str], expected: &str) {
+    let output = wan(arguments);
+    let text = error_text(&output);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+    assert!(text.contains(expected), "{arguments:?}: {text}");
+}
+
+/// What a JSON file holds.
+pub(crate) fn json_file(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// The sidecar of a video.
+pub(crate) fn sidecar(video: &Path) -> Value {
+    json_file(&video.with_extension("json"))
+}
+
+/// Names of all that lies in a folder.
+pub(crate) fn names_in(folder: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Waits for a line of progress that fits, of a program that tells it as JSON; the lines after it
+/// stay to be read.
+pub(crate) fn wait_for(child: &mut Child, fits: impl Fn(&Value) -> bool) -> BufReader<ChildStderr> {
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    loop {
+        line.clear();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "the run ended too early");
+        if serde_json::from_str::<Value>(&line).is_ok_and(|value| fits(&value)) {
+            return lines;
+        }
+    }
+}
+
+/// Sends a signal, as `-INT`.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
 }

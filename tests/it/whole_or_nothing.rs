@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -11,12 +10,7 @@ use serde_json::{Value, json};
 
 use crate::demo::{generate, play};
 use crate::latents::Latents;
-use crate::support::{demo_folder, error_text, program, wan};
-
-fn names(folder: &Path) -> BTreeSet<String> {
-    let entries = fs::read_dir(folder).unwrap();
-    entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect()
-}
+use crate::support::{demo_folder, error_text, names_in, program, sidecar, signal, wait_for, wan};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -28,27 +22,6 @@ fn start(video: &Path, flags: &[&str]) -> Child {
     let mut command = Command::new(program());
     command.args(save).args(flags).stdout(Stdio::null()).stderr(Stdio::piped());
     command.spawn().unwrap()
-}
-
-/// Waits for a line of progress that fits; the lines after it stay to be read.
-fn wait_for(
-    child: &mut Child,
-    fits: impl Fn(&Value) -> bool,
-) -> BufReader<std::process::ChildStderr> {
-    let mut lines = BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    loop {
-        line.clear();
-        assert!(lines.read_line(&mut line).unwrap() > 0, "the run ended too early");
-        if serde_json::from_str::<Value>(&line).is_ok_and(|value| fits(&value)) {
-            return lines;
-        }
-    }
-}
-
-fn signal(child: &Child, name: &str) {
-    let id = child.id().to_string();
-    assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
 }
 
 #[test]
@@ -64,7 +37,7 @@ fn an_interrupt_ends_the_run_with_130_and_leaves_nothing() {
     assert_eq!(rest.lines().last(), Some("wan: stopped"), "{rest}");
     // It stops between evaluations, not at the end.
     assert!(!rest.contains("\"done\":1000"), "{rest}");
-    assert!(names(folder.path()).is_empty(), "{:?}", names(folder.path()));
+    assert!(names_in(folder.path()).is_empty(), "{:?}", names_in(folder.path()));
 }
 
 #[test]
@@ -75,19 +48,16 @@ fn latents_are_on_the_disk_before_decoding_and_finish_a_killed_run() {
     let mut child = start(&video, &flags);
     let _lines = wait_for(&mut child, |line| line["phase"] == "decode");
     let latents = folder.path().join("out.latents.safetensors");
-    assert!(latents.exists(), "there is nothing to finish from: {:?}", names(folder.path()));
+    assert!(latents.exists(), "there is nothing to finish from: {:?}", names_in(folder.path()));
     signal(&child, "-KILL");
     child.wait().unwrap();
-    let left = names(folder.path());
+    let left = names_in(folder.path());
     assert!(!left.contains("out.mp4") && !left.contains("out.json"), "{left:?}");
     let output = wan(&["decode", text(&latents), "--progress", "quiet"]);
     assert_eq!(output.status.code(), Some(0), "{}", error_text(&output));
     let whole = folder.path().join("whole.mp4");
     generate(&whole, &[&flags[..], &["--cache", "none"]].concat());
     assert_eq!(play(&video).rgb, play(&whole).rgb, "decoded as it would have been");
-    let sidecar = |video: &Path| -> Value {
-        serde_json::from_slice(&fs::read(video.with_extension("json")).unwrap()).unwrap()
-    };
     let (decoded, whole) = (sidecar(&video), sidecar(&whole));
     for member in ["settings", "latents_hash", "model", "sampler", "evaluations", "experts"] {
         assert_eq!(decoded[member], whole[member], "{member}");
@@ -116,20 +86,20 @@ fn a_write_that_fails_half_way_leaves_nothing_under_the_final_name() {
     let (code, said) = with_small_files(16, &run);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("out.latents.safetensors"), "{said}");
-    assert!(names(folder.path()).is_empty(), "{:?}", names(folder.path()));
+    assert!(names_in(folder.path()).is_empty(), "{:?}", names_in(folder.path()));
 
     // Neither does the video into 4, where the latents are there already.
     generate(&video, &[&flags[..], &["--keep_latents"]].concat());
     let old = [&video, &video.with_extension("json")].map(|path| fs::read(path).unwrap());
     assert!(old[0].len() > 4096, "{} bytes", old[0].len());
-    let before = names(folder.path());
+    let before = names_in(folder.path());
     let latents = folder.path().join("out.latents.safetensors");
     let (code, said) = with_small_files(8, &["decode", text(&latents), "--progress", "quiet"]);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("cannot write") && said.contains("out.mp4"), "{said}");
     let now = [&video, &video.with_extension("json")].map(|path| fs::read(path).unwrap());
     assert!(now == old, "what was there before is whole");
-    assert_eq!(names(folder.path()), before);
+    assert_eq!(names_in(folder.path()), before);
 
     let recording = folder.path().join("run.safetensors");
     let record = ["cache", "record", "--frame_num", "9", "--sample_steps", "2", "--progress"];
@@ -137,7 +107,7 @@ fn a_write_that_fails_half_way_leaves_nothing_under_the_final_name() {
         with_small_files(64, &[&record[..], &["quiet", "--out", text(&recording)]].concat());
     assert!(code.is_some_and(|code| code != 0), "{said}");
     assert!(!recording.exists() && said.contains("run.safetensors"), "{said}");
-    assert_eq!(names(folder.path()), before, "no part of it either");
+    assert_eq!(names_in(folder.path()), before, "no part of it either");
 }
 
 #[test]
@@ -267,5 +237,5 @@ fn where_the_video_goes_is_checked_before_any_work() {
     fs::create_dir(folder.path().join("folder.mp4")).unwrap();
     check(&folder.path().join("folder.mp4"), "is a folder");
     check(&folder.path().join("nowhere/out.mp4"), "cannot write to");
-    assert_eq!(names(folder.path()), BTreeSet::from(["folder.mp4".to_string()]));
+    assert_eq!(names_in(folder.path()), BTreeSet::from(["folder.mp4".to_string()]));
 }

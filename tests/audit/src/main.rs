@@ -134,11 +134,10 @@ fn audit(root: &Path, list: &List, scope: &Scope<'_>) -> Result<bool> {
 
 fn run_all(tests: &[Test], mutants: &[&Mutant], results: &mut Results) -> Result<()> {
     eprintln!("{} tests", tests.len());
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
     for mutant in mutants {
         let before = Instant::now();
         let reached_by = tests.iter().filter(|t| t.reaches.contains(&mutant.id)).count();
-        let noticed = suite::notice(tests, mutant.id, workers);
+        let noticed = suite::notice(tests, mutant.id);
         let (killed_by, by_time) = noticed.map_or((None, false), |(by, time)| (Some(by), time));
         let seconds = before.elapsed().as_secs_f64();
         match &killed_by {
@@ -158,8 +157,7 @@ fn tests(workshop: &Workshop, folder: &Path, packages: &[&str]) -> Result<Vec<Te
     }
     let binaries = workshop.build(packages)?;
     eprintln!("built; the tests run once without a mutant");
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let tests = suite::reach(suite::list(&binaries)?, workers)?;
+    let tests = suite::reach(suite::list(&binaries)?)?;
     std::fs::write(&path, serde_json::to_string(&tests)?)?;
     Ok(tests)
 }

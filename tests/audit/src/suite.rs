@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -72,17 +72,17 @@ pub(crate) fn list(binaries: &[(PathBuf, PathBuf)]) -> Result<Vec<Test>> {
 }
 
 /// Runs every test without a mutant; gives those that pass, fastest first, with what they reach.
-pub(crate) fn reach(tests: Vec<Test>, workers: usize) -> Result<Vec<Test>> {
+pub(crate) fn reach(tests: Vec<Test>) -> Result<Vec<Test>> {
     let logs = std::env::temp_dir().join(format!("wan-mutants-{}", std::process::id()));
     fs::create_dir_all(&logs)?;
     let queue = Mutex::new(tests.into_iter().enumerate());
     let known = Mutex::new(Vec::new());
     let never = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        for _ in 0..workers {
+        for _ in 0..workers() {
             scope.spawn(|| {
                 loop {
-                    let next = queue.lock().unwrap_or_else(|p| p.into_inner()).next();
+                    let next = lock(&queue).next();
                     let Some((number, mut test)) = next else { break };
                     let log = logs.join(number.to_string());
                     let started = Instant::now();
@@ -92,7 +92,7 @@ pub(crate) fn reach(tests: Vec<Test>, workers: usize) -> Result<Vec<Test>> {
                     test.reaches = text.lines().filter_map(|l| l.parse().ok()).collect();
                     match end {
                         Ok(End::Passed) => {
-                            known.lock().unwrap_or_else(|p| p.into_inner()).push(test);
+                            lock(&known).push(test);
                         }
                         other => eprintln!("without a mutant: {} {other:?}", test.name),
                     }
@@ -101,35 +101,45 @@ pub(crate) fn reach(tests: Vec<Test>, workers: usize) -> Result<Vec<Test>> {
         }
     });
     fs::remove_dir_all(&logs)?;
-    let mut known = known.into_inner().unwrap_or_else(|p| p.into_inner());
+    let mut known = known.into_inner().unwrap_or_else(PoisonError::into_inner);
     known.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
     Ok(known)
 }
 
 /// The first test that notices a mutant, and whether by its time; none: it survives.
-pub(crate) fn notice(tests: &[Test], mutant: u32, workers: usize) -> Option<(String, bool)> {
+pub(crate) fn notice(tests: &[Test], mutant: u32) -> Option<(String, bool)> {
     let queue = Mutex::new(tests.iter().filter(|test| test.reaches.contains(&mutant)));
     let found = Mutex::new(None);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        for _ in 0..workers {
+        for _ in 0..workers() {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    let next = queue.lock().unwrap_or_else(|p| p.into_inner()).next();
+                    let next = lock(&queue).next();
                     let Some(test) = next else { break };
                     let patience = PATIENCE + Duration::from_secs_f64(3.0 * test.seconds);
                     let end = run(test, &Switch::On(mutant), patience, &stop);
                     if let Ok(End::Failed | End::TookTooLong) = end {
                         stop.store(true, Ordering::Relaxed);
                         let by_time = matches!(end, Ok(End::TookTooLong));
-                        let mut found = found.lock().unwrap_or_else(|p| p.into_inner());
+                        let mut found = lock(&found);
                         found.get_or_insert((test.name.clone(), by_time));
                     }
                 }
             });
         }
     });
-    found.into_inner().unwrap_or_else(|p| p.into_inner())
+    found.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How many tests run side by side.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Whatever a panic interrupted left these whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn run(test: &Test, switch: &Switch<'_>, patience: Duration, stop: &AtomicBool) -> Result<End> {
