@@ -186,7 +186,8 @@ impl CachePlanner {
             schedule,
             parts: self.parts(registry, settings, size)?,
             latents: zeros(&[1, self.vae.z_dim, size.frames, rows, columns])?,
-            prefix_frames,
+            // As was checked.
+            ends: vec![0.0; size.frames],
             cancel: Arc::default(),
         })
     }

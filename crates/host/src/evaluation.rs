@@ -37,15 +37,17 @@ enum Verdict {
     Compute {
         keep: bool,
     },
-    /// With what stands in already added.
-    Reuse(CandleTensor),
+    /// Hidden states with the residual added: what the head is given.
+    ReuseHidden(CandleTensor),
+    /// The branch's output: nothing is left to compute.
+    ReuseOutput(CandleTensor),
 }
 
 impl Verdict {
     fn choice(&self) -> Choice {
         match self {
             Self::Compute { .. } => Choice::Compute,
-            Self::Reuse(_) => Choice::Reuse,
+            Self::ReuseHidden(_) | Self::ReuseOutput(_) => Choice::Reuse,
         }
     }
 }
@@ -75,9 +77,8 @@ impl BranchEvaluation<'_, '_> {
             Some(DecisionPoint::BeforeEmbed) => Some(self.decide(&Stage::default())?),
             _ => None,
         };
-        if let Some(Verdict::Reuse(output)) = early {
-            self.show_witness(None, &output)?;
-            return Ok((output, Some(Choice::Reuse)));
+        if let Some(Verdict::ReuseOutput(output)) = early {
+            return self.without_head(output);
         }
         let model = self.denoiser.expert().model;
         let embedded = self.embed()?;
@@ -97,13 +98,9 @@ impl BranchEvaluation<'_, '_> {
             (early, _) => early,
         };
         let choice = verdict.as_ref().map(Verdict::choice);
-        let replaces = plan.map(|p| p.replaces);
         let (after, keep) = match verdict {
-            Some(Verdict::Reuse(output)) if replaces == Some(Replaces::OutputDelta) => {
-                self.show_witness(None, &output)?;
-                return Ok((output, choice));
-            }
-            Some(Verdict::Reuse(after)) => (after, false),
+            Some(Verdict::ReuseOutput(output)) => return self.without_head(output),
+            Some(Verdict::ReuseHidden(after)) => (after, false),
             Some(Verdict::Compute { keep }) => {
                 (self.blocks(split..layers, &before, &embedded)?, keep)
             }
@@ -113,7 +110,7 @@ impl BranchEvaluation<'_, '_> {
         let after_first_block = (split == 1).then_some(&before);
         let inside = Inside { embedded: &embedded, after_first_block, after: &after };
         self.show_witness(Some(inside), &velocity)?;
-        match replaces.filter(|_| keep) {
+        match plan.map(|p| p.replaces).filter(|_| keep) {
             Some(Replaces::Residual) => self.store(&after, &before, TOKEN_AXIS)?,
             Some(Replaces::OutputDelta) => {
                 self.store(&velocity, self.sample, LATENT_FRAME_AXIS)?;
@@ -121,6 +118,12 @@ impl BranchEvaluation<'_, '_> {
             None => {}
         }
         Ok((velocity, choice))
+    }
+
+    /// The end of an evaluation whose output is reused.
+    fn without_head(&self, output: CandleTensor) -> Result<(CandleTensor, Option<Choice>)> {
+        self.show_witness(None, &output)?;
+        Ok((output, Some(Choice::Reuse)))
     }
 
     fn show_witness(&self, inside: Option<Inside<'_>>, velocity: &CandleTensor) -> Result<()> {
@@ -217,12 +220,14 @@ impl BranchEvaluation<'_, '_> {
         match decision.action {
             Action::Compute { keep } => Ok(Verdict::Compute { keep }),
             Action::Reuse(tensor) => {
-                let (base, axis) = match (plan.replaces, stage.hidden) {
-                    (Replaces::Residual, Some(hidden)) => (hidden, TOKEN_AXIS),
-                    _ => (sample, LATENT_FRAME_AXIS),
+                let ops = &self.denoiser.parts.ops;
+                let verdict = match (plan.replaces, stage.hidden) {
+                    (Replaces::Residual, Some(hidden)) => {
+                        ops.add_to(hidden, &tensor, TOKEN_AXIS).map(Verdict::ReuseHidden)
+                    }
+                    _ => ops.add_to(sample, &tensor, LATENT_FRAME_AXIS).map(Verdict::ReuseOutput),
                 };
-                let sum = self.denoiser.parts.ops.add_to(base, &tensor, axis);
-                sum.map(Verdict::Reuse).map_err(Error::strategy(&id))
+                verdict.map_err(Error::strategy(&id))
             }
         }
     }

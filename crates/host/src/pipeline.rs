@@ -235,7 +235,7 @@ impl Pipeline {
             schedule,
             parts: self.parts(job)?,
             latents,
-            prefix_frames,
+            ends,
             cancel: surroundings.cancel.clone(),
         })
     }

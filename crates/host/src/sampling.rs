@@ -27,8 +27,8 @@ pub struct SamplingJob<'m> {
     pub parts: DenoiserParts<'m>,
     /// Noise, and clean frames where there is a prefix: `[1, C, F, H, W]`, f32.
     pub latents: CandleTensor,
-    /// Clean frames in front.
-    pub prefix_frames: usize,
+    /// Sigma that the schedule leaves each latent frame at: [`Schedule::ends`].
+    pub ends: Vec<f64>,
     /// Set to stop between rounds.
     pub cancel: Arc<AtomicBool>,
 }
@@ -109,9 +109,6 @@ impl SamplingJob<'_> {
             progress(&RoundDone { done: index + 1, rounds, decisions, latents: &self.latents });
         }
         denoiser.end_caches();
-        let frames = self.latents.dims()[LATENT_FRAME_AXIS];
-        let ends = self.schedule.ends(frames, self.prefix_frames);
-        let ends = ends.map_err(Error::strategy(&self.sampler_id))?;
         Ok(Sampled {
             latents: denoiser.parts.conditioning.finish(&self.latents)?,
             records: denoiser.records,
@@ -121,7 +118,11 @@ impl SamplingJob<'_> {
             experts,
             sampler_bytes_max: ops.ledger().peak(),
             device_memory,
-            ends_at: if ends.iter().all(|sigma| *sigma == 0.0) { Vec::new() } else { ends },
+            ends_at: if self.ends.iter().all(|sigma| *sigma == 0.0) {
+                Vec::new()
+            } else {
+                self.ends
+            },
             notices: self.schedule.notices,
             seconds: started.elapsed().as_secs_f64(),
         })

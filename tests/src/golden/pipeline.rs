@@ -235,7 +235,8 @@ impl Setup {
             schedule: schedule.clone(),
             parts,
             latents: self.latents.clone(),
-            prefix_frames: self.request.prefix_frames as usize,
+            // As was checked.
+            ends: vec![0.0; self.request.frames as usize],
             cancel,
         };
         let mut per_round = Vec::new();
