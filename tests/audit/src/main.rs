@@ -127,6 +127,9 @@ fn audit(root: &Path, list: &List, scope: &Scope<'_>) -> Result<bool> {
     let mut results = Results::open(&folder, &workshop.fingerprint, scope.keep)?;
     let wanted = selected(list, scope, &results)?;
     run_all(&tests(&workshop, &folder, scope.packages)?, &wanted, &mut results)?;
+    if results.fates.is_empty() {
+        bail!("no mutant was asked for: {:?}", scope.selection);
+    }
     let (report, is_good) = results.report(list);
     println!("{report}{:.0} s", started.elapsed().as_secs_f64());
     Ok(is_good)
