@@ -13,6 +13,7 @@ mod comparisons;
 mod demo;
 mod earlier_epoch;
 mod experts;
+mod extensions;
 mod ffmpeg;
 mod frozen_documents;
 mod frozen_layouts;

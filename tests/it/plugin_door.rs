@@ -3,11 +3,8 @@
 
 use serde_json::json;
 use wan_host::given::GivenFrames;
-use wan_host::registry::{Kind, Registry};
-use wan_plugin_api::extensions::{FRAME_DECISIONS, FrameDecisions, FrameDecisionsQuestion};
-use wan_plugin_api::{
-    CacheContext, DType, ErrorKind, FrameLevel, Message, ModelIdentity, OptionValues, Place,
-};
+use wan_host::registry::Registry;
+use wan_plugin_api::{CacheContext, DType, ModelIdentity, Place};
 
 use crate::support::{
     choice, demo_model, error_text, fixture, latent_bits, plugin, registry, short_settings,
@@ -164,30 +161,4 @@ fn the_program_survives_a_panic_with_one_line_and_leaves_no_file() {
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.contains("panics.rs:") && text.contains("as told, at step"), "{text}");
     assert!(std::fs::read_dir(out.path()).unwrap().next().is_none());
-}
-
-#[test]
-fn an_extension_answers_beside_a_plugin_that_does_not_know_it() {
-    let mut registry = registry();
-    registry.add_file(&fixture("extension")).unwrap();
-    let cache = |id: &str| {
-        let chosen = registry.choose(Kind::Cache, id, &OptionValues::new()).unwrap();
-        (chosen.strategy.extensions.clone(), chosen.cache(&context(4)).unwrap())
-    };
-    let question = || {
-        let levels =
-            vec![FrameLevel::frozen(0, 0.0, 0.0), FrameLevel::moving(1, 999.0, 0.999, 0.9)];
-        let document = serde_json::to_string(&FrameDecisionsQuestion { index: 0, levels }).unwrap();
-        Message { document, tensors: Vec::new() }
-    };
-    let (extensions, mut newer) = cache("frame-scoped");
-    assert_eq!(extensions, [FRAME_DECISIONS]);
-    let answer = newer.extension(FRAME_DECISIONS, question()).unwrap();
-    let answer: FrameDecisions = serde_json::from_str(&answer.document).unwrap();
-    assert_eq!(answer.compute, [false, true]);
-
-    let (extensions, mut older) = cache("teacache");
-    assert!(extensions.is_empty());
-    let error = older.extension(FRAME_DECISIONS, question()).unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Unsupported);
 }

@@ -1,0 +1,110 @@
+//! What came after the epoch was frozen: extensions of caches, samplers and the host's operations.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use candle_core::{Device, Tensor as CandleTensor};
+use wan_host::ledger::Item;
+use wan_host::noise::Noise;
+use wan_host::ops::HostOps;
+use wan_host::registry::{Kind, Registry};
+use wan_plugin_api::extensions::{FRAME_DECISIONS, FrameDecisions, FrameDecisionsQuestion};
+use wan_plugin_api::library::SamplerInstance;
+use wan_plugin_api::{
+    Attention, Denoise, Error, ErrorKind, FrameLevel, Message, OptionValues, Result, Round,
+    SampleRequest, Step, Tensor,
+};
+
+use crate::plugin_door::context;
+use crate::support::{fixture, registry};
+
+#[test]
+fn an_extension_answers_beside_a_plugin_that_does_not_know_it() {
+    let mut registry = registry();
+    registry.add_file(&fixture("extension")).unwrap();
+    let cache = |id: &str| {
+        let chosen = registry.choose(Kind::Cache, id, &OptionValues::new()).unwrap();
+        (chosen.strategy.extensions.clone(), chosen.cache(&context(4)).unwrap())
+    };
+    let question = || {
+        let levels =
+            vec![FrameLevel::frozen(0, 0.0, 0.0), FrameLevel::moving(1, 999.0, 0.999, 0.9)];
+        let document = serde_json::to_string(&FrameDecisionsQuestion { index: 0, levels }).unwrap();
+        Message { document, tensors: Vec::new() }
+    };
+    let (extensions, mut newer) = cache("frame-scoped");
+    assert_eq!(extensions, [FRAME_DECISIONS]);
+    let answer = newer.extension(FRAME_DECISIONS, question()).unwrap();
+    let answer: FrameDecisions = serde_json::from_str(&answer.document).unwrap();
+    assert_eq!(answer.compute, [false, true]);
+
+    let (extensions, mut older) = cache("teacache");
+    assert!(extensions.is_empty());
+    let error = older.extension(FRAME_DECISIONS, question()).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unsupported);
+}
+
+/// The fixture's sampler at a flow shift of 3.
+fn levels() -> SamplerInstance {
+    let mut registry = Registry::default();
+    registry.add_file(&fixture("extension")).unwrap();
+    let chosen = registry.choose(Kind::Sampler, "levels", &OptionValues::new()).unwrap();
+    assert_eq!(chosen.strategy.extensions, ["fixture.levels/1"]);
+    let request = SampleRequest {
+        frames: 1,
+        window_frames: 1,
+        prefix_frames: 0,
+        steps: 1,
+        shift: 3.0,
+        temporal_scale: 4,
+    };
+    chosen.sampler(&request).unwrap()
+}
+
+/// The host's operations, and a tensor of one frame.
+fn host(cancelled: bool) -> (HostOps, Tensor) {
+    let cancel = Arc::new(AtomicBool::new(cancelled));
+    let ops = HostOps::new(Device::Cpu, Noise::new(0), cancel);
+    let tensor = CandleTensor::from_slice(&[1f32, 2.0], (1, 2), &Device::Cpu).unwrap();
+    let tensor = ops.wrap(Item::Sample, tensor, 0, 1).unwrap();
+    (ops, tensor)
+}
+
+#[test]
+fn a_sampler_answers_with_document_and_tensors() {
+    let (_ops, tensor) = host(false);
+    let document = "[1, 0.5, 0]".to_string();
+    let question = Message { document, tensors: vec![tensor.clone()] };
+    let answer = levels().extension("fixture.levels/1", question).unwrap();
+    let shifted: Vec<f64> = serde_json::from_str(&answer.document).unwrap();
+    assert_eq!(shifted, [1.0, 0.75, 0.0]);
+    let forms: Vec<_> = answer.tensors.iter().map(Tensor::form).collect();
+    assert_eq!(forms, [tensor.form()]);
+}
+
+struct NoModel;
+
+impl Denoise for NoModel {
+    fn velocity(&mut self, _: &Tensor, _: &[FrameLevel]) -> Result<Tensor> {
+        Err(Error::failed("there is no model"))
+    }
+}
+
+/// How a step of the fixture's sampler ends, which asks whether it was stopped and then for an
+/// operation.
+fn step(cancelled: bool) -> Error {
+    let (ops, sample) = host(cancelled);
+    let levels_of_round = vec![FrameLevel::moving(0, 999.0, 1.0, 0.0)];
+    let round =
+        Round { levels: levels_of_round, attention: Attention::Bidirectional, evaluations: 1 };
+    let step = Step { index: 0, evaluation: 0, evaluations_left: 1, round: &round };
+    levels().step(&sample, &step, &mut NoModel, &ops).unwrap_err()
+}
+
+#[test]
+fn a_step_hears_that_it_is_stopped_and_that_there_is_no_such_operation() {
+    assert_eq!(step(true).kind, ErrorKind::Cancelled);
+    let error = step(false);
+    assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
+    assert!(error.message.contains("no extension fixture.operation/1"), "{error}");
+}
