@@ -159,7 +159,7 @@ fn a_plugin_of_an_earlier_epoch_generates() {
     registry.add_file(&fixture("epoch0_euler")).unwrap();
     // Beside it, plugins of the current epoch load as ever.
     registry.add_file(&fixture("extension")).unwrap();
-    assert_eq!(registry.plugins().iter().filter(|p| p.epoch == 0).count(), 1);
+    assert_eq!(registry.plugins().filter(|p| p.epoch == 0).count(), 1);
     assert!(registry.strategies(Kind::Sampler).any(|s| s.id == "euler-of-epoch-0"));
 
     let mut settings = short_settings();

@@ -1,9 +1,7 @@
 //! What came after the epoch was frozen: extensions of caches, samplers and the host's operations.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
 use candle_core::{Device, Tensor as CandleTensor};
+use wan_host::cancel::Cancel;
 use wan_host::ledger::Item;
 use wan_host::noise::Noise;
 use wan_host::ops::HostOps;
@@ -63,7 +61,10 @@ fn levels() -> SamplerInstance {
 
 /// The host's operations, and a tensor of one frame.
 fn host(cancelled: bool) -> (HostOps, Tensor) {
-    let cancel = Arc::new(AtomicBool::new(cancelled));
+    let cancel = Cancel::default();
+    if cancelled {
+        cancel.cancel();
+    }
     let ops = HostOps::new(Device::Cpu, Noise::new(0), cancel);
     let tensor = CandleTensor::from_slice(&[1f32, 2.0], (1, 2), &Device::Cpu).unwrap();
     let tensor = ops.wrap(Item::Sample, tensor, 0, 1).unwrap();

@@ -36,6 +36,7 @@ mod plugin_kit;
 mod promises;
 mod recordings;
 mod reference;
+mod runs;
 mod spied;
 mod stream;
 mod streams;

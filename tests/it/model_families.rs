@@ -6,6 +6,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use serde_json::Value;
+use wan_host::cancel::Cancel;
 use wan_host::decode::load_vae;
 use wan_host::image_condition::encode_frames;
 use wan_host::media::{fit, read_image, to_tensor};
@@ -150,7 +151,8 @@ fn wan_22_i2v_a14b_takes_the_picture_without_tokens() {
 fn encoded(bench: &Bench, image: &str) -> Tensor {
     let vae = load_vae(&ModelFolder::open(&bench.root()).unwrap(), &Device::Cpu).unwrap();
     let fitted = fit(&read_image(Path::new(image)).unwrap(), SIDE, SIDE);
-    encode_frames(&vae, &to_tensor(&[fitted], &Device::Cpu).unwrap()).unwrap()
+    let pixels = to_tensor(&[fitted], &Device::Cpu).unwrap();
+    encode_frames(&vae, &pixels, &Cancel::default()).unwrap()
 }
 
 fn bits(tensor: &Tensor) -> Vec<u32> {

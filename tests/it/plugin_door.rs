@@ -54,7 +54,7 @@ fn built_in_and_loaded_strategies_give_equal_bits() {
     built_in.add_built_in::<AlsoBuiltIn>().unwrap();
     let mut loaded = Registry::default();
     loaded.add_file(&fixture("strategies")).unwrap();
-    assert!(loaded.plugins()[0].source.hash.is_some());
+    assert!(loaded.plugins().next().unwrap().source.hash.is_some());
     let bits = latent_bits(&pipeline, &built_in, &settings);
     assert_eq!(bits, latent_bits(&pipeline, &loaded, &settings));
     settings.cache = None;

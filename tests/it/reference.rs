@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
+use wan_host::cancel::Cancel;
+use wan_host::decode::decode;
 use wan_host::given::GivenFrames;
 use wan_host::noise::INITIAL_LATENTS;
 
@@ -48,7 +50,8 @@ fn latents_and_frames_equal_the_reference() {
     let error = relative_error(&sampled.latents, &reference["latents"]);
     assert!(error < 2e-5, "latents: {error:e}");
 
-    let frames = pipeline.decode(&sampled.latents, None, &mut |_, _| {}).unwrap();
+    let decoding = pipeline.decode(&sampled.latents, None, &Cancel::default()).unwrap();
+    let frames = decode(decoding, &mut |_, _| {}).unwrap();
     let video = reference["video"].permute((1, 2, 3, 0)).unwrap(); // [T, H, W, 3]
     let video = video.to_dtype(DType::U8).unwrap().flatten_all().unwrap().to_vec1::<u8>().unwrap();
     let worst = frames.rgb().iter().zip(&video).map(|(a, b)| a.abs_diff(*b)).max();

@@ -1,9 +1,8 @@
 //! The host's operations as a ground for streams: what a cache keeps is counted by the host's own
 //! ledger.
 
-use std::sync::Arc;
-
 use candle_core::{Device, Tensor as CandleTensor};
+use wan_host::cancel::Cancel;
 use wan_host::ledger::Item;
 use wan_host::noise::Noise;
 use wan_host::ops::HostOps;
@@ -17,7 +16,7 @@ pub(crate) struct HostGround(HostOps);
 
 impl HostGround {
     pub(crate) fn new() -> Self {
-        Self(HostOps::new(Device::Cpu, Noise::new(0), Arc::default()))
+        Self(HostOps::new(Device::Cpu, Noise::new(0), Cancel::default()))
     }
 }
 

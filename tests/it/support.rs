@@ -5,10 +5,11 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use candle_core::Device;
 use serde_json::Value;
+use wan_host::cancel::Cancel;
 use wan_host::given::{GivenFiles, GivenFrames};
 use wan_host::model_folder::ModelFolder;
 use wan_host::noise::Noise;
@@ -104,7 +105,7 @@ pub(crate) fn surroundings<'a>(registry: &'a Registry, settings: &Settings) -> S
     Surroundings {
         registry,
         noise: Noise::new(settings.base_seed),
-        cancel: Arc::default(),
+        cancel: Cancel::default(),
         witness: None,
     }
 }

@@ -8,24 +8,26 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
-use wan_model::vae::VaeConfig;
-use wan_model::{WanConfig, WanModel};
-use wan_plugin_api::{CachePlan, ModelIdentity, SampleRequest};
+use wan_model::WanModel;
+use wan_plugin_api::CachePlan;
 
+use crate::cancel::Cancel;
 use crate::conditioning::Conditioning;
-use crate::denoiser::{DenoiserParts, Expert};
+use crate::denoiser::Embeddings;
 use crate::error::{Error, Result};
-use crate::given::{GivenFrames, Intake};
+use crate::experts::Resident;
+use crate::given::{GivenFrames, Start};
 use crate::ledger::{Holding, Item};
 use crate::loaded::PartLoader;
+use crate::model_facts::{Given, ModelFacts};
 use crate::model_folder::ModelFolder;
 use crate::noise::Noise;
 use crate::ops::HostOps;
-use crate::pipeline::{EXPERTS, fps_class};
 use crate::record::{DecisionCount, EvaluationRecord};
-use crate::registry::{Kind, Registry};
-use crate::sampling::{Sampled, SamplingJob};
-use crate::settings::{LatentSize, Precision, Settings, SizeRule};
+use crate::registry::Registry;
+use crate::run::{Beginning, Run, RunSpec, Sampled};
+use crate::settings::{LatentSize, Precision, Settings};
+use crate::stream::noisiest_timestep;
 
 /// Tokens of a picture in CLIP ViT-H/14, which position embeddings of two pictures are made for.
 const IMAGE_TOKENS: usize = 257;
@@ -33,12 +35,8 @@ const IMAGE_TOKENS: usize = 257;
 /// A model of which only the time signals are computed.
 pub struct CachePlanner {
     folder: ModelFolder,
-    configs: Vec<WanConfig>,
-    models: Vec<WanModel>,
-    vae: VaeConfig,
-    boundary_timestep: Option<f64>,
-    variant: String,
-    fingerprint: String,
+    facts: ModelFacts,
+    models: Vec<Arc<Box<WanModel>>>,
 }
 
 /// What a cache will do.
@@ -66,20 +64,12 @@ impl CachePlanner {
     /// # Errors
     /// If a file is missing or does not fit its config.
     pub fn load(folder: &ModelFolder, precision: Precision) -> Result<Self> {
-        let boundary_timestep = folder.boundary_timestep()?;
-        let experts = &EXPERTS[..if boundary_timestep.is_some() { 2 } else { 1 }];
+        let facts = ModelFacts::read(folder)?;
         let loader = PartLoader::new(folder.clone(), Device::Cpu);
-        let configs = experts.iter().map(|part| folder.transformer_config(part));
-        let models = experts.iter().map(|p| loader.transformer_without_blocks(p, precision));
-        Ok(Self {
-            folder: folder.clone(),
-            configs: configs.collect::<Result<_>>()?,
-            models: models.collect::<Result<_>>()?,
-            vae: folder.vae_config()?,
-            boundary_timestep,
-            variant: folder.variant()?,
-            fingerprint: folder.fingerprint()?,
-        })
+        let models = facts.experts().iter().map(|part| {
+            Ok(Arc::new(Box::new(loader.transformer_without_blocks(part, precision)?)))
+        });
+        Ok(Self { folder: folder.clone(), models: models.collect::<Result<_>>()?, facts })
     }
 
     /// The folder that it was loaded from.
@@ -100,14 +90,10 @@ impl CachePlanner {
         let Some(cache) = &settings.cache else {
             return Err(Error::invalid("there is no cache to plan; give --cache NAME"));
         };
-        let size = settings.latent_size(self.size_rule())?;
-        let job = self.job(registry, settings, given, size)?;
-        let timesteps = job.schedule.rounds.iter().map(|round| {
-            let moving = round.levels.iter().filter(|l| l.update);
-            moving.map(|l| l.timestep).fold(f64::NEG_INFINITY, f64::max)
-        });
-        let timesteps = timesteps.collect();
-        let sampled = job.run(&mut |_| {})?;
+        let size = settings.latent_size(self.facts.size_rule())?;
+        let run = Run::new(self.spec(registry, settings, given, size)?)?;
+        let timesteps = run.schedule().rounds.iter().map(noisiest_timestep).collect();
+        let sampled = run.finish_with(&mut |_| {})?;
         let plan = sampled.cache_plan.clone().filter(|plan| plan.schedule_only);
         let plan = plan.ok_or_else(|| {
             Error::invalid(format!(
@@ -128,8 +114,7 @@ impl CachePlanner {
     ) -> CacheSchedule {
         let decisions = DecisionCount::of(&sampled.records, None);
         // Tensors of the planned run have one token a frame.
-        let [_, rows, columns] = self.configs[0].patch_size;
-        let frame_tokens = (size.height / rows * (size.width / columns)) as u64;
+        let frame_tokens = self.facts.frame_tokens(size) as u64;
         let mut holdings = sampled.cache_memory.holdings;
         for holding in &mut holdings {
             let by_tokens = matches!(holding.item, Item::Computed | Item::Hidden | Item::Probe);
@@ -147,105 +132,52 @@ impl CachePlanner {
         }
     }
 
-    fn size_rule(&self) -> SizeRule {
-        let [_, rows, columns] = self.configs[0].patch_size;
-        SizeRule {
-            vae_scale: self.vae.scale_factor_spatial,
-            temporal_scale: self.vae.scale_factor_temporal,
-            patch: [rows, columns],
-        }
-    }
-
-    fn job<'m>(
-        &'m self,
-        registry: &'m Registry,
+    /// The run as it will be, but for latents of one token a frame and transformers without blocks.
+    fn spec(
+        &self,
+        registry: &Registry,
         settings: &Settings,
         given: &GivenFrames,
         size: LatentSize,
-    ) -> Result<SamplingJob<'m>> {
-        let intake = Intake::of(&self.configs[0], self.vae.z_dim);
-        given.check(intake, self.vae.scale_factor_temporal)?;
-        let prefix_frames = given.prefix_frames(intake, self.vae.scale_factor_temporal);
-        let request = SampleRequest {
-            frames: size.frames as u32,
-            window_frames: size.frames as u32,
-            prefix_frames: prefix_frames as u32,
-            steps: settings.sample_steps,
-            shift: settings.sample_shift,
-            temporal_scale: self.vae.scale_factor_temporal as u32,
+    ) -> Result<RunSpec> {
+        let (facts, frames) = (&self.facts, size.frames);
+        let (intake, temporal_scale) = (facts.intake(), facts.vae.scale_factor_temporal);
+        given.check(intake, temporal_scale)?;
+        let [rows, columns] = facts.patch();
+        let latents = |channels: usize, frames: usize| match channels * frames {
+            0 => Ok(None),
+            _ => zeros(&[1, channels, frames, rows, columns]).map(Some),
         };
-        let choice = &settings.sampler;
-        let sampler = registry.choose(Kind::Sampler, &choice.id, &choice.options)?;
-        let sampler = sampler.sampler(&request)?;
-        let schedule = sampler.schedule().map_err(Error::strategy(&choice.id))?;
-        schedule.check(size.frames, prefix_frames).map_err(Error::strategy(&choice.id))?;
-        let [_, rows, columns] = self.configs[0].patch_size;
-        Ok(SamplingJob {
-            sampler,
-            sampler_id: choice.id.clone(),
-            schedule,
-            parts: self.parts(registry, settings, size)?,
-            latents: zeros(&[1, self.vae.z_dim, size.frames, rows, columns])?,
-            // As was checked.
-            ends: vec![0.0; size.frames],
-            cancel: Arc::default(),
-        })
-    }
-
-    fn parts<'m>(
-        &'m self,
-        registry: &'m Registry,
-        settings: &Settings,
-        size: LatentSize,
-    ) -> Result<DenoiserParts<'m>> {
-        let config = &self.configs[0];
-        let [_, rows, columns] = config.patch_size;
-        let cache = settings.cache.as_ref();
-        let cache = cache.map(|c| registry.choose(Kind::Cache, &c.id, &c.options)).transpose()?;
-        let beside = config.in_channels - self.vae.z_dim;
-        let channels = match beside {
-            0 => None,
-            channels => Some(zeros(&[1, channels, size.frames, rows, columns])?),
+        let (z, config) = (facts.vae.z_dim, &facts.configs[0]);
+        let clean = given.clean_frames(intake, temporal_scale);
+        let start = Start {
+            prefix: latents(z, given.prefix_frames(intake, temporal_scale))?,
+            conditioning: Conditioning {
+                channels: latents(config.in_channels - z, frames)?,
+                first_frames: latents(z, if intake.in_place { clean } else { 0 })?,
+            },
         };
-        Ok(DenoiserParts {
-            experts: self.experts(settings)?,
-            boundary_timestep: self.boundary_timestep,
-            conditioning: Conditioning { channels, first_frames: None },
-            fps_class: config.inject_sample_info.then(|| fps_class(settings.fps)),
-            frame_tokens: (size.height / rows * (size.width / columns)) as u32,
-            frame_output_elements: (config.out_channels * size.height * size.width) as u64,
-            steps: settings.sample_steps,
-            cache,
-            cache_device: settings.cache_device,
+        let beginning = Beginning::Latents(zeros(&[1, z, frames, rows, columns])?);
+        let given = Given {
+            registry,
+            experts: Arc::new(Resident::new(self.models.iter().cloned())),
+            embeddings: self.embeddings()?,
+            start,
+            beginning,
+            latent_rows: [rows, columns],
             witness: None,
-            ops: HostOps::new(Device::Cpu, Noise::new(settings.base_seed), Arc::default()),
-        })
+            ops: HostOps::new(Device::Cpu, Noise::new(0), Cancel::default()),
+        };
+        facts.run_spec(settings, given)
     }
 
-    fn experts(&self, settings: &Settings) -> Result<Vec<Expert<'_>>> {
-        let scales = settings.guidance(self.models.len());
-        let experts = self.models.iter().zip(&self.configs).zip(scales);
-        let experts = experts.map(|((model, config), guidance_scale)| {
-            let prompt = zeros(&[1, 1, config.text_dim])?;
-            let pictures = if config.pos_embed_seq_len.is_some() { 2 } else { 1 };
-            let tokens = config.pos_embed_seq_len.map_or(IMAGE_TOKENS, |both| both / 2);
-            let image = config.image_dim.map(|width| zeros(&[pictures, tokens, width]));
-            let context = model.context(&prompt, image.transpose()?.as_ref())?;
-            Ok(Expert {
-                model,
-                identity: ModelIdentity {
-                    variant: self.variant.clone(),
-                    dim: config.dim() as u32,
-                    layers: config.num_layers as u32,
-                    in_channels: config.in_channels as u32,
-                    hash: self.fingerprint.clone(),
-                },
-                cond: context.clone(),
-                uncond: Some(context),
-                guidance_scale,
-            })
-        });
-        experts.collect()
+    fn embeddings(&self) -> Result<Embeddings> {
+        let config = &self.facts.configs[0];
+        let prompt = zeros(&[1, 1, config.text_dim])?;
+        let pictures = if config.pos_embed_seq_len.is_some() { 2 } else { 1 };
+        let tokens = config.pos_embed_seq_len.map_or(IMAGE_TOKENS, |both| both / 2);
+        let image = config.image_dim.map(|width| zeros(&[pictures, tokens, width])).transpose()?;
+        Ok(Embeddings { negative: Some(prompt.clone()), prompt, image })
     }
 }
 

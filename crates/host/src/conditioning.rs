@@ -17,30 +17,38 @@ pub struct Conditioning {
 }
 
 impl Conditioning {
+    /// The levels of a window that begins at latent frame `first`, as model and caches are told:
+    /// frames that are shown clean rest at 0.
+    pub(crate) fn levels(&self, levels: &[FrameLevel], first: usize) -> Vec<FrameLevel> {
+        let mut told = levels.to_vec();
+        for level in &mut told[..self.shown(first, levels.len())] {
+            *level = FrameLevel::frozen(level.frame, 0.0, 0.0);
+        }
+        told
+    }
+
+    /// How many frames of a window are shown clean.
+    fn shown(&self, first: usize, frames: usize) -> usize {
+        let Some(clean) = &self.first_frames else { return 0 };
+        clean.dims()[LATENT_FRAME_AXIS].saturating_sub(first).min(frames)
+    }
+
     /// The model's input for a window that begins at latent frame `first`: latents with what is
-    /// conditioned on, and the timestep of each frame.
+    /// conditioned on.
     ///
     /// # Errors
     /// If shapes do not agree.
-    pub(crate) fn model_input(
-        &self,
-        sample: &Tensor,
-        levels: &[FrameLevel],
-        first: usize,
-    ) -> candle_core::Result<(Tensor, Vec<f64>)> {
-        let frames = levels.len();
-        let mut timesteps: Vec<f64> = levels.iter().map(|l| l.timestep).collect();
+    pub(crate) fn model_input(&self, sample: &Tensor, first: usize) -> candle_core::Result<Tensor> {
+        let frames = sample.dims()[LATENT_FRAME_AXIS];
         let mut input = sample.clone();
         if let Some(clean) = &self.first_frames {
-            let shown = clean.dims()[LATENT_FRAME_AXIS].saturating_sub(first).min(frames);
-            timesteps[..shown].fill(0.0);
-            input = replace_first(&input, clean, first, shown)?;
+            input = replace_first(&input, clean, first, self.shown(first, frames))?;
         }
         if let Some(channels) = &self.channels {
             let window = channels.narrow(LATENT_FRAME_AXIS, first, frames)?;
             input = Tensor::cat(&[&input, &window], 1)?; // [1, C + Cc, F, H, W]
         }
-        Ok((input, timesteps))
+        Ok(input)
     }
 
     /// Puts the clean frames where the finished latents have something else.
@@ -120,22 +128,24 @@ mod tests {
     #[test]
     fn the_model_sees_clean_first_frames_at_timestep_0() {
         let conditioning = Conditioning { first_frames: Some(frames(&[7.0, 8.0])), channels: None };
-        let (input, timesteps) =
-            conditioning.model_input(&frames(&[1.0, 2.0, 3.0]), &levels(3), 0).unwrap();
+        let told = |count, first| {
+            let levels = conditioning.levels(&levels(count), first);
+            levels.iter().map(|l| (l.frame, l.timestep, l.update)).collect::<Vec<_>>()
+        };
+        let input = conditioning.model_input(&frames(&[1.0, 2.0, 3.0]), 0).unwrap();
         assert_eq!(input.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [7.0, 8.0, 3.0]);
-        assert_eq!(timesteps, [0.0, 0.0, 900.0]);
+        assert_eq!(told(3, 0), [(0, 0.0, false), (1, 0.0, false), (2, 900.0, true)]);
         // A window that begins at the second frame sees one of them.
-        let (input, timesteps) =
-            conditioning.model_input(&frames(&[2.0, 3.0]), &levels(2), 1).unwrap();
+        let input = conditioning.model_input(&frames(&[2.0, 3.0]), 1).unwrap();
         assert_eq!(input.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [8.0, 3.0]);
-        assert_eq!(timesteps, [0.0, 900.0]);
+        assert_eq!(told(2, 1), [(0, 0.0, false), (1, 900.0, true)]);
     }
 
     #[test]
     fn channels_follow_the_window() {
         let conditioning =
             Conditioning { channels: Some(frames(&[10.0, 20.0, 30.0])), first_frames: None };
-        let (input, _) = conditioning.model_input(&frames(&[1.0, 2.0]), &levels(2), 1).unwrap();
+        let input = conditioning.model_input(&frames(&[1.0, 2.0]), 1).unwrap();
         assert_eq!(input.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [1.0, 2.0, 20.0, 30.0]);
     }
 

@@ -1,8 +1,9 @@
 //! What a sampling is conditioned on: prompts as embeddings, given frames as tensors.
 
-use candle_core::Tensor;
 use wan_model::vae::Vae;
 
+use crate::cancel::Cancel;
+use crate::denoiser::Embeddings;
 use crate::error::Result;
 use crate::given::{GivenFrames, Intake, Start};
 use crate::loaded::PartLoader;
@@ -10,13 +11,10 @@ use crate::prompt::PromptEncoder;
 use crate::settings::Settings;
 
 /// Everything that the encoders have to say, so that they need not stay.
+#[derive(Debug, Clone)]
 pub struct Conditions {
-    /// The prompt, `[1, T, text_dim]`.
-    pub(crate) prompt: Tensor,
-    /// The negative prompt, where there is guidance.
-    pub(crate) negative: Option<Tensor>,
-    /// Output of the image encoder, where the model takes it.
-    pub(crate) image_embeds: Option<Tensor>,
+    /// Prompts, and pictures as tokens.
+    pub(crate) embeddings: Embeddings,
     /// Given frames.
     pub(crate) start: Start,
 }
@@ -27,6 +25,7 @@ pub(crate) struct Encoders<'a> {
     pub(crate) prompts: &'a PromptEncoder,
     pub(crate) vae: &'a Vae,
     pub(crate) intake: Intake,
+    pub(crate) cancel: &'a Cancel,
 }
 
 impl Encoders<'_> {
@@ -40,13 +39,17 @@ impl Encoders<'_> {
     ) -> Result<Conditions> {
         given.check(self.intake, self.vae.config().scale_factor_temporal)?;
         let negative = guided.then_some(settings.negative_prompt.as_str());
-        let (prompt, negative) = self.prompts.encode_both(&settings.prompt, negative)?;
+        self.cancel.check()?;
+        let prompts = (settings.prompt.as_str(), negative);
+        let (prompt, negative) = self.prompts.encode_both(prompts, self.cancel)?;
         let device = self.loader.device();
-        let image_embeds = match self.intake.tokens {
+        let image = match self.intake.tokens {
             true => Some(given.image_tokens(&*self.loader.image_encoder()?, device)?),
             false => None,
         };
-        let start = given.start(self.intake, self.vae, settings.frame_num, device)?;
-        Ok(Conditions { prompt, negative, image_embeds, start })
+        self.cancel.check()?;
+        let start =
+            given.start(self.intake, self.vae, (settings.frame_num, device), self.cancel)?;
+        Ok(Conditions { embeddings: Embeddings { prompt, negative, image }, start })
     }
 }

@@ -5,7 +5,7 @@
 //!                                                  └─ reuse ───► + residual ──────┴─► head
 //! ```
 
-use std::cell::RefCell;
+use std::sync::Arc;
 
 use candle_core::Tensor as CandleTensor;
 use wan_model::{TextContext, WanModel};
@@ -18,38 +18,43 @@ use wan_plugin_api::{
 use crate::conditioning::Conditioning;
 use crate::error::{Error, Result};
 use crate::evaluation::BranchEvaluation;
+use crate::experts::{Experts, Lease};
 use crate::host_tensor::dtype_of;
 use crate::ledger::Item;
 use crate::ops::HostOps;
-use crate::record::{CacheMemory, EvaluationRecord, SignalMemory};
+use crate::record::Tally;
 use crate::registry::Chosen;
 use crate::stream::Stream;
-use crate::witness::Witness;
+use crate::witness::RunWitness;
 
 /// Axis of the latent frames in `[1, C, F, H, W]`.
 pub(crate) const LATENT_FRAME_AXIS: usize = 2;
 
-/// A transformer with the prompts in its own terms. Wan 2.2 A14B has two of them.
-pub struct Expert<'m> {
-    /// The transformer.
-    pub model: &'m WanModel,
-    /// What it is, for the caches.
-    pub identity: ModelIdentity,
-    /// Prompt, in context form.
-    pub cond: TextContext,
-    /// Negative prompt; needed where `guidance_scale` is above 1.
-    pub uncond: Option<TextContext>,
-    /// `v = v_uncond + guidance_scale * (v_cond - v_uncond)`; 1 or less runs without guidance.
-    pub guidance_scale: f64,
+/// What the encoders made of the prompts and of given pictures.
+#[derive(Debug, Clone)]
+pub struct Embeddings {
+    /// The prompt, `[1, T, text_dim]`.
+    pub prompt: CandleTensor,
+    /// The negative prompt, `[1, T, text_dim]`; needed where an expert's guidance scale is above 1.
+    pub negative: Option<CandleTensor>,
+    /// Output of the image encoder, where the model takes it: `[pictures, tokens, image_dim]`.
+    pub image: Option<CandleTensor>,
 }
 
 /// What the denoiser is made of.
-pub struct DenoiserParts<'m> {
+pub struct DenoiserParts {
     /// One transformer, or two: for high noise, then for low.
-    pub experts: Vec<Expert<'m>>,
+    pub experts: Arc<dyn Experts>,
+    /// Guidance scale of each: `v = v_uncond + scale * (v_cond - v_uncond)`; 1 or less runs without
+    /// guidance.
+    pub guidance: Vec<f64>,
     /// Timestep at and above which the first of two experts runs.
     pub boundary_timestep: Option<f64>,
-    /// What the video is conditioned on besides text.
+    /// Variant and hash of the model, for the caches; the rest is each expert's own.
+    pub model: ModelName,
+    /// Text, and tokens of pictures.
+    pub embeddings: Embeddings,
+    /// What the video is conditioned on besides them.
     pub conditioning: Conditioning,
     /// Frame-rate class, where the model has that embedding.
     pub fps_class: Option<u32>,
@@ -60,30 +65,48 @@ pub struct DenoiserParts<'m> {
     /// Steps of each frame.
     pub steps: u32,
     /// The cache, if any.
-    pub cache: Option<Chosen<'m>>,
+    pub cache: Option<Chosen>,
     /// Where what the cache keeps lies.
     pub cache_device: Place,
     /// Sees every evaluation, if any.
-    pub witness: Option<&'m RefCell<dyn Witness>>,
+    pub witness: Option<RunWitness>,
     /// Operations for handles that go to the sampler.
     pub ops: HostOps,
 }
 
+/// Which model runs, as caches are told.
+#[derive(Debug, Clone, Default)]
+pub struct ModelName {
+    /// What it was trained for, as `df`.
+    pub variant: String,
+    /// Hash of its files; empty where there are none.
+    pub hash: String,
+}
+
 /// Evaluates the model for a sampler; keeps one cache object per guidance branch of a stream.
-pub struct Denoiser<'m> {
-    pub(crate) parts: DenoiserParts<'m>,
-    pub(crate) branches: Vec<Branch>,
-    schedule: Schedule,
-    pub(crate) attention: Attention,
+pub struct Denoiser {
+    pub(crate) parts: DenoiserParts,
+    schedule: Arc<Schedule>,
+    expert: Option<Expert>,
+    pub(crate) under_way: Option<UnderWay>,
+    pub(crate) tally: Tally,
+    /// Why the last evaluation failed, as itself and not as the sampler passed it on.
+    failure: Option<Error>,
+}
+
+/// A lent transformer with the prompts in its own terms.
+pub(crate) struct Expert {
+    pub(crate) model: Lease,
+    number: usize,
+    cond: TextContext,
+    uncond: Option<TextContext>,
+}
+
+/// The stream that is under way.
+pub(crate) struct UnderWay {
     pub(crate) stream: Stream,
-    /// One entry per evaluation and branch.
-    pub records: Vec<EvaluationRecord>,
-    /// Largest `e` and `e0` that one evaluation held.
-    pub signals: SignalMemory,
-    /// What the caches declared and held.
-    pub cache_memory: CacheMemory,
-    /// What the first cache said of itself.
-    pub cache_plan: Option<CachePlan>,
+    pub(crate) branches: Vec<Branch>,
+    pub(crate) attention: Attention,
 }
 
 /// A guidance branch, and the cache of its stream of evaluations.
@@ -102,7 +125,7 @@ pub(crate) struct BranchCache {
 const COND: &str = "cond";
 const UNCOND: &str = "uncond";
 
-impl<'m> Expert<'m> {
+impl Expert {
     /// The prompt of a branch.
     pub(crate) fn text(&self, branch: &str) -> Result<&TextContext> {
         let text = if branch == COND { Some(&self.cond) } else { self.uncond.as_ref() };
@@ -110,100 +133,85 @@ impl<'m> Expert<'m> {
             Error::invalid("guidance above 1 needs a negative prompt (it may be empty)")
         })
     }
-
-    fn branches(&self) -> &'static [&'static str] {
-        if self.guidance_scale > 1.0 { &[COND, UNCOND] } else { &[COND] }
-    }
 }
 
-impl<'m> Denoiser<'m> {
-    /// A denoiser for one schedule.
-    ///
-    /// # Errors
-    /// If there is no expert, or there are two and no boundary between them.
-    pub fn new(parts: DenoiserParts<'m>, schedule: Schedule) -> Result<Self> {
-        let fits = match parts.experts.len() {
-            1 => parts.boundary_timestep.is_none(),
-            2 => parts.boundary_timestep.is_some(),
+/// Whether a run waits for a transformer that has no room yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    None,
+    UntilStopped,
+}
+
+impl DenoiserParts {
+    fn check(&self) -> Result<()> {
+        let experts = self.experts.count();
+        let fits = match experts {
+            1 => self.boundary_timestep.is_none(),
+            2 => self.boundary_timestep.is_some(),
             _ => false,
         };
-        if !fits {
-            return Err(Error::invalid(format!(
-                "{} experts with boundary {:?}: a model has one, or two and a boundary",
-                parts.experts.len(),
-                parts.boundary_timestep
-            )));
+        if fits && self.guidance.len() == experts {
+            return Ok(());
         }
-        Ok(Self {
-            parts,
-            branches: Vec::new(),
-            schedule,
-            attention: Attention::Bidirectional,
-            stream: Stream::default(),
-            records: Vec::new(),
-            signals: SignalMemory::default(),
-            cache_memory: CacheMemory::default(),
-            cache_plan: None,
-        })
+        Err(Error::invalid(format!(
+            "{experts} experts with boundary {:?} and guidance {:?}: a model has one, or two and a \
+             boundary, and a guidance scale for each",
+            self.boundary_timestep, self.guidance
+        )))
     }
 
-    /// The expert that runs now.
-    pub(crate) fn expert(&self) -> &Expert<'m> {
-        &self.parts.experts[self.stream.expert]
+    fn lend(&self, number: usize, patience: Patience) -> Result<Expert> {
+        let model = match patience {
+            Patience::None => self.experts.lend(number),
+            Patience::UntilStopped => self.experts.wait(number, self.ops.cancel()),
+        }?;
+        let Embeddings { prompt, negative, image } = &self.embeddings;
+        let context = |text: &CandleTensor| model.context(text, image.as_ref());
+        let guided = self.guidance[number] > 1.0;
+        let uncond = negative.as_ref().filter(|_| guided).map(context).transpose()?;
+        Ok(Expert { number, cond: context(prompt)?, uncond, model })
     }
 
-    /// Prepares for round `index`; another window or expert gets fresh cache objects.
-    ///
-    /// # Errors
-    /// What a cache says against its context.
-    pub fn begin_round(&mut self, index: usize) -> Result<()> {
-        let round = &self.schedule.rounds[index];
-        self.attention = round.attention;
-        if index == 0 || !self.stream.holds(round, self.parts.boundary_timestep) {
-            self.end_caches();
-            self.stream = Stream::begin(&self.schedule, index, self.parts.boundary_timestep);
-            self.branches = self.begin_branches()?;
-        }
-        self.stream.round = index;
-        Ok(())
-    }
-
-    fn begin_branches(&mut self) -> Result<Vec<Branch>> {
-        let names = self.expert().branches().iter();
-        let branches = names.map(|name| Ok(Branch { name, cache: self.begin_cache(name)? }));
-        let branches = branches.collect::<Result<Vec<_>>>()?;
-        let caches = branches.iter().filter_map(|b| b.cache.as_ref());
-        let declared: Vec<u64> = caches.clone().map(|c| c.instance.plan().bytes_max).collect();
-        let first = caches.map(|c| c.instance.plan()).next();
-        self.cache_plan = self.cache_plan.take().or_else(|| first.cloned());
-        self.cache_memory.declare(&declared);
-        Ok(branches)
+    fn branches(&self, expert: usize) -> &'static [&'static str] {
+        if self.guidance[expert] > 1.0 { &[COND, UNCOND] } else { &[COND] }
     }
 
     /// What a cache of this branch is told.
-    pub(crate) fn cache_context(&self, branch: &str) -> CacheContext {
+    pub(crate) fn cache_context(
+        &self,
+        model: &WanModel,
+        stream: &Stream,
+        branch: &str,
+    ) -> CacheContext {
+        let config = model.config();
         CacheContext {
             branch: branch.into(),
-            expert: self.stream.expert as u32,
-            evaluations: self.stream.evaluations,
-            evaluations_before: self.stream.before,
-            evaluations_after: self.stream.after,
-            steps: self.parts.steps,
-            experts: self.parts.experts.len() as u32,
-            model: self.expert().identity.clone(),
-            frames: self.stream.window.1 as u32,
-            frame_tokens: self.parts.frame_tokens,
-            timesteps_max: self.stream.timesteps_max,
-            dtype: dtype_of(self.expert().model.numerics().stream_dtype()),
+            expert: stream.expert as u32,
+            evaluations: stream.evaluations,
+            evaluations_before: stream.before,
+            evaluations_after: stream.after,
+            steps: self.steps,
+            experts: self.guidance.len() as u32,
+            model: ModelIdentity {
+                variant: self.model.variant.clone(),
+                dim: config.dim() as u32,
+                layers: config.num_layers as u32,
+                in_channels: config.in_channels as u32,
+                hash: self.model.hash.clone(),
+            },
+            frames: stream.window.1 as u32,
+            frame_tokens: self.frame_tokens,
+            timesteps_max: stream.timesteps_max,
+            dtype: dtype_of(model.numerics().stream_dtype()),
             signal_dtype: DType::F32,
-            frame_output_elements: self.parts.frame_output_elements,
-            keep: self.parts.cache_device,
+            frame_output_elements: self.frame_output_elements,
+            keep: self.cache_device,
         }
     }
 
-    fn begin_cache(&self, branch: &str) -> Result<Option<BranchCache>> {
-        let Some(chosen) = &self.parts.cache else { return Ok(None) };
-        let instance = chosen.cache(&self.cache_context(branch))?;
+    fn begin_cache(&self, context: &CacheContext) -> Result<Option<BranchCache>> {
+        let Some(chosen) = &self.cache else { return Ok(None) };
+        let instance = chosen.cache(context)?;
         let CachePlan { decides, replaces, .. } = instance.plan();
         if (*decides, *replaces) == (DecisionPoint::BeforeEmbed, Replaces::Residual) {
             return Err(Error::invalid(format!(
@@ -212,16 +220,99 @@ impl<'m> Denoiser<'m> {
                 chosen.strategy.id
             )));
         }
-        Ok(Some(BranchCache { instance, ops: self.parts.ops.sibling() }))
+        Ok(Some(BranchCache { instance, ops: self.ops.sibling() }))
+    }
+
+    /// A branch for each that guidance asks for, with a fresh cache object.
+    fn begin_branches(&self, model: &WanModel, stream: &Stream) -> Result<Vec<Branch>> {
+        let names = self.branches(stream.expert).iter();
+        let branches = names.map(|name| {
+            let context = self.cache_context(model, stream, name);
+            Ok(Branch { name, cache: self.begin_cache(&context)? })
+        });
+        branches.collect()
+    }
+}
+
+impl Denoiser {
+    /// A denoiser for one schedule.
+    ///
+    /// # Errors
+    /// If there is no expert, or there are two and no boundary between them.
+    pub(crate) fn new(parts: DenoiserParts, schedule: Arc<Schedule>) -> Result<Self> {
+        parts.check()?;
+        Ok(Self {
+            parts,
+            schedule,
+            expert: None,
+            under_way: None,
+            tally: Tally::default(),
+            failure: None,
+        })
+    }
+
+    /// Prepares for round `index`, and says which expert runs it; another window or expert gets fresh
+    /// cache objects.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] where the expert has no room yet; then nothing has changed, but that this run
+    /// holds no expert any more. Else what a cache says against its context.
+    pub(crate) fn begin_round(&mut self, index: usize, patience: Patience) -> Result<usize> {
+        let (schedule, boundary) = (self.schedule.clone(), self.parts.boundary_timestep);
+        let round = &schedule.rounds[index];
+        let goes_on = |under_way: &UnderWay| under_way.stream.holds(round, boundary);
+        if !self.under_way.as_ref().is_some_and(goes_on) {
+            let stream = Stream::begin(&schedule, index, boundary);
+            self.hold(stream.expert, patience)?;
+            self.end_caches();
+            self.begin_stream(stream)?;
+        }
+        let Some(under_way) = &mut self.under_way else { return Err(no_stream()) };
+        under_way.attention = round.attention;
+        under_way.stream.round = index;
+        let expert = under_way.stream.expert;
+        self.hold(expert, patience)?;
+        Ok(expert)
+    }
+
+    /// Holds expert `number`, and no other.
+    fn hold(&mut self, number: usize, patience: Patience) -> Result<()> {
+        if self.expert.as_ref().is_some_and(|held| held.number == number) {
+            return Ok(());
+        }
+        // Whoever waits for another one must not keep it from coming.
+        self.expert = None;
+        self.expert = Some(self.parts.lend(number, patience)?);
+        Ok(())
+    }
+
+    fn begin_stream(&mut self, stream: Stream) -> Result<()> {
+        let Some(expert) = &self.expert else { return Err(no_stream()) };
+        let branches = self.parts.begin_branches(&expert.model, &stream)?;
+        self.tally
+            .see_plans(branches.iter().filter_map(|b| Some(b.cache.as_ref()?.instance.plan())));
+        self.under_way = Some(UnderWay { stream, branches, attention: Attention::Bidirectional });
+        Ok(())
+    }
+
+    /// Gives the expert back and drops the cache objects.
+    pub(crate) fn end(&mut self) {
+        self.expert = None;
+        self.end_caches();
     }
 
     /// Drops the cache objects; what their handles still keep alive then has leaked.
-    pub fn end_caches(&mut self) {
-        for branch in &mut self.branches {
-            let Some(BranchCache { instance, ops }) = branch.cache.take() else { continue };
+    fn end_caches(&mut self) {
+        let Some(UnderWay { branches, .. }) = self.under_way.take() else { return };
+        for BranchCache { instance, ops } in branches.into_iter().filter_map(|b| b.cache) {
             drop(instance);
-            self.cache_memory.leaked += ops.ledger().live();
+            self.tally.cache_memory.leaked += ops.ledger().live();
         }
+    }
+
+    /// Why the last evaluation failed, once.
+    pub(crate) fn take_failure(&mut self) -> Option<Error> {
+        self.failure.take()
     }
 
     /// Velocity of all branches, guidance applied.
@@ -230,25 +321,34 @@ impl<'m> Denoiser<'m> {
         sample: &CandleTensor,
         levels: &[FrameLevel],
     ) -> Result<CandleTensor> {
+        let Self { parts, expert, under_way, tally, .. } = self;
+        let (Some(expert), Some(under_way)) = (expert, under_way) else { return Err(no_stream()) };
+        let levels = &parts.conditioning.levels(levels, under_way.stream.window.0);
         let mut leader = None;
-        let mut velocities = Vec::with_capacity(self.branches.len());
-        for number in 0..self.branches.len() {
-            if self.parts.ops.is_cancelled() {
-                return Err(Error::Cancelled);
-            }
-            let branch =
-                BranchEvaluation { denoiser: self, branch: number, sample, levels, leader };
+        let mut velocities = Vec::with_capacity(under_way.branches.len());
+        for number in 0..under_way.branches.len() {
+            let (parts, expert) = (&*parts, &*expert);
+            let branch = BranchEvaluation {
+                parts,
+                expert,
+                under_way,
+                tally,
+                branch: number,
+                sample,
+                levels,
+                leader,
+            };
             let (velocity, choice) = branch.run()?;
             leader = leader.or(choice);
             velocities.push(velocity);
         }
-        self.stream.next += 1;
-        let caches = self.branches.iter().filter_map(|b| b.cache.as_ref());
-        self.cache_memory.see(caches.map(|c| c.ops.ledger()));
+        under_way.stream.next += 1;
+        let caches = under_way.branches.iter().filter_map(|b| b.cache.as_ref());
+        tally.cache_memory.see(caches.map(|c| c.ops.ledger()));
         match velocities.as_slice() {
             [cond] => Ok(cond.clone()),
             [cond, uncond, ..] => {
-                let guided = (cond - uncond)?.affine(self.expert().guidance_scale, 0.0)?;
+                let guided = (cond - uncond)?.affine(parts.guidance[expert.number], 0.0)?;
                 Ok((uncond + guided)?)
             }
             [] => Err(Error::invalid("no guidance branch")),
@@ -256,7 +356,11 @@ impl<'m> Denoiser<'m> {
     }
 }
 
-impl Denoise for Denoiser<'_> {
+fn no_stream() -> Error {
+    Error::invalid("no round is under way")
+}
+
+impl Denoise for Denoiser {
     fn velocity(&mut self, sample: &Tensor, levels: &[FrameLevel]) -> PluginResult<Tensor> {
         let latents = self.parts.ops.unwrap(sample)?;
         let frames = latents.dims()[LATENT_FRAME_AXIS];
@@ -266,10 +370,13 @@ impl Denoise for Denoiser<'_> {
                 levels.len()
             )));
         }
-        let velocity = self.guided_velocity(&latents, levels).map_err(|error| match error {
-            Error::Strategy { source, .. } => source,
-            Error::Cancelled => wan_plugin_api::Error::cancelled(),
-            other => wan_plugin_api::Error::failed(other.to_string()),
+        let velocity = self.guided_velocity(&latents, levels).map_err(|error| {
+            let passed_on = match &error {
+                Error::Cancelled => wan_plugin_api::Error::cancelled(),
+                other => wan_plugin_api::Error::failed(other.to_string()),
+            };
+            self.failure = Some(error);
+            passed_on
         })?;
         self.parts.ops.wrap(Item::Velocity, velocity, LATENT_FRAME_AXIS, frames)
     }

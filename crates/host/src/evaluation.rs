@@ -1,5 +1,6 @@
 //! One guidance branch of one model evaluation, with the cache's decision in it.
 
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use candle_core::{DType as CandleDType, Tensor as CandleTensor};
@@ -9,19 +10,22 @@ use wan_plugin_api::{
     Result as PluginResult, Signal, Tensor, TensorForm,
 };
 
-use crate::denoiser::{BranchCache, Denoiser, LATENT_FRAME_AXIS};
+use crate::denoiser::{BranchCache, DenoiserParts, Expert, LATENT_FRAME_AXIS, UnderWay};
 use crate::error::{Error, Result};
 use crate::host_tensor::{dtype_of, place_of};
 use crate::ledger::Item;
-use crate::record::EvaluationRecord;
+use crate::record::{EvaluationRecord, Tally};
 use crate::witness::{Inside, Seen};
 
 /// Axis of the tokens, frame after frame, in `[1, L, D]`.
 const TOKEN_AXIS: usize = 1;
 
 /// One branch of one evaluation.
-pub(crate) struct BranchEvaluation<'d, 'm> {
-    pub(crate) denoiser: &'d mut Denoiser<'m>,
+pub(crate) struct BranchEvaluation<'d> {
+    pub(crate) parts: &'d DenoiserParts,
+    pub(crate) expert: &'d Expert,
+    pub(crate) under_way: &'d mut UnderWay,
+    pub(crate) tally: &'d mut Tally,
     /// Number of the branch.
     pub(crate) branch: usize,
     /// Latents of the window, `[1, C, F, H, W]`.
@@ -59,12 +63,13 @@ struct Stage<'a> {
     hidden: Option<&'a CandleTensor>,
 }
 
-impl BranchEvaluation<'_, '_> {
+impl BranchEvaluation<'_> {
     /// The branch's velocity, and its choice where a cache made one.
     pub(crate) fn run(mut self) -> Result<(CandleTensor, Option<Choice>)> {
+        self.parts.ops.cancel().check()?;
         let started = Instant::now();
         let (velocity, choice) = self.evaluate()?;
-        if let (Some(_), Some(record)) = (choice, self.denoiser.records.last_mut()) {
+        if let (Some(_), Some(record)) = (choice, self.tally.records.last_mut()) {
             record.seconds = started.elapsed().as_secs_f64();
         }
         Ok((velocity, choice))
@@ -80,13 +85,13 @@ impl BranchEvaluation<'_, '_> {
         if let Some(Verdict::ReuseOutput(output)) = early {
             return self.without_head(output);
         }
-        let model = self.denoiser.expert().model;
+        let model = &self.expert.model;
         let embedded = self.embed()?;
         let layers = model.block_count();
         let split = match point {
             Some(DecisionPoint::AfterBlock(block)) => (block as usize + 1).min(layers),
             // A witness is shown the first block apart.
-            None if self.denoiser.parts.witness.is_some() => 1.min(layers),
+            None if self.parts.witness.is_some() => 1.min(layers),
             _ => 0,
         };
         let before = self.blocks(0..split, &embedded.hidden, &embedded)?;
@@ -127,10 +132,12 @@ impl BranchEvaluation<'_, '_> {
     }
 
     fn show_witness(&self, inside: Option<Inside<'_>>, velocity: &CandleTensor) -> Result<()> {
-        let Some(witness) = self.denoiser.parts.witness else { return Ok(()) };
-        let stream = &self.denoiser.stream;
-        witness.borrow_mut().see(&Seen {
-            context: self.denoiser.cache_context(self.denoiser.branches[self.branch].name),
+        let Some(witness) = &self.parts.witness else { return Ok(()) };
+        let stream = &self.under_way.stream;
+        let branch = self.under_way.branches[self.branch].name;
+        let mut witness = witness.lock().unwrap_or_else(PoisonError::into_inner);
+        witness.see(&Seen {
+            context: self.parts.cache_context(&self.expert.model, stream, branch),
             evaluation: stream.next,
             levels: self.levels,
             sample: self.sample,
@@ -140,17 +147,18 @@ impl BranchEvaluation<'_, '_> {
     }
 
     fn cache(&mut self) -> Option<&mut BranchCache> {
-        self.denoiser.branches[self.branch].cache.as_mut()
+        self.under_way.branches[self.branch].cache.as_mut()
     }
 
     fn cache_id(&self) -> String {
-        let chosen = self.denoiser.parts.cache.as_ref();
+        let chosen = self.parts.cache.as_ref();
         chosen.map_or_else(String::new, |c| c.strategy.id.clone())
     }
 
     fn embed(&mut self) -> Result<Embedded> {
-        let (parts, first) = (&self.denoiser.parts, self.denoiser.stream.window.0);
-        let (input, timesteps) = parts.conditioning.model_input(self.sample, self.levels, first)?;
+        let (parts, first) = (self.parts, self.under_way.stream.window.0);
+        let input = parts.conditioning.model_input(self.sample, first)?;
+        let timesteps: Vec<f64> = self.levels.iter().map(|level| level.timestep).collect();
         let uniform = timesteps.iter().all(|t| *t == timesteps[0]);
         let timesteps = match uniform {
             true => Timesteps::per_video(&timesteps[..1])?,
@@ -158,8 +166,8 @@ impl BranchEvaluation<'_, '_> {
         };
         let class = parts.fps_class.map(|class| [class]);
         let class = class.as_ref().map(<[u32; 1]>::as_slice);
-        let embedded = self.denoiser.expert().model.embed(&input, &timesteps, class)?;
-        self.denoiser.signals.see(&embedded);
+        let embedded = self.expert.model.embed(&input, &timesteps, class)?;
+        self.tally.signals.see(&embedded);
         Ok(embedded)
     }
 
@@ -169,23 +177,26 @@ impl BranchEvaluation<'_, '_> {
         hidden: &CandleTensor,
         embedded: &Embedded,
     ) -> Result<CandleTensor> {
-        if range.is_empty() {
-            return Ok(hidden.clone());
-        }
-        let attention = match self.denoiser.attention {
+        let attention = match self.under_way.attention {
             Attention::Bidirectional => wan_model::Attention::Bidirectional,
             Attention::BlockCausal(frames) => wan_model::Attention::BlockCausal(frames as usize),
         };
-        let expert = self.denoiser.expert();
-        let text = expert.text(self.denoiser.branches[self.branch].name)?;
-        Ok(expert.model.blocks(range, hidden, embedded, text, attention)?)
+        let text = self.expert.text(self.under_way.branches[self.branch].name)?;
+        let mut hidden = hidden.clone();
+        for block in range {
+            // A large model takes seconds for each.
+            self.parts.ops.cancel().check()?;
+            let blocks = block..block + 1;
+            hidden = self.expert.model.blocks(blocks, &hidden, embedded, text, attention)?;
+        }
+        Ok(hidden)
     }
 
     /// Asks the cache and writes down what it said.
     fn decide(&mut self, stage: &Stage<'_>) -> Result<Verdict> {
         let (levels, sample, leader) = (self.levels, self.sample, self.leader);
         let id = self.cache_id();
-        let stream = self.denoiser.stream.clone();
+        let stream = self.under_way.stream.clone();
         let Some(cache) = self.cache() else { return Ok(Verdict::Compute { keep: false }) };
         let plan = cache.instance.plan().clone();
         let signals = signals(cache, &plan.reads, sample, stage).map_err(Error::strategy(&id))?;
@@ -210,17 +221,17 @@ impl BranchEvaluation<'_, '_> {
         let record = EvaluationRecord {
             round: stream.round,
             evaluation: stream.next,
-            branch: self.denoiser.branches[self.branch].name,
+            branch: self.under_way.branches[self.branch].name,
             expert: stream.expert,
             choice: decision.choice(),
             measured: decision.measured,
             seconds: 0.0,
         };
-        self.denoiser.records.push(record);
+        self.tally.records.push(record);
         match decision.action {
             Action::Compute { keep } => Ok(Verdict::Compute { keep }),
             Action::Reuse(tensor) => {
-                let ops = &self.denoiser.parts.ops;
+                let ops = &self.parts.ops;
                 let verdict = match (plan.replaces, stage.hidden) {
                     (Replaces::Residual, Some(hidden)) => {
                         ops.add_to(hidden, &tensor, TOKEN_AXIS).map(Verdict::ReuseHidden)
@@ -240,7 +251,7 @@ impl BranchEvaluation<'_, '_> {
         frame_axis: usize,
     ) -> Result<()> {
         let (frames, id) = (self.levels.len(), self.cache_id());
-        let place = self.denoiser.parts.cache_device;
+        let place = self.parts.cache_device;
         let Some(cache) = self.cache() else { return Ok(()) };
         cache
             .ops

@@ -9,6 +9,7 @@ use wan_model::WanConfig;
 use wan_model::clip::{ClipVision, Resizing, preprocess};
 use wan_model::vae::Vae;
 
+use crate::cancel::Cancel;
 use crate::conditioning::Conditioning;
 use crate::error::{Error, Result};
 use crate::image_condition::{GivenFrame, encode_frames, image_channels};
@@ -44,7 +45,7 @@ pub struct GivenFrames {
 }
 
 /// What a sampling starts from.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Start {
     /// Clean latent frames at the beginning of the sample, `[1, C, p, H, W]`.
     pub prefix: Option<Tensor>,
@@ -55,8 +56,11 @@ pub struct Start {
 /// How a model takes given frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Intake {
-    /// As channels beside the latents (image-to-video models); else as clean latents in front.
+    /// As channels beside the latents (image-to-video models); else as clean latent frames.
     pub channels: bool,
+    /// As clean latents that the model sees in the place of the first frames (TI2V), with any sampler;
+    /// else in front of those that a diffusion-forcing sampler moves.
+    pub in_place: bool,
     /// As tokens of the image encoder too.
     pub tokens: bool,
     /// Tokens of a first and a last frame (FLF2V), not of one picture.
@@ -68,6 +72,7 @@ impl Intake {
     pub fn of(config: &WanConfig, latent_channels: usize) -> Self {
         Self {
             channels: config.in_channels > latent_channels,
+            in_place: false,
             tokens: config.takes_image_tokens(),
             both_ends: config.pos_embed_seq_len.is_some(),
         }
@@ -150,6 +155,11 @@ impl GivenFrames {
 
     /// Clean latent frames that the sample begins with.
     pub fn prefix_frames(&self, intake: Intake, temporal_scale: usize) -> usize {
+        if intake.in_place { 0 } else { self.clean_frames(intake, temporal_scale) }
+    }
+
+    /// Latent frames of what is given, where the model does not take it as channels.
+    pub(crate) fn clean_frames(&self, intake: Intake, temporal_scale: usize) -> usize {
         match self.first.len() {
             frames if frames == 0 || intake.channels => 0,
             frames => (frames - 1) / temporal_scale + 1,
@@ -173,20 +183,24 @@ impl GivenFrames {
     /// frames that diffusion goes on from.
     ///
     /// # Errors
-    /// If the VAE refuses their sizes.
+    /// If the VAE refuses their sizes; `Cancelled` once `cancel` is set.
     pub fn start(
         &self,
         intake: Intake,
         vae: &Vae,
-        frame_num: usize,
-        device: &Device,
+        (frame_num, device): (usize, &Device),
+        cancel: &Cancel,
     ) -> Result<Start> {
         if !intake.channels {
             if self.first.is_empty() {
                 return Ok(Start::default());
             }
-            let clean = encode_frames(vae, &to_tensor(&self.first, device)?)?;
-            return Ok(Start { prefix: Some(clean), ..Start::default() });
+            let clean = Some(encode_frames(vae, &to_tensor(&self.first, device)?, cancel)?);
+            if intake.in_place {
+                let conditioning = Conditioning { channels: None, first_frames: clean };
+                return Ok(Start { prefix: None, conditioning });
+            }
+            return Ok(Start { prefix: clean, ..Start::default() });
         }
         let numbers = [0, frame_num - 1];
         let given = self.ends().zip(numbers).map(|(picture, number)| {
@@ -194,7 +208,7 @@ impl GivenFrames {
             Ok(GivenFrame { number, pixels })
         });
         let given = given.collect::<Result<Vec<_>>>()?;
-        let channels = Some(image_channels(vae, &given, frame_num)?);
+        let channels = Some(image_channels(vae, &given, frame_num, cancel)?);
         let conditioning = Conditioning { channels, first_frames: None };
         Ok(Start { prefix: None, conditioning })
     }

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 use wan_model::vae::Vae;
 
+use crate::cancel::Cancel;
 use crate::conditioning::given_frames_mask;
 use crate::error::{Error, Result};
 
@@ -22,8 +23,13 @@ pub struct GivenFrame {
 /// (Wan2.1, commit 9737cba, `wan/image2video.py`; diffusers 0.42 `WanImageToVideoPipeline`).
 ///
 /// # Errors
-/// If no frame is given, or the VAE refuses the sizes.
-pub fn image_channels(vae: &Vae, given: &[GivenFrame], frame_num: usize) -> Result<Tensor> {
+/// If no frame is given, or the VAE refuses the sizes; `Cancelled` once `cancel` is set.
+pub fn image_channels(
+    vae: &Vae,
+    given: &[GivenFrame],
+    frame_num: usize,
+    cancel: &Cancel,
+) -> Result<Tensor> {
     let first = given.first().ok_or_else(|| Error::invalid("no image is given"))?;
     let grey = first.pixels.zeros_like()?; // [1, 3, 1, H, W]
     let frame = |number: usize| {
@@ -37,6 +43,7 @@ pub fn image_channels(vae: &Vae, given: &[GivenFrame], frame_num: usize) -> Resu
         let chunk: Vec<&Tensor> =
             (next..(next + encoder.chunk_frames()).min(frame_num)).map(frame).collect();
         next += chunk.len();
+        cancel.check()?;
         means.push(encoder.next(&Tensor::cat(&chunk, 2)?)?.mean);
     }
     let latents = vae.normalise(&Tensor::cat(&means, 2)?)?; // [1, z, F, h, w]
@@ -50,7 +57,15 @@ pub fn image_channels(vae: &Vae, given: &[GivenFrame], frame_num: usize) -> Resu
 /// Latents of given frames, `[1, 3, T, H, W]` in -1 to 1: `[1, z, F, h, w]`, normalised.
 ///
 /// # Errors
-/// If the VAE refuses the sizes.
-pub fn encode_frames(vae: &Vae, frames: &Tensor) -> Result<Tensor> {
-    Ok(vae.normalise(&vae.encode(frames)?.mean)?)
+/// If the VAE refuses the sizes; `Cancelled` once `cancel` is set.
+pub fn encode_frames(vae: &Vae, frames: &Tensor, cancel: &Cancel) -> Result<Tensor> {
+    let (mut encoder, count) = (vae.encoder(), frames.dim(2)?);
+    let (mut means, mut next) = (Vec::new(), 0);
+    while next < count {
+        cancel.check()?;
+        let chunk = encoder.chunk_frames().min(count - next);
+        means.push(encoder.next(&frames.narrow(2, next, chunk)?)?.mean);
+        next += chunk;
+    }
+    Ok(vae.normalise(&Tensor::cat(&means, 2)?)?)
 }

@@ -4,11 +4,11 @@
 //! and sums are taken in f64 whatever the device.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType as CandleDType, Device, Tensor as CandleTensor};
 use wan_plugin_api::{Coefficients, DType, Error, Place, Result, Tensor, TensorOps, Term};
 
+use crate::cancel::Cancel;
 use crate::host_tensor::{HostTensor, candle_dtype, cast, dtype_of, place_of};
 use crate::ledger::{Item, Ledger};
 use crate::noise::{Noise, PLUGIN_STREAMS};
@@ -25,13 +25,13 @@ fn failed(error: candle_core::Error) -> Error {
 pub struct HostOps {
     device: Device,
     noise: Noise,
-    cancel: Arc<AtomicBool>,
+    cancel: Cancel,
     ledger: Arc<Ledger>,
 }
 
 impl HostOps {
     /// Operations on `device`; handles are counted in a ledger of their own.
-    pub fn new(device: Device, noise: Noise, cancel: Arc<AtomicBool>) -> Self {
+    pub fn new(device: Device, noise: Noise, cancel: Cancel) -> Self {
         Self { device, noise, cancel, ledger: Arc::default() }
     }
 
@@ -40,9 +40,19 @@ impl HostOps {
         Self { ledger: Arc::default(), ..self.clone() }
     }
 
-    /// Whether the user has asked to stop.
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancel.load(Ordering::Relaxed)
+    /// Stops what they are used for.
+    pub(crate) fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    /// What noise is drawn from.
+    pub(crate) fn noise(&self) -> &Noise {
+        &self.noise
+    }
+
+    /// Where its tensors are made.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// What the owner's handles keep alive.
@@ -313,7 +323,7 @@ impl TensorOps for HostOps {
     }
 
     fn cancelled(&self) -> bool {
-        self.is_cancelled()
+        self.cancel.is_cancelled()
     }
 }
 

@@ -6,6 +6,7 @@ use candle_core::Tensor;
 use wan_model::tokenizer::PromptTokenizer;
 use wan_model::umt5::Umt5Encoder;
 
+use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::loaded::PartLoader;
 
@@ -55,15 +56,19 @@ impl PromptEncoder {
     /// Encodes a prompt, and another where there is one, with the text encoder loaded once.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode).
-    pub fn encode_both(
+    /// As [`encode`](Self::encode); `Cancelled` once `cancel` is set.
+    pub(crate) fn encode_both(
         &self,
-        prompt: &str,
-        other: Option<&str>,
+        (prompt, other): (&str, Option<&str>),
+        cancel: &Cancel,
     ) -> Result<(Tensor, Option<Tensor>)> {
         let encoder = self.loader.text_encoder()?;
-        let other = other.map(|other| self.encode_with(&encoder, other)).transpose()?;
-        Ok((self.encode_with(&encoder, prompt)?, other))
+        let encode = |text: &str| {
+            cancel.check()?;
+            self.encode_with(&encoder, text)
+        };
+        let other = other.map(encode).transpose()?;
+        Ok((encode(prompt)?, other))
     }
 
     fn encode_with(&self, encoder: &Umt5Encoder, prompt: &str) -> Result<Tensor> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use wan_model::Embedded;
-use wan_plugin_api::Choice;
+use wan_plugin_api::{CachePlan, Choice};
 
 use crate::ledger::{Holding, Ledger};
 
@@ -98,6 +98,30 @@ impl CacheMemory {
             }
         }
         self.holdings = sums;
+    }
+}
+
+/// What is written down while a run goes on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tally {
+    /// One entry per evaluation and branch that a cache decided.
+    pub(crate) records: Vec<EvaluationRecord>,
+    /// Largest time signals.
+    pub(crate) signals: SignalMemory,
+    /// What the caches declared and held.
+    pub(crate) cache_memory: CacheMemory,
+    /// What the first cache said of itself.
+    pub(crate) cache_plan: Option<CachePlan>,
+}
+
+impl Tally {
+    /// Takes note of what the caches of a stream say of themselves, one for each branch.
+    pub(crate) fn see_plans<'p>(&mut self, plans: impl Iterator<Item = &'p CachePlan> + Clone) {
+        let declared: Vec<u64> = plans.clone().map(|plan| plan.bytes_max).collect();
+        self.cache_memory.declare(&declared);
+        if self.cache_plan.is_none() {
+            self.cache_plan = plans.clone().next().cloned();
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Strategies by id. One way in, whether built in or loaded.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use wan_plugin_api::library::{CacheInstance, EPOCHS, Epoch, Library, SamplerInstance};
@@ -48,19 +49,19 @@ pub enum Kind {
 /// All strategies that can be named.
 #[derive(Debug, Default)]
 pub struct Registry {
-    plugins: Vec<Registered>,
+    plugins: Vec<Arc<Registered>>,
     /// Epochs that this program does not speak by itself.
     more_epochs: Vec<Epoch>,
     allowed: Option<AllowList>,
 }
 
 /// A strategy, its plugin and its complete options.
-#[derive(Debug)]
-pub struct Chosen<'a> {
+#[derive(Debug, Clone)]
+pub struct Chosen {
     /// The strategy.
-    pub strategy: &'a Strategy,
+    pub strategy: Strategy,
     /// Its plugin.
-    pub plugin: &'a Registered,
+    pub plugin: Arc<Registered>,
     /// Every option with its value.
     pub options: OptionValues,
 }
@@ -178,13 +179,13 @@ impl Registry {
                 }
             }
         }
-        self.plugins.push(Registered { description, source, epoch, library });
+        self.plugins.push(Arc::new(Registered { description, source, epoch, library }));
         Ok(())
     }
 
     /// The plugins, in the order in which they were added.
-    pub fn plugins(&self) -> &[Registered] {
-        &self.plugins
+    pub fn plugins(&self) -> impl Iterator<Item = &Registered> {
+        self.plugins.iter().map(|plugin| &**plugin)
     }
 
     /// All strategies of a kind.
@@ -192,7 +193,7 @@ impl Registry {
         self.plugins.iter().flat_map(move |p| kind.of(&p.description))
     }
 
-    fn plugin_of(&self, kind: Kind, id: &str) -> Option<&Registered> {
+    fn plugin_of(&self, kind: Kind, id: &str) -> Option<&Arc<Registered>> {
         self.plugins.iter().find(|p| kind.of(&p.description).iter().any(|s| s.id == id))
     }
 
@@ -200,7 +201,7 @@ impl Registry {
     ///
     /// # Errors
     /// For an unknown id (with the nearest), an unknown option or a value out of range.
-    pub fn choose(&self, kind: Kind, id: &str, given: &OptionValues) -> Result<Chosen<'_>> {
+    pub fn choose(&self, kind: Kind, id: &str, given: &OptionValues) -> Result<Chosen> {
         let plugin = self.plugin_of(kind, id).ok_or_else(|| {
             let known = self.strategies(kind).map(|s| s.id.as_str());
             Error::invalid(format!("there is no {} {id}{}", kind.word(), did_you_mean(id, known)))
@@ -212,11 +213,11 @@ impl Registry {
             .ok_or_else(|| Error::invalid(format!("there is no {} {id}", kind.word())))?;
         let options = options::complete(id, &strategy.options, given)
             .map_err(|e| Error::invalid(e.message))?;
-        Ok(Chosen { strategy, plugin, options })
+        Ok(Chosen { strategy: strategy.clone(), plugin: plugin.clone(), options })
     }
 }
 
-impl Chosen<'_> {
+impl Chosen {
     /// Makes the sampler.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use crate::loader::hex;
 use crate::model_parts::Parts;
 use crate::record::{DecisionCount, EvaluationRecord, branch_names};
 use crate::registry::{Chosen, Source};
-use crate::sampling::Sampled;
+use crate::run::Sampled;
 use crate::settings::Settings;
 use crate::whole_file::write_whole_file;
 
@@ -147,7 +147,7 @@ pub struct Phase {
 
 impl StrategyReport {
     /// What the sidecar says of a strategy.
-    pub fn of(chosen: &Chosen<'_>) -> Self {
+    pub fn of(chosen: &Chosen) -> Self {
         let Source { path, hash } = chosen.plugin.source.clone();
         let description = &chosen.plugin.description;
         Self {

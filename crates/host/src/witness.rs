@@ -1,10 +1,12 @@
 //! Who looks on while a model is evaluated, to record or to draw.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use candle_core::Tensor;
 use wan_model::Embedded;
 use wan_plugin_api::{CacheContext, FrameLevel};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Sees every evaluation of a run.
 pub trait Witness {
@@ -13,6 +15,34 @@ pub trait Witness {
     /// # Errors
     /// What keeps it from going on; the run ends with it.
     fn see(&mut self, seen: &Seen<'_>) -> Result<()>;
+}
+
+/// A witness as a run has it.
+pub type RunWitness = Arc<Mutex<dyn Witness + Send>>;
+
+/// A witness that is its owner's again once the run has ended.
+pub struct Shared<W>(Arc<Mutex<W>>);
+
+impl<W: Witness + Send + 'static> Shared<W> {
+    /// Shares a witness.
+    pub fn new(witness: W) -> Self {
+        Self(Arc::new(Mutex::new(witness)))
+    }
+
+    /// What a run is given.
+    pub fn for_run(&self) -> RunWitness {
+        self.0.clone()
+    }
+
+    /// The witness, with what it has seen.
+    ///
+    /// # Errors
+    /// If a run still has it.
+    pub fn into_inner(self) -> Result<W> {
+        let alone = Arc::into_inner(self.0);
+        let alone = alone.ok_or_else(|| Error::invalid("a run still shows this witness"))?;
+        Ok(alone.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// What one evaluation looked like inside the model.

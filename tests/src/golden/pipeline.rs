@@ -6,17 +6,19 @@ use std::sync::Arc;
 use anyhow::Context;
 use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
+use wan_host::cancel::Cancel;
 use wan_host::conditioning::Conditioning;
-use wan_host::denoiser::{DenoiserParts, Expert};
+use wan_host::denoiser::{DenoiserParts, Embeddings, ModelName};
+use wan_host::experts::Resident;
 use wan_host::image_condition::{GivenFrame, encode_frames, image_channels};
 use wan_host::noise::Noise;
 use wan_host::ops::HostOps;
 use wan_host::registry::{Kind, Registry};
-use wan_host::sampling::{Sampled, SamplingJob};
+use wan_host::run::{Beginning, Run, RunSpec, Sampled};
 use wan_host::settings::StrategyChoice;
 use wan_model::vae::{Vae, VaeConfig};
 use wan_model::{WanConfig, WanModel};
-use wan_plugin_api::{ModelIdentity, OptionValues, Place, SampleRequest, Schedule};
+use wan_plugin_api::{OptionValues, Place, Schedule};
 
 use super::{Case, Compare, NotSupported};
 
@@ -69,14 +71,17 @@ fn denormalise(config: &VaeConfig, latents: &Tensor) -> anyhow::Result<Tensor> {
 
 /// A model and the strategies that a case asks for.
 pub(super) struct Setup {
-    model: WanModel,
+    model: Arc<Box<WanModel>>,
     second: Option<Second>,
     image_embeds: Option<Tensor>,
     conditioning: Conditioning,
     registry: Registry,
     sampler: StrategyChoice,
-    request: SampleRequest,
+    steps: u32,
+    shift: f64,
     guidance_scale: f64,
+    /// Clean latent frames in front, which `latents` have too.
+    prefix: Option<Tensor>,
     latents: Tensor,
     draws: Vec<Draw>,
     fps_class: Option<u32>,
@@ -84,13 +89,13 @@ pub(super) struct Setup {
 
 /// The expert for low noise.
 struct Second {
-    model: WanModel,
+    model: Arc<Box<WanModel>>,
     guidance_scale: f64,
     boundary_timestep: f64,
 }
 
-/// A sampling, with the latents after every round.
-pub(super) struct Run {
+/// A run, with the latents after every round.
+pub(super) struct Sampling {
     pub(super) sampled: Sampled,
     pub(super) per_round: Vec<Tensor>,
     pub(super) schedule: Schedule,
@@ -102,7 +107,7 @@ impl Setup {
         let description = &case.description;
         let is_df = case.kind().ends_with("df") || case.kind() == "df_pipeline";
         let config: WanConfig = serde_json::from_value(case.config["transformer"].clone())?;
-        let model = WanModel::load(config, case.weights()?.pp("transformer"))?;
+        let model = Arc::new(Box::new(WanModel::load(config, case.weights()?.pp("transformer"))?));
         let (solver, shift) = solver(&description["scheduler"])?;
         let (sampler, latents, draws) = if is_df {
             let chunks = Chunks::of(case)?;
@@ -112,7 +117,6 @@ impl Setup {
         } else {
             (solver, case.tensor("in.latents")?.clone(), Vec::new())
         };
-        let frames = latents.dims()[2] as u32;
         let number = |name: &str| description[name].as_f64().or(description["call"][name].as_f64());
         let steps = number("steps").context("case.json has no steps")? as u32;
         let guidance = number("guidance_scale").or(number("guidance"));
@@ -125,15 +129,10 @@ impl Setup {
             model,
             registry: registry()?,
             sampler,
-            request: SampleRequest {
-                frames,
-                window_frames: frames,
-                prefix_frames: 0,
-                steps,
-                shift,
-                temporal_scale: 4,
-            },
+            steps,
+            shift,
             guidance_scale: guidance.context("case.json has no guidance")?,
+            prefix: None,
             latents,
             draws,
             fps_class: fps.map(|fps| u32::from(fps != 16.0)),
@@ -150,7 +149,7 @@ impl Setup {
         let pixels = case.tensor("in.image")?.unsqueeze(2)?; // [1, 3, 1, H, W]
         if case.description["expand_timesteps"].as_bool() == Some(true) {
             let first = match vae {
-                Some(vae) => encode_frames(vae, &pixels)?,
+                Some(vae) => encode_frames(vae, &pixels, &Cancel::default())?,
                 None => recorded.clone(),
             };
             self.conditioning.first_frames = Some(first.clone());
@@ -159,7 +158,8 @@ impl Setup {
         let frame_num = case.description["sizes"]["num_frames"].as_u64().context("num_frames")?;
         let channels = match vae {
             Some(vae) => {
-                image_channels(vae, &[GivenFrame { number: 0, pixels }], frame_num as usize)?
+                let given = [GivenFrame { number: 0, pixels }];
+                image_channels(vae, &given, frame_num as usize, &Cancel::default())?
             }
             None => recorded.clone(),
         };
@@ -167,81 +167,67 @@ impl Setup {
         Ok(Some(channels))
     }
 
-    fn expert<'m>(
-        &'m self,
-        case: &Case,
-        model: &'m WanModel,
-        guidance_scale: f64,
-    ) -> anyhow::Result<Expert<'m>> {
-        let config = model.config();
-        let context = |name: &str| -> anyhow::Result<_> {
-            Ok(model.context(case.tensor(name)?, self.image_embeds.as_ref())?)
-        };
-        Ok(Expert {
-            model,
-            identity: ModelIdentity {
-                variant: String::new(),
-                dim: config.dim() as u32,
-                layers: config.num_layers as u32,
-                in_channels: config.in_channels as u32,
-                hash: String::new(),
-            },
-            cond: context("in.prompt_embeds")?,
-            uncond: Some(context("in.negative_prompt_embeds")?),
-            guidance_scale,
-        })
-    }
-
     /// Samples, with a cache or without.
     pub(super) fn sample(
         &self,
         case: &Case,
         cache: Option<&StrategyChoice>,
-    ) -> anyhow::Result<Run> {
-        let config = self.model.config();
-        let StrategyChoice { id, options } = &self.sampler;
-        let sampler = self.registry.choose(Kind::Sampler, id, options)?.sampler(&self.request)?;
-        let schedule = sampler.schedule()?;
-        schedule.check(self.request.frames as usize, self.request.prefix_frames as usize)?;
-        let cache =
-            cache.map(|c| self.registry.choose(Kind::Cache, &c.id, &c.options)).transpose()?;
+    ) -> anyhow::Result<Sampling> {
+        let mut run = Run::new(self.spec(case, cache)?)?;
+        let schedule = run.schedule().clone();
+        let mut per_round = Vec::new();
+        while run.round()?.is_some() {
+            per_round.push(run.latents().clone());
+        }
+        Ok(Sampling { sampled: run.finish()?, per_round, schedule })
+    }
+
+    /// The run of a case: its models, its latents, its noise.
+    fn spec(&self, case: &Case, cache: Option<&StrategyChoice>) -> anyhow::Result<RunSpec> {
+        let choose =
+            |kind, choice: &StrategyChoice| self.registry.choose(kind, &choice.id, &choice.options);
         let noise = Noise::new(0);
         for Draw { stream, index, tensor } in &self.draws {
             noise.inject(*stream, *index, tensor.clone());
         }
-        let cancel: Arc<_> = Arc::default();
-        let dims = self.latents.dims();
-        let tokens = dims[3] * dims[4] / (config.patch_size[1] * config.patch_size[2]);
-        let mut experts = vec![self.expert(case, &self.model, self.guidance_scale)?];
-        if let Some(second) = &self.second {
-            experts.push(self.expert(case, &second.model, second.guidance_scale)?);
-        }
+        let config = self.model.config();
+        let shape: [usize; 5] = self.latents.dims().try_into()?;
+        let [.., height, width] = shape;
+        let tokens = height * width / (config.patch_size[1] * config.patch_size[2]);
+        let second = self.second.iter();
+        let models =
+            [self.model.clone()].into_iter().chain(second.clone().map(|s| s.model.clone()));
+        let guidance = [self.guidance_scale].into_iter().chain(second.map(|s| s.guidance_scale));
         let parts = DenoiserParts {
-            experts,
+            experts: Arc::new(Resident::new(models)),
+            guidance: guidance.collect(),
             boundary_timestep: self.second.as_ref().map(|s| s.boundary_timestep),
+            model: ModelName::default(),
+            embeddings: Embeddings {
+                prompt: case.tensor("in.prompt_embeds")?.clone(),
+                negative: Some(case.tensor("in.negative_prompt_embeds")?.clone()),
+                image: self.image_embeds.clone(),
+            },
             conditioning: self.conditioning.clone(),
             fps_class: self.fps_class,
             frame_tokens: tokens as u32,
-            frame_output_elements: (config.out_channels * dims[3] * dims[4]) as u64,
-            steps: self.request.steps,
-            cache,
+            frame_output_elements: (config.out_channels * height * width) as u64,
+            steps: self.steps,
+            cache: cache.map(|cache| choose(Kind::Cache, cache)).transpose()?,
             cache_device: Place::Device,
             witness: None,
-            ops: HostOps::new(case.device.clone(), noise, Arc::clone(&cancel)),
+            ops: HostOps::new(case.device.clone(), noise, Cancel::default()),
         };
-        let job = SamplingJob {
-            sampler,
-            sampler_id: id.clone(),
-            schedule: schedule.clone(),
+        Ok(RunSpec {
+            shape,
+            prefix: self.prefix.clone(),
+            beginning: Beginning::Latents(self.latents.clone()),
+            may_end_noisy: false,
+            sampler: choose(Kind::Sampler, &self.sampler)?,
+            shift: self.shift,
+            temporal_scale: 4,
             parts,
-            latents: self.latents.clone(),
-            // As was checked.
-            ends: vec![0.0; self.request.frames as usize],
-            cancel,
-        };
-        let mut per_round = Vec::new();
-        let sampled = job.run(&mut |round| per_round.push(round.latents.clone()))?;
-        Ok(Run { sampled, per_round, schedule })
+        })
     }
 }
 
@@ -251,7 +237,7 @@ impl Second {
         let config: WanConfig = serde_json::from_value(case.config["transformer_2"].clone())?;
         let own = case.description["guidance_scale_2"].as_f64();
         Ok(Some(Self {
-            model: WanModel::load(config, case.weights()?.pp("transformer_2"))?,
+            model: Arc::new(Box::new(WanModel::load(config, case.weights()?.pp("transformer_2"))?)),
             guidance_scale: own.unwrap_or(guidance_scale),
             boundary_timestep: boundary * 1000.0,
         }))

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 
 use super::finish::{self, Output};
+use super::run_settings::cancel_on_interrupt;
 use super::{args, device};
-use crate::decode;
+use crate::decode::{Decoding, decode, load_vae};
 use crate::error::{Error, Result};
 use crate::given::GivenFrames;
 use crate::latents_file;
@@ -33,11 +34,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     let device = device::chosen(matches)?;
     let mut progress = Progress::new(args::progress_form(matches));
     progress.phase("load", 0);
-    let (vae, latents) = (decode::load_vae(&folder, &device)?, latents.to_device(&device)?);
+    let (vae, latents) = (load_vae(&folder, &device)?, latents.to_device(&device)?);
     progress.phase("decode", latents.dims()[2]);
-    let frames = decode::decode(&vae, &latents, args::tiling(matches), &mut |done, of| {
-        progress.step(done, of, None)
-    })?;
+    let decoding = Decoding::new(&vae, &latents, args::tiling(matches), cancel_on_interrupt())?;
+    let frames = decode(decoding, &mut |done, of| progress.step(done, of, None))?;
     let frames = match GivenFrames::read(&report.settings) {
         Ok(given) => given.finish(frames)?,
         Err(error) => {

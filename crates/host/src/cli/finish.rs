@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::ledger::Holding;
 use crate::record::{DecisionCount, EvaluationRecord, branch_names, decision_map, seconds_saved};
 use crate::report::Report;
-use crate::sampling::Sampled;
+use crate::run::Sampled;
 use crate::video::{VideoFrames, VideoTags, write_mp4};
 use crate::whole_file::folder_of;
 

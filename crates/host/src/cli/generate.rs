@@ -9,7 +9,9 @@ use super::finish::{self, Output};
 use super::reproduce::Recorded;
 use super::run_settings::{cancel_on_interrupt, requested};
 use super::{args, device};
+use crate::cancel::Cancel;
 use crate::conditions::Conditions;
+use crate::decode::decode;
 use crate::device::describe;
 use crate::error::{Error, Result};
 use crate::given::GivenFrames;
@@ -23,7 +25,7 @@ use crate::registry::{Kind, Registry};
 use crate::report::{
     self, ExpertReport, MemoryReport, ModelReport, Report, SCHEMA, StrategyReport,
 };
-use crate::sampling::Sampled;
+use crate::run::Sampled;
 use crate::settings::{Settings, StrategyChoice};
 use crate::video::{SheetLayout, VideoFrames, write_png_sheet};
 
@@ -52,16 +54,17 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
         recorded.check_parts(registry, pipeline.fingerprint())?;
     }
     // The encoders are gone before the transformers come.
-    let conditions = pipeline.conditions(&settings, &given)?;
-    pipeline.transformers()?;
+    let conditions = pipeline.conditions(&settings, &given, &cancel)?;
+    pipeline.load_transformers()?;
     let noise = Noise::new(settings.base_seed);
-    let surroundings = Surroundings { registry, noise, cancel, witness: None };
+    let surroundings = Surroundings { registry, noise, cancel: cancel.clone(), witness: None };
     let job = Job {
         pipeline: &pipeline,
         settings: &settings,
         given: &given,
         conditions: &conditions,
         tiling: args::tiling(matches),
+        cancel: &cancel,
     };
     let sampled = job.sample(&surroundings, &mut progress)?;
     sampled.notices.iter().for_each(|notice| eprintln!("wan: {notice}"));
@@ -119,29 +122,24 @@ struct Job<'a> {
     given: &'a GivenFrames,
     conditions: &'a Conditions,
     tiling: Option<Tiling>,
+    cancel: &'a Cancel,
 }
 
 impl Job<'_> {
     fn sample(&self, surroundings: &Surroundings<'_>, progress: &mut Progress) -> Result<Sampled> {
         progress.phase("denoise", self.settings.sample_steps as usize);
-        let sampled = self.pipeline.sample_from(
-            self.settings,
-            self.conditions,
-            surroundings,
-            &mut |round| {
-                progress.step(round.done, round.rounds, Some(round.decisions));
-            },
-        )?;
+        let run = self.pipeline.run(self.settings, self.conditions.clone(), surroundings)?;
+        let sampled = run.finish_with(&mut |round| {
+            progress.step(round.done, round.rounds, Some(round.decisions));
+        })?;
         progress.finish();
         Ok(sampled)
     }
 
     fn decode(&self, sampled: &Sampled, progress: &mut Progress) -> Result<VideoFrames> {
         progress.phase("decode", sampled.latents.dims()[2]);
-        let decoded = self.pipeline.decode(&sampled.latents, self.tiling, &mut |done, of| {
-            progress.step(done, of, None);
-        })?;
-        self.given.finish(decoded)
+        let decoding = self.pipeline.decode(&sampled.latents, self.tiling, self.cancel)?;
+        self.given.finish(decode(decoding, &mut |done, of| progress.step(done, of, None))?)
     }
 
     /// Runs again without the cache; prints what the cache saved and what it cost.
@@ -151,13 +149,10 @@ impl Job<'_> {
         (cached, cached_frames): (&Sampled, &VideoFrames),
     ) -> Result<()> {
         let plain = Settings { cache: None, ..self.settings.clone() };
-        let uncached =
-            self.pipeline.sample_from(&plain, self.conditions, surroundings, &mut |_| {})?;
-        let frames = self.given.finish(self.pipeline.decode(
-            &uncached.latents,
-            self.tiling,
-            &mut |_, _| {},
-        )?)?;
+        let run = self.pipeline.run(&plain, self.conditions.clone(), surroundings)?;
+        let uncached = run.finish_with(&mut |_| {})?;
+        let decoding = self.pipeline.decode(&uncached.latents, self.tiling, self.cancel)?;
+        let frames = self.given.finish(decode(decoding, &mut |_, _| {})?)?;
         let count = DecisionCount::of(&cached.records, None);
         say!(
             "cache report: {:.1} % of {} block-stack evaluations reused, PSNR {:.2} dB against \

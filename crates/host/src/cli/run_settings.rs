@@ -1,14 +1,13 @@
 //! From the flags of a run to its settings.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::ArgMatches;
 use wan_plugin_api::Place;
 
 use super::args;
+use crate::cancel::Cancel;
 use crate::defaults::Defaults;
 use crate::error::{Error, Result};
 use crate::given::GivenFiles;
@@ -135,12 +134,12 @@ fn seed(given: Option<i64>) -> u64 {
 }
 
 /// Set at the first interrupt; the second ends the program.
-pub(super) fn cancel_on_interrupt() -> Arc<AtomicBool> {
-    let cancel = Arc::new(AtomicBool::new(false));
+pub(super) fn cancel_on_interrupt() -> Cancel {
+    let cancel = Cancel::default();
     let flag = cancel.clone();
     let handler = ctrlc::set_handler(move || {
         // A second interrupt does not wait for the round to end.
-        if flag.swap(true, Ordering::Relaxed) {
+        if flag.cancel() {
             std::process::exit(130);
         }
         eprintln!("\nwan: stopping after this round; interrupt again to stop at once");

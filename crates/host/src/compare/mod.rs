@@ -13,10 +13,7 @@ mod runs;
 mod summary;
 mod trace;
 
-use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
@@ -24,16 +21,19 @@ pub use candidate::{Candidate, Change};
 pub use runs::{Run, Runs};
 pub use summary::{Gate, Summary};
 
+use crate::cancel::Cancel;
+use crate::decode::decode;
 use crate::error::{Error, Result};
 use crate::given::GivenFrames;
 use crate::noise::Noise;
 use crate::pipeline::{Pipeline, Surroundings};
 use crate::record::{DecisionCount, branch_names, decision_map};
 use crate::registry::{Kind, Registry};
-use crate::sampling::Sampled;
+use crate::run::Sampled;
 use crate::settings::Settings;
 use crate::video::{SheetLayout, VideoFrames, write_png_sheet};
 use crate::whole_file::write_whole_file;
+use crate::witness::Shared;
 use quality::Quality;
 use trace::Trace;
 
@@ -56,7 +56,7 @@ pub struct Comparison<'a> {
     /// Where everything lies.
     pub folder: PathBuf,
     /// Set to stop.
-    pub cancel: Arc<AtomicBool>,
+    pub cancel: Cancel,
 }
 
 /// What `report.json` holds.
@@ -134,17 +134,19 @@ impl Comparison<'_> {
     }
 
     fn sample(&self, settings: &Settings) -> Result<Sample> {
-        let trace = RefCell::new(Trace::default());
+        let trace = Shared::new(Trace::default());
         let surroundings = Surroundings {
             registry: self.registry,
             noise: Noise::new(settings.base_seed),
             cancel: self.cancel.clone(),
-            witness: Some(&trace),
+            witness: Some(trace.for_run()),
         };
         let sampled = self.pipeline.sample(settings, self.given, &surroundings, &mut |_| {})?;
-        let frames = self.pipeline.decode(&sampled.latents, None, &mut |_, _| {})?;
+        drop(surroundings);
+        let frames =
+            decode(self.pipeline.decode(&sampled.latents, None, &self.cancel)?, &mut |_, _| {})?;
         let frames = self.given.finish(frames)?;
-        Ok(Sample { sampled, frames, trace: trace.into_inner() })
+        Ok(Sample { sampled, frames, trace: trace.into_inner()? })
     }
 
     fn candidate_run(

@@ -75,11 +75,10 @@ impl HostOps {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use wan_plugin_api::{DType, TensorOps};
 
     use super::*;
+    use crate::cancel::Cancel;
     use crate::noise::Noise;
 
     fn hidden(scale: f64) -> CandleTensor {
@@ -93,7 +92,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_in_another_format_is_added_frame_by_frame_as_if_at_once() {
-        let ops = HostOps::new(Device::Cpu, Noise::new(0), Arc::default());
+        let ops = HostOps::new(Device::Cpu, Noise::new(0), Cancel::default());
         let (before, after) = (hidden(0.1), hidden(-0.7));
         let residual = ops.wrap_difference((&after, &before), (1, 3), Place::Device).unwrap();
         for dtype in [DType::F32, DType::BF16, DType::F8E4M3] {

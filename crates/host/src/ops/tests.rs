@@ -3,7 +3,7 @@ use wan_plugin_api::{frame_terms, term};
 use super::*;
 
 fn ops() -> HostOps {
-    HostOps::new(Device::Cpu, Noise::new(1), Arc::default())
+    HostOps::new(Device::Cpu, Noise::new(1), Cancel::default())
 }
 
 /// `[1, 2, 3, 2]`: three frames along axis 2, element = its position.

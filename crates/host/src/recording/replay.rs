@@ -67,7 +67,7 @@ impl Replay {
     ///
     /// # Errors
     /// What the cache says, or if it decides where nothing was recorded.
-    pub fn of(recording: &Recording, chosen: &Chosen<'_>) -> Result<Self> {
+    pub fn of(recording: &Recording, chosen: &Chosen) -> Result<Self> {
         let contents = recording.contents();
         let mut streams: Vec<Stream> = Vec::new();
         let mut evaluations = Vec::new();
@@ -103,7 +103,7 @@ impl Replay {
     }
 }
 
-fn begin(chosen: &Chosen<'_>, context: &CacheContext, branch: &str) -> Result<Stream> {
+fn begin(chosen: &Chosen, context: &CacheContext, branch: &str) -> Result<Stream> {
     let context = CacheContext { branch: branch.into(), ..context.clone() };
     let ops = HostOps::new(Device::Cpu, Noise::new(0), Default::default());
     let stream = Stream { branch: branch.into(), cache: chosen.cache(&context)?, ops };
@@ -123,7 +123,7 @@ impl Stream {
         recording: &Recording,
         number: usize,
         leader: Option<Choice>,
-        chosen: &Chosen<'_>,
+        chosen: &Chosen,
     ) -> Result<Replayed> {
         let recorded = &recording.contents().evaluations[number];
         let stream = &recording.contents().streams[recorded.stream];

@@ -155,9 +155,7 @@ impl Chunks {
             0 => noise.clone(),
             clean => Tensor::cat(&[prefix, &noise.narrow(2, clean, frames - clean)?], 2)?,
         };
-        setup.request.frames = frames as u32;
-        setup.request.window_frames = frames as u32;
-        setup.request.prefix_frames = self.prefix as u32;
+        setup.prefix = (self.prefix > 0).then(|| prefix.clone());
         setup.sampler.options.retain(|name, _| !CHUNK_OPTIONS.contains(&name.as_str()));
         let before = (1..number).map(|n| recorded_rounds(case, n));
         setup.draws = prefix_draws(case, before.sum::<anyhow::Result<usize>>()?, 0).collect();

@@ -1,6 +1,5 @@
 //! `wan cache record`.
 
-use std::cell::RefCell;
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Command, value_parser};
@@ -17,6 +16,7 @@ use crate::progress::Progress;
 use crate::recording::Recorder;
 use crate::registry::Registry;
 use crate::settings::Settings;
+use crate::witness::Shared;
 
 pub(super) fn command(registry: &Registry) -> Command {
     let command = Command::new("record")
@@ -35,7 +35,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let (settings, _) = requested(registry, matches, &folder)?;
     let settings = Settings { cache: None, ..settings };
     let path = matches.get_one::<PathBuf>("out").cloned().unwrap_or_default();
-    let recorder = RefCell::new(Recorder::create(&path, &settings)?);
+    let recorder = Shared::new(Recorder::create(&path, &settings)?);
     let device = device::chosen(matches)?;
     let cancel = cancel_on_interrupt();
     let mut progress = Progress::new(args::progress_form(matches));
@@ -44,13 +44,15 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     settings.latent_size(pipeline.size_rule())?;
     let given = GivenFrames::read(&settings)?;
     let noise = Noise::new(settings.base_seed);
-    let surroundings = Surroundings { registry, noise, cancel, witness: Some(&recorder) };
+    let witness = Some(recorder.for_run());
+    let surroundings = Surroundings { registry, noise, cancel, witness };
     progress.phase("record", settings.sample_steps as usize);
     pipeline.sample(&settings, &given, &surroundings, &mut |round| {
         progress.step(round.done, round.rounds, None);
     })?;
+    drop(surroundings);
     progress.finish();
-    let size = recorder.into_inner().finish()?;
+    let size = recorder.into_inner()?.finish()?;
     say!("wrote {} ({})", path.display(), bytes(size));
     Ok(())
 }

@@ -11,10 +11,10 @@ use crate::registry::{Registered, Registry};
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     match matches.get_flag("json") {
         true => {
-            let plugins: Vec<Value> = registry.plugins().iter().map(as_json).collect();
+            let plugins: Vec<Value> = registry.plugins().map(as_json).collect();
             say!("{:#}", json!(plugins));
         }
-        false => registry.plugins().iter().for_each(print),
+        false => registry.plugins().for_each(print),
     }
     Ok(())
 }

@@ -47,11 +47,11 @@ fn of_library(registry: &Registry, path: &Path) -> Result<Vec<Value>> {
     let mut alone = Registry::default();
     registry.allowed().cloned().into_iter().for_each(|list| alone.allow_only(list));
     alone.add_file(path)?;
-    Ok(alone.plugins().iter().flat_map(strategies).collect())
+    Ok(alone.plugins().flat_map(strategies).collect())
 }
 
 fn of_id(registry: &Registry, id: &str) -> Result<Vec<Value>> {
-    let all: Vec<Value> = registry.plugins().iter().flat_map(strategies).collect();
+    let all: Vec<Value> = registry.plugins().flat_map(strategies).collect();
     let found: Vec<Value> = all.iter().filter(|s| s["id"] == id).cloned().collect();
     if found.is_empty() {
         let known = all.iter().filter_map(|s| s["id"].as_str());

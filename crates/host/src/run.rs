@@ -1,0 +1,330 @@
+//! One run: a sampler carries latents from noise to clean, a round at a time.
+//!
+//! [`Run::new`] is the only way to set one up: production, the planner of caches and the golden
+//! cases differ in the values of [`RunSpec`] and in who has the [`Experts`](crate::experts::Experts).
+//! Everything that a run needs is its own, so it can be kept, moved to another thread and stepped in
+//! turn with others.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use candle_core::{DType, Tensor as CandleTensor};
+use wan_plugin_api::library::SamplerInstance;
+use wan_plugin_api::{CachePlan, SampleRequest, Schedule, Step};
+
+use crate::denoiser::{Denoiser, DenoiserParts, LATENT_FRAME_AXIS, Patience};
+use crate::device::{self, DeviceMemory};
+use crate::error::{Error, Result};
+use crate::expert_use::ExpertUse;
+use crate::handover::{self, Earlier};
+use crate::ledger::Item;
+use crate::noise::INITIAL_LATENTS;
+use crate::ops::HostOps;
+use crate::record::{CacheMemory, DecisionCount, EvaluationRecord, SignalMemory, Tally};
+use crate::registry::Chosen;
+
+/// What a run is to do.
+pub struct RunSpec {
+    /// Shape of the latents, `[1, C, F, H, W]`.
+    pub shape: [usize; 5],
+    /// Clean latent frames in front, `[1, C, p, H, W]`, f32, normalised as the model has them.
+    pub prefix: Option<CandleTensor>,
+    /// What the other frames begin as.
+    pub beginning: Beginning,
+    /// Whether frames may be noisy in the end.
+    pub may_end_noisy: bool,
+    /// The sampler.
+    pub sampler: Chosen,
+    /// Flow shift.
+    pub shift: f64,
+    /// Pixel frames that a latent frame stands for, the first one excepted.
+    pub temporal_scale: u32,
+    /// Model, text, guidance, cache.
+    pub parts: DenoiserParts,
+}
+
+/// What latents begin as.
+pub enum Beginning {
+    /// Noise, drawn frame by frame, so that a longer video begins with the same frames.
+    Noise,
+    /// These, with the clean frames in front, whatever levels the schedule begins at.
+    Latents(CandleTensor),
+    /// Those that an earlier run ended with, at the levels that the schedule begins at.
+    Earlier(Earlier),
+}
+
+/// A run between two of its rounds.
+pub struct Run {
+    sampler: SamplerInstance,
+    sampler_id: String,
+    schedule: Arc<Schedule>,
+    denoiser: Denoiser,
+    ops: HostOps,
+    latents: CandleTensor,
+    /// Sigma that the schedule leaves each latent frame at.
+    ends: Vec<f64>,
+    /// The next round.
+    next: usize,
+    /// Evaluations before it.
+    evaluation: u32,
+    experts: Vec<ExpertUse>,
+    device_memory: Option<DeviceMemory>,
+    seconds: f64,
+    is_broken: bool,
+}
+
+/// Where a run stands after a round.
+#[derive(Debug, Clone, Copy)]
+pub struct RoundDone {
+    /// Rounds done.
+    pub done: usize,
+    /// Rounds in all.
+    pub rounds: usize,
+    /// Decisions so far.
+    pub decisions: DecisionCount,
+}
+
+/// What a run leaves behind.
+pub struct Sampled {
+    /// Clean latents `[1, C, F, H, W]`, normalised as the model has them.
+    pub latents: CandleTensor,
+    /// Decisions of every evaluation and branch.
+    pub records: Vec<EvaluationRecord>,
+    /// Largest time signals.
+    pub signals: SignalMemory,
+    /// What the caches declared and held.
+    pub cache_memory: CacheMemory,
+    /// What the cache said of itself, if there was one.
+    pub cache_plan: Option<CachePlan>,
+    /// Rounds of each expert.
+    pub experts: Vec<ExpertUse>,
+    /// Most bytes that the sampler's handles kept between rounds.
+    pub sampler_bytes_max: u64,
+    /// What tensors took of the GPU at most, between rounds and ever; none on the CPU.
+    pub device_memory: Option<DeviceMemory>,
+    /// Sigma that each latent frame ends at; empty where all are clean.
+    pub ends_at: Vec<f64>,
+    /// What the sampler wants the user to know.
+    pub notices: Vec<String>,
+    /// Seconds of the rounds.
+    pub seconds: f64,
+}
+
+impl RunSpec {
+    fn request(&self) -> SampleRequest {
+        let frames = self.shape[LATENT_FRAME_AXIS] as u32;
+        SampleRequest {
+            frames,
+            window_frames: frames,
+            prefix_frames: self.prefix_frames() as u32,
+            steps: self.parts.steps,
+            shift: self.shift,
+            temporal_scale: self.temporal_scale,
+        }
+    }
+
+    fn prefix_frames(&self) -> usize {
+        self.prefix.as_ref().map_or(0, |clean| clean.dims()[LATENT_FRAME_AXIS])
+    }
+
+    /// The latents that `schedule` begins with, `[1, C, F, H, W]`, f32.
+    fn latents(&self, schedule: &Schedule) -> Result<CandleTensor> {
+        let frames = self.shape[LATENT_FRAME_AXIS];
+        match &self.beginning {
+            Beginning::Noise => self.noise(&self.parts.ops),
+            Beginning::Latents(latents) => Ok(latents.clone()),
+            Beginning::Earlier(earlier) => {
+                let begins = schedule.begins(frames);
+                let device = self.parts.ops.device();
+                earlier.go_on(&self.shape, &begins, self.prefix.as_ref(), device)
+            }
+        }
+    }
+
+    fn noise(&self, ops: &HostOps) -> Result<CandleTensor> {
+        let [batch, channels, frames, height, width] = self.shape;
+        let shape = [batch, channels, 1, height, width];
+        let mut latents: Vec<CandleTensor> = self.prefix.iter().cloned().collect();
+        for frame in self.prefix_frames()..frames {
+            latents.push(ops.noise().draw(INITIAL_LATENTS, frame as u64, &shape, ops.device())?);
+        }
+        Ok(CandleTensor::cat(&latents, LATENT_FRAME_AXIS)?)
+    }
+}
+
+impl Run {
+    /// Sets a run up: makes the sampler, asks for its schedule, makes the latents. No expert is
+    /// loaded yet.
+    ///
+    /// # Errors
+    /// What the sampler says against the request; a schedule that does not fit the video, or that
+    /// ends in noise where it may not; latents of an earlier run that do not fit.
+    pub fn new(spec: RunSpec) -> Result<Self> {
+        let (frames, sampler_id) =
+            (spec.shape[LATENT_FRAME_AXIS], spec.sampler.strategy.id.clone());
+        let sampler = spec.sampler.sampler(&spec.request())?;
+        let schedule = sampler.schedule().map_err(Error::strategy(&sampler_id))?;
+        let ends = schedule.ends(frames, spec.prefix_frames());
+        let ends = ends.map_err(Error::strategy(&sampler_id))?;
+        handover::check_end(&ends, spec.may_end_noisy)?;
+        let latents = spec.latents(&schedule)?.to_dtype(DType::F32)?;
+        let schedule = Arc::new(schedule);
+        Ok(Self {
+            sampler,
+            sampler_id,
+            ops: spec.parts.ops.sibling(),
+            experts: vec![ExpertUse::default(); spec.parts.guidance.len()],
+            denoiser: Denoiser::new(spec.parts, schedule.clone())?,
+            schedule,
+            latents,
+            ends,
+            next: 0,
+            evaluation: 0,
+            device_memory: None,
+            seconds: 0.0,
+            is_broken: false,
+        })
+    }
+
+    /// All rounds, done and to come.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// The latents now, `[1, C, F, H, W]`, f32.
+    pub fn latents(&self) -> &CandleTensor {
+        &self.latents
+    }
+
+    /// Does the next round; none: all are done.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] where the expert of the round has no room beside those that are lent to other
+    /// runs: nothing has changed, call it again later. [`Error::Cancelled`] if asked to stop. What
+    /// the sampler, the cache, the model or the device said; the run is of no use after that.
+    pub fn round(&mut self) -> Result<Option<RoundDone>> {
+        self.round_with(Patience::None)
+    }
+
+    /// As [`round`](Self::round), but waits for the expert of the round. For runs on threads of their
+    /// own.
+    ///
+    /// # Errors
+    /// As [`round`](Self::round), but for `Busy`.
+    pub fn round_wait(&mut self) -> Result<Option<RoundDone>> {
+        self.round_with(Patience::UntilStopped)
+    }
+
+    fn round_with(&mut self, patience: Patience) -> Result<Option<RoundDone>> {
+        if self.next == self.schedule.rounds.len() {
+            return Ok(None);
+        }
+        if self.is_broken {
+            return Err(Error::invalid("a run that has failed or was stopped does not go on"));
+        }
+        self.ops.cancel().check()?;
+        let started = Instant::now();
+        let expert = self.denoiser.begin_round(self.next, patience)?;
+        // Until the round is whole, half of it may be in the sampler and in the caches.
+        self.is_broken = true;
+        self.step()?;
+        self.is_broken = false;
+        let round = &self.schedule.rounds[self.next];
+        self.experts[expert].see(round);
+        self.evaluation += round.evaluations;
+        self.next += 1;
+        if self.next == self.schedule.rounds.len() {
+            self.denoiser.end();
+        }
+        self.ops.ledger().settle();
+        if let Some(now) = device::memory(self.latents.device()) {
+            self.device_memory = Some(self.device_memory.map_or(now, |before| before.max(now)));
+        }
+        self.seconds += started.elapsed().as_secs_f64();
+        let decisions = DecisionCount::of(&self.denoiser.tally.records, None);
+        Ok(Some(RoundDone { done: self.next, rounds: self.schedule.rounds.len(), decisions }))
+    }
+
+    /// Lets the sampler move the window of the next round.
+    fn step(&mut self) -> Result<()> {
+        let round = &self.schedule.rounds[self.next];
+        let (first, frames) = (round.first_frame(), round.len());
+        let step = Step {
+            index: self.next,
+            evaluation: self.evaluation,
+            evaluations_left: self.schedule.evaluations() - self.evaluation,
+            round,
+        };
+        let window = self.latents.narrow(LATENT_FRAME_AXIS, first, frames)?.contiguous()?;
+        let sample = self.ops.wrap(Item::Sample, window, LATENT_FRAME_AXIS, frames);
+        let stepped = sample
+            .and_then(|sample| self.sampler.step(&sample, &step, &mut self.denoiser, &self.ops))
+            .and_then(|stepped| self.ops.unwrap(&stepped));
+        // The sampler hands on what cache, model or device said; it is theirs.
+        if let Some(failure) = self.denoiser.take_failure() {
+            return Err(failure);
+        }
+        let stepped = stepped.map_err(Error::strategy(&self.sampler_id))?;
+        self.latents = replace_frames(&self.latents, first, &stepped)?;
+        Ok(())
+    }
+
+    /// Does all rounds that are left, waiting for experts; `progress` is called after each.
+    ///
+    /// # Errors
+    /// As [`round_wait`](Self::round_wait).
+    pub fn finish_with(mut self, progress: &mut dyn FnMut(&RoundDone)) -> Result<Sampled> {
+        while let Some(done) = self.round_wait()? {
+            progress(&done);
+        }
+        self.finish()
+    }
+
+    /// What the run leaves behind, once [`round`](Self::round) has nothing more to do.
+    ///
+    /// # Errors
+    /// If rounds are left.
+    pub fn finish(mut self) -> Result<Sampled> {
+        if self.next < self.schedule.rounds.len() {
+            return Err(Error::invalid(format!(
+                "{} of {} rounds are done; a run is finished after its last one",
+                self.next,
+                self.schedule.rounds.len()
+            )));
+        }
+        self.denoiser.end();
+        let Tally { records, signals, cache_memory, cache_plan } = self.denoiser.tally;
+        Ok(Sampled {
+            latents: self.denoiser.parts.conditioning.finish(&self.latents)?,
+            records,
+            signals,
+            cache_memory,
+            cache_plan,
+            experts: self.experts,
+            sampler_bytes_max: self.ops.ledger().peak(),
+            device_memory: self.device_memory,
+            ends_at: if self.ends.iter().all(|sigma| *sigma == 0.0) {
+                Vec::new()
+            } else {
+                self.ends
+            },
+            notices: self.schedule.notices.clone(),
+            seconds: self.seconds,
+        })
+    }
+}
+
+/// `latents` with the frames from `first` on replaced by `window`.
+fn replace_frames(
+    latents: &CandleTensor,
+    first: usize,
+    window: &CandleTensor,
+) -> candle_core::Result<CandleTensor> {
+    let (frames, len) = (latents.dims()[LATENT_FRAME_AXIS], window.dims()[LATENT_FRAME_AXIS]);
+    if len == frames {
+        return Ok(window.clone());
+    }
+    let before = latents.narrow(LATENT_FRAME_AXIS, 0, first)?;
+    let after = latents.narrow(LATENT_FRAME_AXIS, first + len, frames - first - len)?;
+    CandleTensor::cat(&[&before, window, &after], LATENT_FRAME_AXIS)
+}
