@@ -13,6 +13,7 @@ mod dice;
 mod library;
 mod options;
 mod outcome;
+mod patience;
 mod process;
 mod report;
 mod sampler;

@@ -80,6 +80,21 @@ fn each_gelu_is_its_own_form() {
 }
 
 #[test]
+fn formats_that_the_kernels_do_not_have_are_candles() {
+    let x = noise(1, &[3, 40]).affine(0.5, -3.).unwrap();
+    for dtype in [DType::BF16, DType::F16, DType::F64] {
+        let narrow = x.to_dtype(dtype).unwrap();
+        let widened = narrow.to_dtype(DType::F32).unwrap();
+        for form in [gelu, |x: &Tensor| gelu_tanh(x.copy()?)] {
+            let out = form(&narrow).unwrap();
+            assert_eq!(out.dtype(), dtype);
+            // Half a unit in the last place of bf16, at numbers up to 8.
+            assert!(distance(&out, &form(&widened).unwrap()) < 0.02, "{dtype:?}");
+        }
+    }
+}
+
+#[test]
 fn softmax_bias_and_sum_equal_candles() {
     let (x, bias) = (noise(9, &[7, 33]), noise(10, &[33]));
     let softmaxed = softmax(x.copy().unwrap()).unwrap();
