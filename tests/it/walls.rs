@@ -46,7 +46,7 @@ const NEVER: [(&str, &[&str], &str); 7] = [
     ),
     (
         "failure_persistence: None",
-        &["crates/plugin-api/src/properties/runner.rs"],
+        &["crates/plugin-kit/src/runner.rs"],
         "forgets the case that failed",
     ),
     ("Tensor::rand", &[], "draws without a seed"),
