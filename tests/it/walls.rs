@@ -1,12 +1,14 @@
 //! Walls that the compiler does not watch.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use wan_host::registry::Kind;
 use wan_tests::checkout::checkout;
 
-use crate::support::registry;
+use crate::support::{error_text, registry};
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -46,7 +48,7 @@ const NEVER: [(&str, &[&str], &str); 7] = [
     ),
     (
         "failure_persistence: None",
-        &["crates/plugin-api/src/properties/runner.rs"],
+        &["crates/plugin-kit/src/runner.rs"],
         "forgets the case that failed",
     ),
     ("Tensor::rand", &[], "draws without a seed"),
@@ -94,4 +96,37 @@ fn no_test_asks_a_clock() {
         }
     }
     assert!(tests > 60, "{tests}");
+}
+
+/// The crates that a plugin links or may link, beside the plugins themselves.
+const OF_PLUGINS: [&str; 3] = ["wan-plugin-api", "wan-samplers", "wan-cache"];
+
+/// Who links proptest: the kit, the host for `wan plugins check`, and what links the host.
+const LINK_PROPTEST: [&str; 3] = ["wan-host", "wan-plugin-kit", "wan-tests"];
+
+/// Packages of ours that link `package`, by themselves or through another. Features are those of the
+/// whole workspace, as it is built: an optional dependency counts where anybody turns it on.
+fn who_links(package: &str) -> BTreeSet<String> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(checkout()).args(["tree", "--locked", "--offline", "--workspace"]);
+    cargo.args(["--edges", "normal", "--invert", package, "--prefix", "none"]);
+    let output = cargo.output().unwrap();
+    assert!(output.status.success(), "{}", error_text(&output));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let names = text.lines().filter_map(|line| line.split(' ').next());
+    names.filter(|name| name.starts_with("wan-")).map(String::from).collect()
+}
+
+#[test]
+fn no_plugin_and_no_crate_that_plugins_link_links_proptest() {
+    let folders = fs::read_dir(checkout().join("plugins")).unwrap().map(Result::unwrap);
+    let plugins = folders.map(|f| format!("wan-plugin-{}", f.file_name().to_str().unwrap()));
+    let walled: BTreeSet<String> = plugins.chain(OF_PLUGINS.map(String::from)).collect();
+    assert!(walled.len() >= 10, "{walled:?}");
+    // All of them link serde: so their names are right, and the tree shows them.
+    let link_serde = who_links("serde");
+    assert!(walled.is_subset(&link_serde), "{walled:?} and {link_serde:?}");
+    let link_proptest = who_links("proptest");
+    assert!(walled.is_disjoint(&link_proptest), "{link_proptest:?}");
+    assert_eq!(link_proptest, LINK_PROPTEST.map(String::from).into());
 }

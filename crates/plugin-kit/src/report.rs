@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Property;
+use crate::Property;
 
 /// What came of all properties of one cache.
 #[derive(Debug, Clone)]
@@ -37,9 +37,9 @@ pub struct Broken {
     pub message: String,
     /// The input, made as small as it could be.
     pub input: String,
-    /// Seed that finds it again: [`Config::seed`](super::Config::seed).
+    /// Seed that finds it again: [`Config::seed`](crate::Config::seed).
     pub seed: u64,
-    /// As many cases find it with that seed: [`Config::cases`](super::Config::cases).
+    /// As many cases find it with that seed: [`Config::cases`](crate::Config::cases).
     pub cases: u32,
 }
 

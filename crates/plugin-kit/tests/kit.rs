@@ -2,14 +2,13 @@
 
 use serde_json::json;
 use wan_plugin_api::library::Library;
-use wan_plugin_api::properties::{
-    Config, Fall, PROPERTIES, Property, Script, Stream, Subject, World, behind_resting, check,
-    decisions, falling, side_by_side, table,
-};
-use wan_plugin_api::testkit::VecOps;
 use wan_plugin_api::{
     Cache, CacheContext, CachePlan, Choice, Decision, Evaluation, Gate, OptionSpec, OptionValues,
     Place, Protects, Result, Rule, Signal, Tensor, TensorOps,
+};
+use wan_plugin_kit::{
+    Config, Fall, PROPERTIES, Property, Script, Stream, Subject, VecOps, World, behind_resting,
+    check, decisions, falling, side_by_side, table,
 };
 
 #[test]
@@ -55,7 +54,7 @@ fn frames_that_rest_in_front_rest_at_the_level_of_their_timestep() {
 #[test]
 #[should_panic(expected = "invariants of a cache do not hold")]
 fn a_plugin_with_a_cache_that_breaks_a_rule_does_not_pass() {
-    wan_plugin_api::properties::check_caches::<One>();
+    wan_plugin_kit::check_caches::<One>();
 }
 
 #[test]
@@ -314,7 +313,7 @@ fn a_table_has_a_line_for_every_property() {
 
 #[test]
 fn signals_that_say_nothing_are_spoilt_where_it_was_said() {
-    use wan_plugin_api::properties::Spoilt;
+    use wan_plugin_kit::Spoilt;
     /// Writes down the sums of what it is shown.
     struct Looks;
     impl Cache for Looks {

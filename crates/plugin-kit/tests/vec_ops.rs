@@ -1,9 +1,9 @@
 //! The operations over plain vectors, against numbers that were worked out by hand.
 
-use wan_plugin_api::testkit::{ModelFn, VecOps, values};
 use wan_plugin_api::{
     DType, Denoise, ErrorKind, FrameLevel, Place, Result, Tensor, TensorOps, frame_terms, term,
 };
+use wan_plugin_kit::{ModelFn, VecOps, values};
 
 fn shape(tensor: &Tensor) -> (u32, u64, u64) {
     (tensor.form().frames, tensor.form().frame_elements, tensor.form().bytes)

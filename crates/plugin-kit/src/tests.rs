@@ -1,11 +1,12 @@
 //! The kit against a cache that keeps to everything, and one that does not.
 
-use super::{Config, Subject, check, check_caches};
-use crate::library::Library;
-use crate::{
+use wan_plugin_api::library::Library;
+use wan_plugin_api::{
     Cache, CacheContext, CachePlan, Decision, DecisionPoint, Evaluation, Replaces, Result, Rule,
     Tensor, TensorOps,
 };
+
+use crate::{Config, Subject, check, check_caches};
 
 #[derive(serde::Deserialize)]
 struct Options {}
@@ -47,7 +48,7 @@ impl<const GOOD: bool> Cache for Alternating<GOOD> {
     }
 }
 
-crate::plugin! { struct Bad { samplers: [], caches: [Alternating<false>] } }
+wan_plugin_api::plugin! { struct Bad { samplers: [], caches: [Alternating<false>] } }
 
 #[test]
 fn a_cache_that_holds_more_than_it_declared_is_found_and_found_again() {
@@ -63,7 +64,7 @@ fn a_cache_that_holds_more_than_it_declared_is_found_and_found_again() {
 mod in_one_line {
     use super::*;
 
-    crate::plugin! { struct MyPlugin { samplers: [], caches: [Exact] } }
+    wan_plugin_api::plugin! { struct MyPlugin { samplers: [], caches: [Exact] } }
 
     /// [`Alternating`] with its true bytes.
     struct Exact(Alternating<true>, u64);

@@ -1,9 +1,9 @@
 //! What is held, and where.
 
-use crate::properties::levels::side_by_side;
-use crate::properties::trial::{Checked, Trial, Verdict, ensure, failed, reuses};
+use crate::levels::side_by_side;
+use crate::trial::{Checked, Trial, Verdict, ensure, failed, reuses};
 
-pub(in crate::properties) fn declared(trial: &Trial<'_>) -> Checked {
+pub(crate) fn declared(trial: &Trial<'_>) -> Checked {
     let script = trial.script();
     let declared = trial.plan(&script)?.bytes_max;
     let (log, left) = trial.stream(&script)?.run().map_err(failed)?.end();
@@ -21,7 +21,7 @@ pub(in crate::properties) fn declared(trial: &Trial<'_>) -> Checked {
 /// Kept evaluations after which a memory is taken to be full.
 const KEPT: usize = 4;
 
-pub(in crate::properties) fn exact(trial: &Trial<'_>) -> Checked {
+pub(crate) fn exact(trial: &Trial<'_>) -> Checked {
     let mut script = trial.script();
     let frames = trial.input.frames.len() as u32;
     script.levels = side_by_side(frames, 20, trial.input.one_of(&[0.0, 10.0]));
@@ -36,7 +36,7 @@ pub(in crate::properties) fn exact(trial: &Trial<'_>) -> Checked {
     Ok(Verdict::Held)
 }
 
-pub(in crate::properties) fn place(trial: &Trial<'_>) -> Checked {
+pub(crate) fn place(trial: &Trial<'_>) -> Checked {
     let script = trial.script();
     for (index, entry) in trial.run(&script)?.iter().enumerate() {
         ensure!(

@@ -1,11 +1,12 @@
 //! A cache at half width, beside the one at full width.
 
-use super::memory;
-use crate::DType;
-use crate::properties::drive::{self, Entry};
-use crate::properties::trial::{Checked, Trial, Verdict, ensure, run_of};
+use wan_plugin_api::DType;
 
-pub(in crate::properties) fn decisions(trial: &Trial<'_>) -> Checked {
+use super::memory;
+use crate::drive::{self, Entry};
+use crate::trial::{Checked, Trial, Verdict, ensure, run_of};
+
+pub(crate) fn decisions(trial: &Trial<'_>) -> Checked {
     let script = trial.script();
     let Some(half_of) = trial.plan(&script)?.rule.half_of else { return Ok(Verdict::Unmet) };
     let Some(original) = trial.subject.original() else { return Ok(Verdict::Unmet) };
@@ -25,7 +26,7 @@ pub(in crate::properties) fn decisions(trial: &Trial<'_>) -> Checked {
     Ok(Verdict::Held)
 }
 
-pub(in crate::properties) fn bytes(trial: &Trial<'_>) -> Checked {
+pub(crate) fn bytes(trial: &Trial<'_>) -> Checked {
     let script = trial.script();
     let plan = trial.plan(&script)?;
     let Some(half_of) = &plan.rule.half_of else { return Ok(Verdict::Unmet) };

@@ -1,7 +1,8 @@
 //! The host's side of the operations: makes tensors, and counts what is kept of them.
 
-use crate::testkit::VecOps;
-use crate::{DType, Place, Result, Signal, Tensor, TensorOps};
+use wan_plugin_api::{DType, Place, Result, Signal, Tensor, TensorOps};
+
+use crate::vec_ops::VecOps;
 
 /// What a tensor is laid out as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::list::PROPERTIES;
+use crate::list::PROPERTIES;
 
 /// A table in Markdown; `killed` names the mutants that a property catches.
 pub fn table(killed: impl Fn(&str) -> Vec<String>) -> String {

@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use wan_plugin_api::{DType, OptionKind, OptionSpec, OptionValues, Place};
 
-use super::levels::{Fall, Levels, falling};
-use super::subject::Subject;
-use crate::{DType, OptionKind, OptionSpec, OptionValues, Place};
+use crate::levels::{Fall, Levels, falling};
+use crate::subject::Subject;
 
 /// What one case of a property is made of; each property takes what it needs.
 #[derive(Debug, Clone)]
@@ -48,7 +48,7 @@ impl Input {
 }
 
 /// Inputs for a cache.
-pub(super) fn inputs(subject: &Subject) -> impl Strategy<Value = Input> + use<> {
+pub(crate) fn inputs(subject: &Subject) -> impl Strategy<Value = Input> + use<> {
     let streams = (frames(), frames(), prop::collection::vec(any::<bool>(), 24));
     let formats = (
         prop::sample::select(vec![DType::F32, DType::BF16]),

@@ -1,11 +1,12 @@
 //! Tensors of another shape, and signals that say nothing.
 
-use crate::Choice;
-use crate::properties::drive::{Entry, decisions};
-use crate::properties::trial::{Checked, Trial, Verdict, ensure, reuses};
-use crate::properties::world::Spoilt;
+use wan_plugin_api::Choice;
 
-pub(in crate::properties) fn shape(trial: &Trial<'_>) -> Checked {
+use crate::drive::{Entry, decisions};
+use crate::trial::{Checked, Trial, Verdict, ensure, reuses};
+use crate::world::Spoilt;
+
+pub(crate) fn shape(trial: &Trial<'_>) -> Checked {
     let mut script = trial.script();
     let at = trial.input.index_in(script.levels.len());
     let end = (at + 1 + usize::from(trial.input.variant % 4)).min(script.levels.len());
@@ -26,7 +27,7 @@ pub(in crate::properties) fn shape(trial: &Trial<'_>) -> Checked {
 
 const WAYS: [Spoilt; 3] = [Spoilt::NotANumber, Spoilt::Infinite, Spoilt::Zero];
 
-pub(in crate::properties) fn spoilt(trial: &Trial<'_>) -> Checked {
+pub(crate) fn spoilt(trial: &Trial<'_>) -> Checked {
     let mut script = trial.script();
     let (at, how) = (trial.input.index_in(script.levels.len()), trial.input.one_of(&WAYS));
     script.world.spoilt = Some((at, how));
@@ -38,7 +39,7 @@ pub(in crate::properties) fn spoilt(trial: &Trial<'_>) -> Checked {
 /// Reuses that count as often.
 const OFTEN: usize = 3;
 
-pub(in crate::properties) fn recovers(trial: &Trial<'_>) -> Checked {
+pub(crate) fn recovers(trial: &Trial<'_>) -> Checked {
     let mut script = trial.script();
     let (at, how) = (trial.input.index_in(script.levels.len()) / 2, trial.input.one_of(&WAYS));
     // What can be expected afterwards: what a stream does that begins there.

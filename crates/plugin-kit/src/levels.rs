@@ -1,6 +1,6 @@
 //! Levels of made-up streams: frames that fall at their own pace, or all at once.
 
-use crate::FrameLevel;
+use wan_plugin_api::FrameLevel;
 
 /// Evaluations of one stream: the levels of each.
 pub type Levels = Vec<Vec<FrameLevel>>;
@@ -72,12 +72,12 @@ pub fn behind_resting(levels: &Levels, count: u32, timestep: f64) -> Levels {
 }
 
 /// Most distinct timesteps of one evaluation.
-pub(super) fn timesteps_max(levels: &Levels) -> usize {
+pub(crate) fn timesteps_max(levels: &Levels) -> usize {
     levels.iter().map(|levels| distinct(levels).len()).max().unwrap_or(0)
 }
 
 /// The distinct timesteps of one evaluation, in the order in which they come.
-pub(super) fn distinct(levels: &[FrameLevel]) -> Vec<f64> {
+pub(crate) fn distinct(levels: &[FrameLevel]) -> Vec<f64> {
     let mut found = Vec::new();
     for level in levels {
         if !found.contains(&level.timestep) {
@@ -88,7 +88,7 @@ pub(super) fn distinct(levels: &[FrameLevel]) -> Vec<f64> {
 }
 
 /// Steps of the frame that takes the most.
-pub(super) fn steps(levels: &Levels) -> usize {
+pub(crate) fn steps(levels: &Levels) -> usize {
     let frames = levels.first().map_or(0, Vec::len);
     let moves = |frame: usize, levels: &[FrameLevel]| levels.get(frame).is_some_and(|l| l.update);
     (0..frames).map(|f| levels.iter().filter(|l| moves(f, l)).count()).max().unwrap_or(0)

@@ -1,12 +1,12 @@
 //! The cache that is checked.
 
-use crate::library::{CacheInstance, Library};
-use crate::options::complete;
-use crate::{CacheContext, Error, OptionKind, OptionSpec, OptionValues, Result, Strategy};
+use wan_plugin_api::library::{CacheInstance, Library};
+use wan_plugin_api::options::complete;
+use wan_plugin_api::{CacheContext, Error, OptionKind, OptionSpec, OptionValues, Result, Strategy};
 
-use super::drive::Script;
-use super::levels::side_by_side;
-use super::world::World;
+use crate::drive::Script;
+use crate::levels::side_by_side;
+use crate::world::World;
 
 /// A cache of a library, loaded or built in.
 #[derive(Debug, Clone)]

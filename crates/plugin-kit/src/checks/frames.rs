@@ -1,9 +1,10 @@
 //! Which frames count, and how.
 
-use crate::Choice;
-use crate::properties::drive::{Entry, Script, decisions};
-use crate::properties::levels::{Levels, behind_resting};
-use crate::properties::trial::{Checked, Stop, Trial, Verdict, ensure};
+use wan_plugin_api::Choice;
+
+use crate::drive::{Entry, Script, decisions};
+use crate::levels::{Levels, behind_resting};
+use crate::trial::{Checked, Stop, Trial, Verdict, ensure};
 
 fn same_choices(what: &str, a: &[Entry], b: &[Entry]) -> Result<(), Stop> {
     let choices = |log: &[Entry]| log.iter().map(|e| e.choice).collect::<Vec<Choice>>();
@@ -11,7 +12,7 @@ fn same_choices(what: &str, a: &[Entry], b: &[Entry]) -> Result<(), Stop> {
     Ok(())
 }
 
-pub(in crate::properties) fn prefix(trial: &Trial<'_>) -> Checked {
+pub(crate) fn prefix(trial: &Trial<'_>) -> Checked {
     let script = trial.script();
     let count = trial.input.one_of(&[1, 2, 4]);
     let mut behind = script.clone();
@@ -21,7 +22,7 @@ pub(in crate::properties) fn prefix(trial: &Trial<'_>) -> Checked {
     Ok(Verdict::Held)
 }
 
-pub(in crate::properties) fn resting(trial: &Trial<'_>) -> Checked {
+pub(crate) fn resting(trial: &Trial<'_>) -> Checked {
     let mut script = trial.script();
     script.levels = behind_resting(&script.levels, 1, 0.0);
     let mut other = script.clone();
@@ -47,7 +48,7 @@ fn at_another_level(levels: &Levels) -> Levels {
     moved
 }
 
-pub(in crate::properties) fn equal_levels(trial: &Trial<'_>) -> Checked {
+pub(crate) fn equal_levels(trial: &Trial<'_>) -> Checked {
     let mut one = trial.script();
     one.levels.iter_mut().for_each(|levels| levels.truncate(1));
     // What comes after the frame's end is no evaluation of a stream of it alone.
@@ -64,7 +65,7 @@ pub(in crate::properties) fn equal_levels(trial: &Trial<'_>) -> Checked {
     Ok(Verdict::Held)
 }
 
-pub(in crate::properties) fn rows(trial: &Trial<'_>) -> Checked {
+pub(crate) fn rows(trial: &Trial<'_>) -> Checked {
     let script = trial.script();
     let plan = trial.plan(&script)?;
     let mut dense: Script = script.clone();

@@ -5,14 +5,14 @@ use std::cell::Cell;
 use proptest::test_runner::{
     Config as RunnerConfig, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner,
 };
+use wan_plugin_api::Plugin;
+use wan_plugin_api::library::Library;
 
-use super::input::inputs;
-use super::list::{PROPERTIES, Property};
-use super::report::{Broken, Finding, Report};
-use super::subject::Subject;
-use super::trial::{Stop, Trial, Verdict};
-use crate::Plugin;
-use crate::library::Library;
+use crate::input::inputs;
+use crate::list::{PROPERTIES, Property};
+use crate::report::{Broken, Finding, Report};
+use crate::subject::Subject;
+use crate::trial::{Stop, Trial, Verdict};
 
 /// How thoroughly is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! A stand-in for the host: operations over plain vectors, for a plugin author's own tests.
 //!
 //! ```
-//! use wan_plugin_api::testkit::{VecOps, values};
 //! use wan_plugin_api::{TensorOps, frame_terms, term};
+//! use wan_plugin_kit::{VecOps, values};
 //!
 //! let ops = VecOps::default();
 //! let x = ops.tensor(2, &[1.0, 2.0, 3.0, 4.0]); // two frames of two elements
@@ -13,7 +13,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{
+use wan_plugin_api::{
     DType, Denoise, Error, FrameLevel, Place, Result, Tensor, TensorBody, TensorForm, TensorOps,
     Term,
 };

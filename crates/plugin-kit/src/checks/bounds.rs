@@ -1,10 +1,11 @@
 //! Thresholds, protected evaluations, and the number that allows a reuse.
 
-use crate::properties::drive::{Entry, decisions};
-use crate::properties::trial::{Checked, Trial, Verdict, computes, ensure, held_if, reuses};
-use crate::{CachePlan, Choice, Gate, Protects};
+use wan_plugin_api::{CachePlan, Choice, Gate, Protects};
 
-pub(in crate::properties) fn off(trial: &Trial<'_>) -> Checked {
+use crate::drive::{Entry, decisions};
+use crate::trial::{Checked, Stop, Trial, Verdict, computes, ensure, held_if, reuses};
+
+pub(crate) fn off(trial: &Trial<'_>) -> Checked {
     let Some(spec) = trial.subject.specs().iter().find(|s| s.name == "threshold") else {
         return Ok(Verdict::Unmet);
     };
@@ -22,13 +23,13 @@ pub(in crate::properties) fn off(trial: &Trial<'_>) -> Checked {
     Ok(Verdict::Held)
 }
 
-pub(in crate::properties) fn first(trial: &Trial<'_>) -> Checked {
+pub(crate) fn first(trial: &Trial<'_>) -> Checked {
     let log = trial.run(&trial.script())?;
     ensure!(log[0].choice == Choice::Compute, "{}", decisions(&log));
     Ok(Verdict::Held)
 }
 
-pub(in crate::properties) fn limits(trial: &Trial<'_>) -> Checked {
+pub(crate) fn limits(trial: &Trial<'_>) -> Checked {
     let script = trial.script();
     let declared = trial.plan(&script)?.rule.protects;
     let Some(protects) = declared.or_else(|| from_options(trial)) else {
@@ -64,10 +65,7 @@ fn from_options(trial: &Trial<'_>) -> Option<Protects> {
 }
 
 /// A value that the user set must be found in the declaration; a preset may overrule a default.
-fn options_are_declared(
-    trial: &Trial<'_>,
-    declared: Protects,
-) -> Result<(), crate::properties::trial::Stop> {
+fn options_are_declared(trial: &Trial<'_>, declared: Protects) -> Result<(), Stop> {
     let Some(options) = from_options(trial) else { return Ok(()) };
     let set = |name| trial.was_set(name);
     let first = !set("retention") || declared.first >= options.first;
@@ -79,7 +77,7 @@ fn options_are_declared(
     Ok(())
 }
 
-pub(in crate::properties) fn gate(trial: &Trial<'_>) -> Checked {
+pub(crate) fn gate(trial: &Trial<'_>) -> Checked {
     let script = trial.script();
     let plan = trial.plan(&script)?;
     let Some(gate) = &plan.rule.gate else { return Ok(Verdict::Unmet) };
@@ -134,7 +132,7 @@ fn numbers(plan: &CachePlan, gate: &Gate, entry: &Entry) -> Option<(f64, Option<
     Some((of(&gate.measure)?, step))
 }
 
-pub(in crate::properties) fn monotone(trial: &Trial<'_>) -> Checked {
+pub(crate) fn monotone(trial: &Trial<'_>) -> Checked {
     let Some(smaller) = trial.number("threshold").filter(|t| *t > 0.0) else {
         return Ok(Verdict::Unmet);
     };

@@ -1,6 +1,6 @@
 //! What a cache can declare that exempts it from a property.
 
-use crate::{CachePlan, Signal};
+use wan_plugin_api::{CachePlan, Signal};
 
 /// A declared capability, or the lack of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

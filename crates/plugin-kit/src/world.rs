@@ -3,13 +3,13 @@
 //! Signals are smooth in the timestep, as the real ones are. What is computed differs at every
 //! evaluation, so that a wrong reuse shows.
 
-use crate::{DType, FrameLevel, Place, Signal};
+use wan_plugin_api::{DType, FrameLevel, Place, Signal};
 
-use super::ground::{Part, TimeRows};
-use super::levels::{Levels, distinct};
+use crate::ground::{Part, TimeRows};
+use crate::levels::{Levels, distinct};
 
 /// Width of the hidden states.
-pub(super) const DIM: usize = 4;
+pub(crate) const DIM: usize = 4;
 
 /// The model and its latents.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,12 +74,12 @@ impl World {
     }
 
     /// Tokens of a frame at an evaluation.
-    pub(super) fn tokens_at(&self, evaluation: usize) -> usize {
+    pub(crate) fn tokens_at(&self, evaluation: usize) -> usize {
         self.tokens + usize::from(self.grown.contains(&evaluation))
     }
 
     /// Elements of a signal that is not one of the time, or of what is computed.
-    pub(super) fn elements(&self, part: Part, evaluation: usize, levels: &Levels) -> Vec<f32> {
+    pub(crate) fn elements(&self, part: Part, evaluation: usize, levels: &Levels) -> Vec<f32> {
         let frame_elements = DIM * self.tokens_at(evaluation);
         let mut elements = Vec::with_capacity(frame_elements * levels[evaluation].len());
         for (frame, level) in levels[evaluation].iter().enumerate() {
@@ -94,7 +94,7 @@ impl World {
     }
 
     /// A time signal.
-    pub(super) fn time_rows(
+    pub(crate) fn time_rows(
         &self,
         signal: Signal,
         evaluation: usize,

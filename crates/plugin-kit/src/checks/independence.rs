@@ -1,12 +1,11 @@
 //! What a decision does not depend on, and what it does.
 
-use crate::Choice;
-use crate::properties::drive::{Entry, Script, Stream, decisions};
-use crate::properties::levels::falling;
-use crate::properties::trial::{
-    Checked, Stop, Trial, Verdict, ensure, failed, held_if, last_computed,
-};
-use crate::testkit::VecOps;
+use wan_plugin_api::Choice;
+
+use crate::drive::{Entry, Script, Stream, decisions};
+use crate::levels::falling;
+use crate::trial::{Checked, Stop, Trial, Verdict, ensure, failed, held_if, last_computed};
+use crate::vec_ops::VecOps;
 
 /// Breaks unless two logs show the same decisions and numbers.
 fn decide_alike(a: &[Entry], b: &[Entry]) -> Result<(), Stop> {
@@ -17,7 +16,7 @@ fn decide_alike(a: &[Entry], b: &[Entry]) -> Result<(), Stop> {
     Ok(())
 }
 
-pub(in crate::properties) fn repeats(trial: &Trial<'_>) -> Checked {
+pub(crate) fn repeats(trial: &Trial<'_>) -> Checked {
     let script = trial.script();
     let first = trial.run(&script)?;
     let again = trial.run(&script)?;
@@ -26,7 +25,7 @@ pub(in crate::properties) fn repeats(trial: &Trial<'_>) -> Checked {
     Ok(Verdict::Held)
 }
 
-pub(in crate::properties) fn interleaved(trial: &Trial<'_>) -> Checked {
+pub(crate) fn interleaved(trial: &Trial<'_>) -> Checked {
     let first = trial.script();
     let shared = trial.plan(&first)?.shared_decision;
     let first_alone = trial.run(&first)?;
@@ -54,7 +53,7 @@ pub(in crate::properties) fn interleaved(trial: &Trial<'_>) -> Checked {
     Ok(Verdict::Held)
 }
 
-pub(in crate::properties) fn schedule_only(trial: &Trial<'_>) -> Checked {
+pub(crate) fn schedule_only(trial: &Trial<'_>) -> Checked {
     let script = trial.script();
     let mut other = script.clone();
     other.world.seed = !script.world.seed;
@@ -62,7 +61,7 @@ pub(in crate::properties) fn schedule_only(trial: &Trial<'_>) -> Checked {
     Ok(Verdict::Held)
 }
 
-pub(in crate::properties) fn branches(trial: &Trial<'_>) -> Checked {
+pub(crate) fn branches(trial: &Trial<'_>) -> Checked {
     let script = trial.script();
     let other = Script { branch: "uncond", ..script.clone() };
     decide_alike(&trial.run(&script)?, &trial.run(&other)?)?;
@@ -72,7 +71,7 @@ pub(in crate::properties) fn branches(trial: &Trial<'_>) -> Checked {
 /// Evaluations with numbers that count as many.
 const MANY: usize = 5;
 
-pub(in crate::properties) fn own_numbers(trial: &Trial<'_>) -> Checked {
+pub(crate) fn own_numbers(trial: &Trial<'_>) -> Checked {
     let script = trial.script();
     let other = Script { branch: "uncond", ..script.clone() };
     let (cond, uncond) = (trial.run(&script)?, trial.run(&other)?);
@@ -87,7 +86,7 @@ pub(in crate::properties) fn own_numbers(trial: &Trial<'_>) -> Checked {
     Ok(Verdict::Held)
 }
 
-pub(in crate::properties) fn scale(trial: &Trial<'_>) -> Checked {
+pub(crate) fn scale(trial: &Trial<'_>) -> Checked {
     let script = trial.script();
     let mut scaled = script.clone();
     scaled.world.scale = trial.input.one_of(&[0.125, 0.5, 2.0, 16.0]);
@@ -97,7 +96,7 @@ pub(in crate::properties) fn scale(trial: &Trial<'_>) -> Checked {
     Ok(Verdict::Held)
 }
 
-pub(in crate::properties) fn follower(trial: &Trial<'_>) -> Checked {
+pub(crate) fn follower(trial: &Trial<'_>) -> Checked {
     let choice = |reuse: &bool| if *reuse { Choice::Reuse } else { Choice::Compute };
     let leaders: Vec<Choice> = trial.input.order.iter().cycle().take(32).map(choice).collect();
     let script = Script { branch: "uncond", leaders, ..trial.script() };

@@ -1,14 +1,14 @@
 //! Drives a cache along a script, and writes down what it does.
 
-use crate::library::CacheInstance;
-use crate::{
+use wan_plugin_api::library::CacheInstance;
+use wan_plugin_api::{
     Action, CacheContext, Choice, DType, Evaluation, ModelIdentity, Place, Replaces, Result,
     Signal, Tensor, TensorForm,
 };
 
-use super::ground::{Ground, Part};
-use super::levels::{Levels, steps, timesteps_max};
-use super::world::{DIM, World};
+use crate::ground::{Ground, Part};
+use crate::levels::{Levels, steps, timesteps_max};
+use crate::world::{DIM, World};
 
 /// A stream to come: its levels, its branch, and the world that it sees.
 #[derive(Debug, Clone, PartialEq)]

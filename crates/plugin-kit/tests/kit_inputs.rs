@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use wan_plugin_api::library::Library;
-use wan_plugin_api::properties::{Config, Levels, PROPERTIES, Subject};
 use wan_plugin_api::{
     Cache, CacheContext, CachePlan, DType, Decision, Evaluation, OptionSpec, OptionValues, Place,
     Result, Tensor, TensorOps,
 };
+use wan_plugin_kit::{Config, Levels, PROPERTIES, Subject};
 
 /// What the cache below was made with and shown, in order.
 static SHOWN: Mutex<Vec<Shown>> = Mutex::new(Vec::new());

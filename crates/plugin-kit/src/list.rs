@@ -1,8 +1,8 @@
 //! The properties, as data.
 
-use super::capability::Capability::{self, *};
-use super::checks::{bounds, frames, half, independence, memory, reuse, trouble};
-use super::trial::{Checked, Trial};
+use crate::capability::Capability::{self, *};
+use crate::checks::{bounds, frames, half, independence, memory, reuse, trouble};
+use crate::trial::{Checked, Trial};
 
 /// Something that holds for every cache, unless what it declares exempts it.
 pub struct Property {
@@ -14,7 +14,7 @@ pub struct Property {
     pub premise: &'static str,
     /// What exempts a cache.
     pub exempt: &'static [Capability],
-    pub(super) check: fn(&Trial<'_>) -> Checked,
+    pub(crate) check: fn(&Trial<'_>) -> Checked,
 }
 
 impl std::fmt::Debug for Property {

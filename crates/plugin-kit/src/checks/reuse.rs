@@ -1,10 +1,11 @@
 //! What an answer looks like, and what a reuse is.
 
-use crate::properties::drive::{Entry, Reused, decisions};
-use crate::properties::trial::{Checked, Trial, Verdict, ensure, held_if, last_computed, reuses};
-use crate::{DType, TensorForm};
+use wan_plugin_api::{DType, TensorForm};
 
-pub(in crate::properties) fn answers(trial: &Trial<'_>) -> Checked {
+use crate::drive::{Entry, Reused, decisions};
+use crate::trial::{Checked, Trial, Verdict, ensure, held_if, last_computed, reuses};
+
+pub(crate) fn answers(trial: &Trial<'_>) -> Checked {
     let script = trial.script();
     let measures = trial.plan(&script)?.measures;
     let log = trial.run(&script)?;
@@ -18,7 +19,7 @@ pub(in crate::properties) fn answers(trial: &Trial<'_>) -> Checked {
     Ok(Verdict::Held)
 }
 
-pub(in crate::properties) fn form(trial: &Trial<'_>) -> Checked {
+pub(crate) fn form(trial: &Trial<'_>) -> Checked {
     let mut script = trial.script();
     let at = trial.input.index_in(script.levels.len());
     script.world.grown = at..at + usize::from(trial.input.variant % 3);
@@ -31,7 +32,7 @@ pub(in crate::properties) fn form(trial: &Trial<'_>) -> Checked {
     Ok(held_if(reuses(&log).next().is_some()))
 }
 
-pub(in crate::properties) fn stored(trial: &Trial<'_>) -> Checked {
+pub(crate) fn stored(trial: &Trial<'_>) -> Checked {
     let log = trial.run(&trial.script())?;
     for (index, _) in reuses(&log) {
         let kept = last_computed(&log, index).is_some_and(|entry| entry.kept);
@@ -40,7 +41,7 @@ pub(in crate::properties) fn stored(trial: &Trial<'_>) -> Checked {
     Ok(held_if(reuses(&log).next().is_some()))
 }
 
-pub(in crate::properties) fn newest(trial: &Trial<'_>) -> Checked {
+pub(crate) fn newest(trial: &Trial<'_>) -> Checked {
     let log = trial.run(&trial.script())?;
     let mut seen = false;
     for (index, entry) in reuses(&log) {
