@@ -58,6 +58,17 @@ const NEVER: [(&str, &[&str], &str); 7] = [
     ("from_os_rng(", &[], "draws without a seed"),
 ];
 
+/// What ends in candle's product of matrices, and where it may all the same. On the CPU that
+/// product asks each time how many cores there are, by opening a file; `wan-model`'s does not.
+const CANDLES_PRODUCTS: [(&str, &[&str]); 6] = [
+    (".matmul", &["crates/wan-model/src/product.rs"]),
+    ("::matmul", &[]),
+    ("broadcast_matmul", &[]),
+    (".conv1d", &[]),
+    (".conv2d", &["crates/wan-model/src/vae/conv.rs"]),
+    (".conv_transpose", &[]),
+];
+
 /// What no test may ask: another machine, or a busy one, answers otherwise.
 const NO_CLOCKS: [&str; 3] = [".elapsed(", "Instant::now(", "SystemTime::now("];
 
@@ -129,4 +140,57 @@ fn no_plugin_and_no_crate_that_plugins_link_links_proptest() {
     let link_proptest = who_links("proptest");
     assert!(walled.is_disjoint(&link_proptest), "{link_proptest:?}");
     assert_eq!(link_proptest, LINK_PROPTEST.map(String::from).into());
+}
+
+/// What of a source is neither a comment nor its tests.
+fn code(text: &str) -> String {
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Whether code names a layer of candle's that multiplies matrices or convolves.
+fn names_candles_layer(code: &str) -> bool {
+    let crates = ["candle_nn::", "candle_transformers::"];
+    crates.iter().flat_map(|name| code.split(name).skip(1)).any(|rest| {
+        let is_outside = |c: char| !c.is_alphanumeric() && c != '_' && c != ':';
+        let (path, after) = rest.split_at(rest.find(is_outside).unwrap_or(rest.len()));
+        // `use candle_nn::{Linear, VarBuilder};`
+        let names = if after.starts_with('{') { after.split(';').next().unwrap() } else { path };
+        ["linear", "conv"].iter().any(|layer| names.to_lowercase().contains(layer))
+    })
+}
+
+#[test]
+fn products_of_matrices_go_through_one_function() {
+    let mut exceptions = 0;
+    for (file, text) in our_sources() {
+        let path = file.strip_prefix(checkout()).unwrap().to_string_lossy().into_owned();
+        let is_product = path.starts_with("crates") || path.starts_with("plugins");
+        if !is_product || path.contains("/tests") {
+            continue;
+        }
+        let code = code(&text);
+        assert!(!names_candles_layer(&code), "{path}: a layer that ends in candle's product");
+        for (words, places) in CANDLES_PRODUCTS {
+            let may = places.contains(&path.as_str());
+            exceptions += usize::from(may && code.contains(words));
+            assert!(may || !code.contains(words), "{path}: {words} instead of `product`");
+        }
+    }
+    assert_eq!(exceptions, 2, "an exception that nothing needs");
+}
+
+#[test]
+fn a_layer_of_candles_is_seen_however_it_is_named() {
+    for code in [
+        "use candle_nn::Linear;",
+        "let layer = candle_nn::linear(3, 2, vb)?;",
+        "use candle_nn::{\n    VarBuilder,\n    Conv2d,\n};",
+        "use candle_transformers::models::with_tracing::{RmsNorm, linear};",
+    ] {
+        assert!(names_candles_layer(code), "{code}");
+    }
+    let other = "fn load(vb: candle_nn::VarBuilder) -> Linear;\nuse candle_nn::VarBuilder;";
+    assert!(!names_candles_layer(other));
 }

@@ -159,14 +159,3 @@ fn a_row_that_is_all_one_number_has_the_norm_zero_and_equal_weights() {
     let weights = testing::numbers(&softmax(masked).unwrap());
     assert!(weights[0] < 1e-30 && (weights[1] - 0.5).abs() < 1e-6, "{weights:?}");
 }
-
-#[test]
-fn products_of_halves_are_those_of_what_they_widen_to() {
-    let (a, b) = (testing::noise(4, &[2, 3, 5]), testing::noise(5, &[2, 5, 4]));
-    for dtype in [DType::BF16, DType::F16, DType::F32] {
-        let (a, b) = (a.to_dtype(dtype).unwrap(), b.to_dtype(dtype).unwrap());
-        let product = matmul(&a, &b).unwrap();
-        assert_eq!((product.dtype(), product.dims()), (DType::F32, &[2, 3, 4][..]));
-        assert!(distance(&product, &wide(&a).matmul(&wide(&b)).unwrap()) < 1e-5, "{dtype:?}");
-    }
-}
