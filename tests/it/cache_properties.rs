@@ -3,11 +3,10 @@
 
 use serde_json::json;
 use wan_plugin_api::Choice;
-use wan_plugin_api::properties::{
-    Config, Entry, Levels, PROPERTIES, Script, Stream, Subject, World, behind_resting, check,
-    decisions, side_by_side,
+use wan_plugin_kit::{
+    Config, Entry, Levels, PROPERTIES, Script, Stream, Subject, VecOps, World, behind_resting,
+    check, decisions, side_by_side,
 };
-use wan_plugin_api::testkit::VecOps;
 use wan_tests::checkout::checkout;
 use wan_tests::mutants;
 

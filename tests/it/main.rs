@@ -33,6 +33,8 @@ mod plugin_check;
 mod plugin_check_inputs;
 mod plugin_door;
 mod plugin_kit;
+#[cfg(target_os = "linux")]
+mod processors;
 mod promises;
 mod recordings;
 mod reference;

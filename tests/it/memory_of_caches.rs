@@ -2,8 +2,8 @@
 //! frames, at one level and at as many as there are frames.
 
 use serde_json::{Value, json};
-use wan_plugin_api::properties::{Script, Subject, World, side_by_side};
 use wan_plugin_api::{Choice, DType, OptionKind, Place};
+use wan_plugin_kit::{Script, Subject, World, side_by_side};
 use wan_tests::memory_of_caches;
 
 use crate::cache_properties::{is_up_to_date, subjects};

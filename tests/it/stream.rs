@@ -6,10 +6,10 @@ use wan_host::cancel::Cancel;
 use wan_host::ledger::Item;
 use wan_host::noise::Noise;
 use wan_host::ops::HostOps;
-use wan_plugin_api::properties::{Entry, Ground, Part, Script, Stream, Subject, TimeRows};
 use wan_plugin_api::{
     DType, Message, OptionValues, Place, Result, Signal, Tensor, TensorOps, Term,
 };
+use wan_plugin_kit::{Entry, Ground, Part, Script, Stream, Subject, TimeRows};
 
 /// The host's operations on the CPU, with a ledger of their own.
 pub(crate) struct HostGround(HostOps);

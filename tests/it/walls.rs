@@ -1,12 +1,14 @@
 //! Walls that the compiler does not watch.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use wan_host::registry::Kind;
 use wan_tests::checkout::checkout;
 
-use crate::support::registry;
+use crate::support::{error_text, registry};
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -46,7 +48,7 @@ const NEVER: [(&str, &[&str], &str); 7] = [
     ),
     (
         "failure_persistence: None",
-        &["crates/plugin-api/src/properties/runner.rs"],
+        &["crates/plugin-kit/src/runner.rs"],
         "forgets the case that failed",
     ),
     ("Tensor::rand", &[], "draws without a seed"),
@@ -54,6 +56,17 @@ const NEVER: [(&str, &[&str], &str); 7] = [
     ("randn_like(", &[], "draws without a seed"),
     ("rand::rng(", &[], "draws without a seed"),
     ("from_os_rng(", &[], "draws without a seed"),
+];
+
+/// What ends in candle's product of matrices, and where it may all the same. On the CPU that
+/// product asks each time how many cores there are, by opening a file; `wan-model`'s does not.
+const CANDLES_PRODUCTS: [(&str, &[&str]); 6] = [
+    (".matmul", &["crates/wan-model/src/product.rs"]),
+    ("::matmul", &[]),
+    ("broadcast_matmul", &[]),
+    (".conv1d", &[]),
+    (".conv2d", &["crates/wan-model/src/vae/conv.rs"]),
+    (".conv_transpose", &[]),
 ];
 
 /// What no test may ask: another machine, or a busy one, answers otherwise.
@@ -94,4 +107,90 @@ fn no_test_asks_a_clock() {
         }
     }
     assert!(tests > 60, "{tests}");
+}
+
+/// The crates that a plugin links or may link, beside the plugins themselves.
+const OF_PLUGINS: [&str; 3] = ["wan-plugin-api", "wan-samplers", "wan-cache"];
+
+/// Who links proptest: the kit, the host for `wan plugins check`, and what links the host.
+const LINK_PROPTEST: [&str; 3] = ["wan-host", "wan-plugin-kit", "wan-tests"];
+
+/// Packages of ours that link `package`, by themselves or through another. Features are those of the
+/// whole workspace, as it is built: an optional dependency counts where anybody turns it on.
+fn who_links(package: &str) -> BTreeSet<String> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(checkout()).args(["tree", "--locked", "--offline", "--workspace"]);
+    cargo.args(["--edges", "normal", "--invert", package, "--prefix", "none"]);
+    let output = cargo.output().unwrap();
+    assert!(output.status.success(), "{}", error_text(&output));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let names = text.lines().filter_map(|line| line.split(' ').next());
+    names.filter(|name| name.starts_with("wan-")).map(String::from).collect()
+}
+
+#[test]
+fn no_plugin_and_no_crate_that_plugins_link_links_proptest() {
+    let folders = fs::read_dir(checkout().join("plugins")).unwrap().map(Result::unwrap);
+    let plugins = folders.map(|f| format!("wan-plugin-{}", f.file_name().to_str().unwrap()));
+    let walled: BTreeSet<String> = plugins.chain(OF_PLUGINS.map(String::from)).collect();
+    assert!(walled.len() >= 10, "{walled:?}");
+    // All of them link serde: so their names are right, and the tree shows them.
+    let link_serde = who_links("serde");
+    assert!(walled.is_subset(&link_serde), "{walled:?} and {link_serde:?}");
+    let link_proptest = who_links("proptest");
+    assert!(walled.is_disjoint(&link_proptest), "{link_proptest:?}");
+    assert_eq!(link_proptest, LINK_PROPTEST.map(String::from).into());
+}
+
+/// What of a source is neither a comment nor its tests.
+fn code(text: &str) -> String {
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Whether code names a layer of candle's that multiplies matrices or convolves.
+fn names_candles_layer(code: &str) -> bool {
+    let crates = ["candle_nn::", "candle_transformers::"];
+    crates.iter().flat_map(|name| code.split(name).skip(1)).any(|rest| {
+        let is_outside = |c: char| !c.is_alphanumeric() && c != '_' && c != ':';
+        let (path, after) = rest.split_at(rest.find(is_outside).unwrap_or(rest.len()));
+        // `use candle_nn::{Linear, VarBuilder};`
+        let names = if after.starts_with('{') { after.split(';').next().unwrap() } else { path };
+        ["linear", "conv"].iter().any(|layer| names.to_lowercase().contains(layer))
+    })
+}
+
+#[test]
+fn products_of_matrices_go_through_one_function() {
+    let mut exceptions = 0;
+    for (file, text) in our_sources() {
+        let path = file.strip_prefix(checkout()).unwrap().to_string_lossy().into_owned();
+        let is_product = path.starts_with("crates") || path.starts_with("plugins");
+        if !is_product || path.contains("/tests") {
+            continue;
+        }
+        let code = code(&text);
+        assert!(!names_candles_layer(&code), "{path}: a layer that ends in candle's product");
+        for (words, places) in CANDLES_PRODUCTS {
+            let may = places.contains(&path.as_str());
+            exceptions += usize::from(may && code.contains(words));
+            assert!(may || !code.contains(words), "{path}: {words} instead of `product`");
+        }
+    }
+    assert_eq!(exceptions, 2, "an exception that nothing needs");
+}
+
+#[test]
+fn a_layer_of_candles_is_seen_however_it_is_named() {
+    for code in [
+        "use candle_nn::Linear;",
+        "let layer = candle_nn::linear(3, 2, vb)?;",
+        "use candle_nn::{\n    VarBuilder,\n    Conv2d,\n};",
+        "use candle_transformers::models::with_tracing::{RmsNorm, linear};",
+    ] {
+        assert!(names_candles_layer(code), "{code}");
+    }
+    let other = "fn load(vb: candle_nn::VarBuilder) -> Linear;\nuse candle_nn::VarBuilder;";
+    assert!(!names_candles_layer(other));
 }

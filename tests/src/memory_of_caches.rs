@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use wan_plugin_api::properties::Subject;
 use wan_plugin_api::{CacheContext, DType, ModelIdentity, Place};
+use wan_plugin_kit::Subject;
 
 /// A model.
 struct Model {

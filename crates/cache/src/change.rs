@@ -25,7 +25,7 @@ pub(crate) fn relative_change(
 
 #[cfg(test)]
 mod tests {
-    use wan_plugin_api::testkit::VecOps;
+    use wan_plugin_kit::VecOps;
 
     use super::*;
 

@@ -1,10 +1,10 @@
 //! A stream of evaluations for tests: numbers in, decisions out.
 
-use wan_plugin_api::testkit::{VecOps, values};
 use wan_plugin_api::{
     Action, Cache, CacheContext, Choice, DType, Decision, Evaluation, FrameLevel, ModelIdentity,
     Place, Tensor,
 };
+use wan_plugin_kit::{VecOps, values};
 
 /// One evaluation: levels, the signal that the cache reads, and what computing would give.
 #[derive(Debug, Clone)]

@@ -5,7 +5,8 @@
 //! run. Neither touches a number of a tensor: both hold opaque [`Tensor`] handles and ask the host
 //! for a handful of operations ([`TensorOps`]), because a step of any solver is a linear
 //! combination with coefficients computed in f64, and a cache decision needs a few sums. So a
-//! plugin needs this crate alone, builds in seconds, and runs wherever the host runs.
+//! plugin needs this crate alone, builds in seconds, and runs wherever the host runs. Its tests have
+//! a stand-in for the host, and the invariants of a cache, in the crate `wan-plugin-kit`.
 //!
 //! # A whole sampler
 //!
@@ -78,10 +79,6 @@
 //! - **What a later host adds, a plugin never misses.** The binary interface ([`epoch1`]) is
 //!   frozen; growth comes by extension id.
 
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/writing-a-plugin.md")]
-mod writing_a_plugin {}
-
 mod cache;
 pub mod epoch1;
 mod error;
@@ -90,14 +87,10 @@ pub mod library;
 pub mod manifest;
 pub mod options;
 mod plugin;
-#[cfg(feature = "properties")]
-pub mod properties;
 mod round;
 mod rule;
 mod sampler;
 mod tensor;
-#[cfg(feature = "testkit")]
-pub mod testkit;
 
 pub use cache::*;
 pub use error::*;

@@ -99,8 +99,11 @@ pub struct Term<'a> {
 }
 
 impl Term<'_> {
-    /// Checks that there are as many coefficients as frames.
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Checks that there are as many coefficients as frames: for whoever implements [`TensorOps`].
+    ///
+    /// # Errors
+    /// `Failed` where there are more or fewer.
+    pub fn check(&self) -> Result<()> {
         let frames = self.tensor.form().frames as usize;
         match self.coefficients {
             Coefficients::PerFrame(given) if given.len() != frames => Err(Error::failed(format!(

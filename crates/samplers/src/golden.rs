@@ -5,7 +5,7 @@
 //! step's own. The reference's noise enters as its factor: what we drew ourselves, times that.
 
 use serde::Deserialize;
-use wan_plugin_api::testkit::{VecOps, values};
+use wan_plugin_kit::{VecOps, values};
 
 use crate::noise::FrameNoise;
 use crate::{SigmaTable, Solver, SolverKind, SolverOptions};

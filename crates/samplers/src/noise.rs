@@ -45,7 +45,7 @@ impl FrameNoise {
 
 #[cfg(test)]
 mod tests {
-    use wan_plugin_api::testkit::{VecOps, values};
+    use wan_plugin_kit::{VecOps, values};
 
     use super::*;
 

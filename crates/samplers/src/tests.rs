@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use wan_plugin_api::testkit::{VecOps, values};
 use wan_plugin_api::{FrameLevel, Tensor};
+use wan_plugin_kit::{VecOps, values};
 
 use crate::{SigmaTable, SolverKind, SolverOptions, SolverType, Spacing, TimestepRule};
 

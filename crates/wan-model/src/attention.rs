@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::fused;
+use crate::product::product;
 
 /// Scores held at once by one thread.
 const SCORES_MAX: usize = 1 << 21;
@@ -127,8 +128,8 @@ impl Heads<'_> {
         };
         let query = own(self.query, span.queries.clone())?;
         let (key, value) = (own(self.key, 0..span.keys)?, own(self.value, 0..span.keys)?);
-        let scores = query.matmul(&key.transpose(D::Minus1, D::Minus2)?)?;
-        fused::softmax(scores)?.matmul(&value)?.to_dtype(self.query.dtype())
+        let scores = product(&query, &key.transpose(D::Minus1, D::Minus2)?)?;
+        product(&fused::softmax(scores)?, &value)?.to_dtype(self.query.dtype())
     }
 
     /// All heads at once, one chunk of queries after the other: a chunk fills a GPU, and two at a
@@ -150,9 +151,9 @@ impl Heads<'_> {
             let query = query.narrow(2, span.queries.start, span.queries.len())?;
             let query = query.to_dtype(DType::F32)?.contiguous()?;
             let (key, value) = (key.narrow(2, 0, span.keys)?, value.narrow(2, 0, span.keys)?);
-            let scores = query.matmul(&key.transpose(2, 3)?)?; // [B,H,l,keys]
+            let scores = product(&query, &key.transpose(2, 3)?)?; // [B,H,l,keys]
             let weights = fused::softmax(scores)?.to_dtype(value.dtype())?;
-            let attended = weights.matmul(&value)?.transpose(1, 2)?; // [B,l,H,d]
+            let attended = product(&weights, &value)?.transpose(1, 2)?; // [B,l,H,d]
             output.slice_set(&attended.flatten_from(2)?.contiguous()?, 1, span.queries.start)?;
         }
         Ok(output)

@@ -7,6 +7,7 @@
 use candle_core::{DType, Tensor};
 
 use crate::error::Result;
+use crate::product::product;
 
 /// Resizes pictures `[B,C,H,W]` to `height` by `width`; f32. Values may overshoot.
 pub(crate) fn resize(
@@ -14,15 +15,17 @@ pub(crate) fn resize(
     (height, width): (usize, usize),
     antialias: bool,
 ) -> Result<Tensor> {
-    let (_, _, from_height, from_width) = pictures.dims4()?;
+    let (batch, channels, from_height, from_width) = pictures.dims4()?;
     let weights = |from: usize, to: usize| {
         let weights = if antialias { stretched(from, to) } else { four_taps(from, to) };
         Tensor::from_vec(weights, (to, from), pictures.device())
     };
     let (rows, columns) = (weights(from_height, height)?, weights(from_width, width)?);
     let pictures = pictures.to_dtype(DType::F32)?.contiguous()?;
-    let narrowed = pictures.broadcast_matmul(&columns.t()?.contiguous()?)?; // [B,C,H,width]
-    Ok(rows.broadcast_matmul(&narrowed)?) // [B,C,height,width]
+    // One matrix for all pictures and colours.
+    let shared = |matrix: &Tensor| matrix.broadcast_left((batch, channels));
+    let narrowed = product(&pictures, &shared(&columns.t()?.contiguous()?)?)?; // [B,C,H,width]
+    Ok(product(&shared(&rows)?, &narrowed)?) // [B,C,height,width]
 }
 
 /// The kernel with constant `a` at distance `x`.

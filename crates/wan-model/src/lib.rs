@@ -32,9 +32,9 @@
 //!
 //! # What is candle's, and what is not
 //!
-//! Tensors, matrix products, embeddings, RMS norms and the `VarBuilder` are candle's
-//! (`candle-core`, `candle-nn`, `candle-transformers`' traced layers). Written here, each with
-//! the reason in its file:
+//! Tensors, embeddings, RMS norms and the `VarBuilder` are candle's (`candle-core`, `candle-nn`,
+//! `candle-transformers`' traced layers). Written here, each with the reason in its file:
+//! - `product`: candle's matrix product, without a question for the number of cores in each;
 //! - `linear`: weights turned once at load instead of in every call;
 //! - `fused`: layer norm (candle's loses digits), modulation by row, activations on all threads;
 //! - `rope`: three axes of unequal width, in f64;
@@ -68,6 +68,7 @@ mod model;
 mod numerics;
 mod observer;
 pub mod original_names;
+mod product;
 mod rope;
 mod rows;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::fused;
+use crate::product::widened_product;
 
 /// `x W^T + b` with `W` from a file's `weight [out, in]`.
 ///
@@ -52,7 +53,7 @@ impl Module for Linear {
         let rows: usize = shape.iter().product();
         shape.push(outputs);
         let rounded = x.reshape((rows, inputs))?.to_dtype(self.weight.dtype())?;
-        let product = fused::matmul(&rounded, &self.weight)?.to_dtype(x.dtype())?;
+        let product = widened_product(&rounded, &self.weight)?.to_dtype(x.dtype())?;
         let sum = match &self.bias {
             Some(bias) => fused::add_bias(product, &bias.to_dtype(x.dtype())?)?,
             None => product,

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::fused;
 use crate::linear::{Linear, linear_no_bias};
 use crate::observer::{Observer, Point};
+use crate::product::product;
 
 /// `config.json` of a UMT5 text encoder (transformers' names). Other fields are ignored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -222,10 +223,10 @@ impl Layer {
         let [q, k, v] = [&self.q, &self.k, &self.v].map(|linear| split(linear.forward(x)?));
         let bias = self.relative_attention_bias.index_select(buckets, 0)?; // [T T,H]
         let bias = bias.reshape((length, length, self.heads))?.permute((2, 0, 1))?; // [H,T,T]
-        let scores = q?.matmul(&k?.t()?)?.broadcast_add(&bias.unsqueeze(0)?)?;
+        let scores = product(&q?, &k?.t()?)?.broadcast_add(&bias.unsqueeze(0)?)?;
         let scores = scores.broadcast_add(masked)?.to_dtype(DType::F32)?;
         let weights = candle_nn::ops::softmax(&scores, D::Minus1)?.to_dtype(x.dtype())?;
-        let attended = weights.matmul(&v?)?.transpose(1, 2)?.flatten_from(2)?; // [B,T,H d]
+        let attended = product(&weights, &v?)?.transpose(1, 2)?.flatten_from(2)?; // [B,T,H d]
         Ok(self.o.forward(&attended)?)
     }
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::json;
 use wan_plugin_api::options::{OptionValues, complete};
-use wan_plugin_api::testkit::{ModelFn, VecOps, values};
+use wan_plugin_kit::{ModelFn, VecOps, values};
 use wan_samplers::{SolverKind, UniPc, Uniform};
 
 use super::*;

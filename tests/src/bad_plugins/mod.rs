@@ -17,8 +17,7 @@ pub use list::{LIBRARIES, PLANTED, Planted};
 /// Strategies whose names begin so have no defect: they show that it is not the wrapper that is caught.
 const UNHARMED: &str = "unharmed";
 
-/// Longest seconds of a test: what hangs has to be waited for, and on a busy machine nothing else may
-/// take that long.
+/// Longest seconds of a test, which what hangs has to be waited for.
 const TIMEOUT: &str = "8";
 
 /// A line of a report.

@@ -3,7 +3,7 @@
 use anyhow::{Context, ensure};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
-use wan_plugin_api::testkit::{VecOps, values};
+use wan_plugin_kit::{VecOps, values};
 use wan_samplers::{SolverKind, SolverOptions, SolverType, TimestepRule};
 
 use super::{Case, Compare, NotSupported};

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use wan_plugin_api::properties::Config;
+use wan_plugin_kit::Config;
 use wan_tests::memory_of_caches;
 use wan_tests::mutants::{self, Outcome};
 

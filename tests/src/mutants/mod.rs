@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use wan_plugin_api::library::Library;
-use wan_plugin_api::properties::{Config, Subject, check};
+use wan_plugin_kit::{Config, Subject, check};
 
 /// Mutants whose names begin so have no defect.
 const UNHARMED: &str = "unharmed";
@@ -139,6 +139,6 @@ pub fn document(outcomes: &[Outcome]) -> String {
         .filter_map(|o| Some(format!("| `{}` | {} |\n", o.cache, o.defect.as_ref()?)))
         .collect();
     include_str!("cache-properties.md.in")
-        .replace("{{properties}}", wan_plugin_api::properties::table(killed).trim_end())
+        .replace("{{properties}}", wan_plugin_kit::table(killed).trim_end())
         .replace("{{mutants}}", mutants.trim_end())
 }

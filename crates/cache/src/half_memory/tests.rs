@@ -1,6 +1,6 @@
 use serde_json::json;
 use wan_plugin_api::options::complete;
-use wan_plugin_api::testkit::{VecOps, values};
+use wan_plugin_kit::{VecOps, values};
 
 use super::*;
 use crate::trial::{Moment, context, falling, moments, run};

@@ -134,6 +134,6 @@ fn noise_depends_on_stream_and_index_alone() {
 
 #[test]
 fn a_foreign_handle_is_an_error() {
-    let foreign = wan_plugin_api::testkit::VecOps::default().tensor(1, &[1.0]);
+    let foreign = wan_plugin_kit::VecOps::default().tensor(1, &[1.0]);
     assert!(ops().frame_abs_sums(&foreign).is_err());
 }

@@ -1,10 +1,9 @@
-//! Caches: the invariants of `wan_plugin_api::properties`, and what a decision costs.
+//! Caches: the invariants of `wan_plugin_kit::PROPERTIES`, and what a decision costs.
 
 use std::time::Instant;
 
 use wan_plugin_api::ErrorKind;
-use wan_plugin_api::properties::{Config, PROPERTIES, Property, Stream, Subject as CacheSubject};
-use wan_plugin_api::testkit::VecOps;
+use wan_plugin_kit::{Config, PROPERTIES, Property, Stream, Subject as CacheSubject, VecOps};
 
 use super::outcome::{Checked, Failed, Outcome};
 use super::subject::{Subject, plain_script};

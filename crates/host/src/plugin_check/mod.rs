@@ -5,14 +5,15 @@
 //! and its answer comes back in a file. In the manner of clap-validator, [`Test`] is one enum, and
 //! an [`Outcome`] is one of six words and a line of facts.
 //!
-//! Samplers are driven over the plain vectors of `wan_plugin_api::testkit`; caches are held to the
-//! invariants of `wan_plugin_api::properties`. So no model is needed, and a check takes seconds.
+//! Samplers are driven over the plain vectors of `wan_plugin_kit`, and caches are held to its
+//! invariants. So no model is needed, and a check takes seconds.
 
 mod cache;
 mod dice;
 mod library;
 mod options;
 mod outcome;
+mod patience;
 mod process;
 mod report;
 mod sampler;

@@ -4,12 +4,13 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wan_plugin_api::PluginDescription;
 
 use super::outcome::{Failed, Outcome, Status};
+use super::patience::Patience;
 use super::test::{Case, Scope, Test};
 use super::{Errand, Settings, cache, library, options, sampler};
 use crate::error::{Error, Result};
@@ -71,12 +72,12 @@ pub(super) fn run(
 
 /// Waits for the end; none: it did not come in time.
 fn wait(mut child: Child, timeout: Duration) -> std::io::Result<Option<ExitStatus>> {
-    let started = Instant::now();
+    let mut patience = Patience::new(child.id(), timeout);
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        if started.elapsed() > timeout {
+        if patience.is_over() {
             child.kill()?;
             child.wait()?;
             return Ok(None);

@@ -2,8 +2,8 @@
 
 use wan_plugin_api::library::{CacheInstance, Library, SamplerInstance};
 use wan_plugin_api::options::complete;
-use wan_plugin_api::properties::{Script, World, side_by_side};
 use wan_plugin_api::{CacheContext, OptionValues, Result, SampleRequest, Strategy};
+use wan_plugin_kit::{Script, World, side_by_side};
 
 use super::outcome::{Checked, Failed};
 use super::test::Scope;

@@ -1,7 +1,7 @@
 //! Each solver as a sampler of its own.
 
-use wan_plugin_api::testkit::{ModelFn, VecOps, values};
 use wan_plugin_api::{ErrorKind, SampleRequest, Sampler, Step};
+use wan_plugin_kit::{ModelFn, VecOps, values};
 
 use crate::*;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wan_plugin_api::testkit::{VecOps, values};
+use wan_plugin_kit::{VecOps, values};
 
 use super::{is_stochastic, seeded, walk};
 use crate::{SigmaTable, SolverKind, SolverOptions, SolverType};

@@ -17,17 +17,6 @@ pub(crate) use modulation::{add_gated, modulate};
 pub(crate) use norm::{layer_norm, softmax};
 pub(crate) use pointwise::{add, add_bias, gelu, gelu_tanh};
 
-/// Product of two tensors of one dtype, batched or not. candle's CPU backend has no product in
-/// bf16: halves are widened, and the result is f32.
-pub(crate) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    match (a.device().is_cpu(), a.dtype()) {
-        (true, DType::BF16 | DType::F16) => {
-            a.to_dtype(DType::F32)?.matmul(&b.to_dtype(DType::F32)?)
-        }
-        _ => a.matmul(b),
-    }
-}
-
 /// Fewest numbers worth a thread of their own.
 const GRAIN: usize = 1 << 13;
 

@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::fused;
+use crate::product::product;
 
 /// Numbers in a tile of patches: 512 KiB, half of a usual second-level cache.
 const TILE_MAX: usize = 1 << 17;
@@ -158,7 +159,7 @@ impl Conv {
             let columns = rows.len() * out_width;
             let patches = input.patches(&values[first..], rows);
             let patches = Tensor::from_vec(patches, (depth, columns), x.device())?;
-            self.weight.matmul(&patches)?.flatten_all()?.to_vec1()
+            product(&self.weight, &patches)?.flatten_all()?.to_vec1()
         };
         let tiles: candle_core::Result<Vec<_>> =
             (0..batch * out_frames * bands).into_par_iter().map(tile).collect();
@@ -181,7 +182,9 @@ impl Conv {
     }
 
     /// One output frame after the other, its taps as channels, a band of rows at a time: candle
-    /// writes a band's patches out, which for a whole picture would be gigabytes.
+    /// writes a band's patches out, which for a whole picture would be gigabytes. On the CPU this
+    /// is for formats other than f32, in which no loader of ours reads a VAE; candle's product
+    /// within asks for the number of cores there (see `product`).
     fn by_conv2d(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, frames, channels, height, width) = x.dims5()?;
         let Geometry { taps, time_stride, kernel, stride, pad_before, pad_after, doubled } =

@@ -1,11 +1,12 @@
 //! Configs of no model are refused for their own reason, before a weight is read.
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use wan_model::clip::{ClipVision, ClipVisionConfig};
+use wan_model::inspect::{Network, known};
 use wan_model::umt5::{Umt5Config, Umt5Encoder};
 use wan_model::vae::{Vae, VaeConfig};
-use wan_model::{Error, WanConfig, WanModel};
+use wan_model::{Error, Numerics, WanConfig, WanModel};
 
 /// Weights that hold nothing: what gets past the config stops at a missing tensor.
 fn nothing() -> VarBuilder<'static> {
@@ -184,4 +185,35 @@ fn weights_from_memory_are_named_as_those_from_files_are() {
     let error = WanModel::load(WanConfig::t2v_1_3b(), nothing()).err().unwrap();
     let Error::MissingTensor { origin, name } = error else { panic!("{error}") };
     assert_eq!((origin.as_str(), name.as_str()), ("the given weights", table));
+}
+
+#[test]
+fn published_transformers_have_as_many_tensors_as_their_files() {
+    // Entries of `diffusion_pytorch_model.safetensors.index.json`, of Wan-AI's repositories.
+    for (id, published) in [("t2v-1.3B", 825), ("t2v-14B", 1095), ("i2v-14B", 1303)] {
+        let known = known().into_iter().find(|known| known.id == id).unwrap();
+        assert_eq!(known.network.tensors().len(), published, "{id}");
+    }
+}
+
+#[test]
+fn a_model_without_blocks_needs_no_weights_of_them() {
+    let config = WanConfig {
+        num_attention_heads: 1,
+        attention_head_dim: 12,
+        text_dim: 8,
+        ffn_dim: 16,
+        num_layers: 2,
+        ..WanConfig::t2v_1_3b()
+    };
+    let all = Network::Transformer(config.clone()).tensors().into_iter();
+    let beside = all.filter(|(name, _)| !name.starts_with("blocks."));
+    let zeros = |shape: Vec<usize>| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    let beside = beside.map(|(name, shape)| (name, zeros(shape))).collect();
+    let weights = || VarBuilder::from_tensors(Clone::clone(&beside), DType::F32, &Device::Cpu);
+    let numerics = Numerics::default();
+    let model = WanModel::load_without_blocks(config.clone(), weights(), numerics).unwrap();
+    assert_eq!((model.block_count(), model.config().num_layers), (0, 2));
+    let error = WanModel::load(config, weights()).err().unwrap();
+    assert!(error.to_string().contains("blocks.0."), "{error}");
 }

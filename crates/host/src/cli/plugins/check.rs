@@ -38,7 +38,7 @@ pub(super) fn command() -> Command {
             )
             .alias("reproduce")
             .value_parser(value_parser!(u64)),
-            flag("timeout", "S", "Longest seconds of one test")
+            flag("timeout", "S", "Longest seconds that one test may work, or wait")
                 .default_value("60")
                 .value_parser(value_parser!(f64)),
             flag("memory", "MIB", "Most address space of one test")

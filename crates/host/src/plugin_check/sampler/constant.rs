@@ -1,7 +1,7 @@
 //! Velocities whose end is known: constant ones, and those that point at one number.
 
-use wan_plugin_api::testkit::values;
 use wan_plugin_api::{FrameLevel, TensorOps};
+use wan_plugin_kit::values;
 
 use super::run::{FRAME_ELEMENTS, Run, bits};
 use super::scene::{Scene, scenes};

@@ -1,8 +1,8 @@
 //! A schedule in two parts: what `start_step` and `end_step` say, where a sampler has both.
 
 use serde_json::json;
-use wan_plugin_api::testkit::values;
 use wan_plugin_api::{FrameLevel, OptionKind, OptionValues, Round, Tensor};
+use wan_plugin_kit::values;
 
 use super::constant::adds_noise;
 use super::run::{FRAME_ELEMENTS, Run, Velocity, smooth};

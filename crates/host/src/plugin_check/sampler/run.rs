@@ -1,10 +1,10 @@
 //! One request, carried from noise to clean.
 
 use wan_plugin_api::library::SamplerInstance;
-use wan_plugin_api::testkit::{ModelFn, VecOps, values};
 use wan_plugin_api::{
     Denoise, Error, FrameLevel, Result, Round, SampleRequest, Schedule, Step, Tensor, TensorOps,
 };
+use wan_plugin_kit::{ModelFn, VecOps, values};
 
 use crate::plugin_check::dice::Dice;
 

@@ -1,7 +1,7 @@
 //! What a sampler does with good input.
 
-use wan_plugin_api::testkit::values;
 use wan_plugin_api::{ErrorKind, FrameLevel, Round, SampleRequest};
+use wan_plugin_kit::values;
 
 use super::run::{FRAME_ELEMENTS, Moved, bits, smooth};
 use super::scene::{Scene, scenes};

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use serde_json::json;
-use wan_plugin_api::testkit::VecOps;
 use wan_plugin_api::{Denoise, FrameLevel, OptionValues, Result, SampleRequest, Tensor, TensorOps};
+use wan_plugin_kit::VecOps;
 
 use super::run::{FRAME_ELEMENTS, Run, bits, smooth};
 use super::scene::{Scene, scenes};

@@ -1,9 +1,9 @@
 //! What a sampler does when something is wrong.
 
-use wan_plugin_api::testkit::values;
 use wan_plugin_api::{
     Denoise, Error, ErrorKind, FrameLevel, Result, SampleRequest, Tensor, TensorOps,
 };
+use wan_plugin_kit::values;
 
 use super::run::{Run, Velocity, smooth};
 use crate::plugin_check::outcome::{Checked, Failed, Outcome, ensure};
@@ -58,7 +58,7 @@ fn survives(mut run: Run, velocity: &mut Velocity<'_>, wrong: f32, place: &str) 
 
 /// A model that answers `good` times, and then not.
 struct Failing<'a> {
-    ops: &'a wan_plugin_api::testkit::VecOps,
+    ops: &'a wan_plugin_kit::VecOps,
     good: u32,
     error: Error,
 }

@@ -1,0 +1,9 @@
+//! What each property checks.
+
+pub(crate) mod bounds;
+pub(crate) mod frames;
+pub(crate) mod half;
+pub(crate) mod independence;
+pub(crate) mod memory;
+pub(crate) mod reuse;
+pub(crate) mod trouble;

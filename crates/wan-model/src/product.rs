@@ -1,0 +1,205 @@
+//! The product of matrices: all products of this crate go through here.
+//!
+//! candle's CPU backend asks for the number of physical cores in every product. On Linux that reads
+//! `/proc/cpuinfo`, unless `RAYON_NUM_THREADS` is set, which is the user's to set and not a
+//! library's. Here [`threads::of_products`] asks once, and `gemm` is called with the arguments that
+//! candle gives it, so the bits are candle's. Source: huggingface/candle 0.11.1,
+//! `candle-core/src/cpu_backend/mod.rs`, `MatMul`.
+#![allow(unsafe_code, reason = "gemm takes pointers and strides; one call, in `multiply`")]
+
+use candle_core::backend::BackendStorage;
+use candle_core::{
+    CpuStorage, CustomOp2, DType, Error, Layout, Result, Shape, Tensor, WithDType, bail, utils,
+};
+use gemm::Parallelism;
+use half::slice::HalfFloatSliceExt;
+use half::vec::HalfFloatVecExt;
+
+use crate::threads;
+
+/// Product of `a [..,m,k]` and `b [..,k,n]`, `[..,m,n]`, of one dtype and with equal leading axes.
+///
+/// On the CPU: f64, f32, f16 and bf16, the last multiplied in f32 and rounded once; any strides, as
+/// those of a transposed or a broadcast view. On a GPU, and where candle was built with MKL or
+/// Accelerate, it is candle's product, and the views are those that it takes.
+///
+/// # Errors
+/// If shapes, dtypes or devices do not go together.
+pub(crate) fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if !a.device().is_cpu() || utils::has_mkl() || utils::has_accelerate() {
+        return a.matmul(b);
+    }
+    a.apply_op2_no_bwd(b, &Product)
+}
+
+/// As [`product`], but on the CPU halves are widened first, and their product is f32.
+pub(crate) fn widened_product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    match (a.device().is_cpu(), a.dtype()) {
+        (true, DType::BF16 | DType::F16) => {
+            product(&a.to_dtype(DType::F32)?, &b.to_dtype(DType::F32)?)
+        }
+        _ => product(a, b),
+    }
+}
+
+struct Product;
+
+impl CustomOp2 for Product {
+    fn name(&self) -> &'static str {
+        "product"
+    }
+
+    fn cpu_fwd(
+        &self,
+        a: &CpuStorage,
+        a_layout: &Layout,
+        b: &CpuStorage,
+        b_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let factors = Factors::new(a_layout, b_layout)?;
+        let out = match (a, b) {
+            (CpuStorage::F64(a), CpuStorage::F64(b)) => {
+                CpuStorage::F64(factors.multiply(factors.a.part(a)?, factors.b.part(b)?))
+            }
+            (CpuStorage::F32(a), CpuStorage::F32(b)) => {
+                CpuStorage::F32(factors.multiply(factors.a.part(a)?, factors.b.part(b)?))
+            }
+            (CpuStorage::F16(a), CpuStorage::F16(b)) => {
+                CpuStorage::F16(factors.multiply(factors.a.part(a)?, factors.b.part(b)?))
+            }
+            (CpuStorage::BF16(a), CpuStorage::BF16(b)) => {
+                let (a, b) = (factors.a.part(a)?, factors.b.part(b)?);
+                let wide = factors.multiply(&a.to_f32_vec(), &b.to_f32_vec());
+                CpuStorage::BF16(Vec::from_f32_slice(&wide))
+            }
+            _ => bail!("no product of {:?} and {:?} on the CPU", a.dtype(), b.dtype()),
+        };
+        Ok((out, factors.shape()))
+    }
+}
+
+/// `count` matrices `[m,k]` and as many `[k,n]`.
+struct Factors<'a> {
+    a: Stack<'a>,
+    b: Stack<'a>,
+    count: usize,
+    m: usize,
+    n: usize,
+    k: usize,
+}
+
+impl<'a> Factors<'a> {
+    fn new(a: &'a Layout, b: &'a Layout) -> Result<Self> {
+        if let ([leading @ .., m, k], [b_leading @ .., b_k, n]) = (a.dims(), b.dims())
+            && leading == b_leading
+            && k == b_k
+        {
+            let count = leading.iter().product();
+            return Ok(Self { a: Stack(a), b: Stack(b), count, m: *m, n: *n, k: *k });
+        }
+        let (lhs, rhs) = (a.shape().clone(), b.shape().clone());
+        Err(Error::ShapeMismatchBinaryOp { lhs, rhs, op: "product" }.bt())
+    }
+
+    /// `[..,m,n]`.
+    fn shape(&self) -> Shape {
+        let mut dims = self.a.0.dims().to_vec();
+        if let Some(last) = dims.last_mut() {
+            *last = self.n;
+        }
+        dims.into()
+    }
+
+    /// Whether all matrices `b` are one, and the rows of all matrices `a` follow one another: then
+    /// the stack is one matrix of more rows.
+    fn are_one(&self) -> bool {
+        let rows_follow = |number: usize| self.a.start(number) == number * self.m * self.k;
+        self.a.row_stride() == self.k
+            && (0..self.count).all(|number| self.b.start(number) == 0 && rows_follow(number))
+    }
+
+    /// All products, row by row, of the parts of the storages that the factors lie in.
+    fn multiply<T: WithDType>(&self, a: &[T], b: &[T]) -> Vec<T> {
+        let (zero, one) = (T::from_f64(0.), T::from_f64(1.));
+        let mut out = vec![zero; self.count * self.m * self.n];
+        if out.is_empty() || self.k == 0 {
+            return out;
+        }
+        let parallelism = match threads::of_products() {
+            1 => Parallelism::None,
+            count => Parallelism::Rayon(count),
+        };
+        let rows = if self.are_one() { self.count * self.m } else { self.m };
+        for (number, out) in out.chunks_exact_mut(rows * self.n).enumerate() {
+            let (a, b) = (&a[self.a.start(number)..], &b[self.b.start(number)..]);
+            // SAFETY: `out` has `rows * n` numbers, in rows of `n`. `Stack::part` saw that the
+            // last number of the last matrix of each factor lies within its slice, and strides are
+            // not negative; so do all others. T is one of those that `gemm` knows (`cpu_fwd`).
+            unsafe {
+                gemm::gemm(
+                    rows,
+                    self.n,
+                    self.k,
+                    out.as_mut_ptr(),
+                    1,
+                    self.n as isize,
+                    false, // what `out` holds is not read
+                    a.as_ptr(),
+                    self.a.column_stride() as isize,
+                    self.a.row_stride() as isize,
+                    b.as_ptr(),
+                    self.b.column_stride() as isize,
+                    self.b.row_stride() as isize,
+                    zero, // times `out`
+                    one,  // times the product
+                    false,
+                    false,
+                    false,
+                    parallelism,
+                );
+            }
+        }
+        out
+    }
+}
+
+/// The matrices of one factor, by number of the leading axes, the last the fastest.
+struct Stack<'a>(&'a Layout);
+
+impl Stack<'_> {
+    fn row_stride(&self) -> usize {
+        self.0.stride()[self.0.dims().len() - 2]
+    }
+
+    fn column_stride(&self) -> usize {
+        self.0.stride()[self.0.dims().len() - 1]
+    }
+
+    /// Where matrix `number` begins, after where the first one does.
+    fn start(&self, mut number: usize) -> usize {
+        let leading = self.0.dims().len() - 2;
+        let axes = self.0.dims()[..leading].iter().zip(self.0.stride()).rev();
+        let mut start = 0;
+        for (size, stride) in axes {
+            start += number % size * stride;
+            number /= size;
+        }
+        start
+    }
+
+    /// The numbers from the first of the first matrix to the last of the last.
+    fn part<'n, T>(&self, numbers: &'n [T]) -> Result<&'n [T]> {
+        if self.0.shape().elem_count() == 0 {
+            return Ok(&[]);
+        }
+        let axes = self.0.dims().iter().zip(self.0.stride());
+        let last: usize = axes.map(|(size, stride)| (size - 1) * stride).sum();
+        match numbers.get(self.0.start_offset()..=self.0.start_offset() + last) {
+            Some(part) => Ok(part),
+            None => bail!("{:?} reaches beyond {} numbers", self.0, numbers.len()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
