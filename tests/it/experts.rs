@@ -66,7 +66,7 @@ fn at_the_very_boundary_the_first_expert_still_runs() {
 #[test]
 fn the_noisiest_moving_frame_decides_which_expert_runs() {
     // A wave: frames at different timesteps in one round, and frames that wait at the noisiest.
-    let wave = ["--sampler", "diffusion-forcing", "--sample_steps", "6", "--ar_step", "2"];
+    let wave = ["--sampler", "diffusion-forcing", "--sample_steps", "6", "--ar_step", "5"];
     let bench = two_experts(875.0, &wave);
     let spy = spying(&bench, &["reuse=1"]);
     let run = bench.run("run", &strs(&spy));
@@ -78,7 +78,8 @@ fn the_noisiest_moving_frame_decides_which_expert_runs() {
         .map(|line| &line["levels"])
         .collect();
     assert_eq!(levels.len(), experts.len());
-    let (mut mixed, mut highest, mut lowest) = (0, [0f64; 2], [1e9f64; 2]);
+    let (mut mixed, mut waiting) = (0, 0);
+    let (mut highest, mut lowest) = ([0f64; 2], [1e9f64; 2]);
     for (round, levels) in levels.iter().enumerate() {
         let levels: Vec<(bool, f64)> = levels
             .as_array()
@@ -93,8 +94,10 @@ fn the_noisiest_moving_frame_decides_which_expert_runs() {
         highest[expert] = highest[expert].max(noisiest);
         lowest[expert] = lowest[expert].min(noisiest);
         mixed += usize::from(expert == 0 && moving().any(|t| t < 875.0));
+        waiting += usize::from(expert == 1 && levels.iter().any(|(_, t)| *t >= 875.0));
     }
-    assert!(mixed > 0, "no round has frames on both sides of the boundary");
+    assert!(mixed > 0, "no round has moving frames on both sides of the boundary");
+    assert!(waiting > 0, "no frame waits at a level of the other expert");
     for (expert, used) in run.report["experts"].as_array().unwrap().iter().enumerate() {
         assert_eq!(used["timestep_max"], highest[expert]);
         assert_eq!(used["timestep_min"], lowest[expert]);
