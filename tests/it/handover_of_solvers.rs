@@ -8,6 +8,7 @@ use wan_tests::tiny_model::TinyModel;
 
 use crate::demo::generate;
 use crate::latents::{Latents, LatentsBench};
+use crate::pictures;
 use crate::spied;
 use crate::support::{plugin, wan};
 
@@ -47,6 +48,22 @@ fn parts(bench: &LatentsBench, flags: &[&str]) -> [Latents; 3] {
     let second = ["--sampler_option", &start, "--latents", from.to_str().unwrap()];
     let second = bench.run("second", &[flags, &second].concat());
     [whole, first, second]
+}
+
+#[test]
+fn a_run_that_goes_on_begins_with_its_own_clean_frames() {
+    let bench = LatentsBench::new(&["--frame_num", "9", "--sample_steps", "6", "--cache", "none"]);
+    let option = |option: &'static str| ["--sampler_option", option];
+    let [first, other] = ["wide_64x64", "tall_64x64"].map(pictures::file);
+    let noisy = bench.run("noisy", &[&["--image", &first][..], &option("end_step=3")].concat());
+    let from = bench.path("noisy");
+    let from = [&["--latents", from.to_str().unwrap()][..], &option("start_step=3")].concat();
+    let gone_on = |picture: &str| bench.run("on", &[&["--image", picture][..], &from].concat());
+    assert_eq!(gone_on(&first).bits_of(0, 1), noisy.bits_of(0, 1));
+    // Another picture than the first run had: what it left of the others is gone on from.
+    let clean = bench.run("whole", &["--image", &other]).bits_of(0, 1);
+    assert_ne!(clean, noisy.bits_of(0, 1));
+    assert_eq!(gone_on(&other).bits_of(0, 1), clean);
 }
 
 #[test]

@@ -2,11 +2,15 @@
 //! channel in its place and range, against pictures that Pillow made of the same ones
 //! (`tools/record_fitted_pictures`).
 
+use candle_core::{Device, Tensor};
 use image::RgbImage;
+use wan_host::decode::load_vae;
+use wan_host::model_folder::ModelFolder;
 use wan_tests::checkout::checkout;
 use wan_tests::tiny_model::TinyModel;
 
 use crate::latents::{LatentsBench, distance};
+use crate::support::demo_folder;
 
 const NAMES: [&str; 3] = ["wide", "tall", "small"];
 
@@ -15,8 +19,18 @@ pub(crate) fn file(name: &str) -> String {
 }
 
 /// The first latent frame, which is the encoded picture; nothing is sampled of it.
-fn encoded(bench: &LatentsBench, picture: &str) -> candle_core::Tensor {
+fn encoded(bench: &LatentsBench, picture: &str) -> Tensor {
     bench.run("run", &["--image", picture]).tensor.narrow(2, 0, 1).unwrap()
+}
+
+/// What the VAE makes of a picture whose pixels, 0 to 255, are put into -1 to 1 here.
+fn by_hand(picture: &str) -> Tensor {
+    let picture: RgbImage = image::open(picture).unwrap().to_rgb8();
+    let values: Vec<f32> = picture.iter().map(|v| 2.0 * f32::from(*v) / 255.0 - 1.0).collect();
+    let pixels = Tensor::from_vec(values, (64, 64, 3), &Device::Cpu).unwrap(); // [H, W, 3]
+    let pixels = pixels.permute((2, 0, 1)).unwrap().unsqueeze(1).unwrap().unsqueeze(0).unwrap();
+    let vae = load_vae(&ModelFolder::open(&demo_folder()).unwrap(), &Device::Cpu).unwrap();
+    vae.normalise(&vae.encode(&pixels.contiguous().unwrap()).unwrap().mean).unwrap()
 }
 
 #[test]
@@ -24,6 +38,8 @@ fn a_picture_becomes_the_latents_of_what_pillow_makes_of_it() {
     let bench = LatentsBench::new(&["--frame_num", "5", "--sample_steps", "1", "--cache", "none"]);
     for name in NAMES {
         let reference = encoded(&bench, &file(&format!("{name}_64x64")));
+        let range = distance(&reference, &by_hand(&file(&format!("{name}_64x64"))));
+        assert!(range < 1e-5, "{name}: {range}");
         let ours = distance(&encoded(&bench, &file(name)), &reference);
         let nearest = encoded(&bench, &file(&format!("{name}_64x64_nearest")));
         let without = distance(&nearest, &reference);

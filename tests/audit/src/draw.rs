@@ -123,6 +123,7 @@ fn list_of(tree: &Tree, urns: &[Urn<'_>], seed: u64) -> List {
             place: tree.place_of(drawn.file, site),
             original: site.original.clone(),
             mutated: site.mutated.clone(),
+            by: None,
             equivalent: None,
         }
     });

@@ -39,6 +39,9 @@ pub(crate) struct Mutant {
     pub(crate) original: String,
     /// What the mistake is.
     pub(crate) mutated: String,
+    /// Part of the name of the test that is there for it, which is asked first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) by: Option<String>,
     /// Why no test can tell it from the original; such mutants are not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) equivalent: Option<String>,

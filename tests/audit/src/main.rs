@@ -140,7 +140,7 @@ fn run_all(tests: &[Test], mutants: &[&Mutant], results: &mut Results) -> Result
     for mutant in mutants {
         let before = Instant::now();
         let reached_by = tests.iter().filter(|t| t.reaches.contains(&mutant.id)).count();
-        let noticed = suite::notice(tests, mutant.id);
+        let noticed = suite::notice(tests, mutant);
         let (killed_by, by_time) = noticed.map_or((None, false), |(by, time)| (Some(by), time));
         let seconds = before.elapsed().as_secs_f64();
         match &killed_by {

@@ -5,11 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{self, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+
+use crate::list::Mutant;
 
 /// Tests whose expectation is an earlier output of this program: what they notice does not count.
 const STORED_EXPECTATIONS: [&str; 2] = ["frozen_documents::", "frozen_layouts::"];
@@ -75,8 +77,8 @@ pub(crate) fn list(binaries: &[(PathBuf, PathBuf)]) -> Result<Vec<Test>> {
 pub(crate) fn reach(tests: Vec<Test>) -> Result<Vec<Test>> {
     let logs = std::env::temp_dir().join(format!("wan-mutants-{}", std::process::id()));
     fs::create_dir_all(&logs)?;
-    let queue = Mutex::new(tests.into_iter().enumerate());
-    let known = Mutex::new(Vec::new());
+    let queue = sync::Mutex::new(tests.into_iter().enumerate());
+    let known = sync::Mutex::new(Vec::new());
     let never = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..workers() {
@@ -107,9 +109,13 @@ pub(crate) fn reach(tests: Vec<Test>) -> Result<Vec<Test>> {
 }
 
 /// The first test that notices a mutant, and whether by its time; none: it survives.
-pub(crate) fn notice(tests: &[Test], mutant: u32) -> Option<(String, bool)> {
-    let queue = Mutex::new(tests.iter().filter(|test| test.reaches.contains(&mutant)));
-    let found = Mutex::new(None);
+pub(crate) fn notice(tests: &[Test], mutant: &Mutant) -> Option<(String, bool)> {
+    let reach = tests.iter().filter(|test| test.reaches.contains(&mutant.id));
+    let is_there_for_it =
+        |test: &&Test| mutant.by.as_ref().is_some_and(|by| test.name.contains(by));
+    let (first, others): (Vec<&Test>, Vec<&Test>) = reach.partition(is_there_for_it);
+    let queue = sync::Mutex::new(first.into_iter().chain(others));
+    let found = sync::Mutex::new(None);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..workers() {
@@ -118,7 +124,7 @@ pub(crate) fn notice(tests: &[Test], mutant: u32) -> Option<(String, bool)> {
                     let next = lock(&queue).next();
                     let Some(test) = next else { break };
                     let patience = PATIENCE + Duration::from_secs_f64(3.0 * test.seconds);
-                    let end = run(test, &Switch::On(mutant), patience, &stop);
+                    let end = run(test, &Switch::On(mutant.id), patience, &stop);
                     if let Ok(End::Failed | End::TookTooLong) = end {
                         stop.store(true, Ordering::Relaxed);
                         let by_time = matches!(end, Ok(End::TookTooLong));
@@ -138,7 +144,7 @@ fn workers() -> usize {
 }
 
 /// Whatever a panic interrupted left these whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &sync::Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
