@@ -45,6 +45,11 @@ impl Accumulator {
         threshold > 0.0 && self.sum < f64::from(threshold as f32)
     }
 
+    /// With this sum, as [`sum`](Self::sum) gave it earlier.
+    pub fn of_sum(sum: f64) -> Self {
+        Self { sum }
+    }
+
     /// The sum.
     pub fn sum(&self) -> f64 {
         self.sum

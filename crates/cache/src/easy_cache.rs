@@ -17,9 +17,11 @@
 //! `x_computed` plus the difference that is kept anyway.
 
 use serde::Deserialize;
+use wan_plugin_api::extensions::STATE;
+use wan_plugin_api::state::{self, Bits, Saved, State};
 use wan_plugin_api::{
-    Cache, CacheContext, CachePlan, Choice, Decision, DecisionPoint, Evaluation, Gate, OptionSpec,
-    Place, Protects, Replaces, Result, Rule, Signal, Tensor, TensorOps, term,
+    Cache, CacheContext, CachePlan, Choice, Decision, DecisionPoint, Evaluation, Gate, Message,
+    OptionSpec, Place, Protects, Replaces, Result, Rule, Signal, Tensor, TensorOps, term,
 };
 
 use crate::half_memory::Halved;
@@ -62,6 +64,8 @@ pub struct EasyCache {
     previous: Option<Tensor>,
     /// Input of the last computed evaluation.
     computed: Option<Tensor>,
+    /// The two are one tensor: the last evaluation was computed.
+    computed_is_previous: bool,
     /// Output minus input of the last computed evaluation.
     delta: Option<Tensor>,
     /// `sum |v|` of each frame at the last computed evaluation.
@@ -88,6 +92,10 @@ impl Cache for EasyCache {
         [vec![threshold, Scope::spec()], default.limits.specs()].concat()
     }
 
+    fn extensions() -> Vec<String> {
+        vec![STATE.into()]
+    }
+
     fn new(options: EasyCacheOptions, context: &CacheContext) -> Result<Self> {
         let limits = Limits::new(options.limits);
         let plan = CachePlan {
@@ -109,6 +117,7 @@ impl Cache for EasyCache {
             k: None,
             previous: None,
             computed: None,
+            computed_is_previous: false,
             delta: None,
             output_sums: Vec::new(),
             counts: Vec::new(),
@@ -154,8 +163,44 @@ impl Cache for EasyCache {
             let output = ops.combine(&[term(1.0, now), term(1.0, delta)])?;
             self.output_sums = ops.frame_abs_sums(&output)?;
             self.computed = self.previous.clone();
+            self.computed_is_previous = true;
         }
         self.delta = Some(delta.clone());
+        Ok(())
+    }
+
+    fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
+        state::answer(Self::ID, self, id, message)
+    }
+}
+
+impl State for EasyCache {
+    fn save(&self) -> Result<Saved> {
+        let mut saved = Saved::default();
+        self.limits.put(&mut saved)?;
+        saved.put("sum", Bits(self.sum))?;
+        saved.put("k", self.k.map(Bits))?;
+        saved.put("output_sums", Bits::all(&self.output_sums))?;
+        saved.put("computed_is_previous", self.computed_is_previous)?;
+        saved.put_tensors("previous", &self.previous);
+        // One tensor under two names would be two, and held twice, once it is loaded.
+        saved.put_tensors("computed", self.computed.iter().filter(|_| !self.computed_is_previous));
+        saved.put_tensors("delta", &self.delta);
+        Ok(saved)
+    }
+
+    fn load(&mut self, saved: &mut Saved) -> Result<()> {
+        self.limits.take(saved)?;
+        self.sum = saved.take::<Bits>("sum")?.0;
+        self.k = saved.take::<Option<Bits>>("k")?.map(|bits| bits.0);
+        self.output_sums = Bits::floats(&saved.take::<Vec<Bits>>("output_sums")?);
+        self.computed_is_previous = saved.take("computed_is_previous")?;
+        self.previous = saved.take_tensor("previous")?;
+        self.computed = match self.computed_is_previous {
+            true => self.previous.clone(),
+            false => saved.take_tensor("computed")?,
+        };
+        self.delta = saved.take_tensor("delta")?;
         Ok(())
     }
 }
@@ -174,6 +219,7 @@ impl EasyCache {
             None => None,
         };
         self.previous = Some(keep(sample, self.place, ops)?);
+        self.computed_is_previous = false;
         let output = total(&self.output_sums, &self.counts);
         let is_zero = total(&ops.frame_abs_sums(sample)?, &self.counts) == 0.0;
         let relative = change.map(|change| change / output).filter(|r| r.is_finite() && !is_zero);
@@ -209,6 +255,7 @@ impl EasyCache {
         let kept = [&self.previous, &self.computed, &self.delta];
         if kept.into_iter().flatten().any(|tensor| !fits(tensor, needed)) {
             (self.previous, self.computed, self.delta) = (None, None, None);
+            self.computed_is_previous = false;
             self.output_sums.clear();
             self.k = None;
             self.sum = 0.0;

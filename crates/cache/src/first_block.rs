@@ -11,9 +11,11 @@
 //! distance from the last computed evaluation.
 
 use serde::Deserialize;
+use wan_plugin_api::extensions::STATE;
+use wan_plugin_api::state::{self, Saved, State};
 use wan_plugin_api::{
-    Cache, CacheContext, CachePlan, Decision, DecisionPoint, Evaluation, Gate, OptionSpec, Place,
-    Replaces, Result, Rule, Signal, Tensor, TensorOps,
+    Cache, CacheContext, CachePlan, Decision, DecisionPoint, Evaluation, Gate, Message, OptionSpec,
+    Place, Replaces, Result, Rule, Signal, Tensor, TensorOps,
 };
 
 use crate::change::relative_change;
@@ -66,6 +68,10 @@ impl Cache for FirstBlockCache {
             "reuse below this relative change of the first block's residual",
         );
         [vec![threshold, Scope::spec()], default.limits.specs()].concat()
+    }
+
+    fn extensions() -> Vec<String> {
+        vec![STATE.into()]
     }
 
     fn new(options: FirstBlockOptions, context: &CacheContext) -> Result<Self> {
@@ -128,6 +134,27 @@ impl Cache for FirstBlockCache {
 
     fn store(&mut self, residual: &Tensor, _: &dyn TensorOps) -> Result<()> {
         self.residual = Some(residual.clone());
+        Ok(())
+    }
+
+    fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
+        state::answer(Self::ID, self, id, message)
+    }
+}
+
+impl State for FirstBlockCache {
+    fn save(&self) -> Result<Saved> {
+        let mut saved = Saved::default();
+        self.limits.put(&mut saved)?;
+        saved.put_tensors("probe", &self.probe);
+        saved.put_tensors("residual", &self.residual);
+        Ok(saved)
+    }
+
+    fn load(&mut self, saved: &mut Saved) -> Result<()> {
+        self.limits.take(saved)?;
+        self.probe = saved.take_tensor("probe")?;
+        self.residual = saved.take_tensor("residual")?;
         Ok(())
     }
 }

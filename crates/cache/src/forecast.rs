@@ -30,9 +30,11 @@ mod extrapolation;
 mod history;
 
 use serde::Deserialize;
+use wan_plugin_api::extensions::STATE;
+use wan_plugin_api::state::{self, Bits, Saved, State};
 use wan_plugin_api::{
     Cache, CacheContext, CachePlan, Choice, Decision, DecisionPoint, Error, Evaluation, FrameLevel,
-    Gate, OptionSpec, Protects, Replaces, Result, Rule, Tensor, TensorOps,
+    Gate, Message, OptionSpec, Protects, Replaces, Result, Rule, Tensor, TensorOps,
 };
 
 use crate::half_memory::Halved;
@@ -203,6 +205,10 @@ impl Cache for Forecast {
         [own, default.limits.specs()].concat()
     }
 
+    fn extensions() -> Vec<String> {
+        vec![STATE.into()]
+    }
+
     fn new(options: ForecastOptions, context: &CacheContext) -> Result<Self> {
         options.check()?;
         let limits = Limits::new(options.limits);
@@ -285,6 +291,31 @@ impl Cache for Forecast {
         let measures = !self.options.is_fixed() && !self.follows;
         self.measured = if measures { self.history.measure(residual, &levels, ops)? } else { None };
         self.history.push(residual, &levels);
+        Ok(())
+    }
+
+    fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
+        state::answer(Self::ID, self, id, message)
+    }
+}
+
+impl State for Forecast {
+    fn save(&self) -> Result<Saved> {
+        let mut saved = Saved::default();
+        self.limits.put(&mut saved)?;
+        self.beginnings.put(&mut saved)?;
+        self.history.put(&mut saved)?;
+        saved.put("sum", Bits(self.sum))?;
+        saved.put("measured", self.measured.map(Measured::written))?;
+        Ok(saved)
+    }
+
+    fn load(&mut self, saved: &mut Saved) -> Result<()> {
+        self.limits.take(saved)?;
+        self.beginnings.take(saved)?;
+        self.history.take(saved)?;
+        self.sum = saved.take::<Bits>("sum")?.0;
+        self.measured = saved.take::<Option<_>>("measured")?.map(Measured::of_written);
         Ok(())
     }
 }

@@ -18,6 +18,8 @@
 //!   `(N + u (A + B)) / (V - w)` with `V = sum |v|`, `w = u sum (|x| + |v - x|)`.
 
 use serde::Deserialize;
+use wan_plugin_api::extensions::STATE;
+use wan_plugin_api::state::{self, Saved, State};
 use wan_plugin_api::{
     Cache, CacheContext, CachePlan, DType, Decision, Error, Evaluation, HalfOf, Message,
     OptionSpec, Result, Signal, Tensor, TensorOps,
@@ -26,7 +28,7 @@ use wan_plugin_api::{
 use crate::held::{Formats, Held};
 
 /// A cache that can be had at half width, and its name then.
-pub trait Halved: Cache {
+pub trait Halved: Cache + State {
     /// Id of the halved cache.
     const HALF_ID: &'static str;
     /// One line for `wan plugins list`.
@@ -143,7 +145,21 @@ impl<C: Halved> Cache for HalfMemory<C> {
     }
 
     fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
-        self.inner.extension(id, message)
+        match id {
+            STATE => state::answer(Self::ID, self, id, message),
+            _ => self.inner.extension(id, message),
+        }
+    }
+}
+
+/// That of the wrapped cache, which keeps what is halved; under this cache's name.
+impl<C: Halved> State for HalfMemory<C> {
+    fn save(&self) -> Result<Saved> {
+        self.inner.save()
+    }
+
+    fn load(&mut self, saved: &mut Saved) -> Result<()> {
+        self.inner.load(saved)
     }
 }
 

@@ -2,7 +2,8 @@
 //! many may be reused in a row.
 
 use serde::Deserialize;
-use wan_plugin_api::{Choice, Evaluation, FrameLevel, OptionSpec, Protects};
+use wan_plugin_api::state::Saved;
+use wan_plugin_api::{Choice, Evaluation, FrameLevel, OptionSpec, Protects, Result};
 
 /// Options that every cache has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -61,6 +62,15 @@ impl Beginnings {
             *count += 1;
         }
     }
+
+    pub(crate) fn put(&self, saved: &mut Saved) -> Result<()> {
+        saved.put("updates", &self.updates)
+    }
+
+    pub(crate) fn take(&mut self, saved: &mut Saved) -> Result<()> {
+        self.updates = saved.take("updates")?;
+        Ok(())
+    }
 }
 
 /// The options at work: counts the reuses in a row.
@@ -112,5 +122,14 @@ impl Limits {
             Choice::Compute => 0,
             Choice::Reuse => self.skipped_in_a_row + 1,
         };
+    }
+
+    pub(crate) fn put(&self, saved: &mut Saved) -> Result<()> {
+        saved.put("skipped_in_a_row", self.skipped_in_a_row)
+    }
+
+    pub(crate) fn take(&mut self, saved: &mut Saved) -> Result<()> {
+        self.skipped_in_a_row = saved.take("skipped_in_a_row")?;
+        Ok(())
     }
 }

@@ -22,9 +22,11 @@ mod ratios;
 
 use serde::Deserialize;
 use serde_json::Value;
+use wan_plugin_api::extensions::STATE;
+use wan_plugin_api::state::{self, Bits, Saved, State};
 use wan_plugin_api::{
-    Cache, CacheContext, CachePlan, Decision, DecisionPoint, Error, Evaluation, Gate, OptionSpec,
-    Replaces, Result, Rule, Tensor, TensorOps,
+    Cache, CacheContext, CachePlan, Decision, DecisionPoint, Error, Evaluation, Gate, Message,
+    OptionSpec, Replaces, Result, Rule, Tensor, TensorOps,
 };
 
 use crate::calibration::{
@@ -119,6 +121,10 @@ impl Cache for MagCache {
         ]
     }
 
+    fn extensions() -> Vec<String> {
+        vec![STATE.into()]
+    }
+
     fn new(options: MagCacheOptions, context: &CacheContext) -> Result<Self> {
         let table = if options.threshold == 0.0 { nothing() } else { table(&options, context)? };
         let threshold = match options.threshold < 0.0 {
@@ -201,6 +207,29 @@ impl Cache for MagCache {
 
     fn store(&mut self, residual: &Tensor, _: &dyn TensorOps) -> Result<()> {
         self.residual = Some(residual.clone());
+        Ok(())
+    }
+
+    fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
+        state::answer(Self::ID, self, id, message)
+    }
+}
+
+impl State for MagCache {
+    fn save(&self) -> Result<Saved> {
+        let mut saved = Saved::default();
+        self.limits.put(&mut saved)?;
+        self.ratios.put(&mut saved)?;
+        saved.put("error", Bits(self.error))?;
+        saved.put_tensors("residual", &self.residual);
+        Ok(saved)
+    }
+
+    fn load(&mut self, saved: &mut Saved) -> Result<()> {
+        self.limits.take(saved)?;
+        self.ratios.take(saved)?;
+        self.error = saved.take::<Bits>("error")?.0;
+        self.residual = saved.take_tensor("residual")?;
         Ok(())
     }
 }

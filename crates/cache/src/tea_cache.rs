@@ -18,9 +18,11 @@ mod options;
 mod polynomial;
 mod preset;
 
+use wan_plugin_api::extensions::STATE;
+use wan_plugin_api::state::{self, Bits, Saved, State};
 use wan_plugin_api::{
-    Cache, CacheContext, CachePlan, Decision, DecisionPoint, Evaluation, OptionSpec, Place,
-    Replaces, Result, Tensor, TensorOps,
+    Cache, CacheContext, CachePlan, Decision, DecisionPoint, Evaluation, Message, OptionSpec,
+    Place, Replaces, Result, Tensor, TensorOps,
 };
 
 use crate::accumulator::{Accumulator, rescale};
@@ -53,6 +55,10 @@ impl Cache for TeaCache {
 
     fn options() -> Vec<OptionSpec> {
         TeaCacheOptions::specs()
+    }
+
+    fn extensions() -> Vec<String> {
+        vec![STATE.into()]
     }
 
     fn new(options: TeaCacheOptions, context: &CacheContext) -> Result<Self> {
@@ -128,6 +134,29 @@ impl Cache for TeaCache {
 
     fn store(&mut self, residual: &Tensor, _: &dyn TensorOps) -> Result<()> {
         self.residual = Some(residual.clone());
+        Ok(())
+    }
+
+    fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
+        state::answer(Self::ID, self, id, message)
+    }
+}
+
+impl State for TeaCache {
+    fn save(&self) -> Result<Saved> {
+        let mut saved = Saved::default();
+        self.limits.put(&mut saved)?;
+        saved.put("sum", Bits(self.accumulator.sum()))?;
+        saved.put_tensors("anchor", &self.anchor);
+        saved.put_tensors("residual", &self.residual);
+        Ok(saved)
+    }
+
+    fn load(&mut self, saved: &mut Saved) -> Result<()> {
+        self.limits.take(saved)?;
+        self.accumulator = Accumulator::of_sum(saved.take::<Bits>("sum")?.0);
+        self.anchor = saved.take_tensor("anchor")?;
+        self.residual = saved.take_tensor("residual")?;
         Ok(())
     }
 }

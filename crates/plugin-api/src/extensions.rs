@@ -10,6 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::FrameLevel;
 
+/// A sampler between two rounds, or a cache between two evaluations, is saved, and a fresh object
+/// goes on from there.
+///
+/// Question: [`StateQuestion`](crate::state::StateQuestion), with the saved tensors where it is to
+/// load. Answer: to a save [`StateDocument`](crate::state::StateDocument) and its tensors; to a load
+/// nothing. The module [`state`](crate::state) has what an author needs.
+pub const STATE: &str = "wan.state/1";
+
 /// Draft: a cache decides for each latent frame by itself.
 ///
 /// Question: [`FrameDecisionsQuestion`] and the signals of the plan. Answer: [`FrameDecisions`].

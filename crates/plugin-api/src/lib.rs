@@ -90,6 +90,7 @@ mod plugin;
 mod round;
 mod rule;
 mod sampler;
+pub mod state;
 mod tensor;
 
 pub use cache::*;

@@ -2,8 +2,8 @@
 
 use wan_plugin_api::library::CacheInstance;
 use wan_plugin_api::{
-    Action, CacheContext, Choice, DType, Evaluation, ModelIdentity, Place, Replaces, Result,
-    Signal, Tensor, TensorForm,
+    Action, CacheContext, Choice, DType, Evaluation, Message, ModelIdentity, Place, Replaces,
+    Result, Signal, Tensor, TensorForm,
 };
 
 use crate::ground::{Ground, Part};
@@ -93,7 +93,8 @@ pub struct Stream<'s, G> {
     cache: CacheInstance,
     ground: G,
     script: &'s Script,
-    /// What came of it so far.
+    /// What came of it so far. The next evaluation has the number that it is long: the log of a
+    /// stream that was saved makes its successor go on from there.
     pub log: Vec<Entry>,
 }
 
@@ -101,6 +102,19 @@ impl<'s, G: Ground> Stream<'s, G> {
     /// A stream at its beginning, over a ground of its own.
     pub fn new(cache: CacheInstance, ground: G, script: &'s Script) -> Self {
         Self { cache, ground, script, log: Vec::new() }
+    }
+
+    /// Asks the cache an extension.
+    ///
+    /// # Errors
+    /// What the cache said.
+    pub fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
+        self.cache.extension(id, message)
+    }
+
+    /// Its operations.
+    pub fn ground(&self) -> &G {
+        &self.ground
     }
 
     /// Whether every evaluation was driven.

@@ -1,7 +1,7 @@
 //! The properties, as data.
 
 use crate::capability::Capability::{self, *};
-use crate::checks::{bounds, frames, half, independence, memory, reuse, trouble};
+use crate::checks::{bounds, frames, half, independence, memory, reuse, state, trouble};
 use crate::trial::{Checked, Trial};
 
 /// Something that holds for every cache, unless what it declares exempts it.
@@ -78,6 +78,10 @@ properties! {
     "interleaved", independence::interleaved,
         "Two streams, a turn each in any order, go as each goes alone.",
         "", [];
+    "state", state::saved_and_loaded,
+        "Saved after any evaluation and loaded into a fresh object, it goes on to the bit as if it \
+         had not been interrupted.",
+        "the extension `wan.state/1` is listed", [];
     "schedule-only", independence::schedule_only,
         "Decisions do not depend on latents, prompt or residuals.",
         "", [DecidesByContents];

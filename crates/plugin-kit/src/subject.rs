@@ -80,6 +80,11 @@ impl Subject {
         self.original.as_deref()
     }
 
+    /// The extensions that it answers.
+    pub fn extensions(&self) -> &[String] {
+        &self.strategy.extensions
+    }
+
     /// What it can be told.
     pub fn specs(&self) -> &[OptionSpec] {
         &self.strategy.options

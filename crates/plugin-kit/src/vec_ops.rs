@@ -108,6 +108,15 @@ impl VecOps {
         Tensor::new(VecTensor { form, elements, held, live_bytes: self.live_bytes.clone() })
     }
 
+    /// A tensor of this form, made elsewhere, with its elements.
+    pub(crate) fn remade(&self, form: TensorForm, elements: Vec<f32>) -> Tensor {
+        self.live_bytes.of(form.place()).fetch_add(form.bytes, Ordering::Relaxed);
+        let dtype = form.dtype().unwrap_or(DType::F32);
+        let held = (form.bytes / dtype.bytes()) as usize;
+        let held = Some(held).filter(|held| *held < elements.len());
+        Tensor::new(VecTensor { form, elements, held, live_bytes: self.live_bytes.clone() })
+    }
+
     fn sums(&self, a: &VecTensor, at: impl Fn(usize) -> f64) -> Vec<f64> {
         let per_frame = a.form.frame_elements as usize;
         (0..a.form.frames as usize)

@@ -23,7 +23,7 @@ use wan_plugin_api::{Result, Tensor, TensorOps, term};
 
 use crate::solver::History;
 use crate::vandermonde::weights;
-use crate::{SigmaTable, Solver};
+use crate::{Memory, SigmaTable, Solver};
 
 /// Runs shorter than this step down in order at their end.
 const LONG_RUN: usize = 15;
@@ -79,6 +79,14 @@ impl Solver for Deis {
         let noise = ops.combine(&[term(1.0, sample), term(now.alpha, velocity)])?;
         self.history.push(rho_s, noise);
         Ok(moved)
+    }
+
+    fn save(&self) -> Memory {
+        Memory { predictions: self.history.save(), predicted: None }
+    }
+
+    fn load(&mut self, mut memory: Memory) -> Result<()> {
+        self.history.load(&mut memory, false)
     }
 }
 

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use wan_plugin_api::{Result, Tensor, TensorOps, term};
 
 use crate::solver::{History, Level};
-use crate::{SigmaTable, Solver, SolverType};
+use crate::{Memory, SigmaTable, Solver, SolverType};
 
 /// Runs shorter than this step down to order 2 before the last step.
 const LONG_RUN: usize = 15;
@@ -78,6 +78,14 @@ impl Solver for DpmMultistep {
         let mut terms = vec![term(next.sigma / now.sigma, sample)];
         terms.extend(factors.iter().zip(&predictions).map(|(f, (_, clean))| term(*f, clean)));
         ops.combine(&terms)
+    }
+
+    fn save(&self) -> Memory {
+        Memory { predictions: self.history.save(), predicted: None }
+    }
+
+    fn load(&mut self, mut memory: Memory) -> Result<()> {
+        self.history.load(&mut memory, false)
     }
 }
 

@@ -23,7 +23,7 @@ use wan_plugin_api::{Result, Tensor, TensorOps, term};
 
 use crate::noise::FrameNoise;
 use crate::solver::History;
-use crate::{SigmaTable, Solver, SolverType};
+use crate::{Memory, SigmaTable, Solver, SolverType};
 
 /// Order 1 or 2, stochastic.
 pub struct DpmSde {
@@ -85,5 +85,13 @@ impl Solver for DpmSde {
         }
         terms.extend(noise.iter().map(|noise| term(of_noise, noise)));
         ops.combine(&terms)
+    }
+
+    fn save(&self) -> Memory {
+        Memory { predictions: self.history.save(), predicted: None }
+    }
+
+    fn load(&mut self, mut memory: Memory) -> Result<()> {
+        self.history.load(&mut memory, false)
     }
 }

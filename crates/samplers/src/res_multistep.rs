@@ -20,7 +20,7 @@ use std::sync::Arc;
 use wan_plugin_api::{Result, Tensor, TensorOps, term};
 
 use crate::solver::History;
-use crate::{SigmaTable, Solver};
+use crate::{Memory, SigmaTable, Solver};
 
 /// Second order, deterministic.
 pub struct ResMultistep {
@@ -64,5 +64,13 @@ impl Solver for ResMultistep {
             term(h * phi_1 - of_m1, m0),
             term(of_m1, m1),
         ])
+    }
+
+    fn save(&self) -> Memory {
+        Memory { predictions: self.history.save(), predicted: None }
+    }
+
+    fn load(&mut self, mut memory: Memory) -> Result<()> {
+        self.history.load(&mut memory, false)
     }
 }

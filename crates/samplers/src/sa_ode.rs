@@ -27,7 +27,7 @@ use wan_plugin_api::{Result, Tensor, TensorOps, term};
 
 use crate::solver::{History, Level};
 use crate::vandermonde::weights;
-use crate::{SigmaTable, Solver};
+use crate::{Memory, Predicted, SigmaTable, Solver};
 
 /// How an update with two predictions weighs their difference.
 ///
@@ -50,14 +50,8 @@ pub struct SaOde {
     order: usize,
     weights: SaWeights,
     history: History,
+    /// Its order is that of the correction to come.
     predicted: Option<Predicted>,
-}
-
-/// Where the latest prediction started, and with how many predictions it may be corrected.
-struct Predicted {
-    from: Level,
-    sample: Tensor,
-    order: usize,
 }
 
 impl SaOde {
@@ -82,16 +76,26 @@ impl Solver for SaOde {
         self.history.push(now.lambda, now.clean(sample, velocity, ops)?);
         let corrected = match &self.predicted {
             None => sample.clone(),
-            Some(Predicted { from, sample, order }) => {
-                self.update([*from, now], sample, &self.history.newest(*order), ops)?
+            Some(Predicted { sigma, sample, order }) => {
+                self.update([Level::new(*sigma), now], sample, &self.history.newest(*order), ops)?
             }
         };
         let left = self.table.steps() - index;
         let predictions = self.history.newest(self.order.min(left));
         let moved = self.update([now, next], &corrected, &predictions, ops)?;
         let order = self.order.min(left + 1);
-        self.predicted = Some(Predicted { from: now, sample: corrected, order });
+        self.predicted = Some(Predicted { sigma: now.sigma, sample: corrected, order });
         Ok(moved)
+    }
+
+    fn save(&self) -> Memory {
+        Memory { predictions: self.history.save(), predicted: self.predicted.clone() }
+    }
+
+    fn load(&mut self, mut memory: Memory) -> Result<()> {
+        self.history.load(&mut memory, true)?;
+        self.predicted = memory.predicted;
+        Ok(())
     }
 }
 

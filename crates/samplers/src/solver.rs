@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde::Deserialize;
 use wan_plugin_api::{Error, Result, Tensor, TensorOps, term};
 
-use crate::{Heun, SigmaTable};
+use crate::{Heun, Memory, SigmaTable};
 
 /// Carries one sample down one [`SigmaTable`].
 ///
@@ -40,6 +40,20 @@ pub trait Solver: Send {
         _ops: &dyn TensorOps,
     ) -> Result<Tensor> {
         Ok(moved.clone())
+    }
+
+    /// What later steps need of earlier ones; asked between two steps only.
+    fn save(&self) -> Memory {
+        Memory::default()
+    }
+
+    /// Goes on from what [`save`](Self::save) gave, as a solver of the same table and settings that
+    /// has taken no step yet.
+    ///
+    /// # Errors
+    /// `Invalid` for another solver's memory.
+    fn load(&mut self, memory: Memory) -> Result<()> {
+        memory.check(0, false)
     }
 }
 
@@ -174,6 +188,19 @@ impl History {
     pub(crate) fn push(&mut self, place: f64, prediction: Tensor) {
         self.predictions.push_front((place, prediction));
         self.predictions.truncate(self.len_max);
+    }
+
+    /// All of it, for a [`Memory`].
+    pub(crate) fn save(&self) -> Vec<(f64, Tensor)> {
+        self.predictions.iter().cloned().collect()
+    }
+
+    /// Takes the predictions of a memory over; where its solver `corrects`, what it predicted is
+    /// left to that.
+    pub(crate) fn load(&mut self, memory: &mut Memory, corrects: bool) -> Result<()> {
+        memory.check(self.len_max, corrects)?;
+        self.predictions = std::mem::take(&mut memory.predictions).into();
+        Ok(())
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -10,6 +10,7 @@ use crate::{SigmaTable, SolverKind, SolverOptions, SolverType, Spacing, Timestep
 
 mod alone;
 mod orders;
+mod saved;
 
 /// All solvers, in the order of their names.
 const SOLVERS: [SolverKind; 10] = [

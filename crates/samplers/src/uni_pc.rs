@@ -26,7 +26,7 @@ use wan_plugin_api::{Result, Tensor, TensorOps, term};
 
 use crate::solver::{History, Level};
 use crate::vandermonde::weights;
-use crate::{SigmaTable, Solver};
+use crate::{Memory, Predicted, SigmaTable, Solver};
 
 /// What the first correction takes for the sample that the first step started from.
 ///
@@ -49,14 +49,8 @@ pub struct UniPc {
     order: usize,
     first_correction: FirstCorrection,
     history: History,
+    /// Its order is that of the prediction.
     predicted: Option<Predicted>,
-}
-
-/// Where the latest prediction started, and with which order.
-struct Predicted {
-    from: Level,
-    sample: Tensor,
-    order: usize,
 }
 
 impl UniPc {
@@ -84,7 +78,7 @@ impl Solver for UniPc {
             Some(predicted) => {
                 let mut predictions = self.history.newest(predicted.order);
                 predictions.push((now.lambda, &clean));
-                update(predicted.from, now, &predicted.sample, &predictions, ops)?
+                update(Level::new(predicted.sigma), now, &predicted.sample, &predictions, ops)?
             }
         };
         self.history.push(now.lambda, clean);
@@ -93,8 +87,18 @@ impl Solver for UniPc {
         let is_first = self.predicted.is_none();
         let overwritten = is_first && self.first_correction == FirstCorrection::Overwritten;
         let sample = if overwritten { moved.clone() } else { corrected };
-        self.predicted = Some(Predicted { from: now, sample, order });
+        self.predicted = Some(Predicted { sigma: now.sigma, sample, order });
         Ok(moved)
+    }
+
+    fn save(&self) -> Memory {
+        Memory { predictions: self.history.save(), predicted: self.predicted.clone() }
+    }
+
+    fn load(&mut self, mut memory: Memory) -> Result<()> {
+        self.history.load(&mut memory, true)?;
+        self.predicted = memory.predicted;
+        Ok(())
     }
 }
 

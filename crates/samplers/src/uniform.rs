@@ -4,14 +4,16 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 
+use wan_plugin_api::extensions::STATE;
+use wan_plugin_api::state::{self, Saved, State};
 use wan_plugin_api::{
-    Attention, Denoise, Error, FrameLevel, OptionSpec, Result, Round, SampleRequest, Sampler,
-    Schedule, Step, Tensor, TensorOps,
+    Attention, Denoise, Error, FrameLevel, Message, OptionSpec, Result, Round, SampleRequest,
+    Sampler, Schedule, Step, Tensor, TensorOps,
 };
 
 use crate::{
-    Deis, DpmMultistep, DpmSde, Euler, EulerAncestral, Heun, Lcm, ResMultistep, SaOde, SigmaTable,
-    Solver, SolverKind, SolverOptions, UniPc,
+    Deis, DpmMultistep, DpmSde, Euler, EulerAncestral, Heun, Lcm, Memory, ResMultistep, SaOde,
+    SigmaTable, Solver, SolverKind, SolverOptions, UniPc,
 };
 
 /// A solver that is a sampler of its own.
@@ -69,6 +71,10 @@ impl<S: StandAlone> Sampler for Uniform<S> {
         SolverOptions::specs_of(S::SOLVER)
     }
 
+    fn extensions() -> Vec<String> {
+        vec![STATE.into()]
+    }
+
     fn new(options: SolverOptions, request: &SampleRequest) -> Result<Self> {
         if request.prefix_frames > 0 {
             return Err(Error::invalid(format!(
@@ -114,5 +120,22 @@ impl<S: StandAlone> Sampler for Uniform<S> {
         let arrived: Vec<_> = levels.iter().map(|l| self.table.arrived(l, index)).collect();
         let velocity = model.velocity(&moved, &arrived)?;
         self.solver.correct(&moved, &velocity, ops)
+    }
+
+    fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
+        state::answer(S::ID, self, id, message)
+    }
+}
+
+/// The solver's memory; all else is of the options and the request.
+impl<S> State for Uniform<S> {
+    fn save(&self) -> Result<Saved> {
+        let mut saved = Saved::default();
+        Memory::put(&*self.solver, "solver", &mut saved)?;
+        Ok(saved)
+    }
+
+    fn load(&mut self, saved: &mut Saved) -> Result<()> {
+        Memory::take(&mut *self.solver, "solver", saved)
     }
 }

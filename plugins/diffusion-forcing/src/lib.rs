@@ -22,13 +22,14 @@
 //!
 //! The wave itself is pure arithmetic and lies in `matrix.rs`; `chunks.rs` divides a long video,
 //! and the settings that cannot work are refused in `check.rs`. What a model sees in place of
-//! finished frames is the matter of `context.rs`.
+//! finished frames is the matter of `context.rs`, and what is saved of a run of `state.rs`.
 
 mod check;
 mod chunks;
 mod context;
 mod descent;
 mod matrix;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -36,9 +37,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::Deserialize;
+use wan_plugin_api::extensions::STATE;
 use wan_plugin_api::{
-    Attention, Denoise, FrameLevel, OptionSpec, Result, Round, SampleRequest, Sampler, Schedule,
-    Step, Tensor, TensorOps,
+    Attention, Denoise, FrameLevel, Message, OptionSpec, Result, Round, SampleRequest, Sampler,
+    Schedule, Step, Tensor, TensorOps,
 };
 use wan_samplers::{Solver, SolverOptions};
 
@@ -76,9 +78,16 @@ pub struct DiffusionForcing {
     attention: Attention,
     context: Context,
     descent: Descent,
-    /// One solver for each run of blocks that is on its way, by its first block: runs stand at
-    /// different steps, and a multistep history belongs to one of them. A chunk leaves none behind.
-    solvers: BTreeMap<usize, Box<dyn Solver>>,
+    /// The runs of blocks that are on their way, by their first block. A chunk leaves none behind.
+    moving: BTreeMap<usize, Moving>,
+}
+
+/// A run has a solver of its own: runs stand at different steps, and a multistep history belongs to
+/// one of them.
+struct Moving {
+    /// Number of its first frame in the video.
+    first_frame: u32,
+    solver: Box<dyn Solver>,
 }
 
 /// A row of a chunk's matrix.
@@ -126,6 +135,10 @@ impl Sampler for DiffusionForcing {
         specs
     }
 
+    fn extensions() -> Vec<String> {
+        vec![STATE.into()]
+    }
+
     fn new(options: Options, request: &SampleRequest) -> Result<Self> {
         let descent = Descent::new(options.solver.clone(), request)?;
         // From here on, the steps are those that each frame takes.
@@ -143,7 +156,7 @@ impl Sampler for DiffusionForcing {
             attention: check::attention(causal, options.causal_block_size)?,
             context: Context::new(options.addnoise_condition),
             descent,
-            solvers: BTreeMap::new(),
+            moving: BTreeMap::new(),
         })
     }
 
@@ -185,9 +198,13 @@ impl Sampler for DiffusionForcing {
             moved = self.each_run(&row, &chunk, [&moved, &velocity], ops, Half::Second)?;
         }
         // A finished run needs no history; handles are memory.
-        self.solvers.retain(|block, _| row.counters[*block] < self.descent.steps());
+        self.moving.retain(|block, _| row.counters[*block] < self.descent.steps());
         let is_last = self.rounds.get(step.index + 1).is_none_or(|next| next.chunk != number);
         self.context.without_resampled(&moved, sample, &chunk, is_last, ops)
+    }
+
+    fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
+        wan_plugin_api::state::answer(Self::ID, self, id, message)
     }
 }
 
@@ -259,9 +276,9 @@ impl DiffusionForcing {
     }
 
     fn solver(&mut self, run: &Range<usize>, chunk: &Chunk) -> &mut dyn Solver {
-        let first_frame = chunk.first + run.start * chunk.layout.block_frames;
-        let fresh = || self.descent.solver(first_frame as u32);
-        self.solvers.entry(run.start).or_insert_with(fresh).as_mut()
+        let first_frame = (chunk.first + run.start * chunk.layout.block_frames) as u32;
+        let fresh = || Moving { first_frame, solver: self.descent.solver(first_frame) };
+        self.moving.entry(run.start).or_insert_with(fresh).solver.as_mut()
     }
 }
 

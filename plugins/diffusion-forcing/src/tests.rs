@@ -8,6 +8,8 @@ use wan_samplers::{SolverKind, UniPc, Uniform};
 
 use super::*;
 
+mod saved;
+
 fn options(given: &[(&str, serde_json::Value)]) -> Options {
     let given: OptionValues = given.iter().map(|(n, v)| (n.to_string(), v.clone())).collect();
     let values = complete("diffusion-forcing", &DiffusionForcing::options(), &given).unwrap();
@@ -97,7 +99,7 @@ fn a_block_has_the_bits_that_it_has_alone_whatever_the_lag() {
             let mut rounds = 0;
             let ours = sample_with(&mut sampler, &start(6), frame_local, |_, _, _| rounds += 1);
             assert_eq!((ours, rounds), (expected, 5 + 2 * 2), "{solver} {rule}");
-            assert!(sampler.solvers.is_empty(), "a finished block keeps its history");
+            assert!(sampler.moving.is_empty(), "a finished block keeps its history");
         }
     }
 }
@@ -150,7 +152,7 @@ fn a_schedule_is_run_in_two_parts() {
             let starts_late = part.first().is_some_and(|(name, _)| *name == "start_step");
             assert_eq!(notices.iter().any(|n| n.contains("latents of that level")), starts_late);
             let end = sample_with(&mut sampler, start, frame_local, |_, _, _| ());
-            assert!(sampler.solvers.is_empty());
+            assert!(sampler.moving.is_empty());
             (rounds, end)
         };
         let (first, between) = run(&[("end_step", json!(2))], &start(6));
@@ -267,7 +269,7 @@ fn chunks_are_single_runs_with_the_overlap_as_their_prefix() {
             let mut sampler = DiffusionForcing::new(options, &request(frames, prefix, 4)).unwrap();
             sampler.schedule().unwrap().check(frames as usize, prefix as usize).unwrap();
             let latents = sample_with(&mut sampler, start, mixing, |_, _, _| ());
-            assert!(sampler.solvers.is_empty() && sampler.context.resampled.is_none());
+            assert!(sampler.moving.is_empty() && sampler.context.resampled.is_none());
             latents
         };
         let frames = 12 - overlap; // two chunks of 6
@@ -377,6 +379,6 @@ proptest! {
         prop_assert!(at.iter().all(|sigma| *sigma == 0.0));
         prop_assert!(end[..prefix] == start(request.frames)[..prefix]);
         prop_assert!(end.iter().all(|x| x.is_finite()));
-        prop_assert!(sampler.solvers.is_empty() && sampler.context.resampled.is_none());
+        prop_assert!(sampler.moving.is_empty() && sampler.context.resampled.is_none());
     }
 }

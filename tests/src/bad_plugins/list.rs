@@ -115,6 +115,8 @@ planted! {
     "bad_samplers" Some("one-element-differs"), "sampler-determinism" fail "gave other bits";
     "bad_samplers" Some("one-element-differs"), "sampler-instances" fail "that take turns";
     "bad_samplers" Some("grows"), "sampler-handles" fail "grows with the steps";
+    "bad_samplers" Some("forgets-an-entry"), "sampler-state" fail "saved after round 0, round 1";
+    "bad_samplers" Some("resets-a-counter"), "sampler-state" fail "saved after round 0, round 1";
     "bad_samplers" Some("panics-at-the-lower-end"), "sampler-options" fail "{\"share\":0.25}";
     "bad_samplers" Some("panics-at-the-upper-end"), "sampler-options" fail "{\"share\":0.75}";
     "bad_samplers" Some("panics-in-between"), "sampler-options" fail "{\"share\":0.6";

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use wan_plugin_api::state::{Bits, Saved, misfit};
 use wan_plugin_api::{FrameLevel, Result, Tensor, TensorForm, TensorOps, frame_terms};
 
 use super::correction::Correction;
@@ -33,6 +34,16 @@ pub(super) struct Measured {
     pub(super) gap: f64,
     /// Order of the forecast.
     pub(super) order: usize,
+}
+
+impl Measured {
+    pub(super) fn written(self) -> (Bits, Bits, usize) {
+        (Bits(self.error), Bits(self.gap), self.order)
+    }
+
+    pub(super) fn of_written((error, gap, order): (Bits, Bits, usize)) -> Self {
+        Self { error: error.0, gap: gap.0, order }
+    }
 }
 
 impl History {
@@ -81,10 +92,45 @@ impl History {
     pub(super) fn push(&mut self, residual: &Tensor, levels: &[FrameLevel]) {
         let sigmas = levels.iter().map(|l| l.sigma).collect();
         self.points.push_front(Point { residual: residual.clone(), sigmas });
-        self.points.truncate(self.order + 1 + usize::from(self.correction.is_some()));
+        self.points.truncate(self.points_max());
         if let Some(correction) = &mut self.correction {
             let nodes: Vec<&[f64]> = self.points.iter().map(|p| p.sigmas.as_slice()).collect();
             correction.computed(&nodes, self.order, self.blend);
+        }
+    }
+
+    fn points_max(&self) -> usize {
+        self.order + 1 + usize::from(self.correction.is_some())
+    }
+
+    pub(super) fn put(&self, saved: &mut Saved) -> Result<()> {
+        let sigmas: Vec<_> = self.points.iter().map(|p| Bits::all(&p.sigmas)).collect();
+        saved.put("sigmas", sigmas)?;
+        saved.put_tensors("residuals", self.points.iter().map(|p| &p.residual));
+        match &self.correction {
+            Some(correction) => correction.put(saved),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn take(&mut self, saved: &mut Saved) -> Result<()> {
+        let sigmas = saved.take::<Vec<Vec<Bits>>>("sigmas")?;
+        let residuals = saved.take_tensors("residuals");
+        let (count, most) = (sigmas.len(), self.points_max());
+        if count > most {
+            return Err(misfit("sigmas", format!("at most {most} of this order"), count));
+        }
+        if count != residuals.len() {
+            return Err(misfit("residuals", count, residuals.len()));
+        }
+        let point = |(residual, sigmas): (Tensor, Vec<Bits>)| Point {
+            residual,
+            sigmas: Bits::floats(&sigmas),
+        };
+        self.points = residuals.into_iter().zip(sigmas).map(point).collect();
+        match &mut self.correction {
+            Some(correction) => correction.take(saved, count),
+            None => Ok(()),
         }
     }
 

@@ -1,7 +1,8 @@
 //! A column of MagCache's ratios, stretched to the steps of a run, and read by each frame at its
 //! own step.
 
-use wan_plugin_api::{CacheContext, FrameLevel};
+use wan_plugin_api::state::{Bits, Saved, misfit};
+use wan_plugin_api::{CacheContext, FrameLevel, Result};
 
 /// `table` at `steps` entries: entry `i` is the nearest to `i * (len - 1) / (steps - 1)`, ties to
 /// the even one, in the reference's order of operations (`nearest_interp`, MagCache at df81cb1).
@@ -65,6 +66,20 @@ impl FrameRatios {
     pub(super) fn count(&mut self, levels: &[FrameLevel]) {
         for (steps, level) in self.steps.iter_mut().zip(levels) {
             *steps += usize::from(level.update);
+        }
+    }
+
+    pub(super) fn put(&self, saved: &mut Saved) -> Result<()> {
+        saved.put("steps", &self.steps)?;
+        saved.put("ratios", Bits::all(&self.ratios))
+    }
+
+    pub(super) fn take(&mut self, saved: &mut Saved) -> Result<()> {
+        self.steps = saved.take("steps")?;
+        self.ratios = Bits::floats(&saved.take::<Vec<Bits>>("ratios")?);
+        match self.ratios.len() == self.steps.len() {
+            true => Ok(()),
+            false => Err(misfit("ratios", self.steps.len(), self.ratios.len())),
         }
     }
 

@@ -66,6 +66,8 @@ tests! {
         "The same request gives the same bits.";
     SamplerInstances Sampler "sampler-instances"
         "Two objects that take turns go as each goes alone.";
+    SamplerState Sampler "sampler-state"
+        "Saved after a round, a fresh object goes on to the bit; for those that list wan.state/1.";
     SamplerNumbers Sampler "sampler-numbers"
         "NaN and infinity in sample or velocity neither panic nor hang.";
     SamplerErrors Sampler "sampler-errors"

@@ -6,4 +6,5 @@ pub(crate) mod half;
 pub(crate) mod independence;
 pub(crate) mod memory;
 pub(crate) mod reuse;
+pub(crate) mod state;
 pub(crate) mod trouble;

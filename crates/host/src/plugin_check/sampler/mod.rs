@@ -4,6 +4,7 @@ mod constant;
 mod handover;
 mod run;
 mod scene;
+mod state;
 mod steady;
 mod stream;
 mod trouble;
@@ -25,6 +26,7 @@ pub(super) fn check(test: Test, subject: &Subject) -> Checked {
         Test::SamplerInstances => stream::instances(subject),
         Test::SamplerHandles => stream::handles(subject),
         Test::SamplerCost => stream::cost(subject),
+        Test::SamplerState => state::state(subject),
         Test::SamplerNumbers => trouble::numbers(subject),
         _ => trouble::errors(subject),
     }

@@ -4,7 +4,7 @@ use wan_plugin_api::library::SamplerInstance;
 use wan_plugin_api::{
     Denoise, Error, FrameLevel, Result, Round, SampleRequest, Schedule, Step, Tensor, TensorOps,
 };
-use wan_plugin_kit::{ModelFn, VecOps, values};
+use wan_plugin_kit::{ModelFn, SavedBytes, VecOps, values};
 
 use crate::plugin_check::dice::Dice;
 
@@ -111,6 +111,19 @@ impl Run {
         self.next += 1;
         self.evaluation += round.evaluations;
         Ok(Moved { before: values(&window), after, evaluations: 0, round })
+    }
+
+    /// The same run, as another process goes on with it: a sampler that was just made, and nothing
+    /// of this one but bytes.
+    pub(super) fn resumed(mut self, mut fresh: SamplerInstance) -> Result<Self> {
+        let saved = SavedBytes::save(|id, message| self.sampler.extension(id, message))?;
+        let (frames, elements) = (self.sample.form().frames as usize, values(&self.sample));
+        let mut ops = VecOps::default();
+        ops.seed = self.ops.seed;
+        let schedule = fresh.schedule()?;
+        saved.load(&ops, |id, message| fresh.extension(id, message))?;
+        let sample = ops.tensor(frames, &elements);
+        Ok(Self { sampler: fresh, schedule, sample, ops, ..self })
     }
 
     /// At most `count` rounds.
