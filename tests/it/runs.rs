@@ -7,6 +7,7 @@ use wan_host::cancel::Cancel;
 use wan_host::given::GivenFrames;
 use wan_host::model_folder::ModelFolder;
 use wan_host::pipeline::{Pipeline, Surroundings};
+use wan_host::record::EvaluationRecord;
 use wan_host::registry::Registry;
 use wan_host::run::Run;
 use wan_host::settings::{Precision, Settings};
@@ -198,4 +199,88 @@ fn encoding_can_be_stopped() {
     let given = GivenFrames::default();
     let stopped = pipeline.sample(&settings, &given, &around, &mut |_| {});
     assert!(matches!(stopped, Err(Error::Cancelled)));
+}
+
+/// Latents, and what was decided in every evaluation.
+fn outcome(mut run: Run) -> (Vec<u32>, Vec<String>) {
+    while run.round_wait().unwrap().is_some() {}
+    let sampled = run.finish().unwrap();
+    let decided = |r: &EvaluationRecord| {
+        let measured: Vec<u64> = r.measured.iter().map(|m| m.to_bits()).collect();
+        format!("{} {} {} {:?} {measured:x?}", r.round, r.evaluation, r.branch, r.choice)
+    };
+    (bits(&sampled.latents), sampled.records.iter().map(decided).collect())
+}
+
+/// Saves a run before every round, and goes on from each.
+fn saved_and_resumed(settings: &Settings) {
+    let (pipeline, registry) = (demo_model(), registry());
+    let (given, cancel) = (GivenFrames::default(), Cancel::default());
+    let conditions = pipeline.conditions(settings, &given, &cancel).unwrap();
+    let around = surroundings(&registry, settings);
+    let mut run = pipeline.run(settings, conditions.clone(), &around).unwrap();
+    let mut states = vec![run.state().unwrap()];
+    while run.round().unwrap().is_some() {
+        states.push(run.state().unwrap());
+    }
+    let whole = outcome(run);
+    let reused = whole.1.iter().filter(|line| line.contains("Reuse")).count();
+    assert!(settings.cache.is_none() || reused > 0, "{:?} reuses nothing", settings.cache);
+    for state in states {
+        let conditions = conditions.clone();
+        let resumed = pipeline.resume(settings, conditions, &around, &state).unwrap();
+        let cache = &settings.cache;
+        assert!(outcome(resumed) == whole, "{cache:?} after {} rounds", state.rounds_done());
+    }
+}
+
+#[test]
+fn a_run_goes_on_to_the_bit_from_before_every_round_with_every_cache() {
+    let teacache = [("threshold", json!(0.3)), ("retention", json!(1))];
+    for cache in [
+        None,
+        Some(choice("teacache", &teacache)),
+        Some(choice("teacache-half", &teacache)),
+        Some(choice("first-block", &[("threshold", json!(0.5))])),
+        Some(choice("easycache", &[("threshold", json!(0.5)), ("retention", json!(1))])),
+        Some(choice("forecast", &[("threshold", json!(5.0))])),
+    ] {
+        saved_and_resumed(&Settings { cache, ..short_settings() });
+    }
+}
+
+#[test]
+fn a_run_goes_on_to_the_bit_in_the_second_window_of_a_long_video() {
+    let options = [("base_num_frames", json!(9)), ("overlap_history", json!(5))];
+    let options = [&options[..], &[("ar_step", json!(1))]].concat();
+    let cache = choice("teacache", &[("threshold", json!(0.3)), ("retention", json!(1))]);
+    saved_and_resumed(&Settings {
+        frame_num: 17,
+        sample_steps: 4,
+        sampler: choice("diffusion-forcing", &options),
+        cache: Some(cache),
+        ..short_settings()
+    });
+}
+
+#[test]
+fn a_state_is_of_one_schedule_and_of_strategies_that_keep_theirs() {
+    let (pipeline, mut registry) = (demo_model(), registry());
+    registry.add_file(&fixture("spy")).unwrap();
+    let settings = short_settings();
+    let mut run = begin(&pipeline, &registry, &settings);
+    run.round().unwrap();
+    let state = run.state().unwrap();
+    let (given, cancel) = (GivenFrames::default(), Cancel::default());
+    let other = Settings { sample_steps: 5, ..settings.clone() };
+    let conditions = pipeline.conditions(&other, &given, &cancel).unwrap();
+    let around = surroundings(&registry, &other);
+    let error = pipeline.resume(&other, conditions, &around, &state).err().unwrap();
+    assert!(error.to_string().contains("another schedule, of 6 rounds; this one has 5"), "{error}");
+
+    let spied = Settings { cache: Some(choice("spy", &[])), ..settings };
+    let mut run = begin(&pipeline, &registry, &spied);
+    let error = run.state().err().unwrap().to_string();
+    assert!(error.starts_with("spy does not answer wan.state/1"), "{error}");
+    run.round().unwrap().unwrap();
 }

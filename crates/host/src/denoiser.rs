@@ -12,7 +12,7 @@ use wan_model::{TextContext, WanModel};
 use wan_plugin_api::library::CacheInstance;
 use wan_plugin_api::{
     Attention, CacheContext, CachePlan, DType, DecisionPoint, Denoise, FrameLevel, ModelIdentity,
-    Place, Replaces, Result as PluginResult, Schedule, Tensor,
+    Place, Replaces, Result as PluginResult, Round, Schedule, Tensor,
 };
 
 use crate::conditioning::Conditioning;
@@ -24,6 +24,7 @@ use crate::ledger::Item;
 use crate::ops::HostOps;
 use crate::record::Tally;
 use crate::registry::Chosen;
+use crate::run_state::{StrategyState, StreamState};
 use crate::stream::Stream;
 use crate::witness::RunWitness;
 
@@ -90,6 +91,8 @@ pub struct Denoiser {
     expert: Option<Expert>,
     pub(crate) under_way: Option<UnderWay>,
     pub(crate) tally: Tally,
+    /// A saved stream that goes on with the next round.
+    resumed: Option<StreamState>,
     /// Why the last evaluation failed, as itself and not as the sampler passed it on.
     failure: Option<Error>,
 }
@@ -247,6 +250,7 @@ impl Denoiser {
             expert: None,
             under_way: None,
             tally: Tally::default(),
+            resumed: None,
             failure: None,
         })
     }
@@ -260,6 +264,7 @@ impl Denoiser {
     pub(crate) fn begin_round(&mut self, index: usize, patience: Patience) -> Result<usize> {
         let (schedule, boundary) = (self.schedule.clone(), self.parts.boundary_timestep);
         let round = &schedule.rounds[index];
+        self.go_on(round, patience)?;
         let goes_on = |under_way: &UnderWay| under_way.stream.holds(round, boundary);
         if !self.under_way.as_ref().is_some_and(goes_on) {
             let stream = Stream::begin(&schedule, index, boundary);
@@ -273,6 +278,52 @@ impl Denoiser {
         let expert = under_way.stream.expert;
         self.hold(expert, patience)?;
         Ok(expert)
+    }
+
+    /// Makes the caches of a saved stream anew, where `round` belongs to it.
+    fn go_on(&mut self, round: &Round, patience: Patience) -> Result<()> {
+        let Some(StreamState { stream, .. }) = &self.resumed else { return Ok(()) };
+        if stream.holds(round, self.parts.boundary_timestep) {
+            self.hold(stream.expert, patience)?;
+        }
+        let Some(StreamState { stream, attention, caches }) = self.resumed.take() else {
+            return Ok(());
+        };
+        if !stream.holds(round, self.parts.boundary_timestep) {
+            return Ok(());
+        }
+        self.begin_stream(stream)?;
+        let Some(under_way) = &mut self.under_way else { return Err(no_stream()) };
+        under_way.attention = attention;
+        for (branch, saved) in under_way.branches.iter_mut().zip(&caches) {
+            let (Some(cache), Some(saved)) = (&mut branch.cache, saved) else { continue };
+            let Some(chosen) = &self.parts.cache else { continue };
+            let BranchCache { instance, ops } = cache;
+            saved.load(chosen, ops, |id, message| instance.extension(id, message))?;
+        }
+        Ok(())
+    }
+
+    /// The stream that is under way, or that is still to go on.
+    ///
+    /// # Errors
+    /// If its cache cannot be saved.
+    pub(crate) fn stream_state(&mut self) -> Result<Option<StreamState>> {
+        let (Some(under_way), cache) = (&mut self.under_way, &self.parts.cache) else {
+            return Ok(self.resumed.clone());
+        };
+        let states = under_way.branches.iter_mut().map(|branch| {
+            let (Some(kept), Some(chosen)) = (&mut branch.cache, cache) else { return Ok(None) };
+            StrategyState::of(chosen, |id, message| kept.instance.extension(id, message)).map(Some)
+        });
+        let caches = states.collect::<Result<_>>()?;
+        let UnderWay { stream, attention, .. } = under_way;
+        Ok(Some(StreamState { stream: stream.clone(), attention: *attention, caches }))
+    }
+
+    /// Goes on from a saved stream.
+    pub(crate) fn resume(&mut self, stream: Option<StreamState>, tally: Tally) {
+        (self.resumed, self.tally) = (stream, tally);
     }
 
     /// Holds expert `number`, and no other.

@@ -47,6 +47,7 @@ pub mod recording;
 pub mod registry;
 pub mod report;
 pub mod run;
+pub mod run_state;
 pub mod settings;
 mod stream;
 pub mod tasks;

@@ -118,7 +118,7 @@ impl HostOps {
         body.to_f32().and_then(|t| t.to_device(&self.device)).map_err(failed)
     }
 
-    fn make(
+    pub(crate) fn make(
         &self,
         item: Item,
         tensor: CandleTensor,

@@ -21,7 +21,8 @@ use crate::ops::HostOps;
 use crate::part_widths::check_widths;
 use crate::prompt::PromptEncoder;
 use crate::registry::Registry;
-use crate::run::{Beginning, RoundDone, Run, Sampled};
+use crate::run::{Beginning, RoundDone, Run, RunSpec, Sampled};
+use crate::run_state::RunState;
 use crate::settings::{Precision, Settings, SizeRule};
 use crate::witness::RunWitness;
 
@@ -180,6 +181,29 @@ impl Pipeline {
         conditions: Conditions,
         surroundings: &Surroundings<'_>,
     ) -> Result<Run> {
+        Run::new(self.spec(settings, conditions, surroundings)?)
+    }
+
+    /// As [`run`](Self::run), but goes on from a saved state of the same settings and conditions.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and if the state does not fit.
+    pub fn resume(
+        &self,
+        settings: &Settings,
+        conditions: Conditions,
+        surroundings: &Surroundings<'_>,
+        state: &RunState,
+    ) -> Result<Run> {
+        Run::resume(self.spec(settings, conditions, surroundings)?, state)
+    }
+
+    fn spec(
+        &self,
+        settings: &Settings,
+        conditions: Conditions,
+        surroundings: &Surroundings<'_>,
+    ) -> Result<RunSpec> {
         let Surroundings { registry, noise, cancel, witness } = surroundings;
         let size = settings.latent_size(self.size_rule())?;
         let beginning = match &settings.given.latents {
@@ -197,7 +221,7 @@ impl Pipeline {
             witness: witness.clone(),
             ops,
         };
-        Run::new(self.facts.run_spec(settings, given)?)
+        self.facts.run_spec(settings, given)
     }
 
     /// Guidance scale of each expert.

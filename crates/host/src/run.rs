@@ -22,6 +22,7 @@ use crate::noise::INITIAL_LATENTS;
 use crate::ops::HostOps;
 use crate::record::{CacheMemory, DecisionCount, EvaluationRecord, SignalMemory, Tally};
 use crate::registry::Chosen;
+use crate::run_state::{RunState, StrategyState, TensorBytes, check_keeps_state};
 
 /// What a run is to do.
 pub struct RunSpec {
@@ -56,7 +57,7 @@ pub enum Beginning {
 /// A run between two of its rounds.
 pub struct Run {
     sampler: SamplerInstance,
-    sampler_id: String,
+    chosen: Chosen,
     schedule: Arc<Schedule>,
     denoiser: Denoiser,
     ops: HostOps,
@@ -70,6 +71,8 @@ pub struct Run {
     experts: Vec<ExpertUse>,
     device_memory: Option<DeviceMemory>,
     seconds: f64,
+    /// Of what the run was resumed from.
+    sampler_bytes_before: u64,
     is_broken: bool,
 }
 
@@ -171,7 +174,7 @@ impl Run {
         let schedule = Arc::new(schedule);
         Ok(Self {
             sampler,
-            sampler_id,
+            chosen: spec.sampler,
             ops: spec.parts.ops.sibling(),
             experts: vec![ExpertUse::default(); spec.parts.guidance.len()],
             denoiser: Denoiser::new(spec.parts, schedule.clone())?,
@@ -182,8 +185,87 @@ impl Run {
             evaluation: 0,
             device_memory: None,
             seconds: 0.0,
+            sampler_bytes_before: 0,
             is_broken: false,
         })
+    }
+
+    /// Sets a run up that goes on from a state: fresh objects of the same strategies, with what the
+    /// earlier ones knew. What follows has the bits that it would have had.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); if the schedule is another one than the state's, and what a strategy
+    /// says against its state.
+    pub fn resume(spec: RunSpec, state: &RunState) -> Result<Self> {
+        let mut run = Self::new(spec)?;
+        if *run.schedule != state.schedule {
+            return Err(Error::invalid(format!(
+                "the saved run had another schedule, of {} rounds; this one has {}: resume it with \
+                 the same sampler, options, size and steps",
+                state.schedule.rounds.len(),
+                run.schedule.rounds.len()
+            )));
+        }
+        let latents = state.latents.tensor(run.latents.device())?;
+        if latents.dims() != run.latents.dims() {
+            let (saved, own) = (latents.dims().to_vec(), run.latents.dims());
+            return Err(Error::invalid(format!("the saved latents are {saved:?}, not {own:?}")));
+        }
+        let Self { sampler, chosen, ops, .. } = &mut run;
+        state.sampler.load(chosen, ops, |id, message| sampler.extension(id, message))?;
+        run.latents = latents;
+        (run.next, run.evaluation) = (state.next, state.evaluation);
+        run.experts.clone_from(&state.experts);
+        (run.device_memory, run.seconds) = (state.device_memory, state.seconds);
+        run.sampler_bytes_before = state.sampler_bytes_max;
+        run.denoiser.resume(state.stream.clone(), state.tally.clone());
+        Ok(run)
+    }
+
+    /// All that is needed to go on from here, in another process too.
+    ///
+    /// # Errors
+    /// If sampler or cache cannot be saved ([`can_be_saved`](Self::can_be_saved)), or the run has
+    /// failed or was stopped within a round.
+    pub fn state(&mut self) -> Result<RunState> {
+        self.check_whole()?;
+        self.can_be_saved()?;
+        let Self { sampler, chosen, .. } = self;
+        let sampler = StrategyState::of(chosen, |id, message| sampler.extension(id, message))?;
+        Ok(RunState {
+            schedule: (*self.schedule).clone(),
+            next: self.next,
+            evaluation: self.evaluation,
+            latents: TensorBytes::of(&self.latents)?,
+            sampler,
+            stream: self.denoiser.stream_state()?,
+            tally: self.denoiser.tally.clone(),
+            experts: self.experts.clone(),
+            sampler_bytes_max: self.sampler_bytes_max(),
+            device_memory: self.device_memory,
+            seconds: self.seconds,
+        })
+    }
+
+    /// Whether [`state`](Self::state) can be asked for.
+    ///
+    /// # Errors
+    /// If sampler or cache do not answer [`STATE`](wan_plugin_api::extensions::STATE), naming it.
+    pub fn can_be_saved(&self) -> Result<()> {
+        check_keeps_state(&self.chosen)?;
+        self.denoiser.parts.cache.as_ref().map_or(Ok(()), check_keeps_state)
+    }
+
+    fn check_whole(&self) -> Result<()> {
+        if !self.is_broken {
+            return Ok(());
+        }
+        Err(Error::invalid("a run that has failed or was stopped within a round does not go on"))
+    }
+
+    /// Most bytes that the sampler's handles kept between rounds.
+    fn sampler_bytes_max(&self) -> u64 {
+        self.ops.ledger().peak().max(self.sampler_bytes_before)
     }
 
     /// All rounds, done and to come.
@@ -219,9 +301,7 @@ impl Run {
         if self.next == self.schedule.rounds.len() {
             return Ok(None);
         }
-        if self.is_broken {
-            return Err(Error::invalid("a run that has failed or was stopped does not go on"));
-        }
+        self.check_whole()?;
         self.ops.cancel().check()?;
         let started = Instant::now();
         let expert = self.denoiser.begin_round(self.next, patience)?;
@@ -264,7 +344,7 @@ impl Run {
         if let Some(failure) = self.denoiser.take_failure() {
             return Err(failure);
         }
-        let stepped = stepped.map_err(Error::strategy(&self.sampler_id))?;
+        let stepped = stepped.map_err(Error::strategy(&self.chosen.strategy.id))?;
         self.latents = replace_frames(&self.latents, first, &stepped)?;
         Ok(())
     }
@@ -293,6 +373,7 @@ impl Run {
             )));
         }
         self.denoiser.end();
+        let sampler_bytes_max = self.sampler_bytes_max();
         let Tally { records, signals, cache_memory, cache_plan } = self.denoiser.tally;
         Ok(Sampled {
             latents: self.denoiser.parts.conditioning.finish(&self.latents)?,
@@ -301,7 +382,7 @@ impl Run {
             cache_memory,
             cache_plan,
             experts: self.experts,
-            sampler_bytes_max: self.ops.ledger().peak(),
+            sampler_bytes_max,
             device_memory: self.device_memory,
             ends_at: if self.ends.iter().all(|sigma| *sigma == 0.0) {
                 Vec::new()

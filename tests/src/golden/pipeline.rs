@@ -179,7 +179,33 @@ impl Setup {
         while run.round()?.is_some() {
             per_round.push(run.latents().clone());
         }
+        self.check_resumed(case, cache, &per_round)?;
         Ok(Sampling { sampled: run.finish()?, per_round, schedule })
+    }
+
+    /// A run that is saved, dropped and resumed after every round has the same bits.
+    fn check_resumed(
+        &self,
+        case: &Case,
+        cache: Option<&StrategyChoice>,
+        per_round: &[Tensor],
+    ) -> anyhow::Result<()> {
+        let mut run = Run::new(self.spec(case, cache)?)?;
+        for (round, expected) in per_round.iter().enumerate() {
+            let state = run.state()?;
+            drop(run);
+            run = Run::resume(self.spec(case, cache)?, &state)?;
+            run.round()?;
+            let bits = |tensor: &Tensor| -> anyhow::Result<Vec<u32>> {
+                let numbers = tensor.flatten_all()?.to_vec1::<f32>()?;
+                Ok(numbers.into_iter().map(f32::to_bits).collect())
+            };
+            anyhow::ensure!(
+                bits(run.latents())? == bits(expected)?,
+                "resumed before round {round}, it goes another way"
+            );
+        }
+        Ok(())
     }
 
     /// The run of a case: its models, its latents, its noise.
