@@ -28,4 +28,6 @@ pub use scope::Scope;
 pub use tea_cache::{Anchor, Mode, Negative, Preset, TeaCache, TeaCacheOptions};
 
 #[cfg(test)]
+mod misfits;
+#[cfg(test)]
 mod trial;
