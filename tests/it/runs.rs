@@ -237,13 +237,16 @@ fn saved_and_resumed(settings: &Settings) {
 #[test]
 fn a_run_goes_on_to_the_bit_from_before_every_round_with_every_cache() {
     let teacache = [("threshold", json!(0.3)), ("retention", json!(1))];
+    let table = ("table", json!("t2v-1.3b"));
+    let magcache = [table, ("threshold", json!(0.5)), ("retention", json!(1))];
     for cache in [
         None,
         Some(choice("teacache", &teacache)),
         Some(choice("teacache-half", &teacache)),
         Some(choice("first-block", &[("threshold", json!(0.5))])),
         Some(choice("easycache", &[("threshold", json!(0.5)), ("retention", json!(1))])),
-        Some(choice("forecast", &[("threshold", json!(5.0))])),
+        Some(choice("magcache", &magcache)),
+        Some(choice("forecast", &[("computes", json!([0.0, 1.0, 4.0]))])),
     ] {
         saved_and_resumed(&Settings { cache, ..short_settings() });
     }
