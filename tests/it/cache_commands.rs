@@ -113,6 +113,18 @@ fn a_target_is_met_by_the_smallest_threshold() {
 }
 
 #[test]
+fn a_plan_may_end_early_where_the_run_may() {
+    let early = ["--sampler", "unipc", "--sampler_option", "end_step=6"];
+    let cache = ["--cache", "teacache", "--cache_option", "retention=2"];
+    let flags = [&["cache", "plan", "--json"], &SHORT[..], &early, &cache].concat();
+    let plan = done(&[&flags[..], &["--latents_only"]].concat());
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    // Two branches of each step.
+    assert_eq!(decisions(&plan["plan"]["evaluations"]).len(), 12);
+    refused(&flags, "--latents_only");
+}
+
+#[test]
 fn what_depends_on_the_picture_is_not_planned() {
     for cache in ["easycache", "first-block", "forecast"] {
         let flags = [&["cache", "plan", "--cache", cache], &SHORT[..]].concat();

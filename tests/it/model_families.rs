@@ -190,6 +190,13 @@ fn wan_22_ti2v_5b_keeps_the_picture_and_does_without_one() {
     check_prefix(&bench, &run, &red, &blue);
     bench.refused(&["--image", &red, "--last_frame", &blue], "--last_frame");
 
+    // Wan's own sampler moves all frames; the model is shown the picture's clean one.
+    let unipc = bench.run("unipc", &["--image", &red, "--sampler", "unipc"]);
+    unipc.check_whole();
+    unipc.check(&[("/memory/signals/rows", 2.into())]);
+    let first = unipc.latents().narrow(2, 0, 1).unwrap();
+    assert_eq!(bits(&first), bits(&encoded(&bench, &red)));
+
     let text = bench.run("text", &[]);
     text.check_whole();
     text.check(&[("/memory/signals/rows", 1.into()), ("/settings/given/image", Value::Null)]);

@@ -36,7 +36,7 @@ const IMAGE_TOKENS: usize = 257;
 pub struct CachePlanner {
     folder: ModelFolder,
     facts: ModelFacts,
-    models: Vec<Arc<Box<WanModel>>>,
+    models: Vec<Arc<WanModel>>,
 }
 
 /// What a cache will do.
@@ -66,9 +66,10 @@ impl CachePlanner {
     pub fn load(folder: &ModelFolder, precision: Precision) -> Result<Self> {
         let facts = ModelFacts::read(folder)?;
         let loader = PartLoader::new(folder.clone(), Device::Cpu);
-        let models = facts.experts().iter().map(|part| {
-            Ok(Arc::new(Box::new(loader.transformer_without_blocks(part, precision)?)))
-        });
+        let models = facts
+            .experts()
+            .iter()
+            .map(|part| Ok(Arc::new(loader.transformer_without_blocks(part, precision)?)));
         Ok(Self { folder: folder.clone(), models: models.collect::<Result<_>>()?, facts })
     }
 

@@ -13,6 +13,7 @@ use wan_model::WanModel;
 
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
+use crate::loaded::Loaded;
 
 /// Whoever has a model's transformers.
 pub trait Experts: Send + Sync {
@@ -33,13 +34,28 @@ pub trait Experts: Send + Sync {
     fn wait(&self, number: usize, cancel: &Cancel) -> Result<Lease>;
 }
 
-/// A transformer, in any wrapping.
-type SharedModel = Arc<dyn Deref<Target = WanModel> + Send + Sync>;
+/// A transformer, alone or with the account of its bytes.
+pub trait Transformer: Send + Sync {
+    /// The transformer.
+    fn model(&self) -> &WanModel;
+}
+
+impl Transformer for WanModel {
+    fn model(&self) -> &WanModel {
+        self
+    }
+}
+
+impl Transformer for Loaded<WanModel> {
+    fn model(&self) -> &WanModel {
+        self
+    }
+}
 
 /// A transformer that stays where it is until this is dropped.
 pub struct Lease {
     // Dropped before those who wait are told.
-    model: SharedModel,
+    model: Arc<dyn Transformer>,
     _told: Option<Told>,
 }
 
@@ -47,7 +63,7 @@ impl Deref for Lease {
     type Target = WanModel;
 
     fn deref(&self) -> &WanModel {
-        &self.model
+        self.model.model()
     }
 }
 
@@ -58,15 +74,12 @@ impl fmt::Debug for Lease {
 }
 
 /// Transformers that are there all the time.
-pub struct Resident(Vec<SharedModel>);
+pub struct Resident(Vec<Arc<WanModel>>);
 
 impl Resident {
     /// One transformer, or two in the order of their use.
-    pub fn new<M>(models: impl IntoIterator<Item = Arc<M>>) -> Self
-    where
-        M: Deref<Target = WanModel> + Send + Sync + 'static,
-    {
-        Self(models.into_iter().map(|model| model as SharedModel).collect())
+    pub fn new(models: impl IntoIterator<Item = Arc<WanModel>>) -> Self {
+        Self(models.into_iter().collect())
     }
 }
 
@@ -138,10 +151,7 @@ impl<M: Send + Sync> Seats<M> {
     }
 }
 
-impl<M> TakingTurns<M>
-where
-    M: Deref<Target = WanModel> + Send + Sync + 'static,
-{
+impl<M: Transformer + 'static> TakingTurns<M> {
     /// `count` transformers, loaded by `load` when they are asked for; at most `resident_max`, and at
     /// least one, stay loaded.
     pub fn new(
@@ -194,10 +204,7 @@ where
     }
 }
 
-impl<M> Experts for TakingTurns<M>
-where
-    M: Deref<Target = WanModel> + Send + Sync + 'static,
-{
+impl<M: Transformer + 'static> Experts for TakingTurns<M> {
     fn count(&self) -> usize {
         self.seats.lock().len()
     }

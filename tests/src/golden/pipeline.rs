@@ -71,7 +71,7 @@ fn denormalise(config: &VaeConfig, latents: &Tensor) -> anyhow::Result<Tensor> {
 
 /// A model and the strategies that a case asks for.
 pub(super) struct Setup {
-    model: Arc<Box<WanModel>>,
+    model: Arc<WanModel>,
     second: Option<Second>,
     image_embeds: Option<Tensor>,
     conditioning: Conditioning,
@@ -89,7 +89,7 @@ pub(super) struct Setup {
 
 /// The expert for low noise.
 struct Second {
-    model: Arc<Box<WanModel>>,
+    model: Arc<WanModel>,
     guidance_scale: f64,
     boundary_timestep: f64,
 }
@@ -107,7 +107,7 @@ impl Setup {
         let description = &case.description;
         let is_df = case.kind().ends_with("df") || case.kind() == "df_pipeline";
         let config: WanConfig = serde_json::from_value(case.config["transformer"].clone())?;
-        let model = Arc::new(Box::new(WanModel::load(config, case.weights()?.pp("transformer"))?));
+        let model = Arc::new(WanModel::load(config, case.weights()?.pp("transformer"))?);
         let (solver, shift) = solver(&description["scheduler"])?;
         let (sampler, latents, draws) = if is_df {
             let chunks = Chunks::of(case)?;
@@ -263,7 +263,7 @@ impl Second {
         let config: WanConfig = serde_json::from_value(case.config["transformer_2"].clone())?;
         let own = case.description["guidance_scale_2"].as_f64();
         Ok(Some(Self {
-            model: Arc::new(Box::new(WanModel::load(config, case.weights()?.pp("transformer_2"))?)),
+            model: Arc::new(WanModel::load(config, case.weights()?.pp("transformer_2"))?),
             guidance_scale: own.unwrap_or(guidance_scale),
             boundary_timestep: boundary * 1000.0,
         }))
