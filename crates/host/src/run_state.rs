@@ -2,7 +2,7 @@
 //!
 //! Nothing in it refers to the run that it was taken of, nor to its device; tensors have the format,
 //! scales and place that they had. Strategies give theirs by the extension
-//! [`STATE`](wan_plugin_api::extensions::STATE).
+//! [`STATE`].
 
 use candle_core::{DType as CandleDType, Device, Tensor as CandleTensor};
 use safetensors::View;
