@@ -13,7 +13,7 @@ use wan_plugin_api::CachePlan;
 
 use crate::cancel::Cancel;
 use crate::conditioning::Conditioning;
-use crate::denoiser::Embeddings;
+use crate::denoiser_parts::Embeddings;
 use crate::error::{Error, Result};
 use crate::experts::Resident;
 use crate::given::{GivenFrames, Start};

@@ -3,7 +3,7 @@
 use wan_model::vae::Vae;
 
 use crate::cancel::Cancel;
-use crate::denoiser::Embeddings;
+use crate::denoiser_parts::Embeddings;
 use crate::error::Result;
 use crate::given::{GivenFrames, Intake, Start};
 use crate::loaded::PartLoader;

@@ -10,7 +10,8 @@ use wan_plugin_api::{
     Result as PluginResult, Signal, Tensor, TensorForm,
 };
 
-use crate::denoiser::{BranchCache, DenoiserParts, Expert, LATENT_FRAME_AXIS, UnderWay};
+use crate::denoiser::{LATENT_FRAME_AXIS, UnderWay};
+use crate::denoiser_parts::{BranchCache, DenoiserParts, Expert};
 use crate::error::{Error, Result};
 use crate::host_tensor::{dtype_of, place_of};
 use crate::ledger::Item;

@@ -16,6 +16,7 @@ pub mod conditions;
 pub mod decode;
 pub mod defaults;
 pub mod denoiser;
+pub mod denoiser_parts;
 pub mod device;
 mod error;
 mod evaluation;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wan_model::WanConfig;
 use wan_model::vae::VaeConfig;
 
-use crate::denoiser::{DenoiserParts, Embeddings, ModelName};
+use crate::denoiser_parts::{DenoiserParts, Embeddings, ModelName};
 use crate::error::Result;
 use crate::experts::Experts;
 use crate::given::{Intake, Start};

@@ -12,7 +12,8 @@ use candle_core::{DType, Tensor as CandleTensor};
 use wan_plugin_api::library::SamplerInstance;
 use wan_plugin_api::{CachePlan, SampleRequest, Schedule, Step};
 
-use crate::denoiser::{Denoiser, DenoiserParts, LATENT_FRAME_AXIS, Patience};
+use crate::denoiser::{Denoiser, LATENT_FRAME_AXIS};
+use crate::denoiser_parts::{DenoiserParts, Patience};
 use crate::device::{self, DeviceMemory};
 use crate::error::{Error, Result};
 use crate::expert_use::ExpertUse;

@@ -7,7 +7,7 @@
 use candle_core::{DType as CandleDType, Device, Tensor as CandleTensor};
 use safetensors::View;
 use wan_plugin_api::extensions::STATE;
-use wan_plugin_api::{Attention, Message, Place, Result as PluginResult, Schedule, Tensor, state};
+use wan_plugin_api::{Message, Place, Result as PluginResult, Schedule, Tensor, state};
 
 use crate::device::DeviceMemory;
 use crate::error::{Error, Result};
@@ -48,7 +48,6 @@ impl RunState {
 #[derive(Debug, Clone)]
 pub(crate) struct StreamState {
     pub(crate) stream: Stream,
-    pub(crate) attention: Attention,
     pub(crate) caches: Vec<Option<StrategyState>>,
 }
 

@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 use wan_host::cancel::Cancel;
 use wan_host::conditioning::Conditioning;
-use wan_host::denoiser::{DenoiserParts, Embeddings, ModelName};
+use wan_host::denoiser_parts::{DenoiserParts, Embeddings, ModelName};
 use wan_host::experts::Resident;
 use wan_host::image_condition::{GivenFrame, encode_frames, image_channels};
 use wan_host::noise::Noise;
