@@ -247,7 +247,7 @@ fn half_precision_shows_the_same_and_halves_what_a_cache_holds() {
         ("f16", &["--dtype", "f16", "--narrow_stream"][..], true),
     ] {
         let (half, held) = run(name, flags);
-        let same = wan_host::psnr::psnr(&full, &half);
+        let same = wan_media::psnr(&full, &half);
         assert!(same > 30.0, "{name}: {same:.1} dB");
         // The time signal stays f32; the residual of 3 frames of 16 tokens is halved.
         let expected = if halves { full_held - 3 * 16 * 192 * 2 } else { full_held };
@@ -270,5 +270,5 @@ fn decoding_in_tiles_changes_little_and_fits_the_same_file() {
     let (whole, tiled) = (play(&video), play(&tiled));
     assert_eq!((tiled.width, tiled.height, tiled.frames), (320, 64, 5));
     assert_ne!(whole.rgb, tiled.rgb, "the flag had no effect");
-    assert!(wan_host::psnr::psnr(&whole.rgb, &tiled.rgb) > 25.0);
+    assert!(wan_media::psnr(&whole.rgb, &tiled.rgb) > 25.0);
 }

@@ -1,7 +1,6 @@
 //! A clip is continued, and a picture set in motion, on the demo model.
 
-use wan_host::media::{picture, read_video};
-use wan_host::psnr::psnr;
+use wan_media::{picture, psnr, read_video};
 use wan_tests::checkout::checkout;
 use wan_tests::scene::{Clip, look};
 

@@ -9,8 +9,9 @@ use serde_json::Value;
 use wan_host::cancel::Cancel;
 use wan_host::decode::load_vae;
 use wan_host::image_condition::encode_frames;
-use wan_host::media::{fit, read_image, to_tensor};
 use wan_host::model_folder::ModelFolder;
+use wan_host::pixels::to_tensor;
+use wan_media::{fit, read_image};
 use wan_tests::tiny_model::TinyModel;
 
 use crate::support::{error_text, wan};

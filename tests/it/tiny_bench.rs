@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use candle_core::Tensor;
 use serde_json::Value;
 use wan_host::latents_file;
-use wan_host::media::picture;
-use wan_host::video::VideoFrames;
+use wan_media::{VideoFrames, picture};
 use wan_tests::tiny_model::TinyModel;
 
 use crate::command_line::check_refused;

@@ -1,6 +1,7 @@
 //! Latents to frames.
 
 use candle_core::{DType, Device, Tensor};
+use wan_media::VideoFrames;
 use wan_model::vae::{Tiling, Vae, VaeDecoder};
 
 use crate::cancel::Cancel;
@@ -8,7 +9,6 @@ use crate::denoiser::LATENT_FRAME_AXIS;
 use crate::error::Result;
 use crate::loaded::{Loaded, PartLoader};
 use crate::model_folder::ModelFolder;
-use crate::video::VideoFrames;
 
 /// Loads the VAE of a model, in f32.
 ///

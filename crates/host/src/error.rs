@@ -41,9 +41,9 @@ pub enum Error {
          that keeps less"
     )]
     DeviceMemory(String),
-    /// The video could not be written.
+    /// A video or picture could not be written or read.
     #[error(transparent)]
-    Video(#[from] crate::video::VideoError),
+    Video(#[from] wan_media::Error),
     /// A transformer that is needed has no room beside those that are lent; ask again later.
     #[error("another run has the transformer that has to go first; try again once it has ended")]
     Busy,

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use candle_core::{Device, Tensor};
-use image::RgbImage;
 use serde::{Deserialize, Serialize};
+use wan_media::{RgbImage, VideoFrames, fit, picture, read_image, read_video};
 use wan_model::WanConfig;
 use wan_model::clip::{ClipVision, Resizing, preprocess};
 use wan_model::vae::Vae;
@@ -13,9 +13,8 @@ use crate::cancel::Cancel;
 use crate::conditioning::Conditioning;
 use crate::error::{Error, Result};
 use crate::image_condition::{GivenFrame, encode_frames, image_channels};
-use crate::media::{fit, picture, read_image, read_video, to_tensor};
+use crate::pixels::to_tensor;
 use crate::settings::Settings;
-use crate::video::VideoFrames;
 
 /// Files that a video begins or ends with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use safetensors::SafeTensors;
+use wan_media::write_whole_file;
 
 use crate::error::{Error, Result};
 use crate::report::Report;
-use crate::whole_file::write_whole_file;
 
 const TENSOR: &str = "latents";
 const METADATA: &str = "wan";

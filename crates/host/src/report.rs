@@ -9,6 +9,7 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use wan_media::write_whole_file;
 
 use crate::defaults::GenerateDefaults;
 use crate::device::{self, DeviceMemory};
@@ -21,7 +22,6 @@ use crate::record::{DecisionCount, EvaluationRecord, branch_names};
 use crate::registry::{Chosen, Source};
 use crate::run::Sampled;
 use crate::settings::Settings;
-use crate::whole_file::write_whole_file;
 
 /// Version of the schema; raised when a member changes its meaning.
 pub const SCHEMA: u32 = 1;

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
+use wan_media::{VideoFrames, VideoTags, folder_of, write_mp4};
+
 use crate::error::{Error, Result};
 use crate::ledger::Holding;
 use crate::record::{DecisionCount, EvaluationRecord, branch_names, decision_map, seconds_saved};
 use crate::report::Report;
 use crate::run::Sampled;
-use crate::video::{VideoFrames, VideoTags, write_mp4};
-use crate::whole_file::folder_of;
 
 /// Where a run's files go.
 pub(super) struct Output {

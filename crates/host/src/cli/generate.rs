@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
+use wan_media::{SheetLayout, VideoFrames, evenly_spaced, psnr, write_png_sheet};
 use wan_model::vae::Tiling;
 
 use super::finish::{self, Output};
@@ -19,7 +20,6 @@ use crate::latents_file;
 use crate::noise::Noise;
 use crate::pipeline::{Pipeline, Surroundings};
 use crate::progress::Progress;
-use crate::psnr::psnr;
 use crate::record::DecisionCount;
 use crate::registry::{Kind, Registry};
 use crate::report::{
@@ -27,7 +27,6 @@ use crate::report::{
 };
 use crate::run::Sampled;
 use crate::settings::{Settings, StrategyChoice};
-use crate::video::{SheetLayout, VideoFrames, write_png_sheet};
 
 /// Runs of reuses in one branch that are worth a warning.
 const REUSED_IN_A_ROW_MAX: usize = 8;
@@ -108,10 +107,9 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
 
 /// Eight frames, evenly spaced.
 fn write_contact_sheet(path: &Path, frames: &VideoFrames) -> Result<()> {
-    let shown = frames.frames().min(8);
-    let indices: Vec<usize> =
-        (0..shown).map(|i| i * (frames.frames() - 1) / (shown - 1).max(1)).collect();
-    let layout = SheetLayout { columns: shown, scale: (256 / frames.width()).max(1), gap: 4 };
+    let indices = evenly_spaced(frames, 8);
+    let layout =
+        SheetLayout { columns: indices.len(), scale: (256 / frames.width()).max(1), gap: 4 };
     Ok(write_png_sheet(path, frames, &indices, layout)?)
 }
 

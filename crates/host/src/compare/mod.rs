@@ -31,11 +31,10 @@ use crate::record::{DecisionCount, branch_names, decision_map};
 use crate::registry::{Kind, Registry};
 use crate::run::Sampled;
 use crate::settings::Settings;
-use crate::video::{SheetLayout, VideoFrames, write_png_sheet};
-use crate::whole_file::write_whole_file;
 use crate::witness::Shared;
 use quality::Quality;
 use trace::Trace;
+use wan_media::{SheetLayout, VideoFrames, evenly_spaced, write_png_sheet, write_whole_file};
 
 /// A comparison.
 pub struct Comparison<'a> {
@@ -198,10 +197,8 @@ impl Comparison<'_> {
 
     /// Eight frames, evenly spaced, side by side.
     fn write_strip(&self, name: &str, frames: &VideoFrames) -> Result<()> {
-        let shown = frames.frames().min(8);
-        let spread = |i: usize| i * (frames.frames() - 1) / (shown - 1).max(1);
-        let indices: Vec<usize> = (0..shown).map(spread).collect();
-        let layout = SheetLayout { columns: shown, scale: 1, gap: 2 };
+        let indices = evenly_spaced(frames, 8);
+        let layout = SheetLayout { columns: indices.len(), scale: 1, gap: 2 };
         Ok(write_png_sheet(&self.folder.join("pictures").join(name), frames, &indices, layout)?)
     }
 

@@ -5,9 +5,7 @@
 //! too small for five (176 pixels) has as many as fit, their weights scaled to add up to 1.
 
 use serde::{Deserialize, Serialize};
-
-use crate::psnr::psnr;
-use crate::video::VideoFrames;
+use wan_media::{VideoFrames, psnr};
 
 /// Nearness of a clip to its reference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

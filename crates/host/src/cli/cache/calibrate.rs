@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use wan_media::write_whole_file;
 
 use crate::calibration::Calibration;
 use crate::cli::args::flag;
 use crate::error::{Error, Result};
 use crate::recording::Recording;
-use crate::whole_file::write_whole_file;
 
 pub(super) fn command() -> Command {
     Command::new("calibrate")

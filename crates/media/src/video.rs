@@ -7,15 +7,14 @@
 //! A file appears under its final name only when it is complete: everything is written to a
 //! temporary file beside it, flushed to the disk and then renamed.
 
-pub mod contact_sheet;
-pub mod mp4_tags;
+pub(crate) mod contact_sheet;
+pub(crate) mod mp4_tags;
 #[cfg(test)]
 mod tests;
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use muxide::api::{MuxerConfig, MuxerError, VideoCodec};
+use muxide::api::{MuxerConfig, VideoCodec};
 use openh264::OpenH264API;
 use openh264::encoder::{
     BitRate, Complexity, Encoder, EncoderConfig, FrameRate, FrameType, IntraFramePeriod,
@@ -23,10 +22,9 @@ use openh264::encoder::{
 };
 use openh264::formats::{RgbSliceU8, YUVBuffer};
 
+use crate::error::{Error, Result};
 use crate::whole_file::write_whole_file;
-
-pub use contact_sheet::{SheetLayout, write_png_sheet};
-pub use mp4_tags::{VideoTags, read_tags};
+use mp4_tags::VideoTags;
 
 /// Ranges of the quantiser, of 0 (finest) to 51, each tried when the one before fails.
 ///
@@ -47,81 +45,6 @@ const BITS_PER_SECOND: std::ops::RangeInclusive<f64> = 500e3..=200e6;
 /// A key frame at least this often, in seconds, so that players can seek.
 const KEY_FRAME_SECONDS: f64 = 2.0;
 
-/// Why a video or picture was not written. Nothing is left under the final name in any case.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum VideoError {
-    /// The pixels do not make up whole frames of the stated size.
-    #[error("{bytes} bytes are not a whole number of {width}x{height} RGB frames (at least one)")]
-    Shape {
-        /// Frame width in pixels.
-        width: usize,
-        /// Frame height in pixels.
-        height: usize,
-        /// Length of the pixel buffer.
-        bytes: usize,
-    },
-    /// H.264 stores colour at half resolution, so both sides must be even.
-    #[error("H.264 video needs an even width and height, not {width}x{height}")]
-    OddSize {
-        /// Frame width in pixels.
-        width: usize,
-        /// Frame height in pixels.
-        height: usize,
-    },
-    /// The frame rate is not a positive, finite number.
-    #[error("{fps} is not a frame rate; give frames per second, for example 16")]
-    FrameRate {
-        /// What was asked for, in frames per second.
-        fps: f64,
-    },
-    /// A chosen frame does not exist.
-    #[error("frame {index} was asked for, but the clip ends at frame {last}")]
-    NoSuchFrame {
-        /// The frame asked for, from 0.
-        index: usize,
-        /// The last frame there is.
-        last: usize,
-    },
-    /// The H.264 encoder refused the clip.
-    #[error("cannot encode the video as H.264")]
-    Encode(#[from] openh264::Error),
-    /// The encoder left a frame out, which would shift all later ones.
-    #[error("the H.264 encoder dropped frame {index}")]
-    Dropped {
-        /// The frame that is missing, from 0.
-        index: usize,
-    },
-    /// The MP4 writer refused the encoded frames.
-    #[error("cannot put the video into an MP4 file")]
-    Mux(#[from] MuxerError),
-    /// An MP4 file is not built as expected.
-    #[error("cannot read the MP4 structure: {0}")]
-    Structure(#[from] mp4_tags::StructureError),
-    /// The PNG writer failed.
-    #[error("cannot encode the picture as PNG")]
-    Png(#[from] png::EncodingError),
-    /// A file could not be written.
-    #[error(
-        "cannot write {}: does its folder exist, may you write there, and is there room?",
-        path.display()
-    )]
-    Write {
-        /// The final name of the file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// A file could not be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-}
-
 /// A clip as plain pixels: frames x height x width x 3, RGB, one byte a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VideoFrames {
@@ -134,12 +57,12 @@ impl VideoFrames {
     /// Takes `rgb`, laid out as frames x height x width x 3, as a clip.
     ///
     /// # Errors
-    /// [`VideoError::Shape`] unless `rgb` holds one or more whole frames.
-    pub fn new(width: usize, height: usize, rgb: Vec<u8>) -> Result<Self, VideoError> {
+    /// [`Error::Shape`] unless `rgb` holds one or more whole frames.
+    pub fn new(width: usize, height: usize, rgb: Vec<u8>) -> Result<Self> {
         let bytes = rgb.len();
         let frame_bytes = width.saturating_mul(height).saturating_mul(3);
         if frame_bytes == 0 || bytes == 0 || !bytes.is_multiple_of(frame_bytes) {
-            return Err(VideoError::Shape { width, height, bytes });
+            return Err(Error::Shape { width, height, bytes });
         }
         Ok(Self { width, height, rgb })
     }
@@ -180,33 +103,28 @@ impl VideoFrames {
 /// report it as lasting no time at all. [`write_png_sheet`] suits it better.
 ///
 /// # Errors
-/// [`VideoError::OddSize`] and [`VideoError::FrameRate`] for what H.264 cannot hold,
-/// [`VideoError::Write`] when the file cannot be written, and the encoder's or muxer's own.
+/// [`Error::OddSize`] and [`Error::FrameRate`] for what H.264 cannot hold,
+/// [`Error::Write`] when the file cannot be written, and the encoder's or muxer's own.
 /// A file that was at `path` before is untouched then.
-pub fn write_mp4(
-    path: &Path,
-    frames: &VideoFrames,
-    fps: f64,
-    tags: &VideoTags,
-) -> Result<(), VideoError> {
+pub fn write_mp4(path: &Path, frames: &VideoFrames, fps: f64, tags: &VideoTags) -> Result<()> {
     let mp4 = encode_mp4(frames, fps)?;
     let mp4 = mp4_tags::insert_tags(mp4, tags)?;
     write_complete(path, &mp4)
 }
 
 /// The bytes of an MP4 file without tags, at the best quality the encoder manages.
-fn encode_mp4(frames: &VideoFrames, fps: f64) -> Result<Vec<u8>, VideoError> {
+fn encode_mp4(frames: &VideoFrames, fps: f64) -> Result<Vec<u8>> {
     let (width, height) = (frames.width, frames.height);
     if !width.is_multiple_of(2) || !height.is_multiple_of(2) {
-        return Err(VideoError::OddSize { width, height });
+        return Err(Error::OddSize { width, height });
     }
     if !(fps.is_finite() && fps > 0.0) {
-        return Err(VideoError::FrameRate { fps });
+        return Err(Error::FrameRate { fps });
     }
     let [finest, coarser @ ..] = QUANTISERS;
     let mut encoded = encode_with(frames, fps, finest);
     for quantisers in coarser {
-        if matches!(encoded, Err(VideoError::Encode(_))) {
+        if matches!(encoded, Err(Error::Encode(_))) {
             encoded = encode_with(frames, fps, quantisers);
         }
     }
@@ -214,11 +132,7 @@ fn encode_mp4(frames: &VideoFrames, fps: f64) -> Result<Vec<u8>, VideoError> {
 }
 
 /// Encodes and wraps the clip with the quantiser between the two `quantisers`.
-fn encode_with(
-    frames: &VideoFrames,
-    fps: f64,
-    quantisers: (u8, u8),
-) -> Result<Vec<u8>, VideoError> {
+fn encode_with(frames: &VideoFrames, fps: f64, quantisers: (u8, u8)) -> Result<Vec<u8>> {
     let (width, height) = (frames.width, frames.height);
     let config = encoder_config(frames, fps, quantisers);
     let mut encoder = Encoder::with_api_config(OpenH264API::from_source(), config)?;
@@ -232,7 +146,7 @@ fn encode_with(
         let picture = encoder.encode(&yuv)?;
         let key = match picture.frame_type() {
             FrameType::IDR => true,
-            FrameType::Skip | FrameType::Invalid => return Err(VideoError::Dropped { index }),
+            FrameType::Skip | FrameType::Invalid => return Err(Error::Dropped { index }),
             _ => false,
         };
         muxer.write_video(index as f64 / fps, &picture.to_vec(), key)?;
@@ -266,7 +180,6 @@ fn encoder_config(frames: &VideoFrames, fps: f64, quantisers: (u8, u8)) -> Encod
 }
 
 /// Writes `path` whole or not at all.
-fn write_complete(path: &Path, bytes: &[u8]) -> Result<(), VideoError> {
-    write_whole_file(path, bytes)
-        .map_err(|source| VideoError::Write { path: path.to_owned(), source })
+fn write_complete(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_whole_file(path, bytes).map_err(|source| Error::Write { path: path.to_owned(), source })
 }

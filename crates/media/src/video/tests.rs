@@ -9,6 +9,7 @@ use openh264::decoder::Decoder;
 use openh264::formats::YUVSource;
 
 use super::*;
+use crate::{SheetLayout, read_tags, write_png_sheet};
 
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
@@ -199,8 +200,8 @@ fn no_tags_and_no_mp4() {
     write_mp4(&path, &ball_clip(1, 16, 16), 16.0, &VideoTags::default()).unwrap();
     assert_eq!(read_tags(&path).unwrap(), VideoTags::default());
     std::fs::write(&path, b"not a video at all").unwrap();
-    assert!(matches!(read_tags(&path), Err(VideoError::Structure(_))));
-    assert!(matches!(read_tags(&folder.path().join("no")), Err(VideoError::Read { .. })));
+    assert!(matches!(read_tags(&path), Err(Error::Structure(_))));
+    assert!(matches!(read_tags(&folder.path().join("no")), Err(Error::Read { .. })));
 }
 
 #[test]
@@ -225,14 +226,14 @@ fn impossible_clips_are_refused() {
     let path = folder.path().join("clip.mp4");
     let tags = VideoTags::default();
     let odd = VideoFrames::new(3, 2, vec![0; 18]).unwrap();
-    assert!(matches!(write_mp4(&path, &odd, 16.0, &tags), Err(VideoError::OddSize { .. })));
+    assert!(matches!(write_mp4(&path, &odd, 16.0, &tags), Err(Error::OddSize { .. })));
     let clip = ball_clip(1, 16, 16);
     for fps in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let refused = write_mp4(&path, &clip, fps, &tags);
-        assert!(matches!(refused, Err(VideoError::FrameRate { .. })), "{fps}");
+        assert!(matches!(refused, Err(Error::FrameRate { .. })), "{fps}");
     }
-    assert!(matches!(VideoFrames::new(4, 4, vec![0; 47]), Err(VideoError::Shape { .. })));
-    assert!(matches!(VideoFrames::new(4, 4, vec![]), Err(VideoError::Shape { .. })));
+    assert!(matches!(VideoFrames::new(4, 4, vec![0; 47]), Err(Error::Shape { .. })));
+    assert!(matches!(VideoFrames::new(4, 4, vec![]), Err(Error::Shape { .. })));
     assert!(!path.exists());
 }
 
@@ -259,7 +260,7 @@ fn a_sheet_shows_the_chosen_frames() {
     assert_eq!(at(0, 7), [40, 50, 60]);
     assert_eq!(at(12, 12), [128; 3]);
     let refused = write_png_sheet(&path, &clip, &[3], layout);
-    assert!(matches!(refused, Err(VideoError::NoSuchFrame { index: 3, last: 2 })));
+    assert!(matches!(refused, Err(Error::NoSuchFrame { index: 3, last: 2 })));
 }
 
 #[test]
@@ -278,6 +279,6 @@ fn boxes_of_every_legal_size_are_read_over() {
     }
     for before in [of(7), of(2), wide(15), of(u32::MAX), wide(u64::MAX)] {
         std::fs::write(&path, [&before[..], &whole].concat()).unwrap();
-        assert!(matches!(read_tags(&path), Err(VideoError::Structure(_))), "{before:?}");
+        assert!(matches!(read_tags(&path), Err(Error::Structure(_))), "{before:?}");
     }
 }

@@ -10,7 +10,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use super::VideoError;
+use crate::error::{self, Error};
 
 /// Four letters that name a box.
 type BoxName = [u8; 4];
@@ -64,10 +64,10 @@ pub enum StructureError {
 /// Reads the tags of the MP4 file at `path`; texts that are absent come back empty.
 ///
 /// # Errors
-/// [`VideoError::Read`] if the file cannot be read, [`VideoError::Structure`] if it is no MP4.
-pub fn read_tags(path: &Path) -> Result<VideoTags, VideoError> {
+/// [`Error::Read`] if the file cannot be read, [`Error::Structure`] if it is no MP4.
+pub fn read_tags(path: &Path) -> error::Result<VideoTags> {
     let mp4 =
-        std::fs::read(path).map_err(|source| VideoError::Read { path: path.to_owned(), source })?;
+        std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     Ok(tags_of(&mp4)?)
 }
 

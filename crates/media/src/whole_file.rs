@@ -7,7 +7,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// If the folder cannot be written to; nothing is left under the name then.
-pub(crate) fn write_whole_file(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write_whole_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".wan-").suffix(".part");
     // Temporary files are private by default; these become ordinary ones, under the umask.
@@ -21,7 +21,7 @@ pub(crate) fn write_whole_file(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// The folder that a file lies in.
-pub(crate) fn folder_of(path: &Path) -> &Path {
+pub fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

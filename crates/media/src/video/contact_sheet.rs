@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{VideoError, VideoFrames, write_complete};
+use super::{VideoFrames, write_complete};
+use crate::error::{Error, Result};
 
 /// Between the pictures: a grey that reads on light and dark pages.
 const GAP_GREY: u8 = 128;
@@ -24,20 +25,26 @@ impl Default for SheetLayout {
     }
 }
 
+/// Numbers of at most `count` frames, evenly spaced from the first to the last.
+pub fn evenly_spaced(frames: &VideoFrames, count: usize) -> Vec<usize> {
+    let shown = frames.frames().min(count);
+    (0..shown).map(|i| i * (frames.frames() - 1) / (shown - 1).max(1)).collect()
+}
+
 /// Writes the frames numbered `indices` (from 0, in that order) to `path` as one RGB PNG.
 ///
 /// # Errors
-/// [`VideoError::NoSuchFrame`] for an index past the end, [`VideoError::Write`] when the file
+/// [`Error::NoSuchFrame`] for an index past the end, [`Error::Write`] when the file
 /// cannot be written; nothing is left under its name then.
 pub fn write_png_sheet(
     path: &Path,
     frames: &VideoFrames,
     indices: &[usize],
     layout: SheetLayout,
-) -> Result<(), VideoError> {
+) -> Result<()> {
     let last = frames.frames() - 1;
     if let Some(&index) = indices.iter().find(|&&index| index > last) {
-        return Err(VideoError::NoSuchFrame { index, last });
+        return Err(Error::NoSuchFrame { index, last });
     }
     let (width, height, rgb) = draw_sheet(frames, indices, layout);
     let mut png = Vec::new();

@@ -1,0 +1,119 @@
+//! What can go wrong with a video or a picture.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use muxide::api::MuxerError;
+
+use crate::video::mp4_tags::StructureError;
+
+/// Result of this crate's fallible calls.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a video or picture was not written or read. Its text is one line. Where writing failed, nothing
+/// is left under the final name.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The pixels do not make up whole frames of the stated size.
+    #[error("{bytes} bytes are not a whole number of {width}x{height} RGB frames (at least one)")]
+    Shape {
+        /// Frame width in pixels.
+        width: usize,
+        /// Frame height in pixels.
+        height: usize,
+        /// Length of the pixel buffer.
+        bytes: usize,
+    },
+    /// H.264 stores colour at half resolution, so both sides must be even.
+    #[error("H.264 video needs an even width and height, not {width}x{height}")]
+    OddSize {
+        /// Frame width in pixels.
+        width: usize,
+        /// Frame height in pixels.
+        height: usize,
+    },
+    /// The frame rate is not a positive, finite number.
+    #[error("{fps} is not a frame rate; give frames per second, for example 16")]
+    FrameRate {
+        /// What was asked for, in frames per second.
+        fps: f64,
+    },
+    /// A chosen frame does not exist.
+    #[error("frame {index} was asked for, but the clip ends at frame {last}")]
+    NoSuchFrame {
+        /// The frame asked for, from 0.
+        index: usize,
+        /// The last frame there is.
+        last: usize,
+    },
+    /// The H.264 encoder refused the clip.
+    #[error("cannot encode the video as H.264")]
+    Encode(#[from] openh264::Error),
+    /// The encoder left a frame out, which would shift all later ones.
+    #[error("the H.264 encoder dropped frame {index}")]
+    Dropped {
+        /// The frame that is missing, from 0.
+        index: usize,
+    },
+    /// The MP4 writer refused the encoded frames.
+    #[error("cannot put the video into an MP4 file")]
+    Mux(#[from] MuxerError),
+    /// An MP4 file is not built as expected.
+    #[error("cannot read the MP4 structure: {0}")]
+    Structure(#[from] StructureError),
+    /// The PNG writer failed.
+    #[error("cannot encode the picture as PNG")]
+    Png(#[from] png::EncodingError),
+    /// A file could not be written.
+    #[error(
+        "cannot write {}: does its folder exist, may you write there, and is there room?",
+        path.display()
+    )]
+    Write {
+        /// The final name of the file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A file could not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A picture or clip cannot be opened or read.
+    #[error("{}: {source}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A file is no picture of a known format.
+    #[error("{}: not a PNG, JPEG or WebP picture ({source})", path.display())]
+    Picture {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder said.
+        source: image::ImageError,
+    },
+    /// A file is no MP4 with H.264 video, or is damaged.
+    #[error("{}: {why}", path.display())]
+    Clip {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl Error {
+    /// For `map_err` where a given file is opened or read.
+    pub(crate) fn open(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Open { path, source }
+    }
+}
