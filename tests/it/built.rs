@@ -20,7 +20,7 @@ impl Tiny {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let tiny = Self { root: folder.path().join("a checkout"), _folder: folder };
-        let [wan, plugin] = ["crates/host/src/main.rs", "plugins/a-b/src/lib.rs"];
+        let [wan, plugin] = ["crates/cli/src/main.rs", "plugins/a-b/src/lib.rs"];
         tiny.write("tests/Cargo.toml", "[[example]]\nname = \"fixture_c\"\n", 0);
         [wan, plugin].iter().for_each(|source| tiny.write(source, "fn main() {}", 1));
         tiny.built("wan", &[wan, plugin]);
@@ -62,7 +62,7 @@ fn what_is_older_than_its_sources_is_named() {
     Tiny::new().check().unwrap();
     type Change = fn(&Tiny);
     let cases: [(Change, [&str; 2]); 7] = [
-        (|t| t.write("crates/host/src/main.rs", "", 9), ["debug/wan ", "host/src/main.rs"]),
+        (|t| t.write("crates/cli/src/main.rs", "", 9), ["debug/wan ", "cli/src/main.rs"]),
         (|t| t.write("plugins/a-b/src/lib.rs", "", 9), ["debug/wan ", "a-b/src/lib.rs"]),
         (
             |t| {
@@ -103,7 +103,7 @@ fn what_another_checkout_built_is_refused() {
     let note = "target/debug/wan.d";
     here.write(note, &fs::read_to_string(there.root.join(note)).unwrap(), 2);
     let said = here.check().unwrap_err();
-    let source = there.root.join("crates/host/src/main.rs");
+    let source = there.root.join("crates/cli/src/main.rs");
     assert!(said.contains("in another checkout"), "{said}");
     assert!(said.contains(source.to_str().unwrap()), "{said}");
 }
@@ -112,7 +112,7 @@ fn what_another_checkout_built_is_refused() {
 fn cargo_names_the_sources_of_all_that_goes_into_an_artefact() {
     let profile = profile_folder();
     for (note, parts) in [
-        ("wan.d", ["crates/host/src/main.rs", "crates/wan-model/src/rope.rs"]),
+        ("wan.d", ["crates/cli/src/main.rs", "crates/wan-model/src/rope.rs"]),
         ("libwan_plugin_teacache.d", ["plugins/teacache/src/lib.rs", "crates/cache/src/change.rs"]),
         (
             "examples/libfixture_strategies.d",

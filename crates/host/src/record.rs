@@ -137,7 +137,7 @@ pub struct DecisionCount {
 }
 
 /// The guidance branches of a run, each once.
-pub(crate) fn branch_names(records: &[EvaluationRecord]) -> Vec<&'static str> {
+pub fn branch_names(records: &[EvaluationRecord]) -> Vec<&'static str> {
     let mut names: Vec<&str> = records.iter().map(|r| r.branch).collect();
     names.sort_unstable();
     names.dedup();

@@ -174,7 +174,7 @@ impl MemoryReport {
     }
 
     /// Peaks may have come after the sampling.
-    pub(crate) fn see_the_end(&mut self, device: &Device) {
+    pub fn see_the_end(&mut self, device: &Device) {
         self.peak_resident_bytes = peak_resident_bytes();
         if let (Some(of_sampling), Some(now)) = (&mut self.device, device::memory(device)) {
             of_sampling.peak = now.peak;
@@ -193,7 +193,7 @@ pub fn decisions(records: &[EvaluationRecord]) -> Value {
 }
 
 /// A value that serde can always write.
-pub(crate) fn json<T: Serialize>(value: &T) -> Value {
+pub fn json<T: Serialize>(value: &T) -> Value {
     serde_json::to_value(value).unwrap_or(Value::Null)
 }
 

@@ -219,7 +219,7 @@ pub fn parse_size(text: &str) -> Result<(usize, usize)> {
 ///
 /// # Errors
 /// If the value is out of range, or the file cannot be read or holds no JSON object.
-pub(crate) fn read_option(spec: &OptionSpec, written: &str) -> Result<Value> {
+pub fn read_option(spec: &OptionSpec, written: &str) -> Result<Value> {
     let invalid = |error: wan_plugin_api::Error| Error::invalid(error.message);
     if spec.kind != OptionKind::Document {
         return spec.parse(written).map_err(invalid);

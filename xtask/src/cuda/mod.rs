@@ -12,7 +12,7 @@ use crate::{Done, build, cargo, execute, root};
 const COMPUTE_CAP: &str = "90";
 
 /// Of all packages, in one invocation for the reason that `build::everything` gives.
-const FEATURES: [&str; 2] = ["--features", "wan-host/cuda,wan-tests/cuda"];
+const FEATURES: [&str; 2] = ["--features", "wan-cli/cuda,wan-tests/cuda"];
 
 /// Builds `target/cuda/debug/wan`, with the plugins beside it.
 pub(crate) fn build(arguments: &[String]) -> Done {

@@ -2,17 +2,17 @@
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
+use wan_host::cache_schedule::{CachePlanner, CacheSchedule};
+use wan_host::given::GivenFrames;
+use wan_host::record::{branch_names, decision_map};
+use wan_host::registry::{Kind, Registry};
+use wan_host::settings::Settings;
+use wan_host::{Error, Result};
 use wan_plugin_api::{Choice, OptionKind, OptionSpec};
 
-use crate::cache_schedule::{CachePlanner, CacheSchedule};
-use crate::cli::args::{self, flag, json};
-use crate::cli::finish::{bytes, items};
-use crate::cli::run_settings::requested;
-use crate::error::{Error, Result};
-use crate::given::GivenFrames;
-use crate::record::{branch_names, decision_map};
-use crate::registry::{Kind, Registry};
-use crate::settings::Settings;
+use crate::args::{self, flag, json};
+use crate::finish::{bytes, items};
+use crate::run_settings::requested;
 
 /// The option that `--target_speedup` looks for a value of.
 const THRESHOLD: &str = "threshold";

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
+use wan_host::compare::{Candidate, Change};
+use wan_host::recording::{Recording, Replay};
+use wan_host::registry::{Kind, Registry};
+use wan_host::{Error, Result};
 use wan_plugin_api::Choice;
 
-use crate::cli::args::{flag, json, plugin_dir};
-use crate::cli::finish::bytes;
-use crate::compare::{Candidate, Change};
-use crate::error::{Error, Result};
-use crate::recording::{Recording, Replay};
-use crate::registry::{Kind, Registry};
+use crate::args::{flag, json, plugin_dir};
+use crate::finish::bytes;
 
 pub(super) fn command() -> Command {
     Command::new("replay")

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
+use wan_host::decode::{Decoding, decode, load_vae};
+use wan_host::given::GivenFrames;
+use wan_host::latents_file;
+use wan_host::{Error, Result};
 
 use super::finish::{self, Output};
 use super::run_settings::cancel_on_interrupt;
 use super::{args, device};
-use crate::decode::{Decoding, decode, load_vae};
-use crate::error::{Error, Result};
-use crate::given::GivenFrames;
-use crate::latents_file;
 use crate::progress::Progress;
 
 pub(super) fn run(matches: &ArgMatches) -> Result<()> {

@@ -3,17 +3,17 @@
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use wan_host::compare::{Candidate, Change, Comparison, ComparisonReport, Gate, Summary};
+use wan_host::given::GivenFrames;
+use wan_host::pipeline::Pipeline;
+use wan_host::registry::Registry;
+use wan_host::settings::Settings;
+use wan_host::{Error, Result};
 
-use crate::cli::args::{self, flag};
-use crate::cli::device;
-use crate::cli::run_settings::{cancel_on_interrupt, requested};
-use crate::compare::{Candidate, Change, Comparison, ComparisonReport, Gate, Summary};
-use crate::error::{Error, Result};
-use crate::given::GivenFrames;
-use crate::pipeline::Pipeline;
+use crate::args::{self, flag};
+use crate::device;
 use crate::progress::Progress;
-use crate::registry::Registry;
-use crate::settings::Settings;
+use crate::run_settings::{cancel_on_interrupt, requested};
 
 pub(super) fn command(registry: &Registry) -> Command {
     let own: [Arg; 5] = [

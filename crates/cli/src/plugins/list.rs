@@ -2,11 +2,11 @@
 
 use clap::ArgMatches;
 use serde_json::{Value, json};
+use wan_host::Result;
+use wan_host::registry::{Registered, Registry};
 use wan_plugin_api::Strategy;
 
 use super::show;
-use crate::error::Result;
-use crate::registry::{Registered, Registry};
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     match matches.get_flag("json") {

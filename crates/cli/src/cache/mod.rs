@@ -7,9 +7,8 @@ mod record;
 mod replay;
 
 use clap::{ArgMatches, Command};
-
-use crate::error::{Error, Result};
-use crate::registry::Registry;
+use wan_host::registry::Registry;
+use wan_host::{Error, Result};
 
 pub(super) fn command(registry: &Registry) -> Command {
     Command::new("cache")

@@ -4,17 +4,17 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::ArgMatches;
+use wan_host::cancel::Cancel;
+use wan_host::defaults::Defaults;
+use wan_host::given::GivenFiles;
+use wan_host::model_folder::ModelFolder;
+use wan_host::registry::{Kind, Registry};
+use wan_host::settings::{Format, Precision, Settings, StrategyChoice, parse_size};
+use wan_host::tasks::defaults_for;
+use wan_host::{Error, Result};
 use wan_plugin_api::Place;
 
 use super::args;
-use crate::cancel::Cancel;
-use crate::defaults::Defaults;
-use crate::error::{Error, Result};
-use crate::given::GivenFiles;
-use crate::model_folder::ModelFolder;
-use crate::registry::{Kind, Registry};
-use crate::settings::{Format, Precision, Settings, StrategyChoice, parse_size};
-use crate::tasks::defaults_for;
 
 /// Frames of a given clip that are context: SkyReels-V2's `overlap_history`.
 const CONTEXT_FRAMES: usize = 17;

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use wan_host::calibration::Calibration;
+use wan_host::recording::Recording;
+use wan_host::{Error, Result};
 use wan_media::write_whole_file;
 
-use crate::calibration::Calibration;
-use crate::cli::args::flag;
-use crate::error::{Error, Result};
-use crate::recording::Recording;
+use crate::args::flag;
 
 pub(super) fn command() -> Command {
     Command::new("calibrate")

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use clap::{Arg, ArgMatches, Command};
 use serde_json::{Value, json};
+use wan_host::registry::{Kind, Registered, Registry};
+use wan_host::{Error, Result};
 use wan_plugin_api::options::did_you_mean;
 use wan_plugin_api::{OptionKind, OptionSpec, Strategy};
 
-use crate::cli::args::{json as json_flag, plugin_dir};
-use crate::error::{Error, Result};
-use crate::registry::{Kind, Registered, Registry};
+use crate::args::{json as json_flag, plugin_dir};
 
 pub(super) fn command() -> Command {
     Command::new("show")

@@ -2,10 +2,10 @@
 
 use candle_core::Device;
 use clap::{Arg, ArgMatches, value_parser};
+use wan_host::Result;
+use wan_host::device::DeviceChoice;
 
 use super::args::flag;
-use crate::device::DeviceChoice;
-use crate::error::Result;
 
 pub(super) fn arg() -> Arg {
     flag("device", "DEVICE", "Where to compute: auto (a GPU, else the CPU) | cpu | cuda | cuda:N")

@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-
-use crate::record::DecisionCount;
-use crate::report::Phase;
+use wan_host::record::DecisionCount;
+use wan_host::report::Phase;
 
 /// How progress is shown, on the error stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProgressForm {
+pub(crate) enum ProgressForm {
     /// A bar on a terminal, a line per phase elsewhere.
     Auto,
     /// One JSON object per line.
@@ -22,7 +21,7 @@ pub enum ProgressForm {
 
 impl ProgressForm {
     /// `auto`, `json` or `quiet`.
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         match name {
             "auto" => Some(Self::Auto),
             "json" => Some(Self::Json),
@@ -33,7 +32,7 @@ impl ProgressForm {
 }
 
 /// Phases of a run, shown and timed.
-pub struct Progress {
+pub(crate) struct Progress {
     form: ProgressForm,
     phases: Vec<Phase>,
     current: Option<Current>,
@@ -47,12 +46,12 @@ struct Current {
 
 impl Progress {
     /// Shows progress in this form.
-    pub fn new(form: ProgressForm) -> Self {
+    pub(crate) fn new(form: ProgressForm) -> Self {
         Self { form, phases: Vec::new(), current: None }
     }
 
     /// Ends the current phase and begins `name`; `steps` is 0 where they are not known.
-    pub fn phase(&mut self, name: &'static str, steps: usize) {
+    pub(crate) fn phase(&mut self, name: &'static str, steps: usize) {
         self.finish();
         let bar = match self.form {
             ProgressForm::Auto if stderr().is_terminal() => bar(name, steps),
@@ -70,7 +69,7 @@ impl Progress {
     }
 
     /// The current phase has done `done` of `steps`.
-    pub fn step(&mut self, done: usize, steps: usize, decisions: Option<DecisionCount>) {
+    pub(crate) fn step(&mut self, done: usize, steps: usize, decisions: Option<DecisionCount>) {
         let Some(current) = &self.current else { return };
         current.bar.set_length(steps as u64);
         current.bar.set_position(done as u64);
@@ -90,7 +89,7 @@ impl Progress {
     }
 
     /// Ends the current phase.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         let Some(Current { name, started, bar }) = self.current.take() else { return };
         bar.finish();
         let seconds = started.elapsed().as_secs_f64();
@@ -101,7 +100,7 @@ impl Progress {
     }
 
     /// The phases that have ended, with their times.
-    pub fn phases(&self) -> &[Phase] {
+    pub(crate) fn phases(&self) -> &[Phase] {
         &self.phases
     }
 }

@@ -9,10 +9,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Command, value_parser};
+use wan_host::registry::Registry;
+use wan_host::{Error, Result};
 
 use super::args::{flag, json, plugin_dir};
-use crate::error::{Error, Result};
-use crate::registry::Registry;
 
 pub(super) fn command() -> Command {
     let list = Command::new("list")

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
+use wan_host::plugin_check::{self, Case, Errand, Report, Settings, Status, Test};
+use wan_host::registry::Registry;
+use wan_host::{Error, Result};
 use wan_plugin_api::options::did_you_mean;
 
-use crate::cli::args::{flag, json as json_flag};
-use crate::error::{Error, Result};
-use crate::plugin_check::{self, Case, Errand, Report, Settings, Status, Test};
-use crate::registry::Registry;
+use crate::args::{flag, json as json_flag};
 
 /// Address space of one test, where the user says nothing.
 const MEMORY_MIB: &str = "2048";

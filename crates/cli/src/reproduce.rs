@@ -4,12 +4,11 @@ use std::path::PathBuf;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-
-use crate::defaults::Defaults;
-use crate::error::{Error, Result};
-use crate::registry::{Kind, Registry};
-use crate::report::{Report, StrategyReport};
-use crate::settings::StrategyChoice;
+use wan_host::defaults::Defaults;
+use wan_host::registry::{Kind, Registry};
+use wan_host::report::{Report, StrategyReport};
+use wan_host::settings::StrategyChoice;
+use wan_host::{Error, Result};
 
 /// Flags that go with `--reproduce`: none of them changes the latents.
 const ALLOWED: [&str; 12] = [

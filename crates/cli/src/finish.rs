@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use wan_host::ledger::Holding;
+use wan_host::record::{
+    DecisionCount, EvaluationRecord, branch_names, decision_map, seconds_saved,
+};
+use wan_host::report::Report;
+use wan_host::run::Sampled;
+use wan_host::{Error, Result};
 use wan_media::{VideoFrames, VideoTags, folder_of, write_mp4};
-
-use crate::error::{Error, Result};
-use crate::ledger::Holding;
-use crate::record::{DecisionCount, EvaluationRecord, branch_names, decision_map, seconds_saved};
-use crate::report::Report;
-use crate::run::Sampled;
 
 /// Where a run's files go.
 pub(super) struct Output {
@@ -127,7 +128,7 @@ fn maps(records: &[EvaluationRecord]) -> Vec<String> {
 /// `: residual 1 MB on the host, ...`
 pub(super) fn items(holdings: &[Holding]) -> String {
     let item = |h: &Holding| {
-        let name = crate::report::json(&h.item);
+        let name = wan_host::report::json(&h.item);
         format!("{} {} on the {}", name.as_str().unwrap_or("?"), bytes(h.bytes), h.place)
     };
     let items: Vec<String> = holdings.iter().map(item).collect();

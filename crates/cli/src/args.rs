@@ -5,18 +5,18 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use wan_host::model_folder::ModelFolder;
+use wan_host::model_parts::{PARTS, Parts};
+use wan_host::registry::{Kind, Registry};
+use wan_host::report::ModelReport;
+use wan_host::settings::read_option;
+use wan_host::{Error, Result};
 use wan_model::vae::Tiling;
 use wan_plugin_api::{OptionKind, OptionSpec, OptionValues, Strategy};
 
 use super::device;
 use crate::checkout;
-use crate::error::{Error, Result};
-use crate::model_folder::ModelFolder;
-use crate::model_parts::{PARTS, Parts};
 use crate::progress::ProgressForm;
-use crate::registry::{Kind, Registry};
-use crate::report::ModelReport;
-use crate::settings::read_option;
 
 /// Rewrites `--some-flag=value` to `--some_flag=value`, so that both spellings work.
 pub(super) fn with_underscores(argument: OsString) -> OsString {

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use serde_json::{Value, json};
+use wan_host::{Error, Result};
 use wan_model::inspect::{Inspection, Network};
 use wan_model::weights::Weights;
-
-use crate::error::{Error, Result};
 
 /// Problems of one set of weights that are listed; the rest are counted.
 const LISTED_MAX: usize = 20;

@@ -3,20 +3,20 @@
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Command, value_parser};
+use wan_host::Result;
+use wan_host::given::GivenFrames;
+use wan_host::noise::Noise;
+use wan_host::pipeline::{Pipeline, Surroundings};
+use wan_host::recording::Recorder;
+use wan_host::registry::Registry;
+use wan_host::settings::Settings;
+use wan_host::witness::Shared;
 
-use crate::cli::args::{self, flag};
-use crate::cli::device;
-use crate::cli::finish::bytes;
-use crate::cli::run_settings::{cancel_on_interrupt, requested};
-use crate::error::Result;
-use crate::given::GivenFrames;
-use crate::noise::Noise;
-use crate::pipeline::{Pipeline, Surroundings};
+use crate::args::{self, flag};
+use crate::device;
+use crate::finish::bytes;
 use crate::progress::Progress;
-use crate::recording::Recorder;
-use crate::registry::Registry;
-use crate::settings::Settings;
-use crate::witness::Shared;
+use crate::run_settings::{cancel_on_interrupt, requested};
 
 pub(super) fn command(registry: &Registry) -> Command {
     let command = Command::new("record")

@@ -3,6 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
+use wan_host::cancel::Cancel;
+use wan_host::conditions::Conditions;
+use wan_host::decode::decode;
+use wan_host::device::describe;
+use wan_host::given::GivenFrames;
+use wan_host::latents_file;
+use wan_host::noise::Noise;
+use wan_host::pipeline::{Pipeline, Surroundings};
+use wan_host::record::DecisionCount;
+use wan_host::registry::{Kind, Registry};
+use wan_host::report::{
+    self, ExpertReport, MemoryReport, ModelReport, Report, SCHEMA, StrategyReport,
+};
+use wan_host::run::Sampled;
+use wan_host::settings::{Settings, StrategyChoice};
+use wan_host::{Error, Result};
 use wan_media::{SheetLayout, VideoFrames, evenly_spaced, psnr, write_png_sheet};
 use wan_model::vae::Tiling;
 
@@ -10,23 +26,7 @@ use super::finish::{self, Output};
 use super::reproduce::Recorded;
 use super::run_settings::{cancel_on_interrupt, requested};
 use super::{args, device};
-use crate::cancel::Cancel;
-use crate::conditions::Conditions;
-use crate::decode::decode;
-use crate::device::describe;
-use crate::error::{Error, Result};
-use crate::given::GivenFrames;
-use crate::latents_file;
-use crate::noise::Noise;
-use crate::pipeline::{Pipeline, Surroundings};
 use crate::progress::Progress;
-use crate::record::DecisionCount;
-use crate::registry::{Kind, Registry};
-use crate::report::{
-    self, ExpertReport, MemoryReport, ModelReport, Report, SCHEMA, StrategyReport,
-};
-use crate::run::Sampled;
-use crate::settings::{Settings, StrategyChoice};
 
 /// Runs of reuses in one branch that are worth a warning.
 const REUSED_IN_A_ROW_MAX: usize = 8;

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
+use wan_host::{Error, Result};
 
+use crate::args::flag;
 use crate::checkout;
-use crate::cli::args::flag;
-use crate::error::{Error, Result};
 
 const MANIFEST: &str = include_str!("templates/Cargo.toml.in");
 const SAMPLER: &str = include_str!("templates/sampler.rs.in");

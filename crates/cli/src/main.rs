@@ -1,4 +1,9 @@
-//! The command line: flags, and the commands behind them.
+//! The program `wan`: the command line, and what it says on the terminal.
+//!
+//! It knows every crate below it: it reads flags, calls the library, shows progress, prints results and
+//! gives exit codes. What belongs to the process alone is done here: the log, Ctrl-C, standard output.
+//!
+//! It never touches a tensor, and decides nothing that a library's user could not decide as well.
 
 /// Prints a line. A reader that has seen enough (`wan ... | head`) is no failure.
 macro_rules! say {
@@ -10,32 +15,38 @@ macro_rules! say {
 
 mod args;
 mod cache;
+mod checkout;
 mod decode;
 mod device;
 mod finish;
 mod generate;
 mod inspect;
 mod plugins;
+mod progress;
 mod reproduce;
 mod run_settings;
 
 use std::ffi::OsString;
 use std::io::stderr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-
-use crate::allow_list::AllowList;
-use crate::error::{Error, Result};
-use crate::registry::Registry;
+use wan_host::allow_list::AllowList;
+use wan_host::registry::Registry;
+use wan_host::{Error, Result};
 
 const MISSING: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+
+fn main() -> ExitCode {
+    ExitCode::from(run(std::env::args_os()))
+}
 
 /// Runs the program; gives its exit code.
 ///
 /// 0: done, and the file it was asked for exists. 2: the user can mend what went wrong; one line
 /// says how. 130: stopped. 1: anything else.
-pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
+fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
     start_log();
     let arguments: Vec<OsString> = arguments.map(args::with_underscores).collect();
     match try_run(&arguments) {
