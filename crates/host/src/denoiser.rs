@@ -21,7 +21,7 @@ use crate::run_state::{StrategyState, StreamState};
 use crate::stream::Stream;
 
 /// Axis of the latent frames in `[1, C, F, H, W]`.
-pub(crate) const LATENT_FRAME_AXIS: usize = 2;
+pub const LATENT_FRAME_AXIS: usize = 2;
 
 /// Evaluates the model for a sampler; keeps one cache object per guidance branch of a stream.
 pub struct Denoiser {

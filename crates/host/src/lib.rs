@@ -6,9 +6,7 @@
 
 pub mod allow_list;
 pub mod cache_schedule;
-pub mod calibration;
 pub mod cancel;
-pub mod compare;
 pub mod conditioning;
 pub mod conditions;
 pub mod decode;
@@ -40,7 +38,6 @@ pub mod plugin_check;
 pub mod plugin_folders;
 pub mod prompt;
 pub mod record;
-pub mod recording;
 pub mod registry;
 pub mod report;
 pub mod run;

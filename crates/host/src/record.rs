@@ -75,14 +75,14 @@ pub struct CacheMemory {
 
 impl CacheMemory {
     /// Takes note of what each branch's cache of a stream declares.
-    pub(crate) fn declare(&mut self, branches: &[u64]) {
+    pub fn declare(&mut self, branches: &[u64]) {
         let most = branches.iter().copied().max().unwrap_or(0);
         self.declared_per_branch = self.declared_per_branch.max(most);
         self.declared_max = self.declared_max.max(branches.iter().sum());
     }
 
     /// Takes note of what each branch's cache holds after an evaluation.
-    pub(crate) fn see<'l>(&mut self, ledgers: impl Iterator<Item = &'l Arc<Ledger>> + Clone) {
+    pub fn see<'l>(&mut self, ledgers: impl Iterator<Item = &'l Arc<Ledger>> + Clone) {
         let held: Vec<u64> = ledgers.clone().map(|ledger| ledger.settle()).collect();
         let (all, most) = (held.iter().sum(), held.iter().copied().max().unwrap_or(0));
         self.held_per_branch_max = self.held_per_branch_max.max(most);

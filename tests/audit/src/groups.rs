@@ -24,7 +24,7 @@ const KIT: &str = "crates/plugin-kit/src";
 pub(crate) const GROUPS: [Group; 5] = [
     Group {
         name: "host",
-        folders: &["crates/host/src", "crates/media/src", "crates/cli/src"],
+        folders: &["crates/host/src", "crates/media/src", "crates/cache-lab/src", "crates/cli/src"],
         without: &[CHECK],
         count: 100,
         every_file: true,

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use wan_host::calibration::Calibration;
-use wan_host::recording::Recording;
+use wan_cache_lab::calibration::Calibration;
+use wan_cache_lab::recording::Recording;
 use wan_host::{Error, Result};
 use wan_media::write_whole_file;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use wan_host::compare::{Candidate, Change, Comparison, ComparisonReport, Gate, Summary};
+use wan_cache_lab::compare::{Candidate, Change, Comparison, ComparisonReport, Gate, Summary};
 use wan_host::given::GivenFrames;
 use wan_host::pipeline::Pipeline;
 use wan_host::registry::Registry;

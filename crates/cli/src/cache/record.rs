@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Command, value_parser};
+use wan_cache_lab::recording::Recorder;
 use wan_host::Result;
 use wan_host::given::GivenFrames;
 use wan_host::noise::Noise;
 use wan_host::pipeline::{Pipeline, Surroundings};
-use wan_host::recording::Recorder;
 use wan_host::registry::Registry;
 use wan_host::settings::Settings;
 use wan_host::witness::Shared;

@@ -9,11 +9,11 @@ use safetensors::tensor::Metadata;
 use safetensors::{Dtype, View};
 use serde_json::json;
 use tempfile::NamedTempFile;
+use wan_host::{Error, Result};
 use wan_media::folder_of;
 use wan_model::weights::WeightFile;
 
 use super::{Contents, METADATA, SCHEMA};
-use crate::error::{Error, Result};
 
 /// Collects tensors in a temporary file beside the final one, so that a long run needs no memory
 /// for them.

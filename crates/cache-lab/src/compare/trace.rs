@@ -1,9 +1,8 @@
 //! What a run's evaluations gave, kept so that another run can be held against it.
 
 use candle_core::{DType, Device, Tensor};
-
-use crate::error::Result;
-use crate::witness::{Inside, Seen, Witness};
+use wan_host::Result;
+use wan_host::witness::{Inside, Seen, Witness};
 
 /// Most numbers of a residual that are kept. Above it every n-th token is, evenly: 14B at 720p
 /// has 168 million numbers per residual.

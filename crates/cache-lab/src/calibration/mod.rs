@@ -15,8 +15,8 @@ mod ratios;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use wan_host::{Error, Result};
 
-use crate::error::{Error, Result};
 use crate::recording::Recording;
 
 /// Version of the file.

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{DType, Tensor};
+use wan_host::denoiser::LATENT_FRAME_AXIS;
+use wan_host::settings::Settings;
+use wan_host::witness::{Seen, Witness};
+use wan_host::{Error, Result};
 
 use super::file::Writer;
 use super::{Contents, RecordedChange, RecordedEvaluation, RecordedStream, SCHEMA};
-use crate::denoiser::LATENT_FRAME_AXIS;
-use crate::error::{Error, Result};
-use crate::settings::Settings;
-use crate::witness::{Seen, Witness};
 
 /// Axis of the tokens in `[1, L, D]`.
 pub(super) const TOKEN_AXIS: usize = 1;

@@ -1,9 +1,9 @@
 //! How the residual's size changes from step to step.
 
 use candle_core::{D, DType, Tensor};
+use wan_host::Result;
 
 use super::{Fit, RATIO_HELD_OUT_MAX};
-use crate::error::Result;
 use crate::recording::Recording;
 
 /// Ratios of a branch, one a step, the first being 1.

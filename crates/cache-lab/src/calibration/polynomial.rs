@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Tensor};
 use nalgebra::{DMatrix, DVector};
+use wan_host::{Error, Result};
 
 use super::{Fit, POLYNOMIAL_HELD_OUT_MAX, Polynomial, R_SQUARED_MIN};
-use crate::error::{Error, Result};
 use crate::recording::Recording;
 
 /// Degree of the published ones.

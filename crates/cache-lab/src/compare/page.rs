@@ -1,12 +1,12 @@
 //! `report.html`: what a person looks at.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use wan_host::Result;
 
 use super::charts;
 use super::runs::Run;
 use super::summary::Summary;
 use super::{Change, ComparisonReport};
-use crate::error::Result;
 
 const STYLE: &str = "
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }

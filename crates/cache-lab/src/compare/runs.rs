@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use wan_host::loader::hex;
+use wan_host::{Error, Result};
 
 use super::quality::Quality;
-use crate::error::{Error, Result};
-use crate::loader::hex;
 
 /// One candidate on one prompt, against the same run uncached.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

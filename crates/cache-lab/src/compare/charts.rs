@@ -1,10 +1,10 @@
 //! The report's charts, as SVG.
 
 use plotters::prelude::*;
+use wan_host::{Error, Result};
 
 use super::runs::Run;
 use super::summary::Summary;
-use crate::error::{Error, Result};
 
 /// Width and height of a chart.
 const SIZE: (u32, u32) = (760, 340);

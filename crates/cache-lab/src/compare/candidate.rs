@@ -1,11 +1,10 @@
 //! What is compared: a cache with options, or fewer steps without one.
 
 use serde::{Deserialize, Serialize};
+use wan_host::registry::{Kind, Registry};
+use wan_host::settings::{Settings, StrategyChoice};
+use wan_host::{Error, Result};
 use wan_plugin_api::OptionValues;
-
-use crate::error::{Error, Result};
-use crate::registry::{Kind, Registry};
-use crate::settings::{Settings, StrategyChoice};
 
 /// A change of the settings, and what it is called.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,7 +53,7 @@ impl Candidate {
             })?;
             let spec = wan_plugin_api::options::find(id, specs, option.trim());
             let spec = spec.map_err(|e| Error::invalid(e.message))?;
-            values.insert(spec.name.clone(), crate::settings::read_option(spec, value)?);
+            values.insert(spec.name.clone(), wan_host::settings::read_option(spec, value)?);
         }
         let choice = StrategyChoice { id: id.into(), options: values };
         Ok(Self { name, change: Change::Cache(choice) })

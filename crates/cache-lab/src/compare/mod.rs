@@ -21,19 +21,19 @@ pub use candidate::{Candidate, Change};
 pub use runs::{Run, Runs};
 pub use summary::{Gate, Summary};
 
-use crate::cancel::Cancel;
-use crate::decode::decode;
-use crate::error::{Error, Result};
-use crate::given::GivenFrames;
-use crate::noise::Noise;
-use crate::pipeline::{Pipeline, Surroundings};
-use crate::record::{DecisionCount, branch_names, decision_map};
-use crate::registry::{Kind, Registry};
-use crate::run::Sampled;
-use crate::settings::Settings;
-use crate::witness::Shared;
 use quality::Quality;
 use trace::Trace;
+use wan_host::cancel::Cancel;
+use wan_host::decode::decode;
+use wan_host::given::GivenFrames;
+use wan_host::noise::Noise;
+use wan_host::pipeline::{Pipeline, Surroundings};
+use wan_host::record::{DecisionCount, branch_names, decision_map};
+use wan_host::registry::{Kind, Registry};
+use wan_host::run::Sampled;
+use wan_host::settings::Settings;
+use wan_host::witness::Shared;
+use wan_host::{Error, Result};
 use wan_media::{SheetLayout, VideoFrames, evenly_spaced, write_png_sheet, write_whole_file};
 
 /// A comparison.

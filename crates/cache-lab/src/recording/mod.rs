@@ -19,13 +19,12 @@ pub mod recorder;
 pub mod replay;
 
 use serde::{Deserialize, Serialize};
+use wan_host::settings::Settings;
 use wan_plugin_api::{CacheContext, FrameLevel};
 
 pub use file::Recording;
 pub use recorder::Recorder;
 pub use replay::Replay;
-
-use crate::settings::Settings;
 
 /// Version of the format.
 pub const SCHEMA: u32 = 1;

@@ -5,6 +5,13 @@
 
 use candle_core::{Device, Tensor};
 use serde::Serialize;
+use wan_host::denoiser::LATENT_FRAME_AXIS;
+use wan_host::ledger::Item;
+use wan_host::noise::Noise;
+use wan_host::ops::HostOps;
+use wan_host::record::CacheMemory;
+use wan_host::registry::Chosen;
+use wan_host::{Error, Result};
 use wan_plugin_api::library::CacheInstance;
 use wan_plugin_api::{
     Action, CacheContext, Choice, DecisionPoint, Evaluation, Replaces, Signal, Tensor as Handle,
@@ -12,13 +19,6 @@ use wan_plugin_api::{
 
 use super::file::Recording;
 use super::recorder::{TOKEN_AXIS, relative};
-use crate::denoiser::LATENT_FRAME_AXIS;
-use crate::error::{Error, Result};
-use crate::ledger::Item;
-use crate::noise::Noise;
-use crate::ops::HostOps;
-use crate::record::CacheMemory;
-use crate::registry::Chosen;
 
 /// What a cache would have done.
 #[derive(Debug, Clone, Serialize)]
