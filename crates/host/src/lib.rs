@@ -1,8 +1,8 @@
 //! Generates video with Wan and SkyReels-V2 models through sampler and cache plugins.
 //!
-//! This crate owns tensors, model and loop, and is the only one with side effects. It knows no
-//! strategy by name: samplers and caches come from the [`registry`], built in or loaded, through
-//! one door. The way of one denoising step is drawn in [`denoiser`] and in ARCHITECTURE.md.
+//! This crate owns tensors, model and loop. It knows no strategy by name: samplers and caches come
+//! from the [`registry`], built in or loaded, through one door. It never reads flags or shows
+//! anything on a terminal: the program is `wan-cli`, on top of it. The way of one denoising step is drawn in [`denoiser`] and in ARCHITECTURE.md.
 
 pub mod allow_list;
 pub mod cache_schedule;
@@ -34,7 +34,6 @@ pub mod ops;
 mod part_widths;
 pub mod pipeline;
 pub mod pixels;
-pub mod plugin_check;
 pub mod plugin_folders;
 pub mod prompt;
 pub mod record;

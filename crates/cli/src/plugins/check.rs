@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
-use wan_host::plugin_check::{self, Case, Errand, Report, Settings, Status, Test};
 use wan_host::registry::Registry;
 use wan_host::{Error, Result};
 use wan_plugin_api::options::did_you_mean;
+use wan_plugin_check::{Case, Errand, Report, Settings, Status, Test};
 
 use crate::args::{flag, json as json_flag};
 
@@ -50,7 +50,7 @@ pub(super) fn command() -> Command {
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let settings = settings(registry, matches)?;
     let library = matches.get_one::<PathBuf>("library").cloned().unwrap_or_default();
-    let report = plugin_check::check(&library, &settings)?;
+    let report = wan_plugin_check::check(&library, &settings)?;
     match matches.get_flag("json") {
         true => say!("{:#}", json!(report)),
         false => print(&report),
@@ -133,7 +133,7 @@ pub(super) fn answer(matches: &ArgMatches) -> Result<()> {
     let path = |name: &str| matches.get_one::<PathBuf>(name).cloned().unwrap_or_default();
     let number = |name: &str| matches.get_one::<u64>(name).copied().unwrap_or_default();
     let test = test(matches.get_one::<String>("test").map_or("", String::as_str))?;
-    plugin_check::answer(&Errand {
+    wan_plugin_check::answer(&Errand {
         library: path("library"),
         case: Case { test, strategy: matches.get_one::<String>("strategy").cloned() },
         seed: number("seed"),

@@ -6,10 +6,10 @@ use serde_json::Value;
 use wan_plugin_api::{ErrorKind, OptionKind, OptionValues, SampleRequest};
 
 use super::run::{Moved, Run, Velocity};
-use crate::plugin_check::dice::Dice;
-use crate::plugin_check::outcome::{Checked, Failed};
-use crate::plugin_check::sets;
-use crate::plugin_check::subject::{Subject, plain_request};
+use crate::dice::Dice;
+use crate::outcome::{Checked, Failed};
+use crate::sets;
+use crate::subject::{Subject, plain_request};
 
 /// Random sets of options, each with a random request.
 const RANDOM: usize = 150;

@@ -5,8 +5,8 @@ use wan_plugin_kit::values;
 
 use super::run::{FRAME_ELEMENTS, Run, bits};
 use super::scene::{Scene, scenes};
-use crate::plugin_check::outcome::{Checked, Failed, Outcome, ensure};
-use crate::plugin_check::subject::Subject;
+use crate::outcome::{Checked, Failed, Outcome, ensure};
+use crate::subject::Subject;
 
 /// Farthest from the exact end of a step, as a share of its way.
 const ERROR_MAX: f64 = 2e-4;

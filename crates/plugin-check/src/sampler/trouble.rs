@@ -6,8 +6,8 @@ use wan_plugin_api::{
 use wan_plugin_kit::values;
 
 use super::run::{Run, Velocity, smooth};
-use crate::plugin_check::outcome::{Checked, Failed, Outcome, ensure};
-use crate::plugin_check::subject::{Subject, plain_request};
+use crate::outcome::{Checked, Failed, Outcome, ensure};
+use crate::subject::{Subject, plain_request};
 
 const WRONG: [f32; 4] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX];
 

@@ -7,9 +7,9 @@ use wan_plugin_kit::values;
 use super::constant::adds_noise;
 use super::run::{FRAME_ELEMENTS, Run, Velocity, smooth};
 use super::scene::Scene;
-use crate::plugin_check::outcome::{Checked, Failed, Outcome, ensure};
-use crate::plugin_check::sets;
-use crate::plugin_check::subject::{Subject, plain_request};
+use crate::outcome::{Checked, Failed, Outcome, ensure};
+use crate::sets;
+use crate::subject::{Subject, plain_request};
 
 /// The first step that is taken, from 0, and the step before which the run ends; 0: at its end.
 const PART: [&str; 2] = ["start_step", "end_step"];

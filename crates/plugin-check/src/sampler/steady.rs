@@ -5,8 +5,8 @@ use wan_plugin_kit::values;
 
 use super::run::{FRAME_ELEMENTS, Moved, bits, smooth};
 use super::scene::{Scene, scenes};
-use crate::plugin_check::outcome::{Checked, Outcome, ensure};
-use crate::plugin_check::subject::{Subject, plain_request};
+use crate::outcome::{Checked, Outcome, ensure};
+use crate::subject::{Subject, plain_request};
 
 const STEPS: [u32; 8] = [1, 2, 3, 5, 8, 50, 333, 1000];
 const FRAMES: [u32; 5] = [1, 2, 5, 21, 81];

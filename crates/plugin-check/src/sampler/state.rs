@@ -4,8 +4,8 @@ use wan_plugin_api::extensions::STATE;
 
 use super::run::{FRAME_ELEMENTS, bits, smooth};
 use super::scene::{Scene, scenes};
-use crate::plugin_check::outcome::{Checked, Failed, Outcome, ensure};
-use crate::plugin_check::subject::Subject;
+use crate::outcome::{Checked, Failed, Outcome, ensure};
+use crate::subject::Subject;
 
 pub(super) fn state(subject: &Subject) -> Checked {
     if !subject.strategy.extensions.iter().any(|id| id == STATE) {

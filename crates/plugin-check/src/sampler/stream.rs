@@ -8,10 +8,10 @@ use wan_plugin_kit::VecOps;
 
 use super::run::{FRAME_ELEMENTS, Run, bits, smooth};
 use super::scene::{Scene, scenes};
-use crate::plugin_check::dice::Dice;
-use crate::plugin_check::outcome::{Checked, Outcome, ensure};
-use crate::plugin_check::sets;
-use crate::plugin_check::subject::{Subject, plain_request};
+use crate::dice::Dice;
+use crate::outcome::{Checked, Outcome, ensure};
+use crate::sets;
+use crate::subject::{Subject, plain_request};
 
 /// Most microseconds of a step.
 const MICROSECONDS_MAX: f64 = 1000.0;

@@ -92,7 +92,7 @@ macro_rules! ensure {
         // Bound first: of two floats, neither may be the smaller.
         let holds: bool = $holds;
         if !holds {
-            return Err($crate::plugin_check::outcome::Failed(format!($($says)+)));
+            return Err($crate::outcome::Failed(format!($($says)+)));
         }
     };
 }

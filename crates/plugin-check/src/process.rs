@@ -7,13 +7,13 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use wan_host::{Error, Result};
 use wan_plugin_api::PluginDescription;
 
 use super::outcome::{Failed, Outcome, Status};
 use super::patience::Patience;
 use super::test::{Case, Scope, Test};
 use super::{Errand, Settings, cache, library, options, sampler};
-use crate::error::{Error, Result};
 
 /// What a case's process writes. A file, because a library may print whatever it likes.
 #[derive(Debug, Serialize, Deserialize)]

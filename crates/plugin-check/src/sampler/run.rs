@@ -6,7 +6,7 @@ use wan_plugin_api::{
 };
 use wan_plugin_kit::{ModelFn, SavedBytes, VecOps, values};
 
-use crate::plugin_check::dice::Dice;
+use crate::dice::Dice;
 
 /// Elements of a frame, unless a test says otherwise: odd, and more than a vector unit takes.
 pub(super) const FRAME_ELEMENTS: usize = 37;
@@ -15,7 +15,7 @@ pub(super) const FRAME_ELEMENTS: usize = 37;
 pub(super) type Velocity<'a> = dyn FnMut(&[f32], &[FrameLevel]) -> Vec<f32> + 'a;
 
 /// A sampler, its schedule, and where it stands.
-pub(in crate::plugin_check) struct Run {
+pub(crate) struct Run {
     sampler: SamplerInstance,
     pub(super) schedule: Schedule,
     pub(super) sample: Tensor,
@@ -34,7 +34,7 @@ pub(super) struct Moved {
 
 impl Run {
     /// At its beginning, with noise of `seed`.
-    pub(in crate::plugin_check) fn new(
+    pub(crate) fn new(
         sampler: SamplerInstance,
         request: &SampleRequest,
         seed: u64,
@@ -127,7 +127,7 @@ impl Run {
     }
 
     /// At most `count` rounds.
-    pub(in crate::plugin_check) fn some_rounds(mut self, count: usize) -> Result<()> {
+    pub(crate) fn some_rounds(mut self, count: usize) -> Result<()> {
         for _ in 0..count {
             if !self.is_over() {
                 self.round()?;

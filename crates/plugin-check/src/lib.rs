@@ -1,12 +1,14 @@
 //! Holds a plugin library to what the host relies on: `wan plugins check LIB`.
 //!
 //! A library can hang, abort or eat all memory, so nothing of it runs in the process that judges
-//! it: each [`Case`] is this program started again (`process.rs`), with a limit on time and memory,
-//! and its answer comes back in a file. In the manner of clap-validator, [`Test`] is one enum, and
-//! an [`Outcome`] is one of six words and a line of facts.
+//! it: each [`Case`] is the running program started again (`process.rs`) with the command `plugins
+//! answer`, which has to call [`answer`]. It has a limit on time and memory, and its answer comes back
+//! in a file. In the manner of clap-validator, [`Test`] is one enum, and an [`Outcome`] is one of six
+//! words and a line of facts.
 //!
-//! Samplers are driven over the plain vectors of `wan_plugin_kit`, and caches are held to its
-//! invariants. So no model is needed, and a check takes seconds.
+//! It knows the host's loader and `wan_plugin_kit`: samplers are driven over the kit's plain vectors,
+//! and caches are held to its invariants. So no model is needed, and a check takes seconds. It never
+//! has a tensor of the host, and knows no strategy by name.
 
 mod cache;
 mod dice;
@@ -25,13 +27,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use wan_host::Result;
+use wan_host::loader::{self, AllowList};
+
 pub use outcome::{Outcome, Status};
 pub use process::answer;
 pub use report::{Finding, Report};
 pub use test::{Case, Scope, Test};
-
-use crate::error::Result;
-use crate::loader::{self, AllowList};
 
 /// What to check, and how long to wait.
 #[derive(Debug, Clone)]

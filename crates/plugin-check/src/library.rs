@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use wan_host::loader::{self, OpenedPlugin};
 use wan_plugin_api::manifest::Manifest;
 use wan_plugin_api::{PluginDescription, Strategy};
 
 use super::outcome::{Checked, Failed, Outcome, ensure};
-use crate::loader::{self, OpenedPlugin};
 
 /// Longest id, and longest name of an option.
 const NAME_MAX: usize = 48;
