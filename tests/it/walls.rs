@@ -1,10 +1,11 @@
 //! Walls that the compiler does not watch.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
 use wan_host::registry::Kind;
 use wan_tests::checkout::checkout;
 
@@ -31,10 +32,14 @@ fn the_host_knows_no_strategy_by_name() {
         .map(|strategy| format!("\"{}\"", strategy.id))
         .collect();
     assert!(names.len() >= 6, "{names:?}");
-    for file in rust_files(&checkout().join("crates/host/src")) {
-        let text = fs::read_to_string(&file).unwrap();
-        for name in &names {
-            assert!(!text.contains(name.as_str()), "{name} in {}", file.display());
+    for name in ["host", "media", "cli", "cache-lab", "plugin-check"] {
+        let files = rust_files(&checkout().join("crates").join(name).join("src"));
+        assert!(files.len() >= 5, "{name}: {files:?}");
+        for file in files {
+            let text = fs::read_to_string(&file).unwrap();
+            for name in &names {
+                assert!(!text.contains(name.as_str()), "{name} in {}", file.display());
+            }
         }
     }
 }
@@ -112,8 +117,63 @@ fn no_test_asks_a_clock() {
 /// The crates that a plugin links or may link, beside the plugins themselves.
 const OF_PLUGINS: [&str; 3] = ["wan-plugin-api", "wan-samplers", "wan-cache"];
 
-/// Who links proptest: the kit, the host for `wan plugins check`, and what links the host.
-const LINK_PROPTEST: [&str; 3] = ["wan-host", "wan-plugin-kit", "wan-tests"];
+/// Who links proptest: the kit, `wan plugins check`, and what links these.
+const LINK_PROPTEST: [&str; 4] = ["wan-cli", "wan-plugin-check", "wan-plugin-kit", "wan-tests"];
+
+/// What belongs to the program and to the crates beside it, and what the library never links.
+const NEVER_IN_HOST: [&str; 8] =
+    ["clap", "ctrlc", "indicatif", "maud", "nalgebra", "plotters", "proptest", "rlimit"];
+
+/// The arrows between our packages: what each links itself. The plugins stand below.
+const ARROWS: [(&str, &[&str]); 14] = [
+    ("wan-plugin-api", &[]),
+    ("wan-plugin-kit", &["wan-plugin-api"]),
+    ("wan-samplers", &["wan-plugin-api"]),
+    ("wan-cache", &["wan-plugin-api"]),
+    ("wan-model", &[]),
+    ("wan-media", &[]),
+    ("wan-host", &["wan-media", "wan-model", "wan-plugin-api", "wan-samplers"]),
+    ("wan-cache-lab", &["wan-host", "wan-media", "wan-model", "wan-plugin-api"]),
+    ("wan-plugin-check", &["wan-host", "wan-plugin-api", "wan-plugin-kit"]),
+    (
+        "wan-cli",
+        &[
+            "wan-cache-lab",
+            "wan-host",
+            "wan-media",
+            "wan-model",
+            "wan-plugin-api",
+            "wan-plugin-check",
+        ],
+    ),
+    (
+        "wan-tests",
+        &[
+            "wan-cache",
+            "wan-host",
+            "wan-media",
+            "wan-model",
+            "wan-plugin-api",
+            "wan-plugin-epoch0",
+            "wan-plugin-kit",
+            "wan-samplers",
+        ],
+    ),
+    ("wan-plugin-epoch0", &[]),
+    ("wan-audit", &[]),
+    ("xtask", &[]),
+];
+
+/// The arrows of the plugins, which lie in folders of these names.
+const ARROWS_OF_PLUGINS: [(&str, &[&str]); 7] = [
+    ("diffusion-forcing", &["wan-plugin-api", "wan-samplers"]),
+    ("easycache", &["wan-cache", "wan-plugin-api"]),
+    ("first-block", &["wan-cache", "wan-plugin-api"]),
+    ("forecast", &["wan-cache", "wan-plugin-api"]),
+    ("half-memory", &["wan-cache", "wan-plugin-api"]),
+    ("magcache", &["wan-cache", "wan-plugin-api"]),
+    ("teacache", &["wan-cache", "wan-plugin-api"]),
+];
 
 /// Packages of ours that link `package`, by themselves or through another. Features are those of the
 /// whole workspace, as it is built: an optional dependency counts where anybody turns it on.
@@ -140,6 +200,60 @@ fn no_plugin_and_no_crate_that_plugins_link_links_proptest() {
     let link_proptest = who_links("proptest");
     assert!(walled.is_disjoint(&link_proptest), "{link_proptest:?}");
     assert_eq!(link_proptest, LINK_PROPTEST.map(String::from).into());
+}
+
+#[test]
+fn the_host_links_nothing_of_the_program() {
+    for package in NEVER_IN_HOST {
+        let linked_by = who_links(package);
+        assert!(!linked_by.is_empty(), "nobody links {package}");
+        assert!(!linked_by.contains("wan-host"), "{package}: {linked_by:?}");
+    }
+}
+
+/// A package of ours: its folder, and the packages of ours that it links itself.
+type Package = (PathBuf, BTreeSet<String>);
+
+/// All packages of the workspace by name, as their manifests say.
+fn packages() -> BTreeMap<String, Package> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(checkout()).args(["metadata", "--no-deps", "--offline", "--locked"]);
+    let output = cargo.args(["--format-version", "1"]).output().unwrap();
+    assert!(output.status.success(), "{}", error_text(&output));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_string();
+    let package = |package: &Value| {
+        let folder = Path::new(package["manifest_path"].as_str().unwrap()).parent().unwrap();
+        let dependencies = package["dependencies"].as_array().unwrap().iter();
+        // Of ours are those that lie in a folder; no kind is that of a normal dependency.
+        let links = dependencies.filter(|d| d["path"].is_string() && d["kind"].is_null());
+        let links = links.map(|d| text(&d["name"])).collect();
+        (text(&package["name"]), (folder.to_path_buf(), links))
+    };
+    metadata["packages"].as_array().unwrap().iter().map(package).collect()
+}
+
+#[test]
+fn every_arrow_between_crates_is_in_the_table_and_is_used() {
+    let plugins = ARROWS_OF_PLUGINS.map(|(name, to)| (format!("wan-plugin-{name}"), to));
+    let crates = ARROWS.map(|(name, to)| (name.to_string(), to));
+    let allowed: BTreeMap<String, BTreeSet<String>> = crates
+        .into_iter()
+        .chain(plugins)
+        .map(|(name, to)| (name, to.iter().map(|to| to.to_string()).collect()))
+        .collect();
+    let packages = packages();
+    let found: BTreeMap<_, _> =
+        packages.iter().map(|(n, (_, to))| (n.clone(), to.clone())).collect();
+    assert_eq!(found, allowed, "the manifests, and the table; ARCHITECTURE.md draws it");
+    for (name, (folder, links)) in &packages {
+        let files = rust_files(folder);
+        let sources: Vec<String> = files.iter().map(|f| fs::read_to_string(f).unwrap()).collect();
+        for link in links {
+            let word = link.replace('-', "_");
+            assert!(sources.iter().any(|s| s.contains(&word)), "{name} does not use {link}");
+        }
+    }
 }
 
 /// What of a source is neither a comment nor its tests.
