@@ -9,7 +9,7 @@ use openh264::decoder::Decoder;
 use openh264::formats::YUVSource;
 
 use super::*;
-use crate::{SheetLayout, read_tags, write_png_sheet};
+use crate::{SheetLayout, evenly_spaced, read_tags, write_png_sheet};
 
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
@@ -235,6 +235,14 @@ fn impossible_clips_are_refused() {
     assert!(matches!(VideoFrames::new(4, 4, vec![0; 47]), Err(Error::Shape { .. })));
     assert!(matches!(VideoFrames::new(4, 4, vec![]), Err(Error::Shape { .. })));
     assert!(!path.exists());
+}
+
+#[test]
+fn frames_of_a_sheet_are_spread_from_the_first_to_the_last() {
+    let spread = |frames| evenly_spaced(&ball_clip(frames, 2, 2), 8);
+    assert_eq!(spread(1), [0]);
+    assert_eq!(spread(3), [0, 1, 2]);
+    assert_eq!(spread(15), [0, 2, 4, 6, 8, 10, 12, 14]);
 }
 
 #[test]
