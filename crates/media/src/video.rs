@@ -100,7 +100,7 @@ impl VideoFrames {
 /// Writes `frames` to `path` as H.264 in MP4, `fps` frames a second, carrying `tags`.
 ///
 /// A clip of one frame is a still: the muxer takes a frame's time from the next one, so players
-/// report it as lasting no time at all. [`write_png_sheet`] suits it better.
+/// report it as lasting no time at all. [`write_png_sheet`](crate::write_png_sheet) suits it better.
 ///
 /// # Errors
 /// [`Error::OddSize`] and [`Error::FrameRate`] for what H.264 cannot hold,
