@@ -11,7 +11,9 @@ use wan_tests::checkout::checkout;
 use wan_tests::mutants;
 
 use crate::stream::run_on_host;
-use crate::support::{choice, demo_model, latent_bits, profile_folder, registry, short_settings};
+use crate::support::{
+    choice, demo_model, latent_bits, profile_folder, short_request, with_cache, with_sampler,
+};
 
 /// All caches of the project's plugins.
 pub(crate) fn subjects() -> Vec<Subject> {
@@ -119,16 +121,15 @@ fn check_on_host(subject: &Subject, script: &Script) -> String {
 
 #[test]
 fn a_threshold_of_zero_gives_the_bits_of_no_cache_on_the_demo_model() {
-    let (pipeline, registry) = (demo_model(), registry());
+    let model = demo_model();
     let async_forcing =
         choice("diffusion-forcing", &[("ar_step", json!(2)), ("causal_block_size", json!(1))]);
     for sampler in [choice("unipc", &[]), choice("diffusion-forcing", &[]), async_forcing] {
-        let mut settings = short_settings();
-        settings.sampler = sampler;
-        let plain = latent_bits(&pipeline, &registry, &settings);
+        let request = with_sampler(short_request(), sampler);
+        let plain = latent_bits(&model, &request);
         for subject in subjects() {
-            settings.cache = Some(choice(subject.id(), &[("threshold", json!(0.0))]));
-            let bits = latent_bits(&pipeline, &registry, &settings);
+            let cache = choice(subject.id(), &[("threshold", json!(0.0))]);
+            let bits = latent_bits(&model, &with_cache(request.clone(), cache));
             assert_eq!(plain, bits, "{}", subject.id());
         }
     }

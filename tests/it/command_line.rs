@@ -53,7 +53,7 @@ fn a_device_that_cannot_be_used_is_refused_with_the_reason() {
 
 #[test]
 fn places_that_are_not_there_are_named() {
-    check_refused(&["--plugin-dir", "/nowhere/at/all"], "check --plugin-dir");
+    check_refused(&["--plugin-dir", "/nowhere/at/all"], "check --plugin_dir");
     check_refused(&["--ckpt_dir", "/nowhere/at/all"], "not a model folder");
     let output = wan(&["generate", "--save_file", "/nowhere/at/all/out.mp4"]);
     assert_eq!(output.status.code(), Some(2));

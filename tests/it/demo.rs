@@ -261,7 +261,10 @@ fn decoding_in_tiles_changes_little_and_fits_the_same_file() {
     let video = folder.path().join("out.mp4");
     // Two tiles of 256 pixels and a seam between them; nothing but noise is shown at this size.
     let flags = ["--size", "320*64", "--frame_num", "5", "--sample_steps", "1", "--keep_latents"];
-    generate(&video, &[&flags[..], &["--cache", "none"]].concat());
+    let flags = [&flags[..], &["--cache", "none"]].concat();
+    generate(&video, &flags);
+    let at_once = folder.path().join("at_once.mp4");
+    generate(&at_once, &[&flags[..], &["--vae_tiling"]].concat());
     let tiled = folder.path().join("tiled.mp4");
     let latents = folder.path().join("out.latents.safetensors");
     let (latents, save) = (latents.to_str().unwrap(), tiled.to_str().unwrap());
@@ -271,4 +274,5 @@ fn decoding_in_tiles_changes_little_and_fits_the_same_file() {
     assert_eq!((tiled.width, tiled.height, tiled.frames), (320, 64, 5));
     assert_ne!(whole.rgb, tiled.rgb, "the flag had no effect");
     assert!(wan_media::psnr(&whole.rgb, &tiled.rgb) > 25.0);
+    assert!(play(&at_once).rgb == tiled.rgb, "generate and decode have other tiles");
 }

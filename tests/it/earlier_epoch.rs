@@ -19,7 +19,10 @@ use wan_plugin_api::{
 };
 use wan_plugin_epoch0::{self as epoch0, Answer, PluginModule, SamplerBox, TensorHandle};
 
-use crate::support::{choice, demo_model, fixture, latent_bits, registry, short_settings};
+use crate::support::{
+    choice, demo_model_with, fixture, latent_bits, registry, short_request, with_cache,
+    with_sampler,
+};
 
 const EPOCH_0: Epoch = Epoch { number: 0, open };
 
@@ -153,7 +156,6 @@ fn to_epoch0(result: Result<Tensor>) -> Answer<TensorHandle> {
 
 #[test]
 fn a_plugin_of_an_earlier_epoch_generates() {
-    let pipeline = demo_model();
     let mut registry = registry();
     registry.speak(EPOCH_0);
     registry.add_file(&fixture("epoch0_euler")).unwrap();
@@ -162,18 +164,17 @@ fn a_plugin_of_an_earlier_epoch_generates() {
     assert_eq!(registry.plugins().filter(|p| p.epoch == 0).count(), 1);
     assert!(registry.strategies(Kind::Sampler).any(|s| s.id == "euler-of-epoch-0"));
 
-    let mut settings = short_settings();
-    settings.sampler = choice("euler-of-epoch-0", &[]);
-    let earlier = latent_bits(&pipeline, &registry, &settings);
+    let model = demo_model_with(registry);
+    let by = |sampler| with_sampler(short_request(), sampler);
+    let by_earlier = by(choice("euler-of-epoch-0", &[]));
+    let earlier = latent_bits(&model, &by_earlier);
     // The current Euler has the same grid, in f32.
-    settings.sampler = choice("euler", &[("timesteps", "wan".into())]);
-    let current = latent_bits(&pipeline, &registry, &settings);
+    let current = latent_bits(&model, &by(choice("euler", &[("timesteps", "wan".into())])));
     assert!(relative_distance(&earlier, &current) < 1e-4);
     // A cache of the current epoch under a sampler of the earlier one.
-    settings.sampler = choice("euler-of-epoch-0", &[]);
-    settings.cache =
-        Some(choice("forecast", &[("threshold", 0.5.into()), ("retention", 1.into())]));
-    let cached = relative_distance(&latent_bits(&pipeline, &registry, &settings), &earlier);
+    let cache = choice("forecast", &[("threshold", 0.5.into()), ("retention", 1.into())]);
+    let cached = latent_bits(&model, &with_cache(by_earlier, cache));
+    let cached = relative_distance(&cached, &earlier);
     assert!(cached > 0.0 && cached < 0.5, "{cached}");
 }
 

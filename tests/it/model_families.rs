@@ -7,9 +7,9 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use serde_json::Value;
 use wan_host::cancel::Cancel;
+use wan_host::checkpoint::Checkpoint;
 use wan_host::decode::load_vae;
 use wan_host::image_condition::encode_frames;
-use wan_host::model_folder::ModelFolder;
 use wan_host::pixels::to_tensor;
 use wan_media::{fit, read_image};
 use wan_tests::tiny_model::TinyModel;
@@ -150,7 +150,7 @@ fn wan_22_i2v_a14b_takes_the_picture_without_tokens() {
 
 /// The first latent frame that the VAE makes of a picture.
 fn encoded(bench: &Bench, image: &str) -> Tensor {
-    let vae = load_vae(&ModelFolder::open(&bench.root()).unwrap(), &Device::Cpu).unwrap();
+    let vae = load_vae(&Checkpoint::open(&bench.root()).unwrap(), &Device::Cpu).unwrap();
     let fitted = fit(&read_image(Path::new(image)).unwrap(), SIDE, SIDE);
     let pixels = to_tensor(&[fitted], &Device::Cpu).unwrap();
     encode_frames(&vae, &pixels, &Cancel::default()).unwrap()

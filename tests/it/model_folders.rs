@@ -105,10 +105,10 @@ fn without_a_boundary_of_its_own_a_pair_of_experts_has_the_published_one() {
 }
 
 /// Names and shapes of a network's tensors.
-type Shapes = BTreeMap<String, Vec<usize>>;
+pub(crate) type Shapes = BTreeMap<String, Vec<usize>>;
 
 /// A file with all tensors of a network, in bf16, and a hole where their numbers would be.
-fn sparse(path: &Path, tensors: &Shapes) {
+pub(crate) fn sparse(path: &Path, tensors: &Shapes) {
     let (mut header, mut end) = (serde_json::Map::new(), 0);
     for (name, shape) in tensors {
         let begin = end;

@@ -2,13 +2,13 @@
 //! host down.
 
 use serde_json::json;
-use wan_host::given::GivenFrames;
+use wan_host::Turn;
 use wan_host::registry::Registry;
 use wan_plugin_api::{CacheContext, DType, ModelIdentity, Place};
 
 use crate::support::{
-    choice, demo_model, error_text, fixture, latent_bits, plugin, registry, short_settings,
-    surroundings, wan,
+    choice, demo_model_with, error_text, fixture, latent_bits, plugin, registry, sample,
+    short_request, wan, with_cache, with_sampler,
 };
 
 wan_plugin_api::plugin! {
@@ -46,19 +46,17 @@ pub(crate) fn context(evaluations: u32) -> CacheContext {
 
 #[test]
 fn built_in_and_loaded_strategies_give_equal_bits() {
-    let pipeline = demo_model();
-    let mut settings = short_settings();
-    settings.cache =
-        Some(choice("teacache", &[("threshold", json!(0.3)), ("retention", json!(1))]));
+    let cache = choice("teacache", &[("threshold", json!(0.3)), ("retention", json!(1))]);
+    let cached = with_cache(short_request(), cache);
     let mut built_in = Registry::default();
     built_in.add_built_in::<AlsoBuiltIn>().unwrap();
     let mut loaded = Registry::default();
     loaded.add_file(&fixture("strategies")).unwrap();
     assert!(loaded.plugins().next().unwrap().source.hash.is_some());
-    let bits = latent_bits(&pipeline, &built_in, &settings);
-    assert_eq!(bits, latent_bits(&pipeline, &loaded, &settings));
-    settings.cache = None;
-    assert_ne!(bits, latent_bits(&pipeline, &loaded, &settings), "the cache had no effect");
+    let loaded = demo_model_with(loaded);
+    let bits = latent_bits(&demo_model_with(built_in), &cached);
+    assert_eq!(bits, latent_bits(&loaded, &cached));
+    assert_ne!(bits, latent_bits(&loaded, &short_request()), "the cache had no effect");
 }
 
 /// Loads a library and gives the one line that refuses it.
@@ -67,7 +65,7 @@ fn check_refusal(path: &std::path::Path, expected: &str) {
     let text = error.to_string();
     assert!(text.contains(expected), "{text}");
     assert!(!text.contains('\n'), "more than one line: {text}");
-    assert_eq!(error.exit_code(), 2, "{text}");
+    assert!(matches!(error.turn(), Turn::Caller | Turn::Disk), "{text}");
 }
 
 #[test]
@@ -102,28 +100,23 @@ fn an_id_can_be_provided_once() {
     registry.add_file(&fixture("strategies")).unwrap();
     let error = registry.add_file(&plugin("teacache")).unwrap_err();
     assert!(error.to_string().contains("cache teacache is already provided by"), "{error}");
-    assert_eq!(error.exit_code(), 2);
+    assert_eq!(error.turn(), Turn::Caller);
 }
 
 #[test]
 fn a_panic_anywhere_in_a_plugin_becomes_an_error() {
-    let pipeline = demo_model();
     let mut registry = registry();
     registry.add_file(&fixture("panics")).unwrap();
+    let model = demo_model_with(registry);
     let run = |sampler: Option<&str>, cache: Option<&str>| {
-        let mut settings = short_settings();
+        let mut request = short_request();
         if let Some(at) = sampler {
-            settings.sampler = choice("panicking-sampler", &[("at", json!(at))]);
+            request = with_sampler(request, choice("panicking-sampler", &[("at", json!(at))]));
         }
-        settings.cache = cache.map(|at| choice("panicking-cache", &[("at", json!(at))]));
-        pipeline
-            .sample(
-                &settings,
-                &GivenFrames::default(),
-                &surroundings(&registry, &settings),
-                &mut |_| {},
-            )
-            .err()
+        if let Some(at) = cache {
+            request = with_cache(request, choice("panicking-cache", &[("at", json!(at))]));
+        }
+        sample(&model, &request).err()
     };
     for at in ["new", "schedule", "step"] {
         let text = run(Some(at), None).expect(at).to_string();

@@ -84,6 +84,12 @@ const ROWS: &[(&str, &str, [&str; 2], Effect)] = &[
         Elsewhere("handover::two_runs_give_the_bits_of_one"),
     ),
     (
+        "vae_tiling",
+        "--vae_tiling",
+        ["", ""],
+        Elsewhere("demo::decoding_in_tiles_changes_little_and_fits_the_same_file"),
+    ),
+    (
         "cache_device",
         "--cache_device",
         ["main", "host"],

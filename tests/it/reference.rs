@@ -4,11 +4,10 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
 use wan_host::cancel::Cancel;
-use wan_host::decode::decode;
-use wan_host::given::GivenFrames;
-use wan_host::noise::INITIAL_LATENTS;
+use wan_host::model::RunContext;
+use wan_host::noise::{INITIAL_LATENTS, Noise};
 
-use crate::support::{demo_folder, demo_model, registry, short_settings, surroundings};
+use crate::support::{choice, demo_folder, demo_model, short_request, with_sampler};
 
 fn reference() -> HashMap<String, Tensor> {
     let path = demo_folder().join("reference.safetensors");
@@ -23,35 +22,34 @@ fn relative_error(a: &Tensor, b: &Tensor) -> f32 {
 
 #[test]
 fn prompt_embeddings_equal_the_reference() {
-    let (pipeline, reference) = (demo_model(), reference());
-    for (prompt, name) in
-        [(short_settings().prompt, "prompt_embeds"), (String::new(), "negative_prompt_embeds")]
-    {
-        let embeds = pipeline.prompts().encode(&prompt).unwrap();
+    let (model, reference) = (demo_model(), reference());
+    for (prompt, name) in [
+        (short_request().prompt.unwrap(), "prompt_embeds"),
+        (String::new(), "negative_prompt_embeds"),
+    ] {
+        let embeds = model.encode_prompt(&prompt).unwrap();
         assert!(relative_error(&embeds, &reference[name]) < 8e-6, "{name}");
     }
 }
 
 #[test]
 fn latents_and_frames_equal_the_reference() {
-    let (pipeline, reference) = (demo_model(), reference());
-    let mut settings = short_settings();
-    settings.frame_num = 33;
-    settings.sample_steps = 25;
-    settings.sampler = crate::support::choice("euler", &[("timesteps", serde_json::json!("wan"))]);
-    let registry = registry();
-    let surroundings = surroundings(&registry, &settings);
+    let (model, reference) = (demo_model(), reference());
+    let euler = choice("euler", &[("timesteps", serde_json::json!("wan"))]);
+    let request = with_sampler(short_request().frame_num(33).sample_steps(25), euler);
+    let settings = model.settle(&request).unwrap();
+    let noise = Noise::new(settings.base_seed);
     for frame in 0..9 {
-        let noise = reference["noise"].narrow(2, frame, 1).unwrap();
-        surroundings.noise.inject(INITIAL_LATENTS, frame as u64, noise);
+        let frame_noise = reference["noise"].narrow(2, frame, 1).unwrap();
+        noise.inject(INITIAL_LATENTS, frame as u64, frame_noise);
     }
-    let sampled =
-        pipeline.sample(&settings, &GivenFrames::default(), &surroundings, &mut |_| {}).unwrap();
+    let context = RunContext { noise: Some(noise), ..RunContext::default() };
+    let sampled = model.sample(&settings, &context).unwrap();
     let error = relative_error(&sampled.latents, &reference["latents"]);
     assert!(error < 2e-5, "latents: {error:e}");
 
-    let decoding = pipeline.decode(&sampled.latents, None, &Cancel::default()).unwrap();
-    let frames = decode(decoding, &mut |_, _| {}).unwrap();
+    let decoding = model.decode(&settings, &sampled.latents, &Cancel::default()).unwrap();
+    let frames = decoding.collect_frames().unwrap();
     let video = reference["video"].permute((1, 2, 3, 0)).unwrap(); // [T, H, W, 3]
     let video = video.to_dtype(DType::U8).unwrap().flatten_all().unwrap().to_vec1::<u8>().unwrap();
     let worst = frames.rgb().iter().zip(&video).map(|(a, b)| a.abs_diff(*b)).max();

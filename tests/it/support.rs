@@ -7,16 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output};
 use std::sync::OnceLock;
 
-use candle_core::Device;
+use candle_core::Tensor;
 use serde_json::Value;
-use wan_host::cancel::Cancel;
-use wan_host::given::{GivenFiles, GivenFrames};
-use wan_host::model_folder::ModelFolder;
-use wan_host::noise::Noise;
-use wan_host::pipeline::{Pipeline, Surroundings};
+use wan_host::device::DeviceChoice;
+use wan_host::model::RunContext;
 use wan_host::registry::Registry;
-use wan_host::settings::{Precision, Settings, StrategyChoice};
-use wan_plugin_api::Place;
+use wan_host::run::Sampled;
+use wan_host::settings::StrategyChoice;
+use wan_host::{Engine, Model, Request};
 use wan_tests::checkout::{check_built, checkout};
 
 /// Folder of this profile's artefacts. The first call checks that they are what the sources say.
@@ -65,62 +63,63 @@ pub(crate) fn demo_folder() -> PathBuf {
     checkout().join("demo-model")
 }
 
-/// The demo model.
-pub(crate) fn demo_model() -> Pipeline {
-    Pipeline::load(&ModelFolder::open(&demo_folder()).unwrap(), &Device::Cpu, Precision::default())
-        .unwrap()
+/// The demo model, with these strategies.
+pub(crate) fn demo_model_with(registry: Registry) -> Model {
+    let engine = Engine::builder().registry(registry).device(DeviceChoice::Cpu).build().unwrap();
+    engine.open(demo_folder()).unwrap()
+}
+
+/// The demo model, with the built-in strategies and the project's plugins.
+pub(crate) fn demo_model() -> Model {
+    demo_model_with(registry())
 }
 
 /// A short run of the demo model: 9 frames, 6 steps, without a cache.
-pub(crate) fn short_settings() -> Settings {
-    Settings {
-        prompt: "a big red ball moving right over a meadow".into(),
-        negative_prompt: String::new(),
-        width: 64,
-        height: 64,
-        frame_num: 9,
-        sample_steps: 6,
-        sample_shift: 3.0,
-        sample_guide_scale: 3.0,
-        base_seed: 7,
-        fps: 16.0,
-        sampler: choice("unipc", &[]),
-        cache: None,
-        sample_guide_scale_low: None,
-        given: GivenFiles::default(),
-        precision: Precision::default(),
-        latents_only: false,
-        cache_device: Place::Device,
+pub(crate) fn short_request() -> Request {
+    Request {
+        negative_prompt: Some(String::new()),
+        sample_shift: Some(3.0),
+        sample_guide_scale: Some(3.0),
+        ..Request::new("a big red ball moving right over a meadow")
+            .size(64, 64)
+            .frame_num(9)
+            .sample_steps(6)
+            .base_seed(7)
+            .sampler("unipc")
+            .cache("none")
     }
 }
 
 /// A strategy with options.
-pub(crate) fn choice(id: &str, options: &[(&str, serde_json::Value)]) -> StrategyChoice {
+pub(crate) fn choice(id: &str, options: &[(&str, Value)]) -> StrategyChoice {
     let options = options.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
     StrategyChoice { id: id.into(), options }
 }
 
-/// A registry and noise for `settings`.
-pub(crate) fn surroundings<'a>(registry: &'a Registry, settings: &Settings) -> Surroundings<'a> {
-    Surroundings {
-        registry,
-        noise: Noise::new(settings.base_seed),
-        cancel: Cancel::default(),
-        witness: None,
-    }
+/// The request with another sampler.
+pub(crate) fn with_sampler(request: Request, sampler: StrategyChoice) -> Request {
+    Request { sampler_options: sampler.options, ..request.sampler(sampler.id) }
+}
+
+/// The request with another cache.
+pub(crate) fn with_cache(request: Request, cache: StrategyChoice) -> Request {
+    Request { cache_options: cache.options, ..request.cache(cache.id) }
+}
+
+/// What a request samples.
+pub(crate) fn sample(model: &Model, request: &Request) -> wan_host::Result<Sampled> {
+    model.sample(&model.settle(request)?, &RunContext::default())
+}
+
+/// Latents `[1, C, F, H, W]` as bits.
+pub(crate) fn bits(latents: &Tensor) -> Vec<u32> {
+    let values = latents.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    values.into_iter().map(f32::to_bits).collect()
 }
 
 /// Latents of a run, as bits.
-pub(crate) fn latent_bits(
-    pipeline: &Pipeline,
-    registry: &Registry,
-    settings: &Settings,
-) -> Vec<u32> {
-    let sampled = pipeline
-        .sample(settings, &GivenFrames::default(), &surroundings(registry, settings), &mut |_| {})
-        .unwrap();
-    let values = sampled.latents.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    values.into_iter().map(f32::to_bits).collect()
+pub(crate) fn latent_bits(model: &Model, request: &Request) -> Vec<u32> {
+    bits(&sample(model, request).unwrap().latents)
 }
 
 /// The program.

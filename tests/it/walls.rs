@@ -24,7 +24,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn the_host_knows_no_strategy_by_name() {
+fn host_and_model_know_no_strategy_by_name() {
     let registry = registry();
     let names: Vec<String> = [Kind::Sampler, Kind::Cache]
         .into_iter()
@@ -32,7 +32,7 @@ fn the_host_knows_no_strategy_by_name() {
         .map(|strategy| format!("\"{}\"", strategy.id))
         .collect();
     assert!(names.len() >= 6, "{names:?}");
-    for name in ["host", "media", "cli", "cache-lab", "plugin-check"] {
+    for name in ["host", "media", "cli", "cache-lab", "plugin-check", "wan-model"] {
         let files = rust_files(&checkout().join("crates").join(name).join("src"));
         assert!(files.len() >= 5, "{name}: {files:?}");
         for file in files {

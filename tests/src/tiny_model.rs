@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use wan_model::WanConfig;
 use wan_model::clip::ClipVisionConfig;
 use wan_model::inspect::Network;
+use wan_model::published::find;
 use wan_model::umt5::Umt5Config;
 use wan_model::vae::VaeConfig;
 
@@ -34,7 +35,7 @@ impl TinyModel {
     pub fn t2v() -> Self {
         Self {
             class: "WanPipeline",
-            transformer: tiny(WanConfig::t2v_14b()),
+            transformer: tiny(published("t2v-14B")),
             boundary_ratio: None,
             vae: VaeConfig { base_dim: 4, num_res_blocks: 1, ..VaeConfig::wan_2_1() },
             flow_shift: 7.0,
@@ -43,13 +44,13 @@ impl TinyModel {
 
     /// Wan 2.1 I2V, with image tokens.
     pub fn i2v() -> Self {
-        let transformer = tiny(WanConfig::i2v_14b());
+        let transformer = tiny(published("i2v-14B"));
         Self { class: "WanImageToVideoPipeline", transformer, ..Self::t2v() }
     }
 
     /// Wan 2.1 FLF2V: image tokens of both ends, with positions.
     pub fn flf2v() -> Self {
-        let transformer = tiny(WanConfig::flf2v_14b());
+        let transformer = tiny(published("flf2v-14B"));
         Self { class: "WanImageToVideoPipeline", transformer, ..Self::t2v() }
     }
 
@@ -60,7 +61,7 @@ impl TinyModel {
 
     /// Wan 2.2 I2V-A14B, whose picture comes through channels alone.
     pub fn i2v_a14b() -> Self {
-        let transformer = tiny(WanConfig::i2v_a14b());
+        let transformer = tiny(published("i2v-A14B"));
         let (class, boundary_ratio) = ("WanImageToVideoPipeline", Some(0.9));
         Self { class, transformer, boundary_ratio, ..Self::t2v() }
     }
@@ -73,19 +74,19 @@ impl TinyModel {
             num_res_blocks: 1,
             ..VaeConfig::wan_2_2()
         };
-        Self { transformer: tiny(WanConfig::ti2v_5b()), vae, ..Self::t2v() }
+        Self { transformer: tiny(published("ti2v-5B")), vae, ..Self::t2v() }
     }
 
     /// SkyReels-V2 I2V.
     pub fn sky_i2v() -> Self {
-        let transformer = tiny(WanConfig::i2v_1_3b());
+        let transformer = tiny(published("i2v-1.3B"));
         Self { class: "SkyReelsV2ImageToVideoPipeline", transformer, ..Self::t2v() }
     }
 
     /// SkyReels-V2 diffusion forcing, with its frame-rate embedding.
     pub fn sky_df() -> Self {
         let class = "SkyReelsV2DiffusionForcingImageToVideoPipeline";
-        Self { class, transformer: tiny(WanConfig::df_1_3b()), ..Self::t2v() }
+        Self { class, transformer: tiny(published("df-1.3B")), ..Self::t2v() }
     }
 
     /// SkyReels-V2 diffusion forcing at the full width of the 1.3B model and with the full VAE, but
@@ -94,7 +95,7 @@ impl TinyModel {
         let transformer = WanConfig {
             text_dim: text_encoder().d_model,
             num_layers: blocks,
-            ..WanConfig::df_1_3b()
+            ..published("df-1.3B")
         };
         Self { transformer, vae: VaeConfig::wan_2_1(), ..Self::sky_df() }
     }
@@ -177,6 +178,11 @@ impl TinyModel {
         }
         parts
     }
+}
+
+/// The transformer of the published model of this id.
+fn published(id: &str) -> WanConfig {
+    find(id).expect("it is published").transformer.clone()
 }
 
 /// The same model with 24 numbers a token and two blocks.

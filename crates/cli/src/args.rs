@@ -2,20 +2,14 @@
 //! `generate_video_df.py` know, with underscores or hyphens.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use wan_host::model_folder::ModelFolder;
-use wan_host::model_parts::{PARTS, Parts};
 use wan_host::registry::{Kind, Registry};
-use wan_host::report::ModelReport;
-use wan_host::settings::read_option;
 use wan_host::{Error, Result};
-use wan_model::vae::Tiling;
 use wan_plugin_api::{OptionKind, OptionSpec, OptionValues, Strategy};
 
 use super::device;
-use crate::checkout;
 use crate::progress::ProgressForm;
 
 /// Rewrites `--some-flag=value` to `--some_flag=value`, so that both spellings work.
@@ -93,11 +87,6 @@ fn vae_tiling() -> Arg {
     switch("vae_tiling", "Decode in blended tiles of 256 pixels: less memory for a large picture")
 }
 
-/// The tiles that the user asked for: diffusers' default.
-pub(super) fn tiling(matches: &ArgMatches) -> Option<Tiling> {
-    matches.get_flag("vae_tiling").then(Tiling::default)
-}
-
 fn save_file() -> Arg {
     flag("save_file", "FILE", "The video to write; its sidecar is FILE with .json")
         .value_parser(value_parser!(PathBuf))
@@ -147,6 +136,8 @@ fn generate(registry: &Registry) -> Command {
         )
         .args([device::arg(), save_file(), vae_tiling()])
         .args([
+            flag("job", "FILE", "Take what flags do not say from this request in JSON; - reads it")
+                .value_parser(value_parser!(PathBuf)),
             switch("cache_report", "Also run without the cache; print what it saved and cost"),
             flag("reproduce", "NAME.json", "Make the video of this sidecar again, bit for bit")
                 .value_parser(value_parser!(PathBuf))
@@ -301,31 +292,26 @@ fn flagged_options(
     })
 }
 
-/// The options of strategy `id` that the user gave, by `--sampler_option` or a flag of its own,
-/// on top of `defaults`.
+/// The options of strategy `id` that the user gave, by `--sampler_option` or a flag of its own.
 pub(super) fn given_options(
     registry: &Registry,
     kind: Kind,
     id: &str,
     matches: &ArgMatches,
-    defaults: OptionValues,
 ) -> Result<OptionValues> {
-    let none = OptionValues::new();
-    let chosen = registry.choose(kind, id, &none)?;
-    let specs = &chosen.strategy.options;
+    let chosen = registry.choose(kind, id, &OptionValues::new())?;
     let name = if kind == Kind::Sampler { "sampler_option" } else { "cache_option" };
-    let mut options = defaults;
+    let mut options = OptionValues::new();
     for pair in matches.get_many::<String>(name).into_iter().flatten() {
         let (key, value) = pair
             .split_once('=')
-            .ok_or_else(|| Error::invalid(format!("--{name} {pair}: expected NAME=VALUE")))?;
-        let spec = wan_plugin_api::options::find(id, specs, key.trim()).map_err(invalid)?;
-        options.insert(spec.name.clone(), read_option(spec, value)?);
+            .ok_or_else(|| Error::invalid(format!("`{name}` {pair}: expected NAME=VALUE")))?;
+        options.extend([chosen.read_option(key, value)?]);
     }
     for (flag_kind, strategy, option, flag) in flagged_options(registry) {
         let Some(value) = matches.get_one::<String>(flag) else { continue };
         if flag_kind == kind && strategy.id == id {
-            options.insert(option.name.clone(), read_option(option, value)?);
+            options.extend([chosen.read_option(&option.name, value)?]);
         }
     }
     Ok(options)
@@ -353,8 +339,20 @@ pub(super) fn refuse_idle_flags(
     }
 }
 
-fn invalid(error: wan_plugin_api::Error) -> Error {
-    Error::invalid(error.message)
+/// A message of the library as the command line says it: fields in backticks become flags.
+pub(super) fn with_dashes(message: &str) -> String {
+    // Options of strategies have other names than the flags that set them one by one.
+    let mut flags = vec![("sampler_options".into(), "sampler_option".into())];
+    flags.push(("cache_options".into(), "cache_option".into()));
+    let mut commands = vec![command(&Registry::built_in().unwrap_or_default())];
+    while let Some(command) = commands.pop() {
+        let names = command.get_arguments().filter_map(|arg| arg.get_long());
+        flags.extend(names.map(|name| (name.to_string(), name.to_string())));
+        commands.extend(command.get_subcommands().cloned());
+    }
+    flags.iter().fold(message.to_string(), |text, (field, flag)| {
+        text.replace(&format!("`{field}`"), &format!("--{flag}"))
+    })
 }
 
 /// What clap says against the flags, in one line, without the usage that follows it.
@@ -369,32 +367,4 @@ pub(super) fn one_line(error: &clap::Error) -> String {
 pub(super) fn progress_form(matches: &ArgMatches) -> ProgressForm {
     let name = matches.get_one::<String>("progress");
     name.and_then(|n| ProgressForm::from_name(n)).unwrap_or(ProgressForm::Auto)
-}
-
-/// The model that the flags name; else the recorded one, else the demo model.
-pub(super) fn model(matches: &ArgMatches, recorded: Option<&ModelReport>) -> Result<ModelFolder> {
-    // `decode` has no flags for single files.
-    let path = |flag: &str| matches.try_get_one::<PathBuf>(flag).ok().flatten().cloned();
-    let files: Parts =
-        PARTS.iter().filter_map(|part| Some((part.to_string(), vec![path(part)?]))).collect();
-    match (path("ckpt_dir"), recorded) {
-        (Some(root), _) => ModelFolder::open_with(&root, files, path("tokenizer")),
-        // Single files need no folder, and the demo model is not to lend its parts.
-        (None, _) if !files.is_empty() => {
-            ModelFolder::open_with(Path::new(""), files, path("tokenizer"))
-        }
-        (None, Some(model)) => {
-            ModelFolder::open_with(&model.path, model.files.clone(), path("tokenizer"))
-        }
-        (None, None) => ModelFolder::open(&default_model()),
-    }
-}
-
-/// The demo model: beside the program, else in its checkout.
-fn default_model() -> PathBuf {
-    let beside = std::env::current_exe().unwrap_or_default().with_file_name("demo-model");
-    match checkout::find() {
-        Some(checkout) if !beside.is_dir() => checkout.join("demo-model"),
-        _ => beside,
-    }
 }

@@ -3,51 +3,50 @@
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
-use wan_host::decode::{Decoding, decode, load_vae};
-use wan_host::given::GivenFrames;
+use wan_host::decode::{Decoding, load_vae};
+use wan_host::generated::write_video;
 use wan_host::latents_file;
 use wan_host::{Error, Result};
+use wan_model::vae::Tiling;
 
-use super::finish::{self, Output};
-use super::run_settings::cancel_on_interrupt;
-use super::{args, device};
+use super::finish::Output;
+use super::request::cancel_on_interrupt;
+use super::{args, device, model};
 use crate::progress::Progress;
 
 pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     let path = matches.get_one::<PathBuf>("latents").expect("clap requires it");
-    let (latents, mut report) = latents_file::read(path)?;
-    if let Some(sigma) = report.ends_at.iter().find(|sigma| **sigma != 0.0) {
+    let (latents, mut sidecar) = latents_file::read(path)?;
+    if let Some(sigma) = sidecar.ends_at.iter().find(|sigma| **sigma != 0.0) {
         return Err(Error::invalid(format!(
             "{}: noisy latents (sigma {sigma:.4}); finish them with wan generate --latents",
             path.display()
         )));
     }
-    let folder = args::model(matches, Some(&report.model))?;
-    if folder.fingerprint()? != report.model.fingerprint {
+    let checkpoint = model::checkpoint(matches, Some(&sidecar.model))?;
+    if checkpoint.fingerprint()? != sidecar.model.fingerprint {
         return Err(Error::invalid(format!(
             "{}: the latents were made with other weights than these; name theirs with --ckpt_dir",
-            folder.root().display()
+            checkpoint.root().display()
         )));
     }
     let save_file = matches.get_one::<PathBuf>("save_file").cloned();
     let output = Output::new(save_file.unwrap_or_else(|| video_name(path)))?;
-    let device = device::chosen(matches)?;
+    let device = device::chosen(matches).open()?;
     let mut progress = Progress::new(args::progress_form(matches));
     progress.phase("load", 0);
-    let (vae, latents) = (load_vae(&folder, &device)?, latents.to_device(&device)?);
+    let (vae, latents) = (load_vae(&checkpoint, &device)?, latents.to_device(&device)?);
     progress.phase("decode", latents.dims()[2]);
-    let decoding = Decoding::new(&vae, &latents, args::tiling(matches), cancel_on_interrupt())?;
-    let frames = decode(decoding, &mut |done, of| progress.step(done, of, None))?;
-    let frames = match GivenFrames::read(&report.settings) {
-        Ok(given) => given.finish(frames)?,
-        Err(error) => {
-            eprintln!("wan: the given frames cannot be put in front again: {error}");
-            frames
-        }
-    };
+    let tiling = matches.get_flag("vae_tiling") || sidecar.settings.vae_tiling;
+    let tiling = tiling.then(Tiling::default);
+    let mut decoding = Decoding::new(&vae, &latents, tiling, cancel_on_interrupt())?;
+    if let Err(error) = decoding.with_given(&sidecar.settings) {
+        eprintln!("wan: the given frames cannot be put in front again: {error}");
+    }
+    let frames = decoding.collect_frames_with(&mut |done, of| progress.step(done, of, None))?;
     progress.finish();
-    report.phases.extend_from_slice(progress.phases());
-    finish::write(&output, &frames, &report)?;
+    sidecar.phases.extend_from_slice(progress.phases());
+    write_video(&output.video, &frames, &sidecar)?;
     say!("wrote {} and {}", output.video.display(), output.sidecar.display());
     Ok(())
 }

@@ -1,8 +1,6 @@
 //! `--device`.
 
-use candle_core::Device;
 use clap::{Arg, ArgMatches, value_parser};
-use wan_host::Result;
 use wan_host::device::DeviceChoice;
 
 use super::args::flag;
@@ -13,6 +11,8 @@ pub(super) fn arg() -> Arg {
 }
 
 /// The device that the user asked for.
-pub(super) fn chosen(matches: &ArgMatches) -> Result<Device> {
-    matches.get_one::<DeviceChoice>("device").copied().unwrap_or_default().open()
+pub(super) fn chosen(matches: &ArgMatches) -> DeviceChoice {
+    // A command without the flag runs no block.
+    let given = matches.try_get_one::<DeviceChoice>("device");
+    given.map_or(DeviceChoice::Cpu, |device| device.copied().unwrap_or_default())
 }

@@ -6,10 +6,10 @@ use wan_host::ledger::Holding;
 use wan_host::record::{
     DecisionCount, EvaluationRecord, branch_names, decision_map, seconds_saved,
 };
-use wan_host::report::Report;
 use wan_host::run::Sampled;
+use wan_host::sidecar::{Sidecar, json};
 use wan_host::{Error, Result};
-use wan_media::{VideoFrames, VideoTags, folder_of, write_mp4};
+use wan_media::{VideoFrames, folder_of};
 
 /// Where a run's files go.
 pub(super) struct Output {
@@ -47,23 +47,11 @@ impl Output {
     }
 }
 
-/// Writes video and sidecar.
-pub(super) fn write(output: &Output, frames: &VideoFrames, report: &Report) -> Result<()> {
-    let comment = serde_json::to_string(report).map_err(|e| Error::invalid(e.to_string()))?;
-    let tags = VideoTags {
-        title: report.settings.prompt.clone(),
-        comment,
-        description: format!("made by wan {}", report.wan),
-    };
-    write_mp4(&output.video, frames, report.settings.fps, &tags)?;
-    report.write(&output.sidecar)
-}
-
 /// The last lines of a run.
 pub(super) fn summary(
     output: &Output,
     frames: &VideoFrames,
-    report: &Report,
+    sidecar: &Sidecar,
     sampled: &Sampled,
 ) -> String {
     let mut lines = vec![format!(
@@ -72,7 +60,7 @@ pub(super) fn summary(
         frames.frames(),
         frames.width(),
         frames.height(),
-        report.settings.fps,
+        sidecar.settings.fps,
         output.sidecar.display()
     )];
     let signals = &sampled.signals;
@@ -84,7 +72,7 @@ pub(super) fn summary(
         if signals.rows == 1 { "" } else { "s" },
         bytes(signals.e0_bytes_per_token)
     );
-    if let Some(cache) = &report.cache {
+    if let Some(cache) = &sidecar.cache {
         let count = DecisionCount::of(&sampled.records, None);
         lines.push(format!(
             "{}: reused {} of {} block-stack evaluations ({:.0} %), at most {} in a row; about \
@@ -110,8 +98,8 @@ pub(super) fn summary(
     }
     lines.push(memory);
     let seconds: Vec<String> =
-        report.phases.iter().map(|p| format!("{} {:.1} s", p.name, p.seconds)).collect();
-    lines.push(format!("time: {} on {}", seconds.join(", "), report.device));
+        sidecar.phases.iter().map(|p| format!("{} {:.1} s", p.name, p.seconds)).collect();
+    lines.push(format!("time: {} on {}", seconds.join(", "), sidecar.device));
     lines.join("\n")
 }
 
@@ -128,7 +116,7 @@ fn maps(records: &[EvaluationRecord]) -> Vec<String> {
 /// `: residual 1 MB on the host, ...`
 pub(super) fn items(holdings: &[Holding]) -> String {
     let item = |h: &Holding| {
-        let name = wan_host::report::json(&h.item);
+        let name = json(&h.item);
         format!("{} {} on the {}", name.as_str().unwrap_or("?"), bytes(h.bytes), h.place)
     };
     let items: Vec<String> = holdings.iter().map(item).collect();

@@ -5,27 +5,20 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 use wan_host::cancel::Cancel;
 use wan_host::conditions::Conditions;
-use wan_host::decode::decode;
-use wan_host::device::describe;
-use wan_host::given::GivenFrames;
+use wan_host::generated::write_video;
 use wan_host::latents_file;
-use wan_host::noise::Noise;
-use wan_host::pipeline::{Pipeline, Surroundings};
 use wan_host::record::DecisionCount;
-use wan_host::registry::{Kind, Registry};
-use wan_host::report::{
-    self, ExpertReport, MemoryReport, ModelReport, Report, SCHEMA, StrategyReport,
-};
+use wan_host::registry::Registry;
 use wan_host::run::Sampled;
-use wan_host::settings::{Settings, StrategyChoice};
-use wan_host::{Error, Result};
+use wan_host::settings::Settings;
+use wan_host::sidecar::Sidecar;
+use wan_host::{Error, Model, Result};
 use wan_media::{SheetLayout, VideoFrames, evenly_spaced, psnr, write_png_sheet};
-use wan_model::vae::Tiling;
 
 use super::finish::{self, Output};
 use super::reproduce::Recorded;
-use super::run_settings::{cancel_on_interrupt, requested};
-use super::{args, device};
+use super::request::{cancel_on_interrupt, settle};
+use super::{args, model};
 use crate::progress::Progress;
 
 /// Runs of reuses in one branch that are worth a warning.
@@ -33,48 +26,33 @@ const REUSED_IN_A_ROW_MAX: usize = 8;
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let recorded = Recorded::read(matches)?;
-    let folder = args::model(matches, recorded.as_ref().map(|r| &r.report.model))?;
-    let (settings, defaults) = match &recorded {
-        Some(recorded) => (recorded.report.settings.clone(), recorded.defaults()),
-        None => requested(registry, matches, &folder)?,
+    let model = model::open(registry, matches, recorded.as_ref().map(|r| &r.sidecar.model))?;
+    let settings = match &recorded {
+        Some(recorded) => recorded.settings(&model, matches)?,
+        None => settle(&model, matches)?,
     };
     let save_file = matches.get_one::<PathBuf>("save_file").cloned();
     let output = Output::new(save_file.unwrap_or_else(|| default_name(&settings)))?;
-    let device = device::chosen(matches)?;
-    let cancel = cancel_on_interrupt();
+    let (model, settings, cancel) = (&model, &settings, &cancel_on_interrupt());
     let mut progress = Progress::new(args::progress_form(matches));
 
     progress.phase("load", 0);
-    let pipeline = Pipeline::load(&folder, &device, settings.precision)?;
-    settings.latent_size(pipeline.size_rule())?;
-    let given = GivenFrames::read(&settings)?;
-    name_unknown_words(&pipeline, &settings);
     if let Some(recorded) = &recorded {
-        recorded.check_parts(registry, pipeline.fingerprint())?;
+        recorded.check_parts(registry, model.fingerprint())?;
     }
     // The encoders are gone before the transformers come.
-    let conditions = pipeline.conditions(&settings, &given, &cancel)?;
-    pipeline.load_transformers()?;
-    let noise = Noise::new(settings.base_seed);
-    let surroundings = Surroundings { registry, noise, cancel: cancel.clone(), witness: None };
-    let job = Job {
-        pipeline: &pipeline,
-        settings: &settings,
-        given: &given,
-        conditions: &conditions,
-        tiling: args::tiling(matches),
-        cancel: &cancel,
-    };
-    let sampled = job.sample(&surroundings, &mut progress)?;
+    let conditions = &model.encode(settings, cancel)?;
+    model.load_transformers(settings)?;
+    let job = Job { model, settings, conditions, cancel };
+    let sampled = job.sample(&mut progress)?;
     sampled.notices.iter().for_each(|notice| eprintln!("wan: {notice}"));
 
-    let mut report = report(registry, &pipeline, &settings, &sampled)?;
-    (report.task, report.defaults) = (defaults.task, defaults.generate);
-    report.phases = progress.phases().to_vec();
+    let mut sidecar = Sidecar::of(model, settings, &sampled)?;
+    sidecar.phases = progress.phases().to_vec();
     if let Some(recorded) = &recorded {
-        recorded.check_latents(&report)?;
+        recorded.check_latents(&sidecar)?;
     }
-    latents_file::write(&output.latents, &sampled.latents, &report)?;
+    latents_file::write(&output.latents, &sampled.latents, &sidecar)?;
     if settings.latents_only {
         progress.finish();
         say!("wrote {}", output.latents.display());
@@ -88,19 +66,19 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     })?;
     progress.phase("write", 0);
     progress.finish();
-    report.phases = progress.phases().to_vec();
-    report.memory.see_the_end(pipeline.device());
-    finish::write(&output, &frames, &report)?;
+    sidecar.phases = progress.phases().to_vec();
+    sidecar.memory.see_the_end(model.device());
+    write_video(&output.video, &frames, &sidecar)?;
     if let Some(sheet) = matches.get_one::<PathBuf>("contact_sheet") {
         write_contact_sheet(sheet, &frames)?;
     }
     if !matches.get_flag("keep_latents") {
         std::fs::remove_file(&output.latents).map_err(Error::io(&output.latents))?;
     }
-    say!("{}", finish::summary(&output, &frames, &report, &sampled));
-    warn_of_the_cache(&settings, &sampled);
+    say!("{}", finish::summary(&output, &frames, &sidecar, &sampled));
+    warn_of_the_cache(settings, &sampled);
     if matches.get_flag("cache_report") {
-        job.report_cache(&surroundings, (&sampled, &frames))?;
+        job.report_cache((&sampled, &frames))?;
     }
     Ok(())
 }
@@ -115,18 +93,16 @@ fn write_contact_sheet(path: &Path, frames: &VideoFrames) -> Result<()> {
 
 /// What is generated, and from what.
 struct Job<'a> {
-    pipeline: &'a Pipeline,
+    model: &'a Model,
     settings: &'a Settings,
-    given: &'a GivenFrames,
     conditions: &'a Conditions,
-    tiling: Option<Tiling>,
     cancel: &'a Cancel,
 }
 
 impl Job<'_> {
-    fn sample(&self, surroundings: &Surroundings<'_>, progress: &mut Progress) -> Result<Sampled> {
+    fn sample(&self, progress: &mut Progress) -> Result<Sampled> {
         progress.phase("denoise", self.settings.sample_steps as usize);
-        let run = self.pipeline.run(self.settings, self.conditions.clone(), surroundings)?;
+        let run = self.model.run(self.settings, self.conditions.clone(), self.cancel)?;
         let sampled = run.finish_with(&mut |round| {
             progress.step(round.done, round.rounds, Some(round.decisions));
         })?;
@@ -136,21 +112,17 @@ impl Job<'_> {
 
     fn decode(&self, sampled: &Sampled, progress: &mut Progress) -> Result<VideoFrames> {
         progress.phase("decode", sampled.latents.dims()[2]);
-        let decoding = self.pipeline.decode(&sampled.latents, self.tiling, self.cancel)?;
-        self.given.finish(decode(decoding, &mut |done, of| progress.step(done, of, None))?)
+        let decoding = self.model.decode(self.settings, &sampled.latents, self.cancel)?;
+        decoding.collect_frames_with(&mut |done, of| progress.step(done, of, None))
     }
 
     /// Runs again without the cache; prints what the cache saved and what it cost.
-    fn report_cache(
-        &self,
-        surroundings: &Surroundings<'_>,
-        (cached, cached_frames): (&Sampled, &VideoFrames),
-    ) -> Result<()> {
-        let plain = Settings { cache: None, ..self.settings.clone() };
-        let run = self.pipeline.run(&plain, self.conditions.clone(), surroundings)?;
+    fn report_cache(&self, (cached, cached_frames): (&Sampled, &VideoFrames)) -> Result<()> {
+        let plain = self.model.with_cache(self.settings, None)?;
+        let run = self.model.run(&plain, self.conditions.clone(), self.cancel)?;
         let uncached = run.finish_with(&mut |_| {})?;
-        let decoding = self.pipeline.decode(&uncached.latents, self.tiling, self.cancel)?;
-        let frames = self.given.finish(decode(decoding, &mut |_, _| {})?)?;
+        let decoding = self.model.decode(&plain, &uncached.latents, self.cancel)?;
+        let frames = decoding.collect_frames()?;
         let count = DecisionCount::of(&cached.records, None);
         say!(
             "cache report: {:.1} % of {} block-stack evaluations reused, PSNR {:.2} dB against \
@@ -176,58 +148,6 @@ fn default_name(settings: &Settings) -> PathBuf {
         .collect();
     let stem = if words.is_empty() { "video".into() } else { words.join("-") };
     Path::new(&format!("{stem}_{}.mp4", settings.base_seed)).to_path_buf()
-}
-
-fn name_unknown_words(pipeline: &Pipeline, settings: &Settings) {
-    for prompt in [&settings.prompt, &settings.negative_prompt] {
-        if let Some(words) = pipeline.prompts().unknown_words(prompt) {
-            eprintln!(
-                "wan: this model does not know: {}; it knows: {}",
-                words.unknown.join(", "),
-                words.known.join(", ")
-            );
-        }
-    }
-}
-
-fn report(
-    registry: &Registry,
-    pipeline: &Pipeline,
-    settings: &Settings,
-    sampled: &Sampled,
-) -> Result<Report> {
-    let strategy = |kind, choice: &StrategyChoice| -> Result<_> {
-        Ok(StrategyReport::of(&registry.choose(kind, &choice.id, &choice.options)?))
-    };
-    Ok(Report {
-        schema: SCHEMA,
-        wan: env!("CARGO_PKG_VERSION").into(),
-        settings: settings.clone(),
-        defaults: Default::default(),
-        task: None,
-        model: ModelReport {
-            path: pipeline.folder().root().to_path_buf(),
-            files: pipeline.folder().parts().clone(),
-            variant: pipeline.variant().to_string(),
-            boundary_timestep: pipeline.boundary_timestep(),
-            fingerprint: pipeline.fingerprint().to_string(),
-        },
-        experts: pipeline
-            .guidance(settings)
-            .into_iter()
-            .zip(sampled.experts.iter().cloned())
-            .map(|(guidance_scale, used)| ExpertReport { guidance_scale, used })
-            .collect(),
-        sampler: strategy(Kind::Sampler, &settings.sampler)?,
-        cache: settings.cache.as_ref().map(|c| strategy(Kind::Cache, c)).transpose()?,
-        evaluations: sampled.records.iter().map(report::json).collect(),
-        decisions: report::decisions(&sampled.records),
-        ends_at: sampled.ends_at.clone(),
-        latents_hash: report::latents_hash(&sampled.latents)?,
-        memory: MemoryReport::of(sampled, pipeline.memory()),
-        device: describe(pipeline.device()),
-        phases: Vec::new(),
-    })
 }
 
 fn warn_of_the_cache(settings: &Settings, sampled: &Sampled) {

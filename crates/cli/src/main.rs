@@ -21,10 +21,11 @@ mod device;
 mod finish;
 mod generate;
 mod inspect;
+mod model;
 mod plugins;
 mod progress;
 mod reproduce;
-mod run_settings;
+mod request;
 
 use std::ffi::OsString;
 use std::io::stderr;
@@ -34,7 +35,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use wan_host::allow_list::AllowList;
 use wan_host::registry::Registry;
-use wan_host::{Error, Result};
+use wan_host::{Error, Result, Turn};
 
 const MISSING: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
 
@@ -65,9 +66,18 @@ fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
             0
         }
         Err(Failure::Run(error)) => {
-            eprintln!("wan: {error}");
-            error.exit_code()
+            eprintln!("wan: {}", args::with_dashes(&error.to_string()));
+            exit_code(&error)
         }
+    }
+}
+
+/// 2: the user can mend it; 130: stopped; 1: the work failed.
+fn exit_code(error: &Error) -> u8 {
+    match error.turn() {
+        Turn::Caller | Turn::ModelFiles | Turn::Disk | Turn::Later => 2,
+        Turn::Strategy | Turn::DeviceMemory | Turn::Bug => 1,
+        Turn::Nobody => 130,
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use wan_host::record::DecisionCount;
-use wan_host::report::Phase;
+use wan_host::sidecar::Phase;
 
 /// How progress is shown, on the error stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use wan_host::defaults::Defaults;
 use wan_host::registry::{Kind, Registry};
-use wan_host::report::{Report, StrategyReport};
-use wan_host::settings::StrategyChoice;
-use wan_host::{Error, Result};
+use wan_host::settings::{Settings, StrategyChoice};
+use wan_host::sidecar::{Sidecar, StrategyReport};
+use wan_host::{Error, Model, Result};
 
 /// Flags that go with `--reproduce`: none of them changes the latents.
 const ALLOWED: [&str; 12] = [
@@ -28,7 +27,7 @@ const ALLOWED: [&str; 12] = [
 
 /// A sidecar whose video is to be made again.
 pub(super) struct Recorded {
-    pub(super) report: Report,
+    pub(super) sidecar: Sidecar,
     allow_changes: bool,
 }
 
@@ -48,13 +47,18 @@ impl Recorded {
             )));
         }
         let allow_changes = matches.get_flag("allow_changes");
-        Ok(Some(Self { report: Report::read(path)?, allow_changes }))
+        Ok(Some(Self { sidecar: Sidecar::read(path)?, allow_changes }))
     }
 
-    /// The defaults that the recorded settings were completed with.
-    pub(super) fn defaults(&self) -> Defaults {
-        let Report { task, defaults, .. } = &self.report;
-        Defaults { task: task.clone(), generate: defaults.clone(), ..Defaults::default() }
+    /// The recorded settings, for this model.
+    ///
+    /// # Errors
+    /// If they do not fit it.
+    pub(super) fn settings(&self, model: &Model, matches: &ArgMatches) -> Result<Settings> {
+        let settings = model.settle_again(&self.sidecar)?;
+        settings.notices().iter().for_each(|notice| eprintln!("wan: {notice}"));
+        let tiling = settings.vae_tiling || matches.get_flag("vae_tiling");
+        Ok(settings.with_vae_tiling(tiling))
     }
 
     /// Compares program, model and plugins with those that made the recorded video.
@@ -62,7 +66,7 @@ impl Recorded {
     /// # Errors
     /// If any of them changed, unless changes are allowed: then they are only named.
     pub(super) fn check_parts(&self, registry: &Registry, fingerprint: &str) -> Result<()> {
-        let recorded = &self.report;
+        let recorded = &self.sidecar;
         let mut changes = Vec::new();
         if recorded.wan != env!("CARGO_PKG_VERSION") {
             changes.push(format!("wan {} is now {}", recorded.wan, env!("CARGO_PKG_VERSION")));
@@ -93,8 +97,8 @@ impl Recorded {
     ///
     /// # Errors
     /// If they differ though nothing else did.
-    pub(super) fn check_latents(&self, now: &Report) -> Result<()> {
-        match now.latents_hash == self.report.latents_hash {
+    pub(super) fn check_latents(&self, now: &Sidecar) -> Result<()> {
+        match now.latents_hash == self.sidecar.latents_hash {
             true => eprintln!("wan: the latents equal the recorded ones bit for bit"),
             false if self.allow_changes => {
                 eprintln!("wan: the latents differ from the recorded ones")
@@ -103,7 +107,7 @@ impl Recorded {
                 return Err(Error::invalid(format!(
                     "the latents differ from the recorded ones, made on {} and now on {}: another \
                      kind of processor? --allow_changes writes the video all the same",
-                    self.report.device, now.device
+                    self.sidecar.device, now.device
                 )));
             }
         }

@@ -8,24 +8,24 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
-use wan_model::WanModel;
+use wan_model::{WanConfig, WanModel};
 use wan_plugin_api::CachePlan;
 
 use crate::cancel::Cancel;
+use crate::checkpoint::loader::PartLoader;
 use crate::conditioning::Conditioning;
 use crate::denoiser_parts::Embeddings;
 use crate::error::{Error, Result};
-use crate::experts::Resident;
-use crate::given::{GivenFrames, Start};
+use crate::experts::{Experts, Resident};
+use crate::given::Start;
 use crate::ledger::{Holding, Item};
-use crate::loaded::PartLoader;
-use crate::model_facts::{Given, ModelFacts};
-use crate::model_folder::ModelFolder;
+use crate::model::Model;
+use crate::model_facts::{ModelFacts, RunInputs};
 use crate::noise::Noise;
 use crate::ops::HostOps;
 use crate::record::{DecisionCount, EvaluationRecord};
-use crate::registry::Registry;
-use crate::run::{Beginning, Run, RunSpec, Sampled};
+use crate::run::{Run, Sampled};
+use crate::run_spec::{Beginning, RunSpec};
 use crate::settings::{LatentSize, Precision, Settings};
 use crate::stream::noisiest_timestep;
 
@@ -34,7 +34,6 @@ const IMAGE_TOKENS: usize = 257;
 
 /// A model of which only the time signals are computed.
 pub struct CachePlanner {
-    folder: ModelFolder,
     facts: ModelFacts,
     models: Vec<Arc<WanModel>>,
 }
@@ -63,36 +62,25 @@ impl CachePlanner {
     ///
     /// # Errors
     /// If a file is missing or does not fit its config.
-    pub fn load(folder: &ModelFolder, precision: Precision) -> Result<Self> {
-        let facts = ModelFacts::read(folder)?;
-        let loader = PartLoader::new(folder.clone(), Device::Cpu);
-        let models = facts
-            .experts()
-            .iter()
-            .map(|part| Ok(Arc::new(loader.transformer_without_blocks(part, precision)?)));
-        Ok(Self { folder: folder.clone(), models: models.collect::<Result<_>>()?, facts })
+    pub fn new(model: &Model, precision: Precision) -> Result<Self> {
+        let facts = model.facts().clone();
+        let checkpoint = model.checkpoint();
+        let loader = PartLoader::new(checkpoint.clone(), Device::Cpu);
+        let load = |part: &&str| Ok(Arc::new(loader.transformer_without_blocks(part, precision)?));
+        let models = checkpoint.experts().iter().map(load);
+        Ok(Self { models: models.collect::<Result<_>>()?, facts })
     }
 
-    /// The folder that it was loaded from.
-    pub fn folder(&self) -> &ModelFolder {
-        &self.folder
-    }
-
-    /// Plans the cache of `settings`.
+    /// What the cache of these settings will do.
     ///
     /// # Errors
-    /// If there is no cache, it decides by what the blocks compute, or settings do not fit.
-    pub fn plan(
-        &self,
-        registry: &Registry,
-        settings: &Settings,
-        given: &GivenFrames,
-    ) -> Result<CacheSchedule> {
+    /// If there is none, or it decides by what the model computes.
+    pub fn plan(&self, settings: &Settings) -> Result<CacheSchedule> {
         let Some(cache) = &settings.cache else {
-            return Err(Error::invalid("there is no cache to plan; give --cache NAME"));
+            return Err(Error::about("cache", "there is no cache to plan; give `cache` NAME"));
         };
-        let size = settings.latent_size(self.facts.size_rule())?;
-        let run = Run::new(self.spec(registry, settings, given, size)?)?;
+        let experts = Arc::new(Resident::new(self.models.iter().cloned()));
+        let run = Run::new(one_token_spec(&self.facts, settings, experts)?)?;
         let timesteps = run.schedule().rounds.iter().map(noisiest_timestep).collect();
         let sampled = run.finish_with(&mut |_| {})?;
         let plan = sampled.cache_plan.clone().filter(|plan| plan.schedule_only);
@@ -103,7 +91,7 @@ impl CachePlanner {
                 cache.id
             ))
         })?;
-        Ok(self.schedule(&plan, sampled, timesteps, size))
+        Ok(self.schedule(&plan, sampled, timesteps, settings.size))
     }
 
     fn schedule(
@@ -132,54 +120,50 @@ impl CachePlanner {
             evaluations: sampled.records,
         }
     }
+}
 
-    /// The run as it will be, but for latents of one token a frame and transformers without blocks.
-    fn spec(
-        &self,
-        registry: &Registry,
-        settings: &Settings,
-        given: &GivenFrames,
-        size: LatentSize,
-    ) -> Result<RunSpec> {
-        let (facts, frames) = (&self.facts, size.frames);
-        let (intake, temporal_scale) = (facts.intake(), facts.vae.scale_factor_temporal);
-        given.check(intake, temporal_scale)?;
-        let [rows, columns] = facts.patch();
-        let latents = |channels: usize, frames: usize| match channels * frames {
-            0 => Ok(None),
-            _ => zeros(&[1, channels, frames, rows, columns]).map(Some),
-        };
-        let (z, config) = (facts.vae.z_dim, &facts.configs[0]);
-        let clean = given.clean_frames(intake, temporal_scale);
-        let start = Start {
-            prefix: latents(z, given.prefix_frames(intake, temporal_scale))?,
-            conditioning: Conditioning {
-                channels: latents(config.in_channels - z, frames)?,
-                first_frames: latents(z, if intake.in_place { clean } else { 0 })?,
-            },
-        };
-        let beginning = Beginning::Latents(zeros(&[1, z, frames, rows, columns])?);
-        let given = Given {
-            registry,
-            experts: Arc::new(Resident::new(self.models.iter().cloned())),
-            embeddings: self.embeddings()?,
-            start,
-            beginning,
-            latent_rows: [rows, columns],
-            witness: None,
-            ops: HostOps::new(Device::Cpu, Noise::new(0), Cancel::default()),
-        };
-        facts.run_spec(settings, given)
-    }
+/// The run as it will be, but for latents of one token a frame, and `experts` that need have no blocks.
+pub(crate) fn one_token_spec(
+    facts: &ModelFacts,
+    settings: &Settings,
+    experts: Arc<dyn Experts>,
+) -> Result<RunSpec> {
+    let frames = settings.size.frames;
+    let (intake, temporal_scale) = (facts.intake(), facts.vae.scale_factor_temporal);
+    let given = &settings.given_frames;
+    let [rows, columns] = facts.patch();
+    let latents = |channels: usize, frames: usize| match channels * frames {
+        0 => Ok(None),
+        _ => zeros(&[1, channels, frames, rows, columns]).map(Some),
+    };
+    let (z, config) = (facts.vae.z_dim, &facts.configs[0]);
+    let clean = given.clean_frames(intake, temporal_scale);
+    let start = Start {
+        prefix: latents(z, given.prefix_frames(intake, temporal_scale))?,
+        conditioning: Conditioning {
+            channels: latents(config.in_channels - z, frames)?,
+            first_frames: latents(z, if intake.in_place { clean } else { 0 })?,
+        },
+    };
+    let inputs = RunInputs {
+        experts,
+        embeddings: no_words(config)?,
+        start,
+        beginning: Beginning::Latents(zeros(&[1, z, frames, rows, columns])?),
+        latent_rows: [rows, columns],
+        witness: None,
+        ops: HostOps::new(Device::Cpu, Noise::new(0), Cancel::default()),
+    };
+    Ok(facts.run_spec(settings, inputs))
+}
 
-    fn embeddings(&self) -> Result<Embeddings> {
-        let config = &self.facts.configs[0];
-        let prompt = zeros(&[1, 1, config.text_dim])?;
-        let pictures = if config.pos_embed_seq_len.is_some() { 2 } else { 1 };
-        let tokens = config.pos_embed_seq_len.map_or(IMAGE_TOKENS, |both| both / 2);
-        let image = config.image_dim.map(|width| zeros(&[pictures, tokens, width])).transpose()?;
-        Ok(Embeddings { negative: Some(prompt.clone()), prompt, image })
-    }
+/// Embeddings of one token each.
+fn no_words(config: &WanConfig) -> Result<Embeddings> {
+    let prompt = zeros(&[1, 1, config.text_dim])?;
+    let pictures = if config.pos_embed_seq_len.is_some() { 2 } else { 1 };
+    let tokens = config.pos_embed_seq_len.map_or(IMAGE_TOKENS, |both| both / 2);
+    let image = config.image_dim.map(|width| zeros(&[pictures, tokens, width])).transpose()?;
+    Ok(Embeddings { negative: Some(prompt.clone()), prompt, image })
 }
 
 fn zeros(shape: &[usize]) -> Result<Tensor> {

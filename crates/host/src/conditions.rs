@@ -1,12 +1,13 @@
 //! What a sampling is conditioned on: prompts as embeddings, given frames as tensors.
 
+use wan_model::family::Intake;
 use wan_model::vae::Vae;
 
 use crate::cancel::Cancel;
+use crate::checkpoint::loader::PartLoader;
 use crate::denoiser_parts::Embeddings;
 use crate::error::Result;
-use crate::given::{GivenFrames, Intake, Start};
-use crate::loaded::PartLoader;
+use crate::given::Start;
 use crate::prompt::PromptEncoder;
 use crate::settings::Settings;
 
@@ -31,13 +32,8 @@ pub(crate) struct Encoders<'a> {
 impl Encoders<'_> {
     /// Runs them one after the other; each is loaded for its own turn alone, but for the VAE, which
     /// decodes in the end.
-    pub(crate) fn run(
-        &self,
-        settings: &Settings,
-        given: &GivenFrames,
-        guided: bool,
-    ) -> Result<Conditions> {
-        given.check(self.intake, self.vae.config().scale_factor_temporal)?;
+    pub(crate) fn run(&self, settings: &Settings, guided: bool) -> Result<Conditions> {
+        let given = &settings.given_frames;
         let negative = guided.then_some(settings.negative_prompt.as_str());
         self.cancel.check()?;
         let prompts = (settings.prompt.as_str(), negative);

@@ -1,32 +1,44 @@
 //! Latents to frames.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 use wan_media::VideoFrames;
 use wan_model::vae::{Tiling, Vae, VaeDecoder};
 
 use crate::cancel::Cancel;
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::loader::{Loaded, PartLoader};
 use crate::denoiser::LATENT_FRAME_AXIS;
 use crate::error::Result;
-use crate::loaded::{Loaded, PartLoader};
-use crate::model_folder::ModelFolder;
+use crate::given::GivenFrames;
+use crate::settings::SettingValues;
 
 /// Loads the VAE of a model, in f32.
 ///
 /// # Errors
 /// If a file is missing, truncated or does not fit its config.
-pub fn load_vae(folder: &ModelFolder, device: &Device) -> Result<Loaded<Vae>> {
-    PartLoader::new(folder.clone(), device.clone()).vae()
+pub fn load_vae(checkpoint: &Checkpoint, device: &Device) -> Result<Loaded<Vae>> {
+    PartLoader::new(checkpoint.clone(), device.clone()).vae()
 }
 
 /// The frames of normalised latents `[1, z, F, h, w]`, one latent frame's pixels at a time: 1 for the
-/// first, 4 for each of the others. With `tiling` each is decoded in tiles that are blended, which
+/// first, 4 for each of the others. With tiling each is decoded in tiles that are blended, which
 /// bounds the memory of a large picture.
+///
+/// A clip that was given comes first, and its context takes the place of the frames that were generated
+/// from it.
 pub struct Decoding<'v> {
     decoder: VaeDecoder<'v>,
     /// `[1, z, F, h, w]`, as the VAE has them.
     latents: Tensor,
     next: usize,
     cancel: Cancel,
+    given: Arc<GivenFrames>,
+    /// Given frames that have been handed out.
+    given_done: usize,
+    /// Generated frames that have been decoded.
+    decoded: usize,
 }
 
 impl<'v> Decoding<'v> {
@@ -42,7 +54,22 @@ impl<'v> Decoding<'v> {
     ) -> Result<Self> {
         let latents = vae.denormalise(latents)?;
         let decoder = tiling.map_or_else(|| vae.decoder(), |tiling| vae.decoder_tiled(tiling));
-        Ok(Self { decoder, latents, next: 0, cancel })
+        let (given, given_done, decoded) = (Arc::default(), 0, 0);
+        Ok(Self { decoder, latents, next: 0, cancel, given, given_done, decoded })
+    }
+
+    /// With the clip in front that these settings were given.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn with_given(&mut self, settings: &SettingValues) -> Result<()> {
+        self.given = Arc::new(GivenFrames::read(settings)?);
+        Ok(())
+    }
+
+    /// With a given clip in front.
+    pub(crate) fn after(self, given: Arc<GivenFrames>) -> Self {
+        Self { given, ..self }
     }
 
     /// Latent frames in all.
@@ -55,16 +82,57 @@ impl<'v> Decoding<'v> {
         self.next
     }
 
+    /// All frames.
+    ///
+    /// # Errors
+    /// If the VAE fails, or decoding is cancelled.
+    pub fn collect_frames(self) -> Result<VideoFrames> {
+        self.collect_frames_with(&mut |_, _| {})
+    }
+
+    /// As [`collect_frames`](Self::collect_frames); `progress` is told how many latent frames are
+    /// done, and of how many.
+    ///
+    /// # Errors
+    /// As [`collect_frames`](Self::collect_frames).
+    pub fn collect_frames_with(
+        mut self,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<VideoFrames> {
+        let (mut rgb, mut size) = (Vec::new(), (0, 0));
+        while let Some(frames) = self.next() {
+            let frames = frames?;
+            size = (frames.width(), frames.height());
+            rgb.extend_from_slice(frames.rgb());
+            progress(self.done(), self.latent_frames());
+        }
+        Ok(VideoFrames::new(size.0, size.1, rgb)?)
+    }
+
+    /// The next given frame, of the clip before the context.
+    fn next_in_front(&mut self) -> Option<Result<VideoFrames>> {
+        let picture = self.given.in_front().get(self.given_done)?;
+        self.given_done += 1;
+        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        Some(VideoFrames::new(width, height, picture.as_raw().clone()).map_err(Into::into))
+    }
+
     fn decode_next(&mut self) -> Result<VideoFrames> {
         self.cancel.check()?;
         let frame = self.latents.narrow(LATENT_FRAME_AXIS, self.next, 1)?;
         let pixels = self.decoder.next(&frame)?; // [1, 3, 1 or 4, H, W]
-        let (_, _, _, height, width) = pixels.dims5()?;
+        let (_, _, frames, height, width) = pixels.dims5()?;
         let bytes = ((pixels.squeeze(0)?.permute((1, 2, 3, 0))? + 1.0)? * 127.5)? // [T, H, W, 3]
             .round()?
             .clamp(0.0, 255.0)?
             .to_dtype(DType::U8)?;
-        let rgb = bytes.flatten_all()?.to_vec1::<u8>()?;
+        let mut rgb = bytes.flatten_all()?.to_vec1::<u8>()?;
+        // What was given is shown as it was given.
+        let context = self.given.context().iter().skip(self.decoded);
+        for (shown, given) in rgb.chunks_exact_mut(width * height * 3).zip(context) {
+            shown.copy_from_slice(given.as_raw());
+        }
+        self.decoded += frames;
         self.next += 1;
         Ok(VideoFrames::new(width, height, rgb)?)
     }
@@ -74,6 +142,9 @@ impl Iterator for Decoding<'_> {
     type Item = Result<VideoFrames>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(given) = self.next_in_front() {
+            return Some(given);
+        }
         if self.next == self.latent_frames() {
             return None;
         }
@@ -83,22 +154,4 @@ impl Iterator for Decoding<'_> {
         }
         Some(decoded)
     }
-}
-
-/// All frames of a decoding; `progress` is told how many latent frames are done, and of how many.
-///
-/// # Errors
-/// If the VAE fails, or decoding is cancelled.
-pub fn decode(
-    mut decoding: Decoding<'_>,
-    progress: &mut dyn FnMut(usize, usize),
-) -> Result<VideoFrames> {
-    let (mut rgb, mut size) = (Vec::new(), (0, 0));
-    while let Some(frames) = decoding.next() {
-        let frames = frames?;
-        size = (frames.width(), frames.height());
-        rgb.extend_from_slice(frames.rgb());
-        progress(decoding.done(), decoding.latent_frames());
-    }
-    Ok(VideoFrames::new(size.0, size.1, rgb)?)
 }

@@ -12,7 +12,7 @@ use wan_plugin_api::{
     Attention, Denoise, FrameLevel, Result as PluginResult, Round, Schedule, Tensor,
 };
 
-use crate::denoiser_parts::{Branch, BranchCache, DenoiserParts, Expert, Patience};
+use crate::denoiser_parts::{Branch, BranchCache, DenoiserParts, Expert, WhenBusy};
 use crate::error::{Error, Result};
 use crate::evaluation::BranchEvaluation;
 use crate::ledger::Item;
@@ -67,14 +67,14 @@ impl Denoiser {
     /// # Errors
     /// [`Error::Busy`] where the expert has no room yet; then nothing has changed, but that this run
     /// holds no expert any more. Else what a cache says against its context.
-    pub(crate) fn begin_round(&mut self, index: usize, patience: Patience) -> Result<usize> {
+    pub(crate) fn begin_round(&mut self, index: usize, when_busy: WhenBusy) -> Result<usize> {
         let (schedule, boundary) = (self.schedule.clone(), self.parts.boundary_timestep);
         let round = &schedule.rounds[index];
-        self.go_on(round, patience)?;
+        self.go_on(round, when_busy)?;
         let goes_on = |under_way: &UnderWay| under_way.stream.holds(round, boundary);
         if !self.under_way.as_ref().is_some_and(goes_on) {
             let stream = Stream::begin(&schedule, index, boundary);
-            self.hold(stream.expert, patience)?;
+            self.hold(stream.expert, when_busy)?;
             self.end_caches();
             self.begin_stream(stream)?;
         }
@@ -82,12 +82,12 @@ impl Denoiser {
         under_way.attention = round.attention;
         under_way.stream.round = index;
         let expert = under_way.stream.expert;
-        self.hold(expert, patience)?;
+        self.hold(expert, when_busy)?;
         Ok(expert)
     }
 
     /// Makes the caches of a saved stream anew, where `round` belongs to it; else it has ended.
-    fn go_on(&mut self, round: &Round, patience: Patience) -> Result<()> {
+    fn go_on(&mut self, round: &Round, when_busy: WhenBusy) -> Result<()> {
         let belongs = |s: &StreamState| s.stream.holds(round, self.parts.boundary_timestep);
         let Some(expert) = self.resumed.as_ref().filter(|s| belongs(s)).map(|s| s.stream.expert)
         else {
@@ -95,7 +95,7 @@ impl Denoiser {
             return Ok(());
         };
         // Before the state is taken: where the expert has no room yet, nothing has changed.
-        self.hold(expert, patience)?;
+        self.hold(expert, when_busy)?;
         let Some(StreamState { stream, caches }) = self.resumed.take() else { return Ok(()) };
         self.begin_stream(stream)?;
         let branches = self.under_way.iter_mut().flat_map(|under_way| &mut under_way.branches);
@@ -130,13 +130,13 @@ impl Denoiser {
     }
 
     /// Holds expert `number`, and no other.
-    fn hold(&mut self, number: usize, patience: Patience) -> Result<()> {
+    fn hold(&mut self, number: usize, when_busy: WhenBusy) -> Result<()> {
         if self.expert.as_ref().is_some_and(|held| held.number == number) {
             return Ok(());
         }
         // Whoever waits for another one must not keep it from coming.
         self.expert = None;
-        self.expert = Some(self.parts.lend(number, patience)?);
+        self.expert = Some(self.parts.lend(number, when_busy)?);
         Ok(())
     }
 

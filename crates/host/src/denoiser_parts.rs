@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor as CandleTensor;
-use wan_model::{TextContext, WanModel};
+use candle_core::{DType as CandleDType, Tensor as CandleTensor};
+use wan_model::{TextContext, WanConfig, WanModel};
 use wan_plugin_api::library::CacheInstance;
 use wan_plugin_api::{
     CacheContext, CachePlan, DType, DecisionPoint, ModelIdentity, Place, Replaces,
@@ -106,11 +106,13 @@ impl Expert {
     }
 }
 
-/// Whether a run waits for a transformer that has no room yet.
+/// What becomes of a round whose transformer has no room yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
-    None,
-    UntilStopped,
+pub(crate) enum WhenBusy {
+    /// [`Error::Busy`].
+    Say,
+    /// Until there is room, or the run is stopped.
+    Wait,
 }
 
 impl DenoiserParts {
@@ -131,10 +133,10 @@ impl DenoiserParts {
         )))
     }
 
-    pub(crate) fn lend(&self, number: usize, patience: Patience) -> Result<Expert> {
-        let model = match patience {
-            Patience::None => self.experts.lend(number),
-            Patience::UntilStopped => self.experts.wait(number, self.ops.cancel()),
+    pub(crate) fn lend(&self, number: usize, when_busy: WhenBusy) -> Result<Expert> {
+        let model = match when_busy {
+            WhenBusy::Say => self.experts.lend(number),
+            WhenBusy::Wait => self.experts.wait(number, self.ops.cancel()),
         }?;
         let Embeddings { prompt, negative, image } = &self.embeddings;
         let context = |text: &CandleTensor| model.context(text, image.as_ref());
@@ -143,18 +145,17 @@ impl DenoiserParts {
         Ok(Expert { number, cond: context(prompt)?, uncond, model })
     }
 
-    fn branches(&self, expert: usize) -> &'static [&'static str] {
+    pub(crate) fn branches(&self, expert: usize) -> &'static [&'static str] {
         if self.guidance[expert] > 1.0 { &[COND, UNCOND] } else { &[COND] }
     }
 
-    /// What a cache of this branch is told.
+    /// What a cache of this branch is told; `stream_dtype` is that of the hidden states.
     pub(crate) fn cache_context(
         &self,
-        model: &WanModel,
+        (config, stream_dtype): (&WanConfig, CandleDType),
         stream: &Stream,
         branch: &str,
     ) -> CacheContext {
-        let config = model.config();
         CacheContext {
             branch: branch.into(),
             expert: stream.expert as u32,
@@ -173,14 +174,14 @@ impl DenoiserParts {
             frames: stream.window.1 as u32,
             frame_tokens: self.frame_tokens,
             timesteps_max: stream.timesteps_max,
-            dtype: dtype_of(model.numerics().stream_dtype()),
+            dtype: dtype_of(stream_dtype),
             signal_dtype: DType::F32,
             frame_output_elements: self.frame_output_elements,
             keep: self.cache_device,
         }
     }
 
-    fn begin_cache(&self, context: &CacheContext) -> Result<Option<BranchCache>> {
+    pub(crate) fn begin_cache(&self, context: &CacheContext) -> Result<Option<BranchCache>> {
         let Some(chosen) = &self.cache else { return Ok(None) };
         let instance = chosen.cache(context)?;
         let CachePlan { decides, replaces, .. } = instance.plan();
@@ -198,9 +199,14 @@ impl DenoiserParts {
     pub(crate) fn begin_branches(&self, model: &WanModel, stream: &Stream) -> Result<Vec<Branch>> {
         let names = self.branches(stream.expert).iter();
         let branches = names.map(|name| {
-            let context = self.cache_context(model, stream, name);
+            let context = self.cache_context(facts_of(model), stream, name);
             Ok(Branch { name, cache: self.begin_cache(&context)? })
         });
         branches.collect()
     }
+}
+
+/// What a cache is told of a transformer: its config, and the format of its hidden states.
+pub(crate) fn facts_of(model: &WanModel) -> (&WanConfig, CandleDType) {
+    (model.config(), model.numerics().stream_dtype())
 }

@@ -49,7 +49,7 @@ impl DeviceChoice {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(number) => cuda::open(number)
-                .map_err(|why| Error::invalid(format!("--device cuda:{number}: {why}"))),
+                .map_err(|why| Error::field("device", format!("cuda:{number}: {why}"))),
             Self::Auto => Ok(automatic()),
         }
     }
@@ -118,6 +118,7 @@ mod cuda {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Turn;
 
     #[test]
     fn devices_are_named_as_users_name_them() {
@@ -143,9 +144,9 @@ mod tests {
     fn without_cuda_a_gpu_is_refused_and_auto_is_the_cpu() {
         assert!(DeviceChoice::Auto.open().unwrap().is_cpu());
         let error = DeviceChoice::Cuda(1).open().unwrap_err();
-        assert_eq!(error.exit_code(), 2);
+        assert_eq!(error.turn(), Turn::Caller);
         assert!(
-            error.to_string().starts_with("--device cuda:1: this build has no CUDA"),
+            error.to_string().starts_with("`device` cuda:1: this build has no CUDA"),
             "{error}"
         );
     }

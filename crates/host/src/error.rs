@@ -1,5 +1,6 @@
 //! What can go wrong, and whose turn it is.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use wan_plugin_api::ErrorKind;
@@ -10,9 +11,18 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// An error of the host. Its text is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Something the user can change: a flag, a setting, a file.
+    /// Something the caller can change: a file, a combination of settings. Fields of a
+    /// [`Request`](crate::Request) are in backticks.
     #[error("{0}")]
     Invalid(String),
+    /// A field of a [`Request`](crate::Request) that does not fit.
+    #[error("{message}")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// Its value, what was expected, and what would fit. Fields are in backticks.
+        message: String,
+    },
     /// A file could not be read or written.
     #[error("{path}: {source}", path = path.display())]
     Io {
@@ -53,9 +63,27 @@ pub enum Error {
 }
 
 impl Error {
-    /// A setting the user can change.
+    /// Something the caller can change.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::Invalid(message.into())
+    }
+
+    /// A field of a request that does not fit; `why`, its value and what would fit, comes after its
+    /// name.
+    pub fn field(field: &'static str, why: impl Display) -> Self {
+        Self::Field { field, message: format!("`{field}` {why}") }
+    }
+
+    /// As [`field`](Self::field), with a message that names the field where it likes.
+    pub fn about(field: &'static str, message: impl Into<String>) -> Self {
+        Self::Field { field, message: message.into() }
+    }
+
+    /// A file, or other text, that a parser does not understand.
+    pub fn malformed(what: impl Display, parser: impl Display) -> Self {
+        // Backticks are for fields of a request.
+        let said = parser.to_string().trim().replace('`', "'");
+        Self::Invalid(format!("{what}: {said}"))
     }
 
     /// For `map_err` on file operations.
@@ -77,15 +105,42 @@ impl Error {
         }
     }
 
-    /// 2: the user can mend it; 130: stopped; 1: the work failed.
-    pub fn exit_code(&self) -> u8 {
+    /// Whose turn it is.
+    pub fn turn(&self) -> Turn {
         match self {
-            Self::Tensor(_) | Self::DeviceMemory(_) => 1,
-            Self::Cancelled => 130,
-            Self::Strategy { source, .. } if source.kind == ErrorKind::Failed => 1,
-            _ => 2,
+            Self::Invalid(_) | Self::Field { .. } => Turn::Caller,
+            Self::Io { .. } | Self::Video(_) => Turn::Disk,
+            Self::Strategy { source, .. } if source.kind == ErrorKind::Failed => Turn::Strategy,
+            // It refuses what it was given.
+            Self::Strategy { .. } => Turn::Caller,
+            Self::Model(_) => Turn::ModelFiles,
+            Self::DeviceMemory(_) => Turn::DeviceMemory,
+            Self::Busy => Turn::Later,
+            Self::Cancelled => Turn::Nobody,
+            Self::Tensor(_) => Turn::Bug,
         }
     }
+}
+
+/// Whose turn it is after an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Whoever made the request: it does not fit.
+    Caller,
+    /// Whoever has the model's files: they are missing, damaged or of another model.
+    ModelFiles,
+    /// The strategy's author.
+    Strategy,
+    /// Whoever can make room on the device, or ask for less.
+    DeviceMemory,
+    /// Whoever has the disk: a file cannot be read or written.
+    Disk,
+    /// The caller again, once another run has ended.
+    Later,
+    /// Nobody: it was stopped.
+    Nobody,
+    /// Ours.
+    Bug,
 }
 
 impl From<candle_core::Error> for Error {
@@ -123,7 +178,7 @@ mod tests {
             Error::strategy("a-sampler")(handed_on),
         ] {
             assert!(matches!(error, Error::DeviceMemory(_)), "{error:?}");
-            assert_eq!(error.exit_code(), 1);
+            assert_eq!(error.turn(), Turn::DeviceMemory);
             let text = error.to_string();
             assert!(text.starts_with("the device has no memory left"), "{text}");
         }

@@ -11,7 +11,7 @@ use wan_plugin_api::{
 };
 
 use crate::denoiser::{LATENT_FRAME_AXIS, UnderWay};
-use crate::denoiser_parts::{BranchCache, DenoiserParts, Expert};
+use crate::denoiser_parts::{BranchCache, DenoiserParts, Expert, facts_of};
 use crate::error::{Error, Result};
 use crate::host_tensor::{dtype_of, place_of};
 use crate::ledger::Item;
@@ -138,7 +138,7 @@ impl BranchEvaluation<'_> {
         let branch = self.under_way.branches[self.branch].name;
         let mut witness = witness.lock().unwrap_or_else(PoisonError::into_inner);
         witness.see(&Seen {
-            context: self.parts.cache_context(&self.expert.model, stream, branch),
+            context: self.parts.cache_context(facts_of(&self.expert.model), stream, branch),
             evaluation: stream.next,
             levels: self.levels,
             sample: self.sample,

@@ -12,8 +12,8 @@ use std::time::Duration;
 use wan_model::WanModel;
 
 use crate::cancel::Cancel;
+use crate::checkpoint::loader::Loaded;
 use crate::error::{Error, Result};
-use crate::loaded::Loaded;
 
 /// Whoever has a model's transformers.
 pub trait Experts: Send + Sync {

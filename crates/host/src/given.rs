@@ -1,41 +1,22 @@
 //! Frames that the user gives, in the form that the model at hand takes them.
 
-use std::path::PathBuf;
-
 use candle_core::{Device, Tensor};
-use serde::{Deserialize, Serialize};
-use wan_media::{RgbImage, VideoFrames, fit, picture, read_image, read_video};
-use wan_model::WanConfig;
+use wan_media::{RgbImage, fit, picture};
 use wan_model::clip::{ClipVision, Resizing, preprocess};
+use wan_model::family::Intake;
 use wan_model::vae::Vae;
 
 use crate::cancel::Cancel;
 use crate::conditioning::Conditioning;
 use crate::error::{Error, Result};
+use crate::frame_source::FrameSource;
 use crate::image_condition::{GivenFrame, encode_frames, image_channels};
 use crate::pixels::to_tensor;
-use crate::settings::Settings;
+use crate::settings::SettingValues;
 
-/// Files that a video begins or ends with.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct GivenFiles {
-    /// A picture that is the first frame.
-    pub image: Option<PathBuf>,
-    /// A picture that is the last frame.
-    pub last_frame: Option<PathBuf>,
-    /// A clip that the video goes on from.
-    pub video: Option<PathBuf>,
-    /// How many of the clip's last frames are context, `4 n + 1`.
-    pub context_frames: usize,
-    /// Latents of an earlier run, to go on from instead of noise.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub latents: Option<PathBuf>,
-}
-
-/// The files, read and fitted to the size of the video.
+/// Given pictures and clips, read and fitted to the size of the video.
 #[derive(Debug, Default)]
-pub struct GivenFrames {
+pub(crate) struct GivenFrames {
     /// Pictures from the first frame on.
     first: Vec<RgbImage>,
     last: Option<RgbImage>,
@@ -52,57 +33,38 @@ pub struct Start {
     pub conditioning: Conditioning,
 }
 
-/// How a model takes given frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Intake {
-    /// As channels beside the latents (image-to-video models); else as clean latent frames.
-    pub channels: bool,
-    /// As clean latents that the model sees in the place of the first frames (TI2V), with any sampler;
-    /// else in front of those that a diffusion-forcing sampler moves.
-    pub in_place: bool,
-    /// As tokens of the image encoder too.
-    pub tokens: bool,
-    /// Tokens of a first and a last frame (FLF2V), not of one picture.
-    pub both_ends: bool,
-}
-
-impl Intake {
-    /// The intake of a transformer whose VAE has `latent_channels`.
-    pub fn of(config: &WanConfig, latent_channels: usize) -> Self {
-        Self {
-            channels: config.in_channels > latent_channels,
-            in_place: false,
-            tokens: config.takes_image_tokens(),
-            both_ends: config.pos_embed_seq_len.is_some(),
-        }
-    }
-}
-
 impl GivenFrames {
-    /// Reads the files and fits them to the video's size.
+    /// Reads what is given and fits it to the video's size.
     ///
     /// # Errors
     /// If a file cannot be read, a clip is too short, or an image and a clip are both given.
-    pub fn read(settings: &Settings) -> Result<Self> {
-        let files = &settings.given;
+    pub(crate) fn read(settings: &SettingValues) -> Result<Self> {
+        let given = &settings.given;
         let fitted = |p: &RgbImage| fit(p, settings.width, settings.height);
-        let image = |path: &PathBuf| Ok::<_, Error>(fitted(&read_image(path)?));
-        let last = files.last_frame.as_ref().map(image).transpose()?;
-        match (&files.image, &files.video) {
-            (Some(_), Some(_)) => Err(Error::invalid("--image and --video exclude each other")),
-            (Some(path), None) => Ok(Self { first: vec![image(path)?], last, before: Vec::new() }),
+        let image = |source: &FrameSource, field| {
+            Ok::<_, Error>(fitted(&picture(&*source.picture(field)?, 0)))
+        };
+        let last = given.last_frame.as_ref().map(|s| image(s, "last_frame")).transpose()?;
+        match (&given.image, &given.video) {
+            (Some(_), Some(_)) => Err(Error::invalid("`image` and `video` exclude each other")),
             (None, None) => Ok(Self { first: Vec::new(), last, before: Vec::new() }),
-            (None, Some(path)) => {
-                let clip = read_video(path)?;
-                let context = files.context_frames;
+            (Some(source), None) => {
+                Ok(Self { first: vec![image(source, "image")?], last, before: Vec::new() })
+            }
+            (None, Some(source)) => {
+                let clip = source.clip("video")?;
+                let context = given.context_frames;
                 if clip.frames() < context || context >= settings.frame_num {
-                    return Err(Error::invalid(format!(
-                        "--video {}: {} frames; --context_frames {context} must be at most that, \
-                         and below --frame_num {}",
-                        path.display(),
-                        clip.frames(),
-                        settings.frame_num
-                    )));
+                    return Err(Error::field(
+                        "video",
+                        format!(
+                            "{}: {} frames; `context_frames` {context} must be at most that, and \
+                             below `frame_num` {}",
+                            source.name(),
+                            clip.frames(),
+                            settings.frame_num
+                        ),
+                    ));
                 }
                 let frames = (0..clip.frames()).map(|f| fitted(&picture(&clip, f)));
                 let mut before: Vec<RgbImage> = frames.collect();
@@ -116,44 +78,51 @@ impl GivenFrames {
     /// loaded.
     ///
     /// # Errors
-    /// If not, naming the flag.
-    pub fn check(&self, intake: Intake, temporal_scale: usize) -> Result<()> {
-        let refuse = |why: String| Err(Error::invalid(why));
+    /// If not, naming the field.
+    pub(crate) fn check(&self, intake: Intake, temporal_scale: usize) -> Result<()> {
         let (first, last) = (self.first.len(), self.last.is_some());
         if !intake.channels {
-            return match () {
-                () if last => refuse(
-                    "--last_frame: this model takes no last frame (FLF2V and I2V models do)".into(),
-                ),
-                () if first > 0 && !(first - 1).is_multiple_of(temporal_scale) => refuse(format!(
-                    "--context_frames {first}: must be {temporal_scale}n+1, so that it is whole \
-                     latent frames"
-                )),
-                () => Ok(()),
-            };
+            return self.check_clean(temporal_scale);
         }
-        match (first, last) {
-            (0, false) if intake.both_ends => refuse(
-                "this model makes videos between two pictures: give --image FILE and --last_frame \
-                 FILE"
-                    .into(),
+        let refused = match (first, last) {
+            (0, false) if intake.both_ends => (
+                "image",
+                "this model makes videos between two pictures: give `image` FILE and `last_frame` \
+                 FILE",
             ),
-            (0, _) => refuse("this model makes videos from an image: give --image FILE".into()),
-            (1, false) if intake.both_ends => refuse(
-                "this model makes videos between two pictures: give --last_frame FILE too".into(),
+            (0, _) => ("image", "this model makes videos from an image: give `image` FILE"),
+            (1, false) if intake.both_ends => (
+                "last_frame",
+                "this model makes videos between two pictures: give `last_frame` FILE too",
             ),
-            (1, true) if intake.tokens && !intake.both_ends => refuse(
-                "--last_frame: this model was trained with a first frame alone (FLF2V models take \
-                 both)"
-                    .into(),
+            (1, true) if intake.tokens && !intake.both_ends => (
+                "last_frame",
+                "`last_frame`: this model was trained with a first frame alone (FLF2V models take \
+                 both)",
             ),
-            (1, _) => Ok(()),
-            _ => refuse("--video: this model goes on from a picture; give --image FILE".into()),
+            (1, _) => return Ok(()),
+            _ => ("video", "`video`: this model goes on from a picture; give `image` FILE"),
+        };
+        Err(Error::about(refused.0, refused.1))
+    }
+
+    /// For a model that takes clean latent frames.
+    fn check_clean(&self, temporal_scale: usize) -> Result<()> {
+        let first = self.first.len();
+        if self.last.is_some() {
+            let why = "`last_frame`: this model takes no last frame (FLF2V and I2V models do)";
+            return Err(Error::about("last_frame", why));
         }
+        if first > 0 && !(first - 1).is_multiple_of(temporal_scale) {
+            let why =
+                format!("{first}: must be {temporal_scale}n+1, so that it is whole latent frames");
+            return Err(Error::field("context_frames", why));
+        }
+        Ok(())
     }
 
     /// Clean latent frames that the sample begins with.
-    pub fn prefix_frames(&self, intake: Intake, temporal_scale: usize) -> usize {
+    pub(crate) fn prefix_frames(&self, intake: Intake, temporal_scale: usize) -> usize {
         if intake.in_place { 0 } else { self.clean_frames(intake, temporal_scale) }
     }
 
@@ -169,7 +138,7 @@ impl GivenFrames {
     ///
     /// # Errors
     /// If it refuses their sizes.
-    pub fn image_tokens(&self, clip: &ClipVision, device: &Device) -> Result<Tensor> {
+    pub(crate) fn image_tokens(&self, clip: &ClipVision, device: &Device) -> Result<Tensor> {
         let pictures = self.ends().map(|picture| to_tensor(std::slice::from_ref(picture), device));
         let pictures = pictures.collect::<Result<Vec<_>>>()?;
         let pictures = Tensor::cat(&pictures, 0)?.squeeze(2)?; // [B, 3, H, W]
@@ -183,7 +152,7 @@ impl GivenFrames {
     ///
     /// # Errors
     /// If the VAE refuses their sizes; `Cancelled` once `cancel` is set.
-    pub fn start(
+    pub(crate) fn start(
         &self,
         intake: Intake,
         vae: &Vae,
@@ -217,20 +186,14 @@ impl GivenFrames {
         self.first.iter().take(1).chain(&self.last)
     }
 
-    /// The finished clip: what stood before the context, the context as it was given, and what was
-    /// generated after it. A single image is not put back: the model's own first frame goes on
-    /// without a seam.
-    ///
-    /// # Errors
-    /// If the sizes do not agree.
-    pub fn finish(&self, generated: VideoFrames) -> Result<VideoFrames> {
-        if self.first.len() < 2 {
-            return Ok(generated);
-        }
-        let (width, height) = (generated.width(), generated.height());
-        let given = self.before.iter().chain(&self.first);
-        let mut rgb: Vec<u8> = given.flat_map(|p| p.as_raw().iter().copied()).collect();
-        rgb.extend(&generated.rgb()[self.first.len() * width * height * 3..]);
-        Ok(VideoFrames::new(width, height, rgb)?)
+    /// Given frames that stand in front of the finished clip; the generated frames of the context are
+    /// left out for them. None for a picture: the model's own first frame goes on without a seam.
+    pub(crate) fn in_front(&self) -> &[RgbImage] {
+        if self.first.len() < 2 { &[] } else { &self.before }
+    }
+
+    /// Frames of the context, as they were given, which take the place of the first generated ones.
+    pub(crate) fn context(&self) -> &[RgbImage] {
+        if self.first.len() < 2 { &[] } else { &self.first }
     }
 }

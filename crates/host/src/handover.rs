@@ -19,7 +19,7 @@ pub(crate) fn check_end(ends: &[f64], may_end_noisy: bool) -> Result<()> {
     match ends.iter().position(|sigma| *sigma != 0.0) {
         Some(frame) if !may_end_noisy => Err(Error::invalid(format!(
             "the schedule leaves frame {frame} at sigma {:.4}, which is no picture yet; keep the \
-             latents for another run with --latents_only, or let the schedule end at 0",
+             latents for another run with `latents_only`, or let the schedule end at 0",
             ends[frame]
         ))),
         _ => Ok(()),
@@ -44,7 +44,7 @@ impl Earlier {
     /// If it cannot be read.
     pub fn read(path: &Path) -> Result<Self> {
         let (latents, report) = latents_file::read(path)?;
-        let name = format!("--latents {}", path.display());
+        let name = format!("`latents` {}", path.display());
         Ok(Self { latents, ends_at: report.ends_at, name })
     }
 

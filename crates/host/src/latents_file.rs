@@ -8,7 +8,7 @@ use safetensors::SafeTensors;
 use wan_media::write_whole_file;
 
 use crate::error::{Error, Result};
-use crate::report::Report;
+use crate::sidecar::Sidecar;
 
 const TENSOR: &str = "latents";
 const METADATA: &str = "wan";
@@ -17,7 +17,7 @@ const METADATA: &str = "wan";
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write(path: &Path, latents: &Tensor, report: &Report) -> Result<()> {
+pub fn write(path: &Path, latents: &Tensor, report: &Sidecar) -> Result<()> {
     let report = serde_json::to_string(report).map_err(|e| Error::invalid(e.to_string()))?;
     let metadata = HashMap::from([(METADATA.to_string(), report)]);
     let bytes = safetensors::serialize([(TENSOR, latents)], Some(metadata))
@@ -29,7 +29,7 @@ pub fn write(path: &Path, latents: &Tensor, report: &Report) -> Result<()> {
 ///
 /// # Errors
 /// If it is missing, truncated or not of this program.
-pub fn read(path: &Path) -> Result<(Tensor, Report)> {
+pub fn read(path: &Path) -> Result<(Tensor, Sidecar)> {
     let wrong = |why: String| Error::invalid(format!("{}: {why}", path.display()));
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     let (_, header) = SafeTensors::read_metadata(&bytes)

@@ -140,7 +140,7 @@ pub fn hex(bytes: &[u8]) -> String {
 /// If the folder is not there or cannot be read.
 pub fn libraries_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(|e| {
-        Error::invalid(format!("plugin folder {}: {e}; check --plugin-dir", folder.display()))
+        Error::invalid(format!("plugin folder {}: {e}; check `plugin_dir`", folder.display()))
     })?;
     let extension = std::env::consts::DLL_EXTENSION;
     let mut paths: Vec<PathBuf> = entries

@@ -3,21 +3,18 @@
 use std::sync::Arc;
 
 use wan_model::WanConfig;
+use wan_model::family::{Family, Intake};
 use wan_model::vae::VaeConfig;
 
+use crate::checkpoint::Checkpoint;
 use crate::denoiser_parts::{DenoiserParts, Embeddings, ModelName};
 use crate::error::Result;
 use crate::experts::Experts;
-use crate::given::{Intake, Start};
-use crate::model_folder::ModelFolder;
+use crate::given::Start;
 use crate::ops::HostOps;
-use crate::registry::{Kind, Registry};
-use crate::run::{Beginning, RunSpec};
+use crate::run_spec::{Beginning, RunSpec};
 use crate::settings::{LatentSize, Settings, SizeRule};
 use crate::witness::RunWitness;
-
-/// The transformers of a model with two experts, in the order of their use.
-const EXPERTS: [&str; 2] = ["transformer", "transformer_2"];
 
 /// Configs, and what the files say of themselves.
 #[derive(Debug, Clone)]
@@ -27,15 +24,13 @@ pub(crate) struct ModelFacts {
     pub(crate) vae: VaeConfig,
     /// Timestep at and above which the first of two experts runs.
     pub(crate) boundary_timestep: Option<f64>,
-    /// See [`ModelFolder::variant`].
-    pub(crate) variant: String,
-    /// See [`ModelFolder::fingerprint`].
+    pub(crate) family: Family,
+    /// See [`Checkpoint::fingerprint`].
     pub(crate) fingerprint: String,
 }
 
-/// What a run is given beside its settings.
-pub(crate) struct Given<'r> {
-    pub(crate) registry: &'r Registry,
+/// What a run has beside its settings.
+pub(crate) struct RunInputs {
     pub(crate) experts: Arc<dyn Experts>,
     pub(crate) embeddings: Embeddings,
     pub(crate) start: Start,
@@ -47,32 +42,26 @@ pub(crate) struct Given<'r> {
 }
 
 impl ModelFacts {
-    /// Reads the configs of a folder.
+    /// What a checkpoint says.
     ///
     /// # Errors
     /// If a file is missing, or malformed.
-    pub(crate) fn read(folder: &ModelFolder) -> Result<Self> {
-        let boundary_timestep = folder.boundary_timestep()?;
-        let experts = &EXPERTS[..if boundary_timestep.is_some() { 2 } else { 1 }];
-        let configs = experts.iter().map(|part| folder.transformer_config(part));
+    pub(crate) fn of(checkpoint: &Checkpoint) -> Result<Self> {
+        let boundary_timestep = checkpoint.boundary_timestep()?;
+        let configs = checkpoint.experts().iter();
+        let configs = configs.map(|part| checkpoint.transformer_config(part).cloned());
         Ok(Self {
             configs: configs.collect::<Result<_>>()?,
-            vae: folder.vae_config()?,
+            vae: checkpoint.vae_config()?.clone(),
             boundary_timestep,
-            variant: folder.variant()?,
-            fingerprint: folder.fingerprint()?,
+            family: checkpoint.family()?,
+            fingerprint: checkpoint.fingerprint()?.into(),
         })
-    }
-
-    /// Names of its transformers' parts, in the order of their use.
-    pub(crate) fn experts(&self) -> &'static [&'static str] {
-        &EXPERTS[..self.configs.len()]
     }
 
     /// How it takes given frames.
     pub(crate) fn intake(&self) -> Intake {
-        let in_place = self.variant == "ti2v";
-        Intake { in_place, ..Intake::of(&self.configs[0], self.vae.z_dim) }
+        self.family.intake
     }
 
     /// What sizes must be multiples of.
@@ -97,48 +86,39 @@ impl ModelFacts {
     }
 
     /// A run of these settings.
-    ///
-    /// # Errors
-    /// If a size does not fit, or there is no such strategy.
-    pub(crate) fn run_spec(&self, settings: &Settings, given: Given<'_>) -> Result<RunSpec> {
-        let size = settings.latent_size(self.size_rule())?;
-        let registry = given.registry;
-        let choose = |kind, choice: &crate::settings::StrategyChoice| {
-            registry.choose(kind, &choice.id, &choice.options)
-        };
+    pub(crate) fn run_spec(&self, settings: &Settings, inputs: RunInputs) -> RunSpec {
+        let size = settings.size;
         let config = &self.configs[0];
-        let Start { prefix, conditioning } = given.start;
-        let [rows, columns] = given.latent_rows;
+        let Start { prefix, conditioning } = inputs.start;
+        let [rows, columns] = inputs.latent_rows;
         let parts = DenoiserParts {
-            experts: given.experts,
+            experts: inputs.experts,
             guidance: settings.guidance(self.configs.len()),
             boundary_timestep: self.boundary_timestep,
-            model: ModelName { variant: self.variant.clone(), hash: self.fingerprint.clone() },
-            embeddings: given.embeddings,
+            model: ModelName {
+                variant: self.family.variant.into(),
+                hash: self.fingerprint.clone(),
+            },
+            embeddings: inputs.embeddings,
             conditioning,
-            fps_class: config.inject_sample_info.then(|| fps_class(settings.fps)),
+            fps_class: self.family.fps_class(settings.fps),
             frame_tokens: self.frame_tokens(size) as u32,
             frame_output_elements: (config.out_channels * size.height * size.width) as u64,
             steps: settings.sample_steps,
-            cache: settings.cache.as_ref().map(|c| choose(Kind::Cache, c)).transpose()?,
+            cache: settings.chosen_cache.clone(),
             cache_device: settings.cache_device,
-            witness: given.witness,
-            ops: given.ops,
+            witness: inputs.witness,
+            ops: inputs.ops,
         };
-        Ok(RunSpec {
+        RunSpec {
             shape: [1, self.vae.z_dim, size.frames, rows, columns],
             prefix,
-            beginning: given.beginning,
+            beginning: inputs.beginning,
             may_end_noisy: settings.latents_only,
-            sampler: choose(Kind::Sampler, &settings.sampler)?,
+            sampler: settings.chosen_sampler.clone(),
             shift: settings.sample_shift,
             temporal_scale: self.vae.scale_factor_temporal as u32,
             parts,
-        })
+        }
     }
-}
-
-/// Frame-rate class of SkyReels-V2: 0 for 16 frames per second, 1 for any other.
-fn fps_class(fps: f64) -> u32 {
-    u32::from(fps.round() != 16.0)
 }

@@ -7,8 +7,8 @@ use wan_model::tokenizer::PromptTokenizer;
 use wan_model::umt5::Umt5Encoder;
 
 use crate::cancel::Cancel;
+use crate::checkpoint::loader::PartLoader;
 use crate::error::Result;
-use crate::loaded::PartLoader;
 
 /// Tokenizer of a model, and its text encoder for as long as it encodes: it is the largest part
 /// after the transformers, and of no use to them once the prompts are embeddings.
@@ -33,9 +33,9 @@ impl PromptEncoder {
     /// # Errors
     /// If there is none, or it is malformed.
     pub fn new(loader: Arc<PartLoader>) -> Result<Self> {
-        let folder = loader.folder();
-        let tokenizer = PromptTokenizer::from_file(&folder.tokenizer()?)?;
-        Ok(Self { tokenizer, length: folder.max_sequence_length(), loader })
+        let checkpoint = loader.checkpoint();
+        let tokenizer = PromptTokenizer::from_file(&checkpoint.tokenizer()?)?;
+        Ok(Self { tokenizer, length: checkpoint.max_sequence_length(), loader })
     }
 
     /// Words of the prompt that a small vocabulary does not have, with those that it has.

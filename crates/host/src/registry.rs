@@ -4,16 +4,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
+use serde_json::Value;
 use wan_plugin_api::library::{CacheInstance, EPOCHS, Epoch, Library, SamplerInstance};
 use wan_plugin_api::manifest::EPOCH;
 use wan_plugin_api::options::{self, did_you_mean};
 use wan_plugin_api::{
-    CacheContext, OptionValues, Plugin, PluginDescription, SampleRequest, Strategy,
+    CacheContext, OptionKind, OptionValues, Plugin, PluginDescription, SampleRequest, Strategy,
 };
 
 use crate::error::{Error, Result};
 use crate::loader::{self, AllowList};
 use crate::plugin_folders;
+use crate::settings::StrategyChoice;
 
 /// Where a plugin came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -47,7 +49,7 @@ pub enum Kind {
 }
 
 /// All strategies that can be named.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Registry {
     plugins: Vec<Arc<Registered>>,
     /// Epochs that this program does not speak by itself.
@@ -140,16 +142,25 @@ impl Registry {
     /// # Errors
     /// If a named folder is not there, or a library in it is refused.
     pub fn add_folders(&mut self, named: &[PathBuf]) -> Result<()> {
-        for folder in named {
-            for path in loader::libraries_in(folder)? {
-                self.add_file_once(&path)?;
-            }
-        }
+        self.add_named_folders(named)?;
         for folder in plugin_folders::standard() {
             for path in loader::libraries_in(&folder)? {
                 if let Err(error) = self.add_file_once(&path) {
                     tracing::warn!("left out: {error}");
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads every library of the folders that the user named.
+    ///
+    /// # Errors
+    /// If a folder is not there, or a library in it is refused.
+    pub(crate) fn add_named_folders(&mut self, named: &[PathBuf]) -> Result<()> {
+        for folder in named {
+            for path in loader::libraries_in(folder)? {
+                self.add_file_once(&path)?;
             }
         }
         Ok(())
@@ -218,6 +229,33 @@ impl Registry {
 }
 
 impl Chosen {
+    /// Its id, and every option with its value.
+    pub(crate) fn choice(&self) -> StrategyChoice {
+        StrategyChoice { id: self.strategy.id.clone(), options: self.options.clone() }
+    }
+
+    /// The option that `name` may stand for, with its value as it was written; of a document, with
+    /// what the file of that name holds.
+    ///
+    /// # Errors
+    /// For an unknown option, a value out of range, or a file that cannot be read or holds no JSON
+    /// object.
+    pub fn read_option(&self, name: &str, written: &str) -> Result<(String, Value)> {
+        let invalid = |error: wan_plugin_api::Error| Error::invalid(error.message);
+        let (id, specs) = (&self.strategy.id, &self.strategy.options);
+        let spec = options::find(id, specs, name.trim()).map_err(invalid)?;
+        let name = spec.name.clone();
+        if spec.kind != OptionKind::Document {
+            return Ok((name, spec.parse(written).map_err(invalid)?));
+        }
+        let document = std::fs::read_to_string(written)
+            .map_err(|e| Error::invalid(format!("option {name}: {written}: {e}")))?;
+        let value = spec.parse(&document).map_err(|_| {
+            Error::invalid(format!("option {name}: {written} does not hold a JSON object"))
+        })?;
+        Ok((name, value))
+    }
+
     /// Makes the sampler.
     ///
     /// # Errors

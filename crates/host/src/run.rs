@@ -8,52 +8,22 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use candle_core::{DType, Tensor as CandleTensor};
+use candle_core::Tensor as CandleTensor;
 use wan_plugin_api::library::SamplerInstance;
-use wan_plugin_api::{CachePlan, SampleRequest, Schedule, Step};
+use wan_plugin_api::{CachePlan, Schedule, Step};
 
 use crate::denoiser::{Denoiser, LATENT_FRAME_AXIS};
-use crate::denoiser_parts::{DenoiserParts, Patience};
+use crate::denoiser_parts::{DenoiserParts, WhenBusy};
 use crate::device::{self, DeviceMemory};
 use crate::error::{Error, Result};
 use crate::expert_use::ExpertUse;
-use crate::handover::{self, Earlier};
+use crate::handover;
 use crate::ledger::Item;
-use crate::noise::INITIAL_LATENTS;
 use crate::ops::HostOps;
 use crate::record::{CacheMemory, DecisionCount, EvaluationRecord, SignalMemory, Tally};
 use crate::registry::Chosen;
+use crate::run_spec::RunSpec;
 use crate::run_state::{RunState, StrategyState, TensorBytes, check_keeps_state};
-
-/// What a run is to do.
-pub struct RunSpec {
-    /// Shape of the latents, `[1, C, F, H, W]`.
-    pub shape: [usize; 5],
-    /// Clean latent frames in front, `[1, C, p, H, W]`, f32, normalised as the model has them.
-    pub prefix: Option<CandleTensor>,
-    /// What the other frames begin as.
-    pub beginning: Beginning,
-    /// Whether frames may be noisy in the end.
-    pub may_end_noisy: bool,
-    /// The sampler.
-    pub sampler: Chosen,
-    /// Flow shift.
-    pub shift: f64,
-    /// Pixel frames that a latent frame stands for, the first one excepted.
-    pub temporal_scale: u32,
-    /// Model, text, guidance, cache.
-    pub parts: DenoiserParts,
-}
-
-/// What latents begin as.
-pub enum Beginning {
-    /// Noise, drawn frame by frame, so that a longer video begins with the same frames.
-    Noise,
-    /// These, with the clean frames in front, whatever levels the schedule begins at.
-    Latents(CandleTensor),
-    /// Those that an earlier run ended with, at the levels that the schedule begins at.
-    Earlier(Earlier),
-}
 
 /// A run between two of its rounds.
 pub struct Run {
@@ -114,48 +84,6 @@ pub struct Sampled {
     pub seconds: f64,
 }
 
-impl RunSpec {
-    fn request(&self) -> SampleRequest {
-        let frames = self.shape[LATENT_FRAME_AXIS] as u32;
-        SampleRequest {
-            frames,
-            window_frames: frames,
-            prefix_frames: self.prefix_frames() as u32,
-            steps: self.parts.steps,
-            shift: self.shift,
-            temporal_scale: self.temporal_scale,
-        }
-    }
-
-    fn prefix_frames(&self) -> usize {
-        self.prefix.as_ref().map_or(0, |clean| clean.dims()[LATENT_FRAME_AXIS])
-    }
-
-    /// The latents that `schedule` begins with, `[1, C, F, H, W]`, f32.
-    fn latents(&self, schedule: &Schedule) -> Result<CandleTensor> {
-        let frames = self.shape[LATENT_FRAME_AXIS];
-        match &self.beginning {
-            Beginning::Noise => self.noise(&self.parts.ops),
-            Beginning::Latents(latents) => Ok(latents.clone()),
-            Beginning::Earlier(earlier) => {
-                let begins = schedule.begins(frames);
-                let device = self.parts.ops.device();
-                earlier.go_on(&self.shape, &begins, self.prefix.as_ref(), device)
-            }
-        }
-    }
-
-    fn noise(&self, ops: &HostOps) -> Result<CandleTensor> {
-        let [batch, channels, frames, height, width] = self.shape;
-        let shape = [batch, channels, 1, height, width];
-        let mut latents: Vec<CandleTensor> = self.prefix.iter().cloned().collect();
-        for frame in self.prefix_frames()..frames {
-            latents.push(ops.noise().draw(INITIAL_LATENTS, frame as u64, &shape, ops.device())?);
-        }
-        Ok(CandleTensor::cat(&latents, LATENT_FRAME_AXIS)?)
-    }
-}
-
 impl Run {
     /// Sets a run up: makes the sampler, asks for its schedule, makes the latents. No expert is
     /// loaded yet.
@@ -164,6 +92,14 @@ impl Run {
     /// What the sampler says against the request; a schedule that does not fit the video, or that
     /// ends in noise where it may not; latents of an earlier run that do not fit.
     pub fn new(spec: RunSpec) -> Result<Self> {
+        Self::set_up(spec, |spec, schedule| spec.latents(schedule))
+    }
+
+    /// A run before its first round, of latents that are made once its schedule is known.
+    fn set_up(
+        spec: RunSpec,
+        latents: impl FnOnce(&RunSpec, &Schedule) -> Result<CandleTensor>,
+    ) -> Result<Self> {
         let (frames, sampler_id) =
             (spec.shape[LATENT_FRAME_AXIS], spec.sampler.strategy.id.clone());
         let sampler = spec.sampler.sampler(&spec.request())?;
@@ -171,7 +107,7 @@ impl Run {
         let ends = schedule.ends(frames, spec.prefix_frames());
         let ends = ends.map_err(Error::strategy(&sampler_id))?;
         handover::check_end(&ends, spec.may_end_noisy)?;
-        let latents = spec.latents(&schedule)?.to_dtype(DType::F32)?;
+        let latents = latents(&spec, &schedule)?;
         let schedule = Arc::new(schedule);
         Ok(Self {
             sampler,
@@ -198,23 +134,9 @@ impl Run {
     /// As [`new`](Self::new); if the schedule is another one than the state's, and what a strategy
     /// says against its state.
     pub fn resume(spec: RunSpec, state: &RunState) -> Result<Self> {
-        let mut run = Self::new(spec)?;
-        if *run.schedule != state.schedule {
-            return Err(Error::invalid(format!(
-                "the saved run had another schedule, of {} rounds; this one has {}: resume it with \
-                 the same sampler, options, size and steps",
-                state.schedule.rounds.len(),
-                run.schedule.rounds.len()
-            )));
-        }
-        let latents = state.latents.tensor(run.latents.device())?;
-        if latents.dims() != run.latents.dims() {
-            let (saved, own) = (latents.dims().to_vec(), run.latents.dims());
-            return Err(Error::invalid(format!("the saved latents are {saved:?}, not {own:?}")));
-        }
+        let mut run = Self::set_up(spec, |spec, schedule| state.latents_of(spec, schedule))?;
         let Self { sampler, chosen, ops, .. } = &mut run;
         state.sampler.load(chosen, ops, |id, message| sampler.extension(id, message))?;
-        run.latents = latents;
         (run.next, run.evaluation) = (state.next, state.evaluation);
         run.experts.clone_from(&state.experts);
         (run.device_memory, run.seconds) = (state.device_memory, state.seconds);
@@ -274,6 +196,11 @@ impl Run {
         &self.schedule
     }
 
+    /// What its denoiser is made of.
+    pub(crate) fn parts(&self) -> &DenoiserParts {
+        &self.denoiser.parts
+    }
+
     /// The latents now, `[1, C, F, H, W]`, f32.
     pub fn latents(&self) -> &CandleTensor {
         &self.latents
@@ -286,7 +213,7 @@ impl Run {
     /// runs: nothing has changed, call it again later. [`Error::Cancelled`] if asked to stop. What
     /// the sampler, the cache, the model or the device said; the run is of no use after that.
     pub fn round(&mut self) -> Result<Option<RoundDone>> {
-        self.round_with(Patience::None)
+        self.round_with(WhenBusy::Say)
     }
 
     /// As [`round`](Self::round), but waits for the expert of the round. For runs on threads of their
@@ -295,17 +222,17 @@ impl Run {
     /// # Errors
     /// As [`round`](Self::round), but for `Busy`.
     pub fn round_wait(&mut self) -> Result<Option<RoundDone>> {
-        self.round_with(Patience::UntilStopped)
+        self.round_with(WhenBusy::Wait)
     }
 
-    fn round_with(&mut self, patience: Patience) -> Result<Option<RoundDone>> {
+    fn round_with(&mut self, when_busy: WhenBusy) -> Result<Option<RoundDone>> {
         if self.next == self.schedule.rounds.len() {
             return Ok(None);
         }
         self.check_whole()?;
         self.ops.cancel().check()?;
         let started = Instant::now();
-        let expert = self.denoiser.begin_round(self.next, patience)?;
+        let expert = self.denoiser.begin_round(self.next, when_busy)?;
         // Until the round is whole, half of it may be in the sampler and in the caches.
         self.is_broken = true;
         self.step()?;

@@ -17,6 +17,7 @@ use crate::ledger::Item;
 use crate::ops::HostOps;
 use crate::record::Tally;
 use crate::registry::Chosen;
+use crate::run_spec::RunSpec;
 use crate::stream::Stream;
 
 /// What [`Run::state`](crate::run::Run::state) gives and [`Run::resume`](crate::run::Run::resume)
@@ -38,6 +39,27 @@ pub struct RunState {
 }
 
 impl RunState {
+    /// The saved latents, for a run of this spec and schedule.
+    ///
+    /// # Errors
+    /// If the saved run had another schedule, or latents of another shape.
+    pub(crate) fn latents_of(&self, spec: &RunSpec, schedule: &Schedule) -> Result<CandleTensor> {
+        if *schedule != self.schedule {
+            return Err(Error::invalid(format!(
+                "the saved run had another schedule, of {} rounds; this one has {}: resume it with \
+                 the same sampler, options, size and steps",
+                self.schedule.rounds.len(),
+                schedule.rounds.len()
+            )));
+        }
+        let latents = self.latents.tensor(spec.parts.ops.device())?;
+        if latents.dims() != spec.shape {
+            let (saved, own) = (latents.dims(), spec.shape);
+            return Err(Error::invalid(format!("the saved latents are {saved:?}, not {own:?}")));
+        }
+        Ok(latents)
+    }
+
     /// Rounds that are done.
     pub fn rounds_done(&self) -> usize {
         self.next

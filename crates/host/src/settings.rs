@@ -1,15 +1,21 @@
-//! What one generation is asked to do.
+//! Complete settings of one video.
 
-use std::path::Path;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wan_model::{Numerics, ResidualStream};
-use wan_plugin_api::{OptionKind, OptionSpec, OptionValues, Place};
+use wan_plugin_api::{OptionValues, Place};
 
 use crate::error::{Error, Result};
-use crate::given::GivenFiles;
+use crate::frame_source::FrameSource;
+use crate::given::GivenFrames;
+use crate::origin::Origins;
+use crate::registry::Chosen;
+use crate::request::{NO_CACHE, Request, Size};
 
 /// A sampler or cache by name, with the options that the user (or the model folder) gave.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,9 +26,9 @@ pub struct StrategyChoice {
     pub options: OptionValues,
 }
 
-/// Settings of `wan generate`, complete.
+/// Values of all settings, as the sidecar has them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Settings {
+pub struct SettingValues {
     /// What the video shows.
     pub prompt: String,
     /// What it should not show; used where guidance is above 1.
@@ -52,7 +58,7 @@ pub struct Settings {
     pub cache: Option<StrategyChoice>,
     /// Frames that the video begins or ends with.
     #[serde(default)]
-    pub given: GivenFiles,
+    pub given: GivenSources,
     /// Number formats of the transformer.
     #[serde(default)]
     pub precision: Precision,
@@ -62,10 +68,129 @@ pub struct Settings {
     /// Where what the cache keeps lies.
     #[serde(default = "beside_the_model")]
     pub cache_device: Place,
+    /// Decode in blended tiles.
+    #[serde(default)]
+    pub vae_tiling: bool,
 }
 
 fn beside_the_model() -> Place {
     Place::Device
+}
+
+/// What a video begins or ends with.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GivenSources {
+    /// A picture that is the first frame.
+    pub image: Option<FrameSource>,
+    /// A picture that is the last frame.
+    pub last_frame: Option<FrameSource>,
+    /// A clip that the video goes on from.
+    pub video: Option<FrameSource>,
+    /// How many of the clip's last frames are context, `4 n + 1`.
+    pub context_frames: usize,
+    /// Latents of an earlier run, to go on from instead of noise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latents: Option<PathBuf>,
+}
+
+/// Complete settings of one video by one model, each with where its value came from.
+///
+/// Only [`Model::settle`](crate::Model::settle) makes them.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub(crate) values: SettingValues,
+    pub(crate) origins: Origins,
+    /// The published model that the defaults are of.
+    pub(crate) task: Option<String>,
+    /// What the request was completed with.
+    pub(crate) defaults: Value,
+    pub(crate) chosen_sampler: Chosen,
+    pub(crate) chosen_cache: Option<Chosen>,
+    pub(crate) size: LatentSize,
+    pub(crate) given_frames: Arc<GivenFrames>,
+    pub(crate) notices: Vec<String>,
+}
+
+impl Deref for Settings {
+    type Target = SettingValues;
+
+    fn deref(&self) -> &SettingValues {
+        &self.values
+    }
+}
+
+impl Settings {
+    /// Where each value came from, by the request's names.
+    pub fn origins(&self) -> &Origins {
+        &self.origins
+    }
+
+    /// What whoever asked should know: a model that was recognised, words that it does not know.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// SHA-256 of the libraries of sampler and cache; none of what is built in.
+    pub fn plugin_hashes(&self) -> [Option<String>; 2] {
+        let hash = |chosen: &Chosen| chosen.plugin.source.hash.clone();
+        [hash(&self.chosen_sampler), self.chosen_cache.as_ref().and_then(hash)]
+    }
+
+    /// The same settings, decoded in tiles or not: it changes no latents.
+    #[must_use]
+    pub fn with_vae_tiling(mut self, vae_tiling: bool) -> Self {
+        self.values.vae_tiling = vae_tiling;
+        self
+    }
+
+    /// The latent grid.
+    pub fn latent_size(&self) -> LatentSize {
+        self.size
+    }
+}
+
+impl From<&SettingValues> for Request {
+    /// The request for just these settings.
+    fn from(values: &SettingValues) -> Self {
+        let values = values.clone();
+        let given = values.given;
+        let (cache, cache_options) = match values.cache {
+            Some(StrategyChoice { id, options }) => (id, options),
+            None => (NO_CACHE.into(), OptionValues::new()),
+        };
+        Self {
+            prompt: Some(values.prompt),
+            negative_prompt: Some(values.negative_prompt),
+            task: None,
+            size: Some(Size { width: values.width, height: values.height }),
+            frame_num: Some(values.frame_num),
+            fps: Some(values.fps),
+            // Above i64 it becomes negative, and is refused.
+            base_seed: Some(values.base_seed as i64),
+            sample_steps: Some(values.sample_steps),
+            sample_shift: Some(values.sample_shift),
+            sample_guide_scale: Some(values.sample_guide_scale),
+            // Else a default of the model would take its place.
+            sample_guide_scale_low: values
+                .sample_guide_scale_low
+                .or(Some(values.sample_guide_scale)),
+            sampler: Some(values.sampler.id),
+            sampler_options: values.sampler.options,
+            cache: Some(cache),
+            cache_options,
+            cache_device: Some(values.cache_device),
+            image: given.image,
+            last_frame: given.last_frame,
+            video: given.video,
+            context_frames: Some(given.context_frames),
+            latents: given.latents,
+            latents_only: Some(values.latents_only),
+            dtype: Some(values.precision.dtype),
+            narrow_stream: Some(values.precision.narrow_stream),
+            vae_tiling: Some(values.vae_tiling),
+        }
+    }
 }
 
 /// Number formats of the transformer; see [`Numerics`] for what stays f32 whatever they are.
@@ -140,9 +265,9 @@ pub struct LatentSize {
     pub width: usize,
 }
 
-impl Settings {
+impl SettingValues {
     /// Guidance scale of each of `experts` transformers.
-    pub fn guidance(&self, experts: usize) -> Vec<f64> {
+    pub(crate) fn guidance(&self, experts: usize) -> Vec<f64> {
         let low = self.sample_guide_scale_low.unwrap_or(self.sample_guide_scale);
         [self.sample_guide_scale, low][..experts].to_vec()
     }
@@ -152,27 +277,29 @@ impl Settings {
     /// # Errors
     /// If size or frame count do not fit the model, naming the nearest that do; if a number is
     /// out of range.
-    pub fn latent_size(&self, rule: SizeRule) -> Result<LatentSize> {
+    pub(crate) fn latent_size(&self, rule: SizeRule) -> Result<LatentSize> {
         let [rows, columns] = rule.patch.map(|p| p * rule.vae_scale);
         let misfit = !self.height.is_multiple_of(rows) || !self.width.is_multiple_of(columns);
         if misfit || self.height == 0 || self.width == 0 {
             let near = |size: usize, unit: usize| ((size + unit / 2) / unit).max(1) * unit;
-            return Err(Error::invalid(format!(
-                "--size {}*{}: this model needs multiples of {columns}*{rows}; try {}*{}",
-                self.width,
-                self.height,
-                near(self.width, columns),
-                near(self.height, rows)
-            )));
+            return Err(Error::field(
+                "size",
+                format!(
+                    "{}*{}: this model needs multiples of {columns}*{rows}; try {}*{}",
+                    self.width,
+                    self.height,
+                    near(self.width, columns),
+                    near(self.height, rows)
+                ),
+            ));
         }
         let unit = rule.temporal_scale;
         if self.frame_num == 0 || !(self.frame_num - 1).is_multiple_of(unit) {
             let below = self.frame_num.saturating_sub(1) / unit * unit + 1;
-            return Err(Error::invalid(format!(
-                "--frame_num {}: must be {unit}n+1; try {below} or {}",
-                self.frame_num,
-                below + unit
-            )));
+            return Err(Error::field(
+                "frame_num",
+                format!("{}: must be {unit}n+1; try {below} or {}", self.frame_num, below + unit),
+            ));
         }
         self.check_numbers()?;
         Ok(LatentSize {
@@ -185,51 +312,19 @@ impl Settings {
     fn check_numbers(&self) -> Result<()> {
         let low = self.sample_guide_scale_low.unwrap_or(self.sample_guide_scale);
         let numbers = [
-            ("--sample_steps", self.sample_steps as f64, 1.0, 1000.0),
-            ("--sample_shift", self.sample_shift, 0.01, 100.0),
-            ("--sample_guide_scale", self.sample_guide_scale, 0.0, 100.0),
-            ("--sample_guide_scale_low", low, 0.0, 100.0),
-            ("--fps", self.fps, 1.0, 240.0),
+            ("sample_steps", self.sample_steps as f64, 1.0, 1000.0),
+            ("sample_shift", self.sample_shift, 0.01, 100.0),
+            ("sample_guide_scale", self.sample_guide_scale, 0.0, 100.0),
+            ("sample_guide_scale_low", low, 0.0, 100.0),
+            ("fps", self.fps, 1.0, 240.0),
         ];
-        for (flag, value, min, max) in numbers {
+        for (field, value, min, max) in numbers {
             if !(min..=max).contains(&value) {
-                return Err(Error::invalid(format!("{flag} {value}: must be {min} to {max}")));
+                return Err(Error::field(field, format!("{value}: must be {min} to {max}")));
             }
         }
         Ok(())
     }
-}
-
-/// Reads `832*480`, `832x480` or `832×480`: width, then height.
-///
-/// # Errors
-/// If it is none of these.
-pub fn parse_size(text: &str) -> Result<(usize, usize)> {
-    let parts: Vec<&str> = text.split(['*', 'x', 'X', '×']).map(str::trim).collect();
-    match parts.as_slice() {
-        [width, height] => match (width.parse(), height.parse()) {
-            (Ok(width), Ok(height)) => Ok((width, height)),
-            _ => Err(Error::invalid(format!("--size {text}: expected WIDTH*HEIGHT, as 832*480"))),
-        },
-        _ => Err(Error::invalid(format!("--size {text}: expected WIDTH*HEIGHT, as 832*480"))),
-    }
-}
-
-/// The value of an option as the user wrote it; of a document, what the file of that name holds.
-///
-/// # Errors
-/// If the value is out of range, or the file cannot be read or holds no JSON object.
-pub fn read_option(spec: &OptionSpec, written: &str) -> Result<Value> {
-    let invalid = |error: wan_plugin_api::Error| Error::invalid(error.message);
-    if spec.kind != OptionKind::Document {
-        return spec.parse(written).map_err(invalid);
-    }
-    let path = Path::new(written);
-    let document = std::fs::read_to_string(path)
-        .map_err(|e| Error::invalid(format!("option {}: {written}: {e}", spec.name)))?;
-    spec.parse(&document).map_err(|_| {
-        Error::invalid(format!("option {}: {written} does not hold a JSON object", spec.name))
-    })
 }
 
 #[cfg(test)]
@@ -238,8 +333,8 @@ mod tests {
 
     const WAN_2_1: SizeRule = SizeRule { vae_scale: 8, temporal_scale: 4, patch: [2, 2] };
 
-    fn settings(size: (usize, usize), frame_num: usize) -> Settings {
-        Settings {
+    fn settings(size: (usize, usize), frame_num: usize) -> SettingValues {
+        SettingValues {
             prompt: String::new(),
             negative_prompt: String::new(),
             width: size.0,
@@ -253,10 +348,11 @@ mod tests {
             fps: 16.0,
             sampler: StrategyChoice { id: "any".into(), options: OptionValues::new() },
             cache: None,
-            given: GivenFiles::default(),
+            given: GivenSources::default(),
             precision: Precision::default(),
             latents_only: false,
             cache_device: Place::Device,
+            vae_tiling: false,
         }
     }
 
@@ -268,24 +364,15 @@ mod tests {
 
     #[test]
     fn misfits_name_the_nearest_that_fits() {
-        let text = |s: Settings| s.latent_size(WAN_2_1).unwrap_err().to_string();
+        let text = |s: SettingValues| s.latent_size(WAN_2_1).unwrap_err().to_string();
         assert!(text(settings((830, 480), 81)).contains("try 832*480"));
         assert!(text(settings((832, 480), 80)).contains("try 77 or 81"));
         assert!(text(settings((832, 480), 0)).contains("try 1 or 5"));
         let mut wild = settings((832, 480), 81);
         wild.sample_shift = f64::NAN;
-        assert!(text(wild).contains("--sample_shift"));
+        assert!(text(wild).contains("`sample_shift` NaN"));
         let mut wild = settings((832, 480), 81);
         wild.sample_guide_scale_low = Some(-1.0);
-        assert!(text(wild).contains("--sample_guide_scale_low"));
-    }
-
-    #[test]
-    fn sizes_are_width_by_height() {
-        assert_eq!(parse_size("832*480").unwrap(), (832, 480));
-        assert_eq!(parse_size("832x480").unwrap(), (832, 480));
-        for bad in ["832", "832*", "a*b", "1*2*3"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
-        }
+        assert!(text(wild).contains("`sample_guide_scale_low` -1"));
     }
 }

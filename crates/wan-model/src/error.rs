@@ -23,6 +23,17 @@ pub enum Error {
         /// What is wrong with it, with the numbers that show it.
         reason: String,
     },
+    /// A file is no longer what it was when its header was read.
+    #[error(
+        "{}: changed since its header was read ({difference}); open the model again",
+        path.display()
+    )]
+    ChangedFile {
+        /// The file.
+        path: PathBuf,
+        /// What it was, and what it is.
+        difference: String,
+    },
     /// The model needs a tensor that the weights do not have.
     #[error("{origin}: tensor `{name}` is missing")]
     MissingTensor {

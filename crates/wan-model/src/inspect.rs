@@ -9,11 +9,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 
 use crate::clip::ClipVisionConfig;
 use crate::config::WanConfig;
-use crate::error::Result;
 use crate::original_names::Layout;
 use crate::umt5::Umt5Config;
 use crate::vae::VaeConfig;
@@ -113,11 +111,6 @@ impl fmt::Display for Problem {
             }
         }
     }
-}
-
-/// Inspects files that together hold one network; see [`Weights::open`] for what a path may be.
-pub fn inspect(paths: &[PathBuf]) -> Result<Inspection> {
-    Ok(Inspection::of(&Weights::open(paths)?))
 }
 
 impl Inspection {

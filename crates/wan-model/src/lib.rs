@@ -46,6 +46,12 @@
 //! - [`weights`]: safetensors without `unsafe` memory maps, with errors that name file and tensor,
 //!   under diffusers' names or the original ones ([`original_names`]).
 //!
+//! # What is known of the models
+//!
+//! [`family`] says what kinds of models differ in beside their shapes: how given frames enter,
+//! where two experts change. [`published`] has the models that were published, each one entry of a
+//! data file.
+//!
 //! # Proof
 //!
 //! Every stage is compared with tensors recorded from diffusers and transformers in f32, to
@@ -61,6 +67,7 @@ pub mod clip;
 mod config;
 mod embeddings;
 mod error;
+pub mod family;
 mod fused;
 pub mod inspect;
 mod linear;
@@ -69,6 +76,7 @@ mod numerics;
 mod observer;
 pub mod original_names;
 mod product;
+pub mod published;
 mod rope;
 mod rows;
 #[cfg(test)]

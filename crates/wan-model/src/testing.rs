@@ -4,6 +4,9 @@ use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
+use crate::config::WanConfig;
+use crate::published;
+
 /// Normally distributed numbers that a seed decides.
 struct Draw(u64);
 
@@ -68,6 +71,11 @@ impl SimpleBackend for AnyWeights {
 /// Random f32 weights under any name.
 pub(crate) fn any_weights(seed: u64) -> VarBuilder<'static> {
     VarBuilder::from_backend(Box::new(AnyWeights(seed)), DType::F32, Device::Cpu)
+}
+
+/// The transformer of the published model of this id.
+pub(crate) fn transformer(id: &str) -> WanConfig {
+    published::find(id).unwrap().transformer.clone()
 }
 
 /// A normally distributed f32 tensor.

@@ -33,8 +33,11 @@ use shards::Index;
 /// Opens safetensors files as one set of weights; a `*.safetensors.index.json` stands for its
 /// shards. Every float tensor is converted to `dtype` when it is read (half-precision files are
 /// widened for f32). A name prefix such as `transformer.` is stripped with [`VarBuilder::pp`].
+///
+/// # Errors
+/// As [`Weights::open`].
 pub fn open(paths: &[PathBuf], dtype: DType, device: &Device) -> Result<VarBuilder<'static>> {
-    Ok(Weights::open(paths)?.opened(dtype, device).weights)
+    Ok(Arc::new(Weights::open(paths)?).opened(dtype, device)?.weights)
 }
 
 /// Weights that a network is loaded from, and the bytes that went into it.
@@ -52,13 +55,21 @@ impl Opened {
     }
 }
 
-/// Open safetensors files and where each tensor lies in them.
+/// Open safetensors files and where each tensor lies in them. Headers are read once, when they are
+/// opened; tensors when they are asked for.
 pub struct Weights {
+    /// The paths that were opened.
+    paths: Vec<PathBuf>,
     files: Vec<WeightFile>,
     layout: Layout,
     tensors: HashMap<String, Stored>,
     /// Factors of 8-bit tensors, by the name of the tensor they belong to.
     scales: HashMap<String, Stored>,
+}
+
+/// What a network's loader reads from.
+struct Source {
+    weights: Arc<Weights>,
     /// See [`Opened::bytes`].
     handed_out: Arc<AtomicU64>,
 }
@@ -113,9 +124,9 @@ impl Weights {
             }
         }
         let names = stored.iter().map(|(name, ..)| original_names::without_prefix(name));
-        let (layout, none) = (Layout::of(names), HashMap::new());
-        let (tensors, handed_out) = (none.clone(), Arc::default());
-        let mut weights = Self { files, layout, tensors, scales: none, handed_out };
+        let (layout, paths) = (Layout::of(names), paths.to_vec());
+        let (tensors, scales) = (HashMap::new(), HashMap::new());
+        let mut weights = Self { paths, files, layout, tensors, scales };
         let mut promised = false;
         for (name, info, file) in stored {
             match scales::is_mark(&name) {
@@ -154,10 +165,22 @@ impl Weights {
     }
 
     /// As a loader takes them; tensors that do not name a format come as `dtype`.
-    pub fn opened(self, dtype: DType, device: &Device) -> Opened {
-        let handed_out = self.handed_out.clone();
-        let weights = VarBuilder::from_backend(Box::new(self), dtype, device.clone());
-        Opened { weights, handed_out }
+    ///
+    /// # Errors
+    /// [`Error::ChangedFile`] if a file was written to since its header was read: its tensors may
+    /// lie elsewhere.
+    pub fn opened(self: &Arc<Self>, dtype: DType, device: &Device) -> Result<Opened> {
+        self.files.iter().try_for_each(WeightFile::check_unchanged)?;
+        let handed_out = Arc::<AtomicU64>::default();
+        let source = Source { weights: self.clone(), handed_out: handed_out.clone() };
+        let weights = VarBuilder::from_backend(Box::new(source), dtype, device.clone());
+        Ok(Opened { weights, handed_out })
+    }
+
+    /// The paths that were opened, as a message names them.
+    pub(crate) fn origin(&self) -> String {
+        let paths = self.paths.iter().map(|path| path.display().to_string());
+        paths.collect::<Vec<_>>().join(", ")
     }
 
     /// Whose names the files have.
@@ -217,7 +240,7 @@ impl Weights {
     }
 }
 
-impl SimpleBackend for Weights {
+impl SimpleBackend for Source {
     fn get(
         &self,
         shape: Shape,
@@ -226,10 +249,10 @@ impl SimpleBackend for Weights {
         dtype: DType,
         device: &Device,
     ) -> candle_core::Result<Tensor> {
-        let stored = self.find(name).map_err(Error::through_candle)?;
+        let stored = self.weights.find(name).map_err(Error::through_candle)?;
         if stored.shape != shape.dims() {
             let wrong = Error::WrongShape {
-                origin: self.files[stored.file].path.display().to_string(),
+                origin: self.weights.files[stored.file].path.display().to_string(),
                 name: name.to_owned(),
                 expected: shape.into_dims(),
                 found: stored.shape.clone(),
@@ -245,12 +268,12 @@ impl SimpleBackend for Weights {
         dtype: DType,
         device: &Device,
     ) -> candle_core::Result<Tensor> {
-        let stored = self.find(name).map_err(Error::through_candle)?;
+        let stored = self.weights.find(name).map_err(Error::through_candle)?;
         // candle 0.11.1 asks CUDA for casts of 8-bit floats under names that its kernels do not
         // have, so these are widened on the CPU.
         let is_8_bit = stored.info.dtype == safetensors::Dtype::F8_E4M3;
         let cast_on = if is_8_bit { &Device::Cpu } else { device };
-        let tensor = self.tensor(name, cast_on).map_err(Error::through_candle)?;
+        let tensor = self.weights.tensor(name, cast_on).map_err(Error::through_candle)?;
         let tensor = tensor.to_dtype(dtype)?.to_device(device)?;
         let bytes = tensor.elem_count() * dtype.size_in_bytes();
         self.handed_out.fetch_add(bytes as u64, Relaxed);
@@ -258,7 +281,7 @@ impl SimpleBackend for Weights {
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
+        self.weights.tensors.contains_key(name)
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
+use wan_model::published::find;
 use wan_model::{Attention, Numerics, ResidualStream, Timesteps, WanConfig, WanModel};
 
 /// Counts bytes held, and the most since [`restart`].
@@ -193,6 +194,11 @@ impl Forward {
     }
 }
 
+/// The transformer of the published model of this id.
+fn transformer(id: &str) -> WanConfig {
+    find(id).unwrap().transformer.clone()
+}
+
 /// Small enough for CI, large enough for runs, chunks and heads to be several.
 fn small(numerics: Numerics) -> Forward {
     let config = WanConfig {
@@ -201,7 +207,7 @@ fn small(numerics: Numerics) -> Forward {
         ffn_dim: 2048,
         text_dim: 64,
         num_layers: 2,
-        ..WanConfig::t2v_1_3b()
+        ..transformer("t2v-1.3B")
     };
     Forward { config, numerics, latent: [3, 64, 64], text_tokens: 64, threads: 2 }
 }
@@ -218,7 +224,7 @@ fn a_small_forward_holds_what_the_formula_says() {
 
 /// 832x480, 9 frames: 4680 tokens.
 fn at_1_3b_shape(num_layers: usize, numerics: Numerics) {
-    let config = WanConfig { num_layers, ..WanConfig::t2v_1_3b() };
+    let config = WanConfig { num_layers, ..transformer("t2v-1.3B") };
     Forward { config, numerics, latent: [3, 60, 104], text_tokens: 512, threads: 2 }.prove();
 }
 

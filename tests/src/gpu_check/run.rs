@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Tensor};
 use wan_host::device::DeviceMemory;
 use wan_host::latents_file;
-use wan_host::report::Report;
+use wan_host::sidecar::Sidecar;
 
 /// Where everything lies.
 pub(crate) struct Bench {
@@ -24,7 +24,7 @@ pub(crate) struct Run {
     /// Latents `[1,C,F,H,W]`.
     pub(crate) latents: Tensor,
     /// Its sidecar.
-    pub(crate) report: Report,
+    pub(crate) report: Sidecar,
     /// Its video, unless it was asked for latents only.
     pub(crate) video: PathBuf,
 }
@@ -63,7 +63,7 @@ impl Bench {
         }
         let (latents, mut report) =
             latents_file::read(&video.with_extension("latents.safetensors"))?;
-        if let Ok(whole) = Report::read(&video.with_extension("json")) {
+        if let Ok(whole) = Sidecar::read(&video.with_extension("json")) {
             report = whole;
         }
         Ok(Run { latents, report, video })

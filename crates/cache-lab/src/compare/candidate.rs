@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use wan_host::registry::{Kind, Registry};
 use wan_host::settings::{Settings, StrategyChoice};
-use wan_host::{Error, Result};
+use wan_host::{Error, Model, Request, Result};
 use wan_plugin_api::OptionValues;
 
 /// A change of the settings, and what it is called.
@@ -45,28 +45,26 @@ impl Candidate {
         }
         let (id, options) = written.split_once(':').unwrap_or((written, ""));
         let chosen = registry.choose(Kind::Cache, id, &OptionValues::new())?;
-        let specs = &chosen.strategy.options;
         let mut values = OptionValues::new();
         for pair in split_options(options) {
             let (option, value) = pair.split_once('=').ok_or_else(|| {
                 Error::invalid(format!("candidate {written}: {pair} is not OPTION=VALUE"))
             })?;
-            let spec = wan_plugin_api::options::find(id, specs, option.trim());
-            let spec = spec.map_err(|e| Error::invalid(e.message))?;
-            values.insert(spec.name.clone(), wan_host::settings::read_option(spec, value)?);
+            values.extend([chosen.read_option(option, value)?]);
         }
         let choice = StrategyChoice { id: id.into(), options: values };
         Ok(Self { name, change: Change::Cache(choice) })
     }
 
-    /// `base` with the change.
-    pub fn apply(&self, base: &Settings) -> Settings {
-        let mut settings = Settings { cache: None, ..base.clone() };
+    /// The settings of `request`, which has no cache, with the change.
+    ///
+    /// # Errors
+    /// As [`Model::settle`].
+    pub fn settle(&self, model: &Model, request: &Request) -> Result<Settings> {
         match &self.change {
-            Change::Cache(choice) => settings.cache = Some(choice.clone()),
-            Change::Steps(steps) => settings.sample_steps = *steps,
+            Change::Cache(choice) => model.with_cache(&model.settle(request)?, Some(choice)),
+            Change::Steps(steps) => model.settle(&request.clone().sample_steps(*steps)),
         }
-        settings
     }
 }
 

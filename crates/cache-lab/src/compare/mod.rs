@@ -24,28 +24,21 @@ pub use summary::{Gate, Summary};
 use quality::Quality;
 use trace::Trace;
 use wan_host::cancel::Cancel;
-use wan_host::decode::decode;
-use wan_host::given::GivenFrames;
-use wan_host::noise::Noise;
-use wan_host::pipeline::{Pipeline, Surroundings};
+use wan_host::model::RunContext;
 use wan_host::record::{DecisionCount, branch_names, decision_map};
-use wan_host::registry::{Kind, Registry};
 use wan_host::run::Sampled;
-use wan_host::settings::Settings;
+use wan_host::settings::{SettingValues, Settings};
 use wan_host::witness::Shared;
-use wan_host::{Error, Result};
+use wan_host::{Error, Model, Request, Result};
 use wan_media::{SheetLayout, VideoFrames, evenly_spaced, write_png_sheet, write_whole_file};
+use wan_plugin_api::OptionValues;
 
 /// A comparison.
 pub struct Comparison<'a> {
     /// The model.
-    pub pipeline: &'a Pipeline,
-    /// The strategies.
-    pub registry: &'a Registry,
-    /// Settings that all runs share; prompt and cache of their own aside.
-    pub settings: Settings,
-    /// Frames that all runs begin from.
-    pub given: &'a GivenFrames,
+    pub model: &'a Model,
+    /// What all runs share; prompt and cache of their own aside.
+    pub request: Request,
     /// The prompts.
     pub prompts: Vec<String>,
     /// The candidates.
@@ -61,8 +54,8 @@ pub struct Comparison<'a> {
 /// What `report.json` holds.
 #[derive(Debug, Serialize)]
 pub struct ComparisonReport {
-    /// Settings that all runs share.
-    pub settings: Settings,
+    /// Settings that all runs share; the prompt is the first one.
+    pub settings: SettingValues,
     /// The prompts.
     pub prompts: Vec<String>,
     /// What a candidate must reach.
@@ -92,17 +85,17 @@ impl Comparison<'_> {
         let all = self.prompts.len() * self.candidates.len();
         let mut done = 0;
         for (number, prompt) in self.prompts.iter().enumerate() {
-            let settings = Settings { prompt: prompt.clone(), ..self.settings.clone() };
-            let missing = self.missing(&settings, &runs)?;
+            let request = self.request_of(prompt);
+            let missing = self.missing(&request, &runs)?;
             done += self.candidates.len() - missing.len();
             progress(done, all);
             if missing.is_empty() {
                 continue;
             }
-            let reference = self.sample(&settings)?;
+            let reference = self.sample(&self.model.settle(&request)?)?;
             self.write_strip(&strip_name(number, None), &reference.frames)?;
             for (index, key) in missing {
-                let run = self.candidate_run((number, index), key, &settings, &reference)?;
+                let run = self.candidate_run((number, index), key, &request, &reference)?;
                 runs.append(run)?;
                 done += 1;
                 progress(done, all);
@@ -111,52 +104,50 @@ impl Comparison<'_> {
         self.report(&runs)
     }
 
+    /// The request for one prompt, without a cache.
+    fn request_of(&self, prompt: &str) -> Request {
+        let (prompt, cache) = (Some(prompt.into()), Some("none".into()));
+        Request { prompt, cache, cache_options: OptionValues::new(), ..self.request.clone() }
+    }
+
     /// Candidates that are not on file, with the keys that they will have.
-    fn missing(&self, settings: &Settings, runs: &Runs) -> Result<Vec<(usize, String)>> {
+    fn missing(&self, request: &Request, runs: &Runs) -> Result<Vec<(usize, String)>> {
         let keys = self.candidates.iter().enumerate();
-        let keys = keys.map(|(index, c)| Ok((index, self.key(&c.apply(settings))?)));
+        let keys = keys.map(|(index, c)| Ok((index, self.key(&c.settle(self.model, request)?)?)));
         let keys = keys.collect::<Result<Vec<_>>>()?;
         Ok(keys.into_iter().filter(|(_, key)| runs.find(key).is_none()).collect())
     }
 
     /// What a run depends on, hashed.
     fn key(&self, settings: &Settings) -> Result<String> {
-        let plugin = |kind, id: &str| -> Result<String> {
-            let chosen = self.registry.choose(kind, id, &Default::default())?;
-            Ok(chosen.plugin.source.hash.clone().unwrap_or_default())
-        };
-        let cache = settings.cache.as_ref();
-        let cache = cache.map(|c| plugin(Kind::Cache, &c.id)).transpose()?;
-        let sampler = plugin(Kind::Sampler, &settings.sampler.id)?;
+        let [sampler, cache] = settings.plugin_hashes();
         let version = env!("CARGO_PKG_VERSION");
-        runs::key(&(version, self.pipeline.fingerprint(), settings, sampler, cache))
+        runs::key(&(version, self.model.fingerprint(), &**settings, sampler, cache))
     }
 
     fn sample(&self, settings: &Settings) -> Result<Sample> {
         let trace = Shared::new(Trace::default());
-        let surroundings = Surroundings {
-            registry: self.registry,
-            noise: Noise::new(settings.base_seed),
+        let context = RunContext {
             cancel: self.cancel.clone(),
             witness: Some(trace.for_run()),
+            ..RunContext::default()
         };
-        let sampled = self.pipeline.sample(settings, self.given, &surroundings, &mut |_| {})?;
-        drop(surroundings);
-        let frames =
-            decode(self.pipeline.decode(&sampled.latents, None, &self.cancel)?, &mut |_, _| {})?;
-        let frames = self.given.finish(frames)?;
-        Ok(Sample { sampled, frames, trace: trace.into_inner()? })
+        let sampled = self.model.sample(settings, &context)?;
+        drop(context);
+        let decoding = self.model.decode(settings, &sampled.latents, &self.cancel)?;
+        Ok(Sample { sampled, frames: decoding.collect_frames()?, trace: trace.into_inner()? })
     }
 
     fn candidate_run(
         &self,
         (prompt, index): (usize, usize),
         key: String,
-        settings: &Settings,
+        request: &Request,
         reference: &Sample,
     ) -> Result<Run> {
         let candidate = &self.candidates[index];
-        let sample = self.sample(&candidate.apply(settings))?;
+        let settings = candidate.settle(self.model, request)?;
+        let sample = self.sample(&settings)?;
         let picture = strip_name(prompt, Some(&key));
         self.write_strip(&picture, &sample.frames)?;
         let records = &sample.sampled.records;
@@ -208,15 +199,16 @@ impl Comparison<'_> {
         for candidate in &self.candidates {
             let mut own = Vec::new();
             for prompt in &self.prompts {
-                let settings = Settings { prompt: prompt.clone(), ..self.settings.clone() };
-                let key = self.key(&candidate.apply(&settings))?;
+                let settings = candidate.settle(self.model, &self.request_of(prompt))?;
+                let key = self.key(&settings)?;
                 own.extend(runs.find(&key).cloned());
             }
             candidates.extend(Summary::of(candidate, &own, self.gate));
             all.append(&mut own);
         }
+        let first = self.prompts.first().map_or("", String::as_str);
         let report = ComparisonReport {
-            settings: self.settings.clone(),
+            settings: (*self.model.settle(&self.request_of(first))?).clone(),
             prompts: self.prompts.clone(),
             gate: self.gate,
             candidates,

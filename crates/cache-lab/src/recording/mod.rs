@@ -19,7 +19,7 @@ pub mod recorder;
 pub mod replay;
 
 use serde::{Deserialize, Serialize};
-use wan_host::settings::Settings;
+use wan_host::settings::SettingValues;
 use wan_plugin_api::{CacheContext, FrameLevel};
 
 pub use file::Recording;
@@ -40,7 +40,7 @@ pub struct Contents {
     /// Version of the program that wrote it.
     pub wan: String,
     /// Settings of the run.
-    pub settings: Settings,
+    pub settings: SettingValues,
     /// Streams of evaluations, in order.
     pub streams: Vec<RecordedStream>,
     /// Evaluations, in order.

@@ -30,12 +30,12 @@ impl Recorder {
     /// If the folder cannot be written to, or the run has a cache.
     pub fn create(path: &Path, settings: &Settings) -> Result<Self> {
         if settings.cache.is_some() {
-            return Err(Error::invalid("a recording is of a run without a cache: --cache none"));
+            return Err(Error::invalid("a recording is of a run without a cache: `cache` none"));
         }
         let contents = Contents {
             schema: SCHEMA,
             wan: env!("CARGO_PKG_VERSION").into(),
-            settings: settings.clone(),
+            settings: (**settings).clone(),
             streams: Vec::new(),
             evaluations: Vec::new(),
         };

@@ -4,16 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use wan_cache_lab::compare::{Candidate, Change, Comparison, ComparisonReport, Gate, Summary};
-use wan_host::given::GivenFrames;
-use wan_host::pipeline::Pipeline;
 use wan_host::registry::Registry;
 use wan_host::settings::Settings;
-use wan_host::{Error, Result};
+use wan_host::{Error, Request, Result};
 
 use crate::args::{self, flag};
-use crate::device;
 use crate::progress::Progress;
-use crate::run_settings::{cancel_on_interrupt, requested};
+use crate::request::{cancel_on_interrupt, request, settle};
+use crate::{device, model};
 
 pub(super) fn command(registry: &Registry) -> Command {
     let own: [Arg; 5] = [
@@ -46,25 +44,21 @@ pub(super) fn command(registry: &Registry) -> Command {
 }
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
-    let folder = args::model(matches, None)?;
-    let (settings, _) = requested(registry, matches, &folder)?;
+    let model = model::open(registry, matches, None)?;
     let written = matches.get_many::<String>("candidate").into_iter().flatten();
     let candidates = written.map(|c| Candidate::read(registry, c)).collect::<Result<Vec<_>>>()?;
-    let device = device::chosen(matches)?;
+    let settings = settle(&model, matches)?;
+    // A seed that is drawn is drawn once.
+    let request = request(&model, matches)?;
+    let request = Request { base_seed: Some(settings.base_seed as i64), ..request };
     let cancel = cancel_on_interrupt();
     let mut progress = Progress::new(args::progress_form(matches));
-    progress.phase("load", 0);
-    let pipeline = Pipeline::load(&folder, &device, settings.precision)?;
-    settings.latent_size(pipeline.size_rule())?;
-    let given = GivenFrames::read(&settings)?;
     let default = Gate::default();
     let number = |name: &str, default: f64| matches.get_one(name).copied().unwrap_or(default);
     let comparison = Comparison {
-        pipeline: &pipeline,
-        registry,
+        model: &model,
         prompts: prompts(matches, &settings)?,
-        settings: Settings { cache: None, ..settings },
-        given: &given,
+        request,
         candidates: candidates.concat(),
         gate: Gate {
             saved: number("gate_saved", default.saved),

@@ -3,7 +3,6 @@
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
 use wan_host::cache_schedule::{CachePlanner, CacheSchedule};
-use wan_host::given::GivenFrames;
 use wan_host::record::{branch_names, decision_map};
 use wan_host::registry::{Kind, Registry};
 use wan_host::settings::Settings;
@@ -12,7 +11,8 @@ use wan_plugin_api::{Choice, OptionKind, OptionSpec};
 
 use crate::args::{self, flag, json};
 use crate::finish::{bytes, items};
-use crate::run_settings::requested;
+use crate::model;
+use crate::request::settle;
 
 /// The option that `--target_speedup` looks for a value of.
 const THRESHOLD: &str = "threshold";
@@ -42,16 +42,22 @@ pub(super) fn command(registry: &Registry) -> Command {
 }
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
-    let folder = args::model(matches, None)?;
-    let (mut settings, _) = requested(registry, matches, &folder)?;
-    let planner = CachePlanner::load(&folder, settings.precision)?;
-    let given = GivenFrames::read(&settings)?;
-    let plan = |settings: &Settings| planner.plan(registry, settings, &given);
+    let model = model::open(registry, matches, None)?;
+    let mut settings = settle(&model, matches)?;
+    let planner = CachePlanner::new(&model, settings.precision)?;
     let schedule = match matches.get_one::<f64>("target_speedup") {
-        None => plan(&settings)?,
+        None => planner.plan(&settings)?,
         Some(target) => {
             let spec = threshold_option(registry, &settings)?;
-            search(&spec, *target, &mut settings, &plan)?
+            let mut plan = |threshold: f64| {
+                let mut cache = settings.cache.clone();
+                if let Some(cache) = &mut cache {
+                    cache.options.insert(THRESHOLD.into(), json!(threshold));
+                }
+                settings = model.with_cache(&settings, cache.as_ref())?;
+                planner.plan(&settings)
+            };
+            search(&spec, *target, &mut plan)?
         }
     };
     if matches.get_flag("json") {
@@ -64,7 +70,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
 
 fn threshold_option(registry: &Registry, settings: &Settings) -> Result<OptionSpec> {
     let Some(cache) = &settings.cache else {
-        return Err(Error::invalid("--target_speedup needs a cache; give --cache NAME"));
+        return Err(Error::invalid("`target_speedup` needs a cache; give `cache` NAME"));
     };
     let chosen = registry.choose(Kind::Cache, &cache.id, &cache.options)?;
     let spec = chosen.strategy.options.iter().find(|option| option.name == THRESHOLD);
@@ -73,21 +79,14 @@ fn threshold_option(registry: &Registry, settings: &Settings) -> Result<OptionSp
     })
 }
 
-/// The smallest threshold that reaches `target`, by halving; leaves it in `settings`.
+/// The plan of the smallest threshold that reaches `target`, by halving; it is the last one made.
 fn search(
     spec: &OptionSpec,
     target: f64,
-    settings: &mut Settings,
-    plan: &dyn Fn(&Settings) -> Result<CacheSchedule>,
+    at: &mut dyn FnMut(f64) -> Result<CacheSchedule>,
 ) -> Result<CacheSchedule> {
     let OptionKind::Float { min, max } = spec.kind else {
         return Err(Error::invalid(format!("the option {THRESHOLD} is not a number")));
-    };
-    let mut at = |threshold: f64| {
-        if let Some(cache) = &mut settings.cache {
-            cache.options.insert(THRESHOLD.into(), json!(threshold));
-        }
-        plan(settings)
     };
     let best = at(max)?;
     if best.speed_up < target {

@@ -5,18 +5,15 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Command, value_parser};
 use wan_cache_lab::recording::Recorder;
 use wan_host::Result;
-use wan_host::given::GivenFrames;
-use wan_host::noise::Noise;
-use wan_host::pipeline::{Pipeline, Surroundings};
+use wan_host::model::RunContext;
 use wan_host::registry::Registry;
-use wan_host::settings::Settings;
 use wan_host::witness::Shared;
 
 use crate::args::{self, flag};
-use crate::device;
 use crate::finish::bytes;
 use crate::progress::Progress;
-use crate::run_settings::{cancel_on_interrupt, requested};
+use crate::request::{cancel_on_interrupt, settle};
+use crate::{device, model};
 
 pub(super) fn command(registry: &Registry) -> Command {
     let command = Command::new("record")
@@ -31,26 +28,21 @@ pub(super) fn command(registry: &Registry) -> Command {
 }
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
-    let folder = args::model(matches, None)?;
-    let (settings, _) = requested(registry, matches, &folder)?;
-    let settings = Settings { cache: None, ..settings };
+    let model = model::open(registry, matches, None)?;
+    let settings = model.with_cache(&settle(&model, matches)?, None)?;
     let path = matches.get_one::<PathBuf>("out").cloned().unwrap_or_default();
     let recorder = Shared::new(Recorder::create(&path, &settings)?);
-    let device = device::chosen(matches)?;
     let cancel = cancel_on_interrupt();
     let mut progress = Progress::new(args::progress_form(matches));
     progress.phase("load", 0);
-    let pipeline = Pipeline::load(&folder, &device, settings.precision)?;
-    settings.latent_size(pipeline.size_rule())?;
-    let given = GivenFrames::read(&settings)?;
-    let noise = Noise::new(settings.base_seed);
-    let witness = Some(recorder.for_run());
-    let surroundings = Surroundings { registry, noise, cancel, witness };
+    let conditions = model.encode(&settings, &cancel)?;
+    model.load_transformers(&settings)?;
     progress.phase("record", settings.sample_steps as usize);
-    pipeline.sample(&settings, &given, &surroundings, &mut |round| {
-        progress.step(round.done, round.rounds, None);
-    })?;
-    drop(surroundings);
+    let witness = Some(recorder.for_run());
+    let context = RunContext { cancel, witness, ..RunContext::default() };
+    let run = model.run_in(&settings, conditions, &context)?;
+    drop(context);
+    run.finish_with(&mut |round| progress.step(round.done, round.rounds, None))?;
     progress.finish();
     let size = recorder.into_inner()?.finish()?;
     say!("wrote {} ({})", path.display(), bytes(size));

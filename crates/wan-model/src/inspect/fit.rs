@@ -2,7 +2,7 @@
 //! missing, misshaped, or is one that the network does not compute with.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use candle_core::{DType, Device};
 
@@ -47,32 +47,27 @@ impl fmt::Display for Misfit {
     }
 }
 
-/// Opens the weights of `network`; see [`Weights::open`] for what a path may be.
+/// The weights of `network`, as its loader takes them in f32.
 ///
 /// # Errors
-/// [`Error::Misfit`] where the tensors are not those of the network, before any is read.
-pub fn open(network: &Network, paths: &[PathBuf], device: &Device) -> Result<Opened> {
-    let weights = Weights::open(paths)?;
-    check_weights(network, &weights, paths)?;
-    Ok(weights.opened(DType::F32, device))
+/// [`Error::Misfit`] where the tensors are not those of the network, before any is read;
+/// [`Error::ChangedFile`] where a file was written to since it was opened.
+pub fn open(network: &Network, weights: &Arc<Weights>, device: &Device) -> Result<Opened> {
+    check(network, weights)?;
+    weights.opened(DType::F32, device)
 }
 
-/// Checks what [`open`] checks, and opens nothing.
+/// Checks that the tensors are those of `network`; no file is read.
 ///
 /// # Errors
-/// As [`open`].
-pub fn check(network: &Network, paths: &[PathBuf]) -> Result<()> {
-    check_weights(network, &Weights::open(paths)?, paths)
-}
-
-fn check_weights(network: &Network, weights: &Weights, paths: &[PathBuf]) -> Result<()> {
+/// [`Error::Misfit`] where they are not.
+pub fn check(network: &Network, weights: &Weights) -> Result<()> {
     let problems = Inspection::against(network.clone(), weights).problems;
     if problems.is_empty() {
         return Ok(());
     }
-    let origin = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
     let misfit = Misfit { network: network.name(), problems };
-    Err(Error::Misfit { origin: origin.join(", "), misfit })
+    Err(Error::Misfit { origin: weights.origin(), misfit })
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! The published networks, and networks of other sizes as their shapes tell.
 
 use crate::clip::ClipVisionConfig;
-use crate::config::WanConfig;
+use crate::config::{self, WanConfig};
 use crate::inspect::Network;
+use crate::published;
 use crate::umt5::Umt5Config;
 use crate::vae::VaeConfig;
 use crate::weights::Weights;
@@ -20,25 +21,16 @@ pub struct Known {
 
 /// All published networks. Some are twice here, since nothing in their files differs.
 pub fn known() -> Vec<Known> {
-    let transformers = [
-        ("t2v-1.3B", "Wan 2.1 T2V 1.3B", WanConfig::t2v_1_3b()),
-        ("t2v-14B", "Wan 2.1 or SkyReels-V2 T2V 14B", WanConfig::t2v_14b()),
-        ("t2v-A14B", "Wan 2.2 T2V A14B, one of the two experts", WanConfig::t2v_14b()),
-        ("df-1.3B", "SkyReels-V2 DF 1.3B", WanConfig::df_1_3b()),
-        ("df-14B", "SkyReels-V2 DF 14B", WanConfig::t2v_14b()),
-        ("i2v-1.3B", "SkyReels-V2 I2V 1.3B", WanConfig::i2v_1_3b()),
-        ("i2v-14B", "Wan 2.1 or SkyReels-V2 I2V 14B", WanConfig::i2v_14b()),
-        ("flf2v-14B", "Wan 2.1 FLF2V 14B", WanConfig::flf2v_14b()),
-        ("i2v-A14B", "Wan 2.2 I2V A14B, one of the two experts", WanConfig::i2v_a14b()),
-        ("ti2v-5B", "Wan 2.2 TI2V 5B", WanConfig::ti2v_5b()),
-    ];
     let vaes = [
         ("vae-2.1", "Wan 2.1 VAE", VaeConfig::wan_2_1()),
         ("vae-2.2", "Wan 2.2 VAE", VaeConfig::wan_2_2()),
     ];
-    let mut known: Vec<_> = transformers
-        .map(|(id, title, config)| Known { id, title, network: Network::Transformer(config) })
-        .into();
+    let transformers = published::all().iter().map(|model| Known {
+        id: &model.id,
+        title: &model.title,
+        network: Network::Transformer(model.transformer.clone()),
+    });
+    let mut known: Vec<_> = transformers.collect();
     known.extend(vaes.map(|(id, title, config)| Known {
         id,
         title,
@@ -111,7 +103,9 @@ impl Shapes<'_> {
             added_kv_proj_dim: self.axis("blocks.0.attn2.add_k_proj.weight", 1),
             pos_embed_seq_len: self.axis(&format!("{image}.pos_embed"), 1),
             inject_sample_info: self.has("fps_embedding.weight"),
-            ..WanConfig::t2v_1_3b()
+            eps: config::small(),
+            rope_max_seq_len: config::rope_length(),
+            num_frame_per_block: config::one(),
         })
     }
 

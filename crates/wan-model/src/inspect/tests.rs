@@ -13,6 +13,7 @@ use super::*;
 use crate::clip::ClipVision;
 use crate::model::WanModel;
 use crate::original_names::tests::restore;
+use crate::testing::transformer;
 use crate::umt5::Umt5Encoder;
 use crate::vae::Vae;
 
@@ -86,7 +87,7 @@ fn inspect_shapes(shapes: &Shapes) -> Inspection {
     let path = folder.path().join("weights.safetensors");
     let header = write_sparse(&path, shapes);
     let before = bytes_read();
-    let inspection = inspect(&[path]).unwrap();
+    let inspection = Inspection::of(&Weights::open(&[path]).unwrap());
     // The header once, and what counting takes: no tensor is read.
     let read = bytes_read() - before;
     assert!(read < header + 1000, "{read} bytes read, {header} of them the header");
@@ -131,15 +132,15 @@ fn networks_that_cannot_be_told_apart_are_all_named() {
         let found = inspect_shapes(&shapes(&Network::Transformer(config)));
         found.candidates.iter().map(|known| known.id).collect::<Vec<_>>()
     };
-    assert_eq!(named(WanConfig::t2v_14b()), ["t2v-14B", "t2v-A14B", "df-14B"]);
-    assert_eq!(named(WanConfig::df_1_3b()), ["df-1.3B"]);
-    assert_eq!(named(WanConfig::flf2v_14b()), ["flf2v-14B"]);
-    assert_eq!(named(WanConfig::i2v_a14b()), ["i2v-A14B"]);
+    assert_eq!(named(transformer("t2v-14B")), ["t2v-14B", "t2v-A14B", "df-14B"]);
+    assert_eq!(named(transformer("df-1.3B")), ["df-1.3B"]);
+    assert_eq!(named(transformer("flf2v-14B")), ["flf2v-14B"]);
+    assert_eq!(named(transformer("i2v-A14B")), ["i2v-A14B"]);
 }
 
 #[test]
 fn one_wrong_tensor_is_named_with_what_was_expected() {
-    let network = Network::Transformer(WanConfig::t2v_1_3b());
+    let network = Network::Transformer(transformer("t2v-1.3B"));
     for (shapes, name) in [
         (shapes(&network), "blocks.3.attn1.to_q.weight"),
         (original_shapes(&network), "blocks.3.self_attn.q.weight"),
@@ -183,7 +184,7 @@ fn other_sizes_are_read_from_the_shapes() {
         image_dim: Some(10),
         added_kv_proj_dim: Some(256),
         num_attention_heads: 2,
-        ..WanConfig::df_1_3b()
+        ..transformer("df-1.3B")
     };
     let text =
         Umt5Config { vocab_size: 50, d_model: 8, d_kv: 4, num_layers: 2, ..Umt5Config::xxl() };
@@ -250,9 +251,9 @@ fn the_lists_are_what_the_loaders_ask_for() {
         image_dim: config.image_dim.map(|_| 9),
         ..config
     };
-    let plain = WanConfig { cross_attn_norm: false, ..WanConfig::df_1_3b() };
+    let plain = WanConfig { cross_attn_norm: false, ..transformer("df-1.3B") };
     let coder = |config: VaeConfig| VaeConfig { base_dim: 2, ..config };
-    let mut networks: Vec<_> = [WanConfig::flf2v_14b(), WanConfig::ti2v_5b(), plain]
+    let mut networks: Vec<_> = [transformer("flf2v-14B"), transformer("ti2v-5B"), plain]
         .map(|config| Network::Transformer(small(config)))
         .into();
     networks.push(Network::Vae(coder(VaeConfig::wan_2_1())));

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::numerics::ResidualStream;
-use crate::testing::{any_weights, distance, noise, numbers};
+use crate::testing::{any_weights, distance, noise, numbers, transformer};
 
 fn tiny(inject_sample_info: bool) -> WanModel {
     WanModel::load(tiny_config(inject_sample_info), any_weights(1)).unwrap()
@@ -19,7 +19,7 @@ fn tiny_config(inject_sample_info: bool) -> WanConfig {
         ffn_dim: 12,
         num_layers: 3,
         inject_sample_info,
-        ..WanConfig::t2v_1_3b()
+        ..transformer("t2v-1.3B")
     }
 }
 

@@ -10,6 +10,9 @@ use safetensors::tensor::Metadata;
 
 use crate::error::{Error, Result};
 
+/// Bytes of the header's length, which stands before it.
+const PREFIX: usize = 8;
+
 /// Longest header that the format allows.
 const HEADER_MAX: u64 = 100_000_000;
 
@@ -17,8 +20,10 @@ const HEADER_MAX: u64 = 100_000_000;
 pub struct WeightFile {
     pub(super) path: PathBuf,
     file: Mutex<File>,
-    /// Offset of the first tensor byte: 8 bytes of header length, then the header.
-    body: u64,
+    /// Bytes of the whole file.
+    length: u64,
+    /// What stands before the first tensor: 8 bytes of header length, then the header.
+    head: Vec<u8>,
 }
 
 impl WeightFile {
@@ -31,30 +36,52 @@ impl WeightFile {
         let malformed = |reason| Error::MalformedFile { path: path.to_owned(), reason };
         let mut file = File::open(path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
-        if length < 8 {
+        if length < PREFIX as u64 {
             return Err(malformed(format!("{length} bytes are too few for a safetensors file")));
         }
-        let mut prefix = [0; 8];
+        let mut prefix = [0; PREFIX];
         file.read_exact(&mut prefix).map_err(io)?;
         let header_length = u64::from_le_bytes(prefix);
-        if header_length > (length - 8).min(HEADER_MAX) {
+        if header_length > (length - PREFIX as u64).min(HEADER_MAX) {
             return Err(malformed(format!(
                 "the safetensors header should have {header_length} bytes, the file has {length}: \
                  cut short, or another format"
             )));
         }
-        let mut header = vec![0; header_length as usize];
-        file.read_exact(&mut header).map_err(io)?;
-        let header: Metadata = serde_json::from_slice(&header)
+        let mut head = prefix.to_vec();
+        head.resize(PREFIX + header_length as usize, 0);
+        file.read_exact(&mut head[PREFIX..]).map_err(io)?;
+        let header: Metadata = serde_json::from_slice(&head[PREFIX..])
             .map_err(|e| malformed(format!("the safetensors header cannot be read: {e}")))?;
-        let body = 8 + header_length;
-        let expected = body + header.data_len() as u64;
+        let expected = (head.len() + header.data_len()) as u64;
         if length < expected {
             return Err(malformed(format!(
                 "cut short: the header describes {expected} bytes, the file has {length}"
             )));
         }
-        Ok((Self { path: path.to_owned(), file: Mutex::new(file), body }, header))
+        Ok((Self { path: path.to_owned(), file: Mutex::new(file), length, head }, header))
+    }
+
+    /// Compares the file with what it was when it was opened: its length, and all before its
+    /// tensors.
+    ///
+    /// # Errors
+    /// [`Error::ChangedFile`] if it was written to; if it cannot be read.
+    pub(super) fn check_unchanged(&self) -> Result<()> {
+        let io = |source| Error::Io { path: self.path.clone(), source };
+        let changed = |difference| Error::ChangedFile { path: self.path.clone(), difference };
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let length = file.metadata().map_err(io)?.len();
+        if length != self.length {
+            return Err(changed(format!("{} bytes then, {length} now", self.length)));
+        }
+        let mut head = vec![0; self.head.len()];
+        file.rewind().map_err(io)?;
+        file.read_exact(&mut head).map_err(io)?;
+        if head != self.head {
+            return Err(changed("another header".to_owned()));
+        }
+        Ok(())
     }
 
     /// The bytes of a tensor's `data_offsets`, or of a part of them.
@@ -66,7 +93,7 @@ impl WeightFile {
         let mut bytes = vec![0; place.len()];
         // A poisoned lock is harmless: the position is set before every read.
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(self.body + place.start as u64)).map_err(io)?;
+        file.seek(SeekFrom::Start((self.head.len() + place.start) as u64)).map_err(io)?;
         file.read_exact(&mut bytes).map_err(io)?;
         Ok(bytes)
     }

@@ -4,9 +4,15 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use wan_model::clip::{ClipVision, ClipVisionConfig};
 use wan_model::inspect::{Network, known};
+use wan_model::published::find;
 use wan_model::umt5::{Umt5Config, Umt5Encoder};
 use wan_model::vae::{Vae, VaeConfig};
 use wan_model::{Error, Numerics, WanConfig, WanModel};
+
+/// The transformer of the published model of this id.
+fn transformer(id: &str) -> WanConfig {
+    find(id).unwrap().transformer.clone()
+}
 
 /// Weights that hold nothing: what gets past the config stops at a missing tensor.
 fn nothing() -> VarBuilder<'static> {
@@ -30,16 +36,16 @@ fn check_passes(error: Option<Error>) {
 #[test]
 fn transformers() {
     let load = |config: WanConfig| WanModel::load(config, nothing()).err();
-    let plain = WanConfig::t2v_1_3b;
+    let plain = || transformer("t2v-1.3B");
     for published in [
         plain(),
-        WanConfig::t2v_14b(),
-        WanConfig::df_1_3b(),
-        WanConfig::i2v_1_3b(),
-        WanConfig::i2v_14b(),
-        WanConfig::flf2v_14b(),
-        WanConfig::i2v_a14b(),
-        WanConfig::ti2v_5b(),
+        transformer("t2v-14B"),
+        transformer("df-1.3B"),
+        transformer("i2v-1.3B"),
+        transformer("i2v-14B"),
+        transformer("flf2v-14B"),
+        transformer("i2v-A14B"),
+        transformer("ti2v-5B"),
     ] {
         check_passes(load(published));
     }
@@ -73,7 +79,7 @@ fn transformers() {
     }
     let positions = |tokens| WanConfig { pos_embed_seq_len: Some(tokens), ..plain() };
     check_refused(load(positions(514)), &["pos_embed_seq_len"]);
-    let odd = WanConfig { pos_embed_seq_len: Some(513), ..WanConfig::i2v_1_3b() };
+    let odd = WanConfig { pos_embed_seq_len: Some(513), ..transformer("i2v-1.3B") };
     check_refused(load(odd), &["pos_embed_seq_len", "even"]);
 }
 
@@ -177,12 +183,12 @@ fn weights_from_memory_are_named_as_those_from_files_are() {
     let tensor = candle_core::Tensor::zeros((4, 3), DType::F32, &Device::Cpu).unwrap();
     let tensors = [(table.to_owned(), tensor)].into_iter().collect();
     let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
-    let error = WanModel::load(WanConfig::t2v_1_3b(), vb).err().unwrap();
+    let error = WanModel::load(transformer("t2v-1.3B"), vb).err().unwrap();
     let said = error.to_string();
     let Error::WrongShape { origin, name, expected, found } = error else { panic!("{said}") };
     assert_eq!((origin.as_str(), name.as_str()), ("the given weights", table));
     assert_eq!((expected, found), (vec![1, 6, 1536], vec![4, 3]));
-    let error = WanModel::load(WanConfig::t2v_1_3b(), nothing()).err().unwrap();
+    let error = WanModel::load(transformer("t2v-1.3B"), nothing()).err().unwrap();
     let Error::MissingTensor { origin, name } = error else { panic!("{error}") };
     assert_eq!((origin.as_str(), name.as_str()), ("the given weights", table));
 }
@@ -204,7 +210,7 @@ fn a_model_without_blocks_needs_no_weights_of_them() {
         text_dim: 8,
         ffn_dim: 16,
         num_layers: 2,
-        ..WanConfig::t2v_1_3b()
+        ..transformer("t2v-1.3B")
     };
     let all = Network::Transformer(config.clone()).tensors().into_iter();
     let beside = all.filter(|(name, _)| !name.starts_with("blocks."));

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use tempfile::TempDir;
@@ -98,8 +99,8 @@ fn each_tensor_is_read_from_its_place_in_its_format() {
     assert_eq!((weights.bytes("gone"), weights.shape("gone")), (None, None));
     assert!(weights.dtype("gone").is_none() && weights.original_name("gone").is_none());
     for dtype in [DType::F32, DType::BF16, DType::F16] {
-        let opened =
-            Weights::open(std::slice::from_ref(&path)).unwrap().opened(dtype, &Device::Cpu);
+        let opened = Arc::new(Weights::open(std::slice::from_ref(&path)).unwrap());
+        let opened = opened.opened(dtype, &Device::Cpu).unwrap();
         for (number, (name, shape)) in
             [("half", vec![2]), ("brain", vec![1, 2]), ("full", vec![2, 1])].into_iter().enumerate()
         {
@@ -170,11 +171,38 @@ fn a_tensor_that_does_not_fit_or_is_not_there_is_said_with_all_files() {
     for fact in ["one.safetensors", "two.safetensors", "`c` is missing"] {
         assert!(said.contains(fact), "{said}");
     }
-    let opened = weights.opened(DType::F32, &Device::Cpu);
+    let opened = Arc::new(weights).opened(DType::F32, &Device::Cpu).unwrap();
     assert!(opened.weights.contains_tensor("b") && !opened.weights.contains_tensor("c"));
     let error = Error::from(opened.weights.get(3, "b").unwrap_err());
     let Error::WrongShape { origin, name, expected, found } = error else { panic!("{error}") };
     assert!(origin.ends_with("two.safetensors"), "{origin}");
     assert_eq!((name.as_str(), expected, found), ("b", vec![3], vec![2]));
     assert_eq!(opened.bytes(), 0);
+}
+
+#[test]
+fn a_file_that_was_written_to_is_not_loaded_by_its_old_header() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(&folder, "one.safetensors", TWO_BYTES, &[1, 2]);
+    let whole = fs::read(&path).unwrap();
+    let weights = Arc::new(Weights::open(std::slice::from_ref(&path)).unwrap());
+    let refused = |bytes: &[u8], difference: &str| {
+        fs::write(&path, bytes).unwrap();
+        assert_eq!((weights.names(), weights.bytes("a")), (vec!["a"], Some(2)));
+        let error = weights.opened(DType::U8, &Device::Cpu).err().unwrap();
+        let said = error.to_string();
+        assert!(matches!(error, Error::ChangedFile { .. }), "{said}");
+        assert!(said.contains("one.safetensors") && said.contains(difference), "{said}");
+    };
+    let (length, head) = (whole.len(), whole.len() - 2);
+    refused(&whole[..length - 1], &format!("{length} bytes then, {} now", length - 1));
+    refused(&[&whole[..], &[3]].concat(), &format!("{} now", length + 1));
+    refused(&[], "0 now");
+    // Another header of the same length, and another length of the header.
+    refused(&[&whole[..8], TWO_BYTES.replace("U8", "I8").as_bytes(), &[1, 2]].concat(), "header");
+    refused(&[&(head as u64 - 9).to_le_bytes(), &whole[8..]].concat(), "header");
+    // Other numbers under the same header are a model of the same shape.
+    fs::write(&path, [&whole[..head], &[7, 8]].concat()).unwrap();
+    let opened = weights.opened(DType::U8, &Device::Cpu).unwrap();
+    assert_eq!(opened.weights.get(2, "a").unwrap().to_vec1::<u8>().unwrap(), [7, 8]);
 }

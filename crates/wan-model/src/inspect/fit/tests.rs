@@ -32,7 +32,8 @@ fn weights_of_a_known_network_open_and_what_is_handed_out_is_counted() {
     shapes.insert("spiece_model".into(), vec![5]);
     shapes.insert("encoder.block.0.layer.0.SelfAttention.q.scale_input".into(), vec![1]);
     write_sparse(&path, &shapes);
-    let opened = open(&network, std::slice::from_ref(&path), &Device::Cpu).unwrap();
+    let weights = Arc::new(Weights::open(&[path]).unwrap());
+    let opened = open(&network, &weights, &Device::Cpu).unwrap();
     assert_eq!(opened.bytes(), 0);
     let Network::TextEncoder(config) = network else { panic!("a text encoder") };
     Umt5Encoder::load(config, opened.weights.clone()).unwrap();
@@ -48,7 +49,8 @@ fn weights_of_another_network_do_not_open() {
         let mut shapes = whole.clone();
         change(&mut shapes);
         write_sparse(&path, &shapes);
-        let error = open(&network, std::slice::from_ref(&path), &Device::Cpu).err().unwrap();
+        let weights = Arc::new(Weights::open(std::slice::from_ref(&path)).unwrap());
+        let error = open(&network, &weights, &Device::Cpu).err().unwrap();
         assert!(matches!(error, crate::Error::Misfit { .. }), "{error}");
         error.to_string()
     };

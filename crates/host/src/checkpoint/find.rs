@@ -4,64 +4,56 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use wan_model::inspect::{Network, inspect};
-
+use super::part::{PARTS, Part, part_of};
 use crate::error::{Error, Result};
-
-/// Names of the parts, as diffusers' folders have them.
-pub const PARTS: [&str; 5] =
-    ["transformer", "transformer_2", "vae", "text_encoder", "image_encoder"];
 
 /// Wan 2.2 A14B's folders for its two experts, in its own layout.
 const EXPERT_FOLDERS: [(&str, &str); 2] =
     [("high_noise_model", "transformer"), ("low_noise_model", "transformer_2")];
-
-/// The weight files of each part.
-pub type Parts = BTreeMap<String, Vec<PathBuf>>;
 
 /// Finds the parts under `root`: folders named as in diffusers, else whatever its safetensors files
 /// are by their tensors, each a part of its own or shards of one.
 ///
 /// # Errors
 /// If the folder or a header cannot be read, or two files are the same part.
-pub fn find_parts(root: &Path) -> Result<Parts> {
-    let mut parts = Parts::new();
-    for part in PARTS {
-        let files = safetensors_in(&root.join(part))?;
-        if !files.is_empty() {
-            parts.insert(part.into(), files);
-        }
-    }
+pub(super) fn find_parts(root: &Path) -> Result<BTreeMap<String, Part>> {
+    let mut parts = in_folders(root, PARTS.map(|part| (part, part)))?;
     if !parts.is_empty() {
         return Ok(parts);
     }
-    for (folder, part) in EXPERT_FOLDERS {
-        let files = safetensors_in(&root.join(folder))?;
-        if !files.is_empty() {
-            parts.insert(part.into(), files);
-        }
-    }
+    parts = in_folders(root, EXPERT_FOLDERS)?;
     for set in sets(safetensors_in(root)?) {
-        let part = match inspect(&set)?.network {
-            Some(Network::Transformer(_)) => "transformer",
-            Some(Network::Vae(_)) => "vae",
-            Some(Network::TextEncoder(_)) => "text_encoder",
-            Some(Network::ImageEncoder(_)) => "image_encoder",
-            None => continue,
-        };
-        if let Some(other) = parts.insert(part.into(), set.clone()) {
+        let part = Part::new(set);
+        let Some(network) = &part.inspection()?.network else { continue };
+        let (name, file) = (part_of(network), part.files[0].clone());
+        if let Some(other) = parts.insert(name.into(), part) {
             return Err(Error::invalid(format!(
-                "{} and {} are both a {part}; name one with --{part}",
-                other[0].display(),
-                set[0].display()
+                "{} and {} are both a {name}; name one with --{name}",
+                other.files[0].display(),
+                file.display()
             )));
         }
     }
     Ok(parts)
 }
 
+/// The parts that have a folder of their own, by the names of folder and part.
+fn in_folders<const N: usize>(
+    root: &Path,
+    names: [(&str, &str); N],
+) -> Result<BTreeMap<String, Part>> {
+    let mut parts = BTreeMap::new();
+    for (folder, part) in names {
+        let files = safetensors_in(&root.join(folder))?;
+        if !files.is_empty() {
+            parts.insert(part.into(), Part::new(files));
+        }
+    }
+    Ok(parts)
+}
+
 /// Pickles beside the weights: never loaded, since loading one runs its code.
-pub fn pickles_in(root: &Path) -> Vec<PathBuf> {
+pub(super) fn pickles_in(root: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(root) else { return Vec::new() };
     let paths = entries.filter_map(|entry| entry.ok().map(|e| e.path()));
     paths.filter(|p| p.extension().is_some_and(|e| e == "pth" || e == "pt")).collect()

@@ -11,33 +11,37 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use wan_media::write_whole_file;
 
-use crate::defaults::GenerateDefaults;
+use crate::checkpoint::Parts;
+use crate::checkpoint::loader::WeightMemory;
 use crate::device::{self, DeviceMemory};
 use crate::error::{Error, Result};
 use crate::expert_use::ExpertUse;
-use crate::loaded::WeightMemory;
 use crate::loader::hex;
-use crate::model_parts::Parts;
+use crate::model::Model;
+use crate::origin::Origins;
 use crate::record::{DecisionCount, EvaluationRecord, branch_names};
 use crate::registry::{Chosen, Source};
 use crate::run::Sampled;
-use crate::settings::Settings;
+use crate::settings::{SettingValues, Settings};
 
 /// Version of the schema; raised when a member changes its meaning.
 pub const SCHEMA: u32 = 1;
 
 /// The sidecar.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Report {
+pub struct Sidecar {
     /// [`SCHEMA`].
     pub schema: u32,
     /// Version of this program.
     pub wan: String,
     /// What was asked for, defaults filled in.
-    pub settings: Settings,
-    /// Defaults that the settings were completed with; where the two differ, a flag said so.
+    pub settings: SettingValues,
+    /// Where each value came from.
     #[serde(default)]
-    pub defaults: GenerateDefaults,
+    pub origins: Origins,
+    /// Defaults that the settings were completed with; where the two differ, the request said so.
+    #[serde(default)]
+    pub defaults: Value,
     /// The published model that the defaults are of, by the name of its task; null where none is
     /// known.
     #[serde(default)]
@@ -82,13 +86,13 @@ pub struct ModelReport {
     /// Weight files of each part.
     #[serde(default)]
     pub files: Parts,
-    /// See [`ModelFolder::variant`](crate::model_folder::ModelFolder::variant).
+    /// See [`Family::variant`](wan_model::family::Family::variant).
     #[serde(default)]
     pub variant: String,
     /// Timestep at and above which the first of two experts runs.
     #[serde(default)]
     pub boundary_timestep: Option<f64>,
-    /// See [`ModelFolder::fingerprint`](crate::model_folder::ModelFolder::fingerprint).
+    /// See [`Checkpoint::fingerprint`](crate::checkpoint::Checkpoint::fingerprint).
     pub fingerprint: String,
 }
 
@@ -204,7 +208,7 @@ pub fn peak_resident_bytes() -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// SHA-256 of latents, as [`Report::latents_hash`] has it.
+/// SHA-256 of latents, as [`Sidecar::latents_hash`] has it.
 ///
 /// # Errors
 /// If they cannot be read from their device.
@@ -215,7 +219,43 @@ pub fn latents_hash(latents: &Tensor) -> Result<String> {
     Ok(hex(&hash.finalize()))
 }
 
-impl Report {
+impl Sidecar {
+    /// What is to be said of a sampling; phases are the caller's.
+    ///
+    /// # Errors
+    /// If the latents cannot be read from their device.
+    pub fn of(model: &Model, settings: &Settings, sampled: &Sampled) -> Result<Self> {
+        let (checkpoint, facts) = (model.checkpoint(), model.facts());
+        let experts = model.guidance(settings).into_iter().zip(sampled.experts.iter().cloned());
+        Ok(Self {
+            schema: SCHEMA,
+            wan: env!("CARGO_PKG_VERSION").into(),
+            settings: settings.values.clone(),
+            origins: settings.origins.clone(),
+            defaults: settings.defaults.clone(),
+            task: settings.task.clone(),
+            model: ModelReport {
+                path: checkpoint.root().to_path_buf(),
+                files: checkpoint.parts().clone(),
+                variant: facts.family.variant.into(),
+                boundary_timestep: facts.boundary_timestep,
+                fingerprint: facts.fingerprint.clone(),
+            },
+            experts: experts
+                .map(|(guidance_scale, used)| ExpertReport { guidance_scale, used })
+                .collect(),
+            sampler: StrategyReport::of(&settings.chosen_sampler),
+            cache: settings.chosen_cache.as_ref().map(StrategyReport::of),
+            evaluations: sampled.records.iter().map(json).collect(),
+            decisions: decisions(&sampled.records),
+            ends_at: sampled.ends_at.clone(),
+            latents_hash: latents_hash(&sampled.latents)?,
+            memory: MemoryReport::of(sampled, model.memory()),
+            device: device::describe(model.device()),
+            phases: Vec::new(),
+        })
+    }
+
     /// Reads a sidecar.
     ///
     /// # Errors

@@ -8,15 +8,15 @@ use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use wan_model::WanModel;
 use wan_model::clip::ClipVision;
-use wan_model::inspect::{Network, check, open};
+use wan_model::inspect::open;
 use wan_model::umt5::Umt5Encoder;
 use wan_model::vae::Vae;
 use wan_model::weights::Opened;
 use wan_plugin_api::Place;
 
+use super::Checkpoint;
 use crate::error::Result;
 use crate::ledger::{Entry, Item, Ledger};
-use crate::model_folder::ModelFolder;
 use crate::settings::Precision;
 
 /// A part of a model; its bytes leave the account when it is dropped.
@@ -36,7 +36,7 @@ impl<T> Deref for Loaded<T> {
 
 /// Loads the parts of a model and keeps account of what they hold.
 pub struct PartLoader {
-    folder: ModelFolder,
+    checkpoint: Checkpoint,
     device: Device,
     held: Arc<Ledger>,
     parts: Mutex<BTreeMap<String, u64>>,
@@ -54,14 +54,14 @@ pub struct WeightMemory {
 }
 
 impl PartLoader {
-    /// A loader of this folder's parts.
-    pub fn new(folder: ModelFolder, device: Device) -> Self {
-        Self { folder, device, held: Arc::default(), parts: Mutex::default() }
+    /// A loader of this model's parts.
+    pub fn new(checkpoint: Checkpoint, device: Device) -> Self {
+        Self { checkpoint, device, held: Arc::default(), parts: Mutex::default() }
     }
 
-    /// The folder.
-    pub fn folder(&self) -> &ModelFolder {
-        &self.folder
+    /// The model on disk.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
     }
 
     /// Where tensors are made.
@@ -75,22 +75,13 @@ impl PartLoader {
         WeightMemory { parts, held: self.held.live(), held_max: self.held.peak() }
     }
 
-    /// Holds the headers of a part's files against its config, so that a wrong file is refused
-    /// before another part is read.
-    ///
-    /// # Errors
-    /// If a tensor is missing, misshaped or unexpected, or a file is missing or truncated.
-    pub fn check(&self, part: &str) -> Result<()> {
-        Ok(check(&self.folder.network(part)?, &self.folder.weights(part)?)?)
-    }
-
     /// `transformer` or `transformer_2`.
     ///
     /// # Errors
     /// If a file is missing, truncated or does not fit its config.
     pub fn transformer(&self, part: &str, precision: Precision) -> Result<Loaded<WanModel>> {
-        let config = self.folder.transformer_config(part)?;
-        self.load(part, &Network::Transformer(config.clone()), |opened| {
+        let config = self.checkpoint.transformer_config(part)?.clone();
+        self.load(part, |opened| {
             WanModel::load_with(config, opened.weights.clone(), precision.into())
         })
     }
@@ -100,9 +91,8 @@ impl PartLoader {
     /// # Errors
     /// As [`transformer`](Self::transformer).
     pub fn transformer_without_blocks(&self, part: &str, precision: Precision) -> Result<WanModel> {
-        let config = self.folder.transformer_config(part)?;
-        let network = Network::Transformer(config.clone());
-        let opened = open(&network, &self.folder.weights(part)?, &self.device)?;
+        let config = self.checkpoint.transformer_config(part)?.clone();
+        let opened = self.open(part)?;
         Ok(WanModel::load_without_blocks(config, opened.weights, precision.into())?)
     }
 
@@ -111,10 +101,8 @@ impl PartLoader {
     /// # Errors
     /// As [`transformer`](Self::transformer).
     pub fn vae(&self) -> Result<Loaded<Vae>> {
-        let config = self.folder.vae_config()?;
-        self.load("vae", &Network::Vae(config.clone()), |opened| {
-            Vae::load(config, opened.weights.clone())
-        })
+        let config = self.checkpoint.vae_config()?.clone();
+        self.load("vae", |opened| Vae::load(config, opened.weights.clone()))
     }
 
     /// The text encoder, in f32.
@@ -122,10 +110,8 @@ impl PartLoader {
     /// # Errors
     /// As [`transformer`](Self::transformer).
     pub fn text_encoder(&self) -> Result<Loaded<Umt5Encoder>> {
-        let config = self.folder.text_encoder_config()?;
-        self.load("text_encoder", &Network::TextEncoder(config.clone()), |opened| {
-            Umt5Encoder::load(config, opened.weights.clone())
-        })
+        let config = self.checkpoint.text_encoder_config()?.clone();
+        self.load("text_encoder", |opened| Umt5Encoder::load(config, opened.weights.clone()))
     }
 
     /// The image encoder, in f32.
@@ -133,19 +119,21 @@ impl PartLoader {
     /// # Errors
     /// As [`transformer`](Self::transformer).
     pub fn image_encoder(&self) -> Result<Loaded<ClipVision>> {
-        let config = self.folder.image_encoder_config()?;
-        self.load("image_encoder", &Network::ImageEncoder(config.clone()), |opened| {
-            ClipVision::load(config, opened.weights.clone())
-        })
+        let config = self.checkpoint.image_encoder_config()?.clone();
+        self.load("image_encoder", |opened| ClipVision::load(config, opened.weights.clone()))
+    }
+
+    fn open(&self, part: &str) -> Result<Opened> {
+        let (network, weights) = (self.checkpoint.network(part)?, self.checkpoint.weights(part)?);
+        Ok(open(network, weights, &self.device)?)
     }
 
     fn load<T>(
         &self,
         part: &str,
-        network: &Network,
         build: impl FnOnce(&Opened) -> wan_model::Result<T>,
     ) -> Result<Loaded<T>> {
-        let opened = open(network, &self.folder.weights(part)?, &self.device)?;
+        let opened = self.open(part)?;
         let built = build(&opened)?;
         let bytes = opened.bytes();
         let loaded =

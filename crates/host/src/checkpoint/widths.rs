@@ -1,21 +1,16 @@
 //! Whether the parts of a model are of one model: each hands the next what it takes.
 
-use wan_model::WanConfig;
-
+use super::Checkpoint;
 use crate::error::{Error, Result};
-use crate::model_folder::ModelFolder;
 
 /// Checks that what other parts hand to a transformer has the width that it takes.
-pub(crate) fn check_widths(folder: &ModelFolder, part: &str, config: &WanConfig) -> Result<()> {
-    let latents = folder.vae_config()?.z_dim;
+pub(super) fn check(checkpoint: &Checkpoint, part: &str) -> Result<()> {
+    let config = checkpoint.transformer_config(part)?;
+    let latents = checkpoint.vae_config()?.z_dim;
+    let text = checkpoint.text_encoder_config()?.d_model;
     let mut widths = vec![
         ("out_channels", config.out_channels, "the VAE's z_dim", latents),
-        (
-            "text_dim",
-            config.text_dim,
-            "the text encoder's d_model",
-            folder.text_encoder_config()?.d_model,
-        ),
+        ("text_dim", config.text_dim, "the text encoder's d_model", text),
     ];
     // Four channels of mask and the encoded picture, or neither.
     if config.in_channels != latents {
@@ -23,7 +18,7 @@ pub(crate) fn check_widths(folder: &ModelFolder, part: &str, config: &WanConfig)
         widths.push(("in_channels", config.in_channels, "2 z_dim + 4 of the VAE", with_picture));
     }
     if let Some(width) = config.image_dim {
-        let encoder = folder.image_encoder_config()?.hidden_size;
+        let encoder = checkpoint.image_encoder_config()?.hidden_size;
         widths.push(("image_dim", width, "the image encoder's hidden_size", encoder));
     }
     match widths.iter().find(|(_, ours, _, theirs)| ours != theirs) {

@@ -1,0 +1,63 @@
+//! The model that a command line names.
+
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+use wan_host::checkpoint::{Checkpoint, PARTS, Parts};
+use wan_host::defaults::recognised_task;
+use wan_host::registry::Registry;
+use wan_host::sidecar::ModelReport;
+use wan_host::{Engine, Model, Result};
+
+use crate::{checkout, device};
+
+/// Opens the model that the flags name; else the recorded one, else the demo model.
+///
+/// # Errors
+/// If there is none, or its parts do not fit each other.
+pub(super) fn open(
+    registry: &Registry,
+    matches: &ArgMatches,
+    recorded: Option<&ModelReport>,
+) -> Result<Model> {
+    let checkpoint = checkpoint(matches, recorded)?;
+    let task = matches.get_one::<String>("task").map(String::as_str);
+    // Said before anything is refused: it tells what is missing. A sidecar has its own task.
+    let by_tensors = if recorded.is_none() { recognised_task(&checkpoint, task)? } else { None };
+    if let Some(id) = by_tensors {
+        eprintln!("wan: this is {id} by its tensors");
+    }
+    let device = device::chosen(matches);
+    Engine::builder().registry(registry.clone()).device(device).build()?.open_checkpoint(checkpoint)
+}
+
+/// The files that the flags name; else the recorded ones, else the demo model.
+pub(super) fn checkpoint(
+    matches: &ArgMatches,
+    recorded: Option<&ModelReport>,
+) -> Result<Checkpoint> {
+    // `decode` has no flags for single files.
+    let path = |flag: &str| matches.try_get_one::<PathBuf>(flag).ok().flatten().cloned();
+    let files: Parts =
+        PARTS.iter().filter_map(|part| Some((part.to_string(), vec![path(part)?]))).collect();
+    match (path("ckpt_dir"), recorded) {
+        (Some(root), _) => Checkpoint::open_with(&root, files, path("tokenizer")),
+        // Single files need no folder, and the demo model is not to lend its parts.
+        (None, _) if !files.is_empty() => {
+            Checkpoint::open_with(Path::new(""), files, path("tokenizer"))
+        }
+        (None, Some(model)) => {
+            Checkpoint::open_with(&model.path, model.files.clone(), path("tokenizer"))
+        }
+        (None, None) => Checkpoint::open(&default_model()),
+    }
+}
+
+/// The demo model: beside the program, else in its checkout.
+fn default_model() -> PathBuf {
+    let beside = std::env::current_exe().unwrap_or_default().with_file_name("demo-model");
+    match checkout::find() {
+        Some(checkout) if !beside.is_dir() => checkout.join("demo-model"),
+        _ => beside,
+    }
+}

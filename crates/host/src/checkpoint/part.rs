@@ -1,0 +1,102 @@
+//! A part of a model: its files, what their headers say, and the network that it is to be.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use wan_model::inspect::{Inspection, Network};
+use wan_model::weights::Weights;
+
+use crate::error::{Error, Result};
+
+/// Names of the parts, as diffusers' folders have them.
+pub const PARTS: [&str; 5] =
+    ["transformer", "transformer_2", "vae", "text_encoder", "image_encoder"];
+
+/// A part. What was read without an error is kept.
+pub(super) struct Part {
+    /// Its weight files, in order of name.
+    pub(super) files: Vec<PathBuf>,
+    weights: OnceLock<Arc<Weights>>,
+    inspection: OnceLock<Inspection>,
+    network: OnceLock<Network>,
+}
+
+impl Part {
+    pub(super) fn new(files: Vec<PathBuf>) -> Self {
+        let (weights, inspection, network) = Default::default();
+        Self { files, weights, inspection, network }
+    }
+
+    pub(super) fn weights(&self) -> Result<&Arc<Weights>> {
+        kept(&self.weights, || Ok(Arc::new(Weights::open(&self.files)?)))
+    }
+
+    /// What it is by its tensors alone.
+    pub(super) fn inspection(&self) -> Result<&Inspection> {
+        kept(&self.inspection, || Ok(Inspection::of(self.weights()?)))
+    }
+
+    /// The network of a part of this name: of diffusers' `config.json`, else of the tensors.
+    pub(super) fn network(&self, name: &str) -> Result<&Network> {
+        kept(&self.network, || match self.diffusers_config(name)? {
+            Some(network) => Ok(network),
+            None => self.published(name),
+        })
+    }
+
+    /// The `config.json` beside the weights, where the folder is one of diffusers'.
+    fn diffusers_config(&self, name: &str) -> Result<Option<Network>> {
+        let path = self.files[0].with_file_name("config.json");
+        let is_diffusers = path.parent().is_some_and(|folder| folder.ends_with(name));
+        if !is_diffusers || !path.is_file() {
+            return Ok(None);
+        }
+        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let network = match name {
+            "vae" => serde_json::from_str(&text).map(Network::Vae),
+            "text_encoder" => serde_json::from_str(&text).map(Network::TextEncoder),
+            "image_encoder" => serde_json::from_str(&text).map(Network::ImageEncoder),
+            _ => serde_json::from_str(&text).map(Network::Transformer),
+        };
+        network.map(Some).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))
+    }
+
+    /// Heads and latent statistics are not in the tensors, so only published sizes will do.
+    fn published(&self, name: &str) -> Result<Network> {
+        let inspection = self.inspection()?;
+        let published = inspection.network.as_ref().filter(|_| !inspection.candidates.is_empty());
+        let is_this = |network: &&Network| part_of(network) == name.trim_end_matches("_2");
+        published.filter(is_this).cloned().ok_or_else(|| self.not_published(name))
+    }
+
+    /// The error where neither a config nor the tensors say what network a part is.
+    pub(super) fn not_published(&self, name: &str) -> Error {
+        Error::invalid(format!(
+            "{}: not a published {name} by its tensors (see `wan inspect`); for another one, keep \
+             diffusers' config.json beside it in a folder named {name}",
+            self.files[0].display()
+        ))
+    }
+}
+
+/// The part that a network is; of two transformers, the first.
+pub(super) fn part_of(network: &Network) -> &'static str {
+    match network {
+        Network::Transformer(_) => "transformer",
+        Network::Vae(_) => "vae",
+        Network::TextEncoder(_) => "text_encoder",
+        Network::ImageEncoder(_) => "image_encoder",
+    }
+}
+
+/// What a cell holds, made first where it is empty; an error is not kept.
+pub(super) fn kept<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+    match cell.get() {
+        Some(value) => Ok(value),
+        None => {
+            let made = make()?;
+            Ok(cell.get_or_init(|| made))
+        }
+    }
+}
