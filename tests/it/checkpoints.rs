@@ -5,9 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use wan_host::checkpoint::Checkpoint;
-use wan_host::device::DeviceChoice;
-use wan_host::{Engine, Request};
+use wan_host::{Checkpoint, DeviceChoice, Engine, Request};
 use wan_model::inspect::known;
 use wan_tests::tiny_model::TinyModel;
 

@@ -9,7 +9,7 @@ use abi_stable::library::lib_header_from_path;
 use abi_stable::sabi_trait::prelude::TD_Opaque;
 use abi_stable::sabi_types::RMut;
 use abi_stable::std_types::{RErr, ROk, RString};
-use wan_host::registry::{Kind, Registry};
+use wan_host::parts::{Kind, Registry};
 use wan_plugin_api::library::{
     AnyLibrary, AnySampler, CacheInstance, Epoch, Library, OpenError, SamplerInstance,
 };

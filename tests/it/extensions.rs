@@ -1,11 +1,8 @@
 //! What came after the epoch was frozen: extensions of caches, samplers and the host's operations.
 
 use candle_core::{Device, Tensor as CandleTensor};
-use wan_host::cancel::Cancel;
-use wan_host::ledger::Item;
-use wan_host::noise::Noise;
-use wan_host::ops::HostOps;
-use wan_host::registry::{Kind, Registry};
+use wan_host::Cancel;
+use wan_host::parts::{HostOps, Item, Kind, Noise, Registry};
 use wan_plugin_api::extensions::{FRAME_DECISIONS, FrameDecisions, FrameDecisionsQuestion, STATE};
 use wan_plugin_api::library::SamplerInstance;
 use wan_plugin_api::{

@@ -23,6 +23,7 @@ mod golden;
 mod handover;
 mod handover_of_solvers;
 mod latents;
+mod library;
 mod memory_of_caches;
 mod misfits;
 mod model_families;

@@ -6,11 +6,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use serde_json::Value;
-use wan_host::cancel::Cancel;
-use wan_host::checkpoint::Checkpoint;
-use wan_host::decode::load_vae;
-use wan_host::image_condition::encode_frames;
-use wan_host::pixels::to_tensor;
+use wan_host::{Cancel, Checkpoint, Conditions};
 use wan_media::{fit, read_image};
 use wan_tests::tiny_model::TinyModel;
 
@@ -150,10 +146,12 @@ fn wan_22_i2v_a14b_takes_the_picture_without_tokens() {
 
 /// The first latent frame that the VAE makes of a picture.
 fn encoded(bench: &Bench, image: &str) -> Tensor {
-    let vae = load_vae(&Checkpoint::open(&bench.root()).unwrap(), &Device::Cpu).unwrap();
+    let vae = Checkpoint::open(&bench.root()).unwrap().load_vae(&Device::Cpu).unwrap();
     let fitted = fit(&read_image(Path::new(image)).unwrap(), SIDE, SIDE);
-    let pixels = to_tensor(&[fitted], &Device::Cpu).unwrap();
-    encode_frames(&vae, &pixels, &Cancel::default()).unwrap()
+    let values: Vec<f32> = fitted.iter().map(|byte| f32::from(*byte) / 127.5 - 1.0).collect();
+    let pixels = Tensor::from_vec(values, (SIDE, SIDE, 3), &Device::Cpu).unwrap(); // [H, W, 3]
+    let pixels = pixels.permute((2, 0, 1)).unwrap().unsqueeze(1).unwrap().unsqueeze(0).unwrap();
+    Conditions::clean_latents_of(&vae, &pixels.contiguous().unwrap(), &Cancel::default()).unwrap()
 }
 
 fn bits(tensor: &Tensor) -> Vec<u32> {

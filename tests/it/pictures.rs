@@ -4,8 +4,7 @@
 
 use candle_core::{Device, Tensor};
 use image::RgbImage;
-use wan_host::checkpoint::Checkpoint;
-use wan_host::decode::load_vae;
+use wan_host::Checkpoint;
 use wan_tests::checkout::checkout;
 use wan_tests::tiny_model::TinyModel;
 
@@ -29,7 +28,7 @@ fn by_hand(picture: &str) -> Tensor {
     let values: Vec<f32> = picture.iter().map(|v| 2.0 * f32::from(*v) / 255.0 - 1.0).collect();
     let pixels = Tensor::from_vec(values, (64, 64, 3), &Device::Cpu).unwrap(); // [H, W, 3]
     let pixels = pixels.permute((2, 0, 1)).unwrap().unsqueeze(1).unwrap().unsqueeze(0).unwrap();
-    let vae = load_vae(&Checkpoint::open(&demo_folder()).unwrap(), &Device::Cpu).unwrap();
+    let vae = Checkpoint::open(&demo_folder()).unwrap().load_vae(&Device::Cpu).unwrap();
     vae.normalise(&vae.encode(&pixels.contiguous().unwrap()).unwrap().mean).unwrap()
 }
 

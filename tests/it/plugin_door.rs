@@ -3,7 +3,7 @@
 
 use serde_json::json;
 use wan_host::Turn;
-use wan_host::registry::Registry;
+use wan_host::parts::Registry;
 use wan_plugin_api::{CacheContext, DType, ModelIdentity, Place};
 
 use crate::support::{

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
-use wan_host::cancel::Cancel;
-use wan_host::model::RunContext;
-use wan_host::noise::{INITIAL_LATENTS, Noise};
+use wan_host::Cancel;
+use wan_host::parts::{Noise, RunContext};
 
 use crate::support::{choice, demo_folder, demo_model, short_request, with_sampler};
 
@@ -41,7 +40,7 @@ fn latents_and_frames_equal_the_reference() {
     let noise = Noise::new(settings.base_seed);
     for frame in 0..9 {
         let frame_noise = reference["noise"].narrow(2, frame, 1).unwrap();
-        noise.inject(INITIAL_LATENTS, frame as u64, frame_noise);
+        noise.inject(Noise::INITIAL_LATENTS, frame as u64, frame_noise);
     }
     let context = RunContext { noise: Some(noise), ..RunContext::default() };
     let sampled = model.sample(&settings, &context).unwrap();

@@ -1,12 +1,8 @@
 //! A run is a thing of its own: it is stepped, it waits for an expert, it goes on beside others.
 
 use serde_json::json;
-use wan_host::cancel::Cancel;
-use wan_host::device::DeviceChoice;
-use wan_host::model::RunContext;
-use wan_host::record::EvaluationRecord;
-use wan_host::run::Run;
-use wan_host::{Engine, Error, Model, Request};
+use wan_host::parts::{EvaluationRecord, RunContext};
+use wan_host::{Cancel, DeviceChoice, Engine, Error, Model, Request, Run};
 use wan_tests::tiny_model::TinyModel;
 
 use crate::support::{

@@ -2,10 +2,8 @@
 //! ledger.
 
 use candle_core::{Device, Tensor as CandleTensor};
-use wan_host::cancel::Cancel;
-use wan_host::ledger::Item;
-use wan_host::noise::Noise;
-use wan_host::ops::HostOps;
+use wan_host::Cancel;
+use wan_host::parts::{HostOps, Item, Noise};
 use wan_plugin_api::{
     DType, Message, OptionValues, Place, Result, Signal, Tensor, TensorOps, Term,
 };

@@ -9,12 +9,8 @@ use std::sync::OnceLock;
 
 use candle_core::Tensor;
 use serde_json::Value;
-use wan_host::device::DeviceChoice;
-use wan_host::model::RunContext;
-use wan_host::registry::Registry;
-use wan_host::run::Sampled;
-use wan_host::settings::StrategyChoice;
-use wan_host::{Engine, Model, Request};
+use wan_host::parts::{Registry, RunContext};
+use wan_host::{DeviceChoice, Engine, Model, Request, Sampled, StrategyChoice};
 use wan_tests::checkout::{check_built, checkout};
 
 /// Folder of this profile's artefacts. The first call checks that they are what the sources say.

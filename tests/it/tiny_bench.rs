@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use candle_core::Tensor;
 use serde_json::Value;
-use wan_host::latents_file;
+use wan_host::Sidecar;
 use wan_media::{VideoFrames, picture};
 use wan_tests::tiny_model::TinyModel;
 
@@ -99,7 +99,7 @@ impl Run {
     }
 
     pub(crate) fn latents(&self) -> Tensor {
-        latents_file::read(&self.video.with_extension("latents.safetensors")).unwrap().0
+        Sidecar::read_latents(&self.video.with_extension("latents.safetensors")).unwrap().0
     }
 
     /// What the sidecar says of settings and defaults, by name.

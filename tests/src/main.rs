@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use candle_core::Device;
-use wan_host::device::DeviceChoice;
+use wan_host::DeviceChoice;
 use wan_tests::checkout::checkout;
 use wan_tests::golden::{self, Verdict};
 

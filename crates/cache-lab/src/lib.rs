@@ -10,3 +10,6 @@
 pub mod calibration;
 pub mod compare;
 pub mod recording;
+mod shared;
+
+pub use shared::Shared;

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use wan_host::registry::{Kind, Registry};
+use wan_host::parts::{Kind, Registry};
 use wan_host::{Error, Result};
 use wan_plugin_api::{OptionKind, OptionSpec, OptionValues, Strategy};
 

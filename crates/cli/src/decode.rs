@@ -3,10 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
-use wan_host::decode::{Decoding, load_vae};
-use wan_host::generated::write_video;
-use wan_host::latents_file;
-use wan_host::{Error, Result};
+use wan_host::{Decoding, Error, Generated, Result, Sidecar};
 use wan_model::vae::Tiling;
 
 use super::finish::Output;
@@ -16,14 +13,14 @@ use crate::progress::Progress;
 
 pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     let path = matches.get_one::<PathBuf>("latents").expect("clap requires it");
-    let (latents, mut sidecar) = latents_file::read(path)?;
+    let (latents, mut sidecar) = Sidecar::read_latents(path)?;
     if let Some(sigma) = sidecar.ends_at.iter().find(|sigma| **sigma != 0.0) {
         return Err(Error::invalid(format!(
             "{}: noisy latents (sigma {sigma:.4}); finish them with wan generate --latents",
             path.display()
         )));
     }
-    let checkpoint = model::checkpoint(matches, Some(&sidecar.model))?;
+    let checkpoint = model::checkpoint(matches, Some(&sidecar))?;
     if checkpoint.fingerprint()? != sidecar.model.fingerprint {
         return Err(Error::invalid(format!(
             "{}: the latents were made with other weights than these; name theirs with --ckpt_dir",
@@ -35,7 +32,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     let device = device::chosen(matches).open()?;
     let mut progress = Progress::new(args::progress_form(matches));
     progress.phase("load", 0);
-    let (vae, latents) = (load_vae(&checkpoint, &device)?, latents.to_device(&device)?);
+    let (vae, latents) = (checkpoint.load_vae(&device)?, latents.to_device(&device)?);
     progress.phase("decode", latents.dims()[2]);
     let tiling = matches.get_flag("vae_tiling") || sidecar.settings.vae_tiling;
     let tiling = tiling.then(Tiling::default);
@@ -45,8 +42,8 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     }
     let frames = decoding.collect_frames_with(&mut |done, of| progress.step(done, of, None))?;
     progress.finish();
-    sidecar.phases.extend_from_slice(progress.phases());
-    write_video(&output.video, &frames, &sidecar)?;
+    progress.phases().iter().for_each(|(name, seconds)| sidecar.add_phase(name, *seconds));
+    Generated { frames, sidecar, notices: Vec::new() }.save(&output.video)?;
     say!("wrote {} and {}", output.video.display(), output.sidecar.display());
     Ok(())
 }

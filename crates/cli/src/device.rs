@@ -1,7 +1,7 @@
 //! `--device`.
 
 use clap::{Arg, ArgMatches, value_parser};
-use wan_host::device::DeviceChoice;
+use wan_host::DeviceChoice;
 
 use super::args::flag;
 

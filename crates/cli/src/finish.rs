@@ -2,14 +2,9 @@
 
 use std::path::PathBuf;
 
-use wan_host::ledger::Holding;
-use wan_host::record::{
-    DecisionCount, EvaluationRecord, branch_names, decision_map, seconds_saved,
-};
-use wan_host::run::Sampled;
-use wan_host::sidecar::{Sidecar, json};
-use wan_host::{Error, Result};
-use wan_media::{VideoFrames, folder_of};
+use wan_host::parts::{DecisionCount, EvaluationRecord, Item};
+use wan_host::{Error, Generated, Result, Sampled};
+use wan_media::folder_of;
 
 /// Where a run's files go.
 pub(super) struct Output {
@@ -48,12 +43,8 @@ impl Output {
 }
 
 /// The last lines of a run.
-pub(super) fn summary(
-    output: &Output,
-    frames: &VideoFrames,
-    sidecar: &Sidecar,
-    sampled: &Sampled,
-) -> String {
+pub(super) fn summary(output: &Output, video: &Generated, sampled: &Sampled) -> String {
+    let Generated { frames, sidecar, .. } = video;
     let mut lines = vec![format!(
         "wrote {} ({} frames, {}x{}, {} fps) and {}",
         output.video.display(),
@@ -82,7 +73,7 @@ pub(super) fn summary(
             count.computed + count.reused,
             100.0 * count.reused_share(),
             count.reused_in_a_row,
-            seconds_saved(&sampled.records)
+            EvaluationRecord::seconds_saved(&sampled.records)
         ));
         lines.extend(maps(&sampled.records));
         let held = &sampled.cache_memory;
@@ -90,7 +81,7 @@ pub(super) fn summary(
             ", cache {} (declared {}){}",
             bytes(held.held_max),
             bytes(held.declared_max),
-            items(&held.holdings)
+            items(held.holdings.iter().map(|h| (h.item, h.bytes, h.place)))
         );
         if held.leaked > 0 {
             memory += &format!("; {} leaked {}", cache.id, bytes(held.leaked));
@@ -105,21 +96,22 @@ pub(super) fn summary(
 
 /// Which evaluations were reused, a line per branch; one line where all branches did alike.
 fn maps(records: &[EvaluationRecord]) -> Vec<String> {
-    let branches = branch_names(records);
-    let maps: Vec<String> = branches.iter().map(|b| decision_map(records, b)).collect();
+    let branches = EvaluationRecord::branches(records);
+    let maps: Vec<String> =
+        branches.iter().map(|b| EvaluationRecord::decision_map(records, b)).collect();
     if maps.windows(2).all(|pair| pair[0] == pair[1]) {
         return maps.into_iter().take(1).map(|map| format!("  steps: {map}")).collect();
     }
     branches.iter().zip(maps).map(|(branch, map)| format!("  {branch}: {map}")).collect()
 }
 
-/// `: residual 1 MB on the host, ...`
-pub(super) fn items(holdings: &[Holding]) -> String {
-    let item = |h: &Holding| {
-        let name = json(&h.item);
-        format!("{} {} on the {}", name.as_str().unwrap_or("?"), bytes(h.bytes), h.place)
+/// `: residual 1 MB on the host, ...`, of items with their bytes and where they lie.
+pub(super) fn items(holdings: impl Iterator<Item = (Item, u64, &'static str)>) -> String {
+    let item = |(item, count, place)| {
+        let name = serde_json::to_value(item).unwrap_or_default();
+        format!("{} {} on the {place}", name.as_str().unwrap_or("?"), bytes(count))
     };
-    let items: Vec<String> = holdings.iter().map(item).collect();
+    let items: Vec<String> = holdings.map(item).collect();
     if items.is_empty() { String::new() } else { format!(": {}", items.join(", ")) }
 }
 

@@ -3,16 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
-use wan_host::cancel::Cancel;
-use wan_host::conditions::Conditions;
-use wan_host::generated::write_video;
-use wan_host::latents_file;
-use wan_host::record::DecisionCount;
-use wan_host::registry::Registry;
-use wan_host::run::Sampled;
-use wan_host::settings::Settings;
-use wan_host::sidecar::Sidecar;
-use wan_host::{Error, Model, Result};
+use wan_host::parts::{DecisionCount, Registry};
+use wan_host::{Cancel, Conditions, Error, Generated, Model, Result, Sampled, Settings, Sidecar};
 use wan_media::{SheetLayout, VideoFrames, evenly_spaced, psnr, write_png_sheet};
 
 use super::finish::{self, Output};
@@ -26,7 +18,7 @@ const REUSED_IN_A_ROW_MAX: usize = 8;
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let recorded = Recorded::read(matches)?;
-    let model = model::open(registry, matches, recorded.as_ref().map(|r| &r.sidecar.model))?;
+    let model = model::open(registry, matches, recorded.as_ref().map(|r| &r.sidecar))?;
     let settings = match &recorded {
         Some(recorded) => recorded.settings(&model, matches)?,
         None => settle(&model, matches)?,
@@ -38,7 +30,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
 
     progress.phase("load", 0);
     if let Some(recorded) = &recorded {
-        recorded.check_parts(registry, model.fingerprint())?;
+        recorded.check_parts(model, settings)?;
     }
     // The encoders are gone before the transformers come.
     let conditions = &model.encode(settings, cancel)?;
@@ -47,12 +39,12 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let sampled = job.sample(&mut progress)?;
     sampled.notices.iter().for_each(|notice| eprintln!("wan: {notice}"));
 
-    let mut sidecar = Sidecar::of(model, settings, &sampled)?;
-    sidecar.phases = progress.phases().to_vec();
+    let mut sidecar = model.sidecar(settings, &sampled)?;
+    note_phases(&mut sidecar, &progress);
     if let Some(recorded) = &recorded {
         recorded.check_latents(&sidecar)?;
     }
-    latents_file::write(&output.latents, &sampled.latents, &sidecar)?;
+    sidecar.write_latents(&output.latents, &sampled.latents)?;
     if settings.latents_only {
         progress.finish();
         say!("wrote {}", output.latents.display());
@@ -66,21 +58,27 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     })?;
     progress.phase("write", 0);
     progress.finish();
-    sidecar.phases = progress.phases().to_vec();
+    sidecar.phases.clear();
+    note_phases(&mut sidecar, &progress);
     sidecar.memory.see_the_end(model.device());
-    write_video(&output.video, &frames, &sidecar)?;
+    let video = Generated { frames, sidecar, notices: Vec::new() };
+    video.save(&output.video)?;
     if let Some(sheet) = matches.get_one::<PathBuf>("contact_sheet") {
-        write_contact_sheet(sheet, &frames)?;
+        write_contact_sheet(sheet, &video.frames)?;
     }
     if !matches.get_flag("keep_latents") {
         std::fs::remove_file(&output.latents).map_err(Error::io(&output.latents))?;
     }
-    say!("{}", finish::summary(&output, &frames, &sidecar, &sampled));
+    say!("{}", finish::summary(&output, &video, &sampled));
     warn_of_the_cache(settings, &sampled);
     if matches.get_flag("cache_report") {
-        job.report_cache((&sampled, &frames))?;
+        job.report_cache((&sampled, &video.frames))?;
     }
     Ok(())
+}
+
+fn note_phases(sidecar: &mut Sidecar, progress: &Progress) {
+    progress.phases().iter().for_each(|(name, seconds)| sidecar.add_phase(name, *seconds));
 }
 
 /// Eight frames, evenly spaced.

@@ -33,9 +33,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use wan_host::allow_list::AllowList;
-use wan_host::registry::Registry;
-use wan_host::{Error, Result, Turn};
+use wan_host::parts::Registry;
+use wan_host::{AllowList, Error, Result, Turn};
 
 const MISSING: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
 

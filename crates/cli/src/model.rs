@@ -1,13 +1,11 @@
 //! The model that a command line names.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
-use wan_host::checkpoint::{Checkpoint, PARTS, Parts};
-use wan_host::defaults::recognised_task;
-use wan_host::registry::Registry;
-use wan_host::sidecar::ModelReport;
-use wan_host::{Engine, Model, Result};
+use wan_host::parts::Registry;
+use wan_host::{Checkpoint, Engine, Model, Result, Sidecar};
 
 use crate::{checkout, device};
 
@@ -18,12 +16,12 @@ use crate::{checkout, device};
 pub(super) fn open(
     registry: &Registry,
     matches: &ArgMatches,
-    recorded: Option<&ModelReport>,
+    recorded: Option<&Sidecar>,
 ) -> Result<Model> {
     let checkpoint = checkpoint(matches, recorded)?;
     let task = matches.get_one::<String>("task").map(String::as_str);
     // Said before anything is refused: it tells what is missing. A sidecar has its own task.
-    let by_tensors = if recorded.is_none() { recognised_task(&checkpoint, task)? } else { None };
+    let by_tensors = if recorded.is_none() { checkpoint.recognised_task(task)? } else { None };
     if let Some(id) = by_tensors {
         eprintln!("wan: this is {id} by its tensors");
     }
@@ -32,21 +30,21 @@ pub(super) fn open(
 }
 
 /// The files that the flags name; else the recorded ones, else the demo model.
-pub(super) fn checkpoint(
-    matches: &ArgMatches,
-    recorded: Option<&ModelReport>,
-) -> Result<Checkpoint> {
+pub(super) fn checkpoint(matches: &ArgMatches, recorded: Option<&Sidecar>) -> Result<Checkpoint> {
     // `decode` has no flags for single files.
     let path = |flag: &str| matches.try_get_one::<PathBuf>(flag).ok().flatten().cloned();
-    let files: Parts =
-        PARTS.iter().filter_map(|part| Some((part.to_string(), vec![path(part)?]))).collect();
+    let files: BTreeMap<String, Vec<PathBuf>> = Checkpoint::PARTS
+        .iter()
+        .filter_map(|part| Some((part.to_string(), vec![path(part)?])))
+        .collect();
     match (path("ckpt_dir"), recorded) {
         (Some(root), _) => Checkpoint::open_with(&root, files, path("tokenizer")),
         // Single files need no folder, and the demo model is not to lend its parts.
         (None, _) if !files.is_empty() => {
             Checkpoint::open_with(Path::new(""), files, path("tokenizer"))
         }
-        (None, Some(model)) => {
+        (None, Some(recorded)) => {
+            let model = &recorded.model;
             Checkpoint::open_with(&model.path, model.files.clone(), path("tokenizer"))
         }
         (None, None) => Checkpoint::open(&default_model()),

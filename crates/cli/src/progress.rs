@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use wan_host::record::DecisionCount;
-use wan_host::sidecar::Phase;
+use wan_host::parts::DecisionCount;
 
 /// How progress is shown, on the error stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +33,7 @@ impl ProgressForm {
 /// Phases of a run, shown and timed.
 pub(crate) struct Progress {
     form: ProgressForm,
-    phases: Vec<Phase>,
+    phases: Vec<(&'static str, f64)>,
     current: Option<Current>,
 }
 
@@ -96,11 +95,11 @@ impl Progress {
         if self.form == ProgressForm::Auto && bar.is_hidden() {
             eprintln!("{name}: {seconds:.1} s");
         }
-        self.phases.push(Phase { name: name.into(), seconds });
+        self.phases.push((name, seconds));
     }
 
-    /// The phases that have ended, with their times.
-    pub(crate) fn phases(&self) -> &[Phase] {
+    /// The phases that have ended, with their seconds.
+    pub(crate) fn phases(&self) -> &[(&'static str, f64)] {
         &self.phases
     }
 }

@@ -4,10 +4,7 @@ use std::path::PathBuf;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use wan_host::registry::{Kind, Registry};
-use wan_host::settings::{Settings, StrategyChoice};
-use wan_host::sidecar::{Sidecar, StrategyReport};
-use wan_host::{Error, Model, Result};
+use wan_host::{Error, Model, Result, Settings, Sidecar};
 
 /// Flags that go with `--reproduce`: none of them changes the latents.
 const ALLOWED: [&str; 12] = [
@@ -65,21 +62,8 @@ impl Recorded {
     ///
     /// # Errors
     /// If any of them changed, unless changes are allowed: then they are only named.
-    pub(super) fn check_parts(&self, registry: &Registry, fingerprint: &str) -> Result<()> {
-        let recorded = &self.sidecar;
-        let mut changes = Vec::new();
-        if recorded.wan != env!("CARGO_PKG_VERSION") {
-            changes.push(format!("wan {} is now {}", recorded.wan, env!("CARGO_PKG_VERSION")));
-        }
-        if recorded.model.fingerprint != fingerprint {
-            changes.push(format!("the weights in {} changed", recorded.model.path.display()));
-        }
-        let settings = &recorded.settings;
-        let sampler = (Kind::Sampler, &settings.sampler, Some(&recorded.sampler));
-        let cache = settings.cache.as_ref().map(|c| (Kind::Cache, c, recorded.cache.as_ref()));
-        for (kind, choice, then) in [Some(sampler), cache].into_iter().flatten() {
-            changes.extend(strategy_change(registry, kind, choice, then)?);
-        }
+    pub(super) fn check_parts(&self, model: &Model, settings: &Settings) -> Result<()> {
+        let changes = model.changes_since(&self.sidecar, settings);
         match changes.is_empty() {
             true => Ok(()),
             false if self.allow_changes => {
@@ -113,20 +97,4 @@ impl Recorded {
         }
         Ok(())
     }
-}
-
-fn strategy_change(
-    registry: &Registry,
-    kind: Kind,
-    choice: &StrategyChoice,
-    then: Option<&StrategyReport>,
-) -> Result<Option<String>> {
-    let now = StrategyReport::of(&registry.choose(kind, &choice.id, &choice.options)?);
-    let same = |then: &StrategyReport| {
-        (&then.plugin, &then.version, &then.hash) == (&now.plugin, &now.version, &now.hash)
-    };
-    Ok(match then {
-        Some(then) if same(then) => None,
-        _ => Some(format!("{} of {} {} is another build", now.id, now.plugin, now.version)),
-    })
 }

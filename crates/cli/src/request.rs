@@ -4,11 +4,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
-use wan_host::cancel::Cancel;
-use wan_host::frame_source::FrameSource;
-use wan_host::registry::Kind;
-use wan_host::settings::{Format, Settings};
-use wan_host::{Error, Model, Request, Result};
+use wan_host::parts::Kind;
+use wan_host::{Cancel, Error, Format, FrameSource, Model, Request, Result, Settings};
 use wan_plugin_api::{OptionValues, Place};
 
 use super::args;
@@ -30,7 +27,7 @@ pub(super) fn settle(model: &Model, matches: &ArgMatches) -> Result<Settings> {
 /// run does not use.
 pub(super) fn request(model: &Model, matches: &ArgMatches) -> Result<Request> {
     let job = job(matches)?;
-    let mut request = over(matches, job)?;
+    let mut request = over(matches, job);
     let ids = model.strategies(&request)?;
     let chosen = [(Kind::Sampler, Some(&ids.sampler)), (Kind::Cache, ids.cache.as_ref())];
     let chosen: Vec<(Kind, &str)> =
@@ -68,27 +65,26 @@ fn job(matches: &ArgMatches) -> Result<Request> {
 }
 
 /// What the flags say, else what the job says. Options of strategies are those of the job alone.
-fn over(matches: &ArgMatches, job: Request) -> Result<Request> {
+fn over(matches: &ArgMatches, job: Request) -> Request {
     let text = |flag: &str| matches.get_one::<String>(flag).cloned();
     let number = |flag: &str| matches.get_one::<f64>(flag).copied();
     let path = |flag: &str| matches.get_one::<PathBuf>(flag).cloned();
     let frames = |flag: &str| path(flag).map(FrameSource::from);
     // Some commands decode nothing.
     let switch = |flag: &str| matches.try_get_one::<bool>(flag).ok().flatten().filter(|on| **on);
-    let size = text("size").map(|size| size.parse()).transpose()?;
     let (sampler, cache) = (text("sampler"), text("cache"));
     // Options of a strategy that a flag has replaced are not for the new one.
     let kept = |flag: &Option<String>, own: &Option<String>, options: OptionValues| match flag {
         Some(_) if flag != own => OptionValues::new(),
         _ => options,
     };
-    Ok(Request {
+    Request {
         sampler_options: kept(&sampler, &job.sampler, job.sampler_options),
         cache_options: kept(&cache, &job.cache, job.cache_options),
         prompt: text("prompt").or(job.prompt),
         negative_prompt: text("negative_prompt").or(job.negative_prompt),
         task: text("task").or(job.task),
-        size: size.or(job.size),
+        size: text("size").or(job.size),
         frame_num: matches.get_one("frame_num").copied().or(job.frame_num),
         fps: number("fps").or(job.fps),
         base_seed: matches.get_one("base_seed").copied().or(job.base_seed),
@@ -108,7 +104,7 @@ fn over(matches: &ArgMatches, job: Request) -> Result<Request> {
         dtype: text("dtype").and_then(|name| Format::from_name(&name)).or(job.dtype),
         narrow_stream: switch("narrow_stream").copied().or(job.narrow_stream),
         vae_tiling: switch("vae_tiling").copied().or(job.vae_tiling),
-    })
+    }
 }
 
 fn place_of(name: &str) -> Place {

@@ -1,56 +1,96 @@
-//! Generates video with Wan and SkyReels-V2 models through sampler and cache plugins.
+//! Generates video with Wan and SkyReels-V2 models, through sampler and cache plugins.
 //!
-//! This crate owns tensors, model and loop. It knows no strategy by name: samplers and caches come
-//! from the [`registry`], built in or loaded, through one door. It never reads flags or shows
-//! anything on a terminal: the program is `wan-cli`, on top of it. The way of one denoising step is drawn in [`denoiser`] and in ARCHITECTURE.md.
+//! ```
+//! use wan_host::{Engine, Request};
+//!
+//! // A strategy that is linked into this program; `plugin_dir("plugins")` loads libraries instead.
+//! wan_plugin_api::plugin! { struct Linked { samplers: [], caches: [wan_cache::TeaCache] } }
+//!
+//! # fn main() -> wan_host::Result<()> {
+//! # let (demo_model, folder) = ("../../demo-model", std::env::temp_dir());
+//! # let ball = folder.join(format!("wan-doctest-{}.mp4", std::process::id()));
+//! let engine = Engine::builder().plugin::<Linked>().build()?;
+//! let model = engine.open(demo_model)?; // reads headers only
+//! let request = Request::new("a big red ball moving right over a meadow").frame_num(9);
+//! let video = model.generate(&request.sampler("unipc").sample_steps(8).cache("teacache"))?;
+//! assert_eq!((video.frames.frames(), video.frames.width()), (9, 64));
+//! video.save(&ball)?; // and its sidecar, which says how it was made
+//! # for name in [ball.with_extension("json"), ball] {
+//! #     std::fs::remove_file(name).expect("both were written");
+//! # }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # In steps
+//!
+//! [`Model::generate`] is these, and whoever shows progress, saves runs or has several at once takes
+//! them one by one:
+//!
+//! | step | gives | costs |
+//! |---|---|---|
+//! | [`Model::settle`] | [`Settings`]: complete, each value with its [`Origin`] | reads given pictures |
+//! | [`Model::plan`] | [`Plan`]: work and bytes | nothing is loaded |
+//! | [`Model::encode`] | [`Conditions`] | the encoders, one after the other |
+//! | [`Model::run`] | a [`Run`], which [`Run::round`] steps | the transformers, from the first round on |
+//! | [`Run::finish`] | [`Sampled`]: latents, and what their making took | |
+//! | [`Model::decode`] | [`Decoding`]: frames, one latent frame's at a time | the VAE |
+//!
+//! An [`Engine`] and a [`Model`] are `Send + Sync` and cheap to clone; several runs go on at once on
+//! one model, with the bits that they would have alone. A [`Run`] is `Send`, owns what it needs, and
+//! can be saved between two rounds ([`Run::state`], [`Model::resume`]).
+//!
+//! # In your program
+//!
+//! The library changes nothing of the process: no environment variable, panic hook, signal handler,
+//! working directory or global subscriber, and it prints nothing. Progress is what [`Run::round`] and
+//! [`Decoding`] return; notices are values; `tracing` has the details.
+//!
+//! Cargo takes profiles from the workspace that builds, not from this one. **Copy the lines
+//! `[profile.dev.package...]` of this workspace's `Cargo.toml` into yours**, or build with
+//! `--release`: without either a run takes many times longer.
+//!
+//! # How it is built
+//!
+//! Folders, each knowing those before it alone: `plugins` (strategies by id, built in or from
+//! libraries, by one door), `request` (what is asked for), `checkpoint` (files to parts), `inputs`
+//! (prompts and given frames to conditions), `denoise` (one evaluation of the model, its caches and
+//! its account of bytes), `run` (rounds), `output` (frames and sidecar), `model` (the door). No
+//! strategy is known here by name.
 
-pub mod allow_list;
-pub mod cache_schedule;
-pub mod cancel;
-pub mod checkpoint;
-pub mod conditioning;
-pub mod conditions;
-pub mod decode;
-pub mod defaults;
-pub mod denoiser;
-pub mod denoiser_parts;
-pub mod device;
-pub mod engine;
+mod cancel;
+mod checkpoint;
+mod denoise;
+mod device;
 mod error;
-mod evaluation;
-pub mod expert_use;
-pub mod experts;
-pub mod frame_source;
-pub mod generated;
-pub mod given;
-pub mod handover;
-mod host_tensor;
-pub mod image_condition;
-pub mod latents_file;
-pub mod ledger;
-pub mod loader;
-pub mod model;
-mod model_facts;
-pub mod noise;
-pub mod ops;
-pub mod origin;
-pub mod pixels;
-pub mod plan;
-pub mod plugin_folders;
-pub mod prompt;
-pub mod record;
-pub mod registry;
-pub mod request;
-pub mod run;
-pub mod run_spec;
-pub mod run_state;
-pub mod settings;
-mod settle;
-pub mod sidecar;
-mod stream;
-pub mod witness;
+mod inputs;
+mod latents;
+mod ledger;
+mod model;
+mod output;
+pub mod parts;
+mod plugins;
+mod request;
+mod run;
 
-pub use engine::{Engine, EngineBuilder};
+pub use cancel::Cancel;
+pub use checkpoint::Checkpoint;
+pub use device::DeviceChoice;
 pub use error::{Error, Result, Turn};
+pub use inputs::conditions::Conditions;
 pub use model::Model;
+pub use model::engine::{Engine, EngineBuilder};
+pub use model::plan::Plan;
+pub use model::settings::Settings;
+pub use output::decoding::Decoding;
+pub use output::generated::Generated;
+pub use output::sidecar::Sidecar;
+pub use plugins::allow_list::AllowList;
+pub use plugins::choice::StrategyChoice;
 pub use request::Request;
+pub use request::frame_source::FrameSource;
+pub use request::origin::Origin;
+pub use request::precision::Format;
+pub use request::settings::SettingValues;
+pub use run::state::RunState;
+pub use run::{RoundDone, Run, Sampled};

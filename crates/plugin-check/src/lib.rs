@@ -27,8 +27,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use wan_host::Result;
-use wan_host::loader::{self, AllowList};
+use wan_host::parts::OpenedPlugin;
+use wan_host::{AllowList, Result};
 
 pub use outcome::{Outcome, Status};
 pub use process::answer;
@@ -56,8 +56,7 @@ pub struct Settings {
 /// If the file cannot be read or may not be loaded, or this program cannot be started again.
 /// Whatever the library does is in the report.
 pub fn check(library: &Path, settings: &Settings) -> Result<Report> {
-    let (path, hash) = loader::identify(library)?;
-    loader::admit(&path, &hash, settings.allowed.as_ref())?;
+    let (path, hash) = OpenedPlugin::identify(library, settings.allowed.as_ref())?;
     let mut report = Report::new(path, hash, settings.seed);
     // The first case tells what the library offers; without it there is nothing more to ask.
     let first = Case::of_library(Test::Manifest);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use wan_host::loader::{self, OpenedPlugin};
+use wan_host::parts::OpenedPlugin;
 use wan_plugin_api::manifest::Manifest;
 use wan_plugin_api::{PluginDescription, Strategy};
 
@@ -16,7 +16,7 @@ const NAME_MAX: usize = 48;
 const DOC_MAX: usize = 160;
 
 pub(super) fn open(path: &Path) -> Checked<OpenedPlugin> {
-    loader::open(path).map_err(|refusal| Failed(refusal.to_string()))
+    OpenedPlugin::open(path, None).map_err(|refusal| Failed(refusal.to_string()))
 }
 
 pub(super) fn manifest(manifest: &Manifest, description: &PluginDescription) -> Checked {

@@ -6,17 +6,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
-use wan_host::cancel::Cancel;
-use wan_host::conditioning::Conditioning;
-use wan_host::denoiser_parts::{DenoiserParts, Embeddings, ModelName};
-use wan_host::experts::Resident;
-use wan_host::image_condition::{GivenFrame, encode_frames, image_channels};
-use wan_host::noise::Noise;
-use wan_host::ops::HostOps;
-use wan_host::registry::{Kind, Registry};
-use wan_host::run::{Run, Sampled};
-use wan_host::run_spec::{Beginning, RunSpec};
-use wan_host::settings::StrategyChoice;
+use wan_host::parts::{Beginning, DenoiserParts, HostOps, Kind, Noise, Registry, RunSpec};
+use wan_host::{Cancel, Conditions, Run, Sampled, StrategyChoice};
 use wan_model::vae::{Vae, VaeConfig};
 use wan_model::{WanConfig, WanModel};
 use wan_plugin_api::{OptionValues, Place, Schedule};
@@ -49,7 +40,7 @@ pub(super) fn run_wan(case: &Case, compare: &mut Compare) -> anyhow::Result<()> 
     if let Some(condition) = condition {
         compare.tensor("mid.condition", &condition)?;
     }
-    if let Some(first) = &setup.conditioning.first_frames {
+    if let Some(first) = &setup.conditions.first_frames {
         let (_, _, frames, height, width) = latents.dims5()?;
         let given: Vec<f32> =
             (0..frames).map(|f| if f < first.dims()[2] { 0.0 } else { 1.0 }).collect();
@@ -74,15 +65,13 @@ fn denormalise(config: &VaeConfig, latents: &Tensor) -> anyhow::Result<Tensor> {
 pub(super) struct Setup {
     model: Arc<WanModel>,
     second: Option<Second>,
-    image_embeds: Option<Tensor>,
-    conditioning: Conditioning,
+    /// Clean latent frames in front are in `latents` too.
+    pub(super) conditions: Conditions,
     registry: Registry,
     sampler: StrategyChoice,
     steps: u32,
     shift: f64,
     guidance_scale: f64,
-    /// Clean latent frames in front, which `latents` have too.
-    prefix: Option<Tensor>,
     latents: Tensor,
     draws: Vec<Draw>,
     fps_class: Option<u32>,
@@ -125,15 +114,17 @@ impl Setup {
         let fps = model.config().inject_sample_info.then_some(fps);
         Ok(Self {
             second: Second::load(case, guidance.unwrap_or(1.0))?,
-            image_embeds: case.io.get("in.image_embeds").cloned(),
-            conditioning: Conditioning::default(),
+            conditions: Conditions {
+                negative: Some(case.tensor("in.negative_prompt_embeds")?.clone()),
+                image: case.io.get("in.image_embeds").cloned(),
+                ..Conditions::of_prompt(case.tensor("in.prompt_embeds")?.clone())
+            },
             model,
             registry: registry()?,
             sampler,
             steps,
             shift,
             guidance_scale: guidance.context("case.json has no guidance")?,
-            prefix: None,
             latents,
             draws,
             fps_class: fps.map(|fps| u32::from(fps != 16.0)),
@@ -150,21 +141,21 @@ impl Setup {
         let pixels = case.tensor("in.image")?.unsqueeze(2)?; // [1, 3, 1, H, W]
         if case.description["expand_timesteps"].as_bool() == Some(true) {
             let first = match vae {
-                Some(vae) => encode_frames(vae, &pixels, &Cancel::default())?,
+                Some(vae) => Conditions::clean_latents_of(vae, &pixels, &Cancel::default())?,
                 None => recorded.clone(),
             };
-            self.conditioning.first_frames = Some(first.clone());
+            self.conditions.first_frames = Some(first.clone());
             return Ok(Some(first));
         }
         let frame_num = case.description["sizes"]["num_frames"].as_u64().context("num_frames")?;
         let channels = match vae {
             Some(vae) => {
-                let given = [GivenFrame { number: 0, pixels }];
-                image_channels(vae, &given, frame_num as usize, &Cancel::default())?
+                let given = [(0, pixels)];
+                Conditions::channels_of(vae, &given, frame_num as usize, &Cancel::default())?
             }
             None => recorded.clone(),
         };
-        self.conditioning.channels = Some(channels.clone());
+        self.conditions.channels = Some(channels.clone());
         Ok(Some(channels))
     }
 
@@ -226,16 +217,12 @@ impl Setup {
             [self.model.clone()].into_iter().chain(second.clone().map(|s| s.model.clone()));
         let guidance = [self.guidance_scale].into_iter().chain(second.map(|s| s.guidance_scale));
         let parts = DenoiserParts {
-            experts: Arc::new(Resident::new(models)),
+            experts: Arc::new(models.collect::<Vec<_>>()),
             guidance: guidance.collect(),
             boundary_timestep: self.second.as_ref().map(|s| s.boundary_timestep),
-            model: ModelName::default(),
-            embeddings: Embeddings {
-                prompt: case.tensor("in.prompt_embeds")?.clone(),
-                negative: Some(case.tensor("in.negative_prompt_embeds")?.clone()),
-                image: self.image_embeds.clone(),
-            },
-            conditioning: self.conditioning.clone(),
+            variant: String::new(),
+            model_hash: String::new(),
+            conditions: self.conditions.clone(),
             fps_class: self.fps_class,
             frame_tokens: tokens as u32,
             frame_output_elements: (config.out_channels * height * width) as u64,
@@ -247,7 +234,6 @@ impl Setup {
         };
         Ok(RunSpec {
             shape,
-            prefix: self.prefix.clone(),
             beginning: Beginning::Latents(self.latents.clone()),
             may_end_noisy: false,
             sampler: choose(Kind::Sampler, &self.sampler)?,

@@ -4,8 +4,8 @@
 use anyhow::{Context, ensure};
 use candle_core::{DType, Tensor};
 use serde_json::{Value, json};
-use wan_host::record::EvaluationRecord;
-use wan_host::settings::StrategyChoice;
+use wan_host::StrategyChoice;
+use wan_host::parts::EvaluationRecord;
 use wan_plugin_api::{Choice, OptionValues};
 
 use super::pipeline::{Setup, compare_levels, compare_matrix};

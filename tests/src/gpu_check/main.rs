@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use wan_host::device::{DeviceChoice, describe};
+use wan_host::DeviceChoice;
 
 use run::Bench;
 
@@ -49,7 +49,7 @@ fn check() -> Result<bool> {
     {
         // Opened for its name alone: each part opens its own.
         let opened = device.parse::<DeviceChoice>().map_err(anyhow::Error::msg)?.open()?;
-        println!("device: {}", describe(&opened));
+        println!("device: {}", DeviceChoice::describe(&opened));
     }
     let bench = Bench::new(demo, device)?;
     let wanted = |part: &str| parts.is_empty() || parts.iter().any(|p| p == part);

@@ -5,9 +5,14 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Tensor};
-use wan_host::device::DeviceMemory;
-use wan_host::latents_file;
-use wan_host::sidecar::Sidecar;
+use wan_host::Sidecar;
+
+/// Bytes that tensors took of the GPU.
+#[derive(Clone, Copy)]
+pub(crate) struct DeviceBytes {
+    pub(crate) held: u64,
+    pub(crate) peak: u64,
+}
 
 /// Where everything lies.
 pub(crate) struct Bench {
@@ -62,7 +67,7 @@ impl Bench {
             bail!("wan generate --device {device} {}: {}", flags.join(" "), said.trim());
         }
         let (latents, mut report) =
-            latents_file::read(&video.with_extension("latents.safetensors"))?;
+            Sidecar::read_latents(&video.with_extension("latents.safetensors"))?;
         if let Ok(whole) = Sidecar::read(&video.with_extension("json")) {
             report = whole;
         }
@@ -90,8 +95,9 @@ impl Run {
     }
 
     /// What tensors took of the GPU.
-    pub(crate) fn memory(&self) -> DeviceMemory {
-        self.report.memory.device.unwrap_or_default()
+    pub(crate) fn memory(&self) -> DeviceBytes {
+        let memory = self.report.memory.device.unwrap_or_default();
+        DeviceBytes { held: memory.held, peak: memory.peak }
     }
 
     /// Bytes that the cache held at most in a place, `device` or `host`.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
+use wan_host::parts::OpenedPlugin;
 use wan_plugin_api::library::Library;
 use wan_plugin_kit::{Config, Subject, check};
 
@@ -96,7 +97,7 @@ fn open_all(plugins: &[PathBuf]) -> Result<Vec<Library>> {
 }
 
 fn open(path: &Path) -> Result<Library> {
-    let opened = wan_host::loader::open(path).context("run `cargo xtask plugins`")?;
+    let opened = OpenedPlugin::open(path, None).context("run `cargo xtask plugins`")?;
     Ok(opened.library)
 }
 

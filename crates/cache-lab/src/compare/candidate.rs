@@ -1,9 +1,8 @@
 //! What is compared: a cache with options, or fewer steps without one.
 
 use serde::{Deserialize, Serialize};
-use wan_host::registry::{Kind, Registry};
-use wan_host::settings::{Settings, StrategyChoice};
-use wan_host::{Error, Model, Request, Result};
+use wan_host::parts::{Kind, Registry};
+use wan_host::{Error, Model, Request, Result, Settings, StrategyChoice};
 use wan_plugin_api::OptionValues;
 
 /// A change of the settings, and what it is called.

@@ -21,15 +21,11 @@ pub use candidate::{Candidate, Change};
 pub use runs::{Run, Runs};
 pub use summary::{Gate, Summary};
 
+use crate::shared::Shared;
 use quality::Quality;
 use trace::Trace;
-use wan_host::cancel::Cancel;
-use wan_host::model::RunContext;
-use wan_host::record::{DecisionCount, branch_names, decision_map};
-use wan_host::run::Sampled;
-use wan_host::settings::{SettingValues, Settings};
-use wan_host::witness::Shared;
-use wan_host::{Error, Model, Request, Result};
+use wan_host::parts::{DecisionCount, EvaluationRecord, RunContext};
+use wan_host::{Cancel, Error, Model, Request, Result, Sampled, SettingValues, Settings};
 use wan_media::{SheetLayout, VideoFrames, evenly_spaced, write_png_sheet, write_whole_file};
 use wan_plugin_api::OptionValues;
 
@@ -153,7 +149,7 @@ impl Comparison<'_> {
         let records = &sample.sampled.records;
         let count = DecisionCount::of(records, None);
         let is_cache = matches!(candidate.change, Change::Cache(_));
-        let leader = branch_names(records).into_iter().next();
+        let leader = EvaluationRecord::branches(records).into_iter().next();
         let measured = records.iter().filter(|r| Some(r.branch) == leader);
         let memory = &sample.sampled.cache_memory;
         // Another number of steps has no evaluations to be held against one by one.
@@ -171,9 +167,9 @@ impl Comparison<'_> {
             seconds: sample.sampled.seconds,
             reference_seconds: reference.sampled.seconds,
             quality: Quality::of(&sample.frames, &reference.frames),
-            decisions: branch_names(records)
+            decisions: EvaluationRecord::branches(records)
                 .into_iter()
-                .map(|b| (b.to_string(), decision_map(records, b)))
+                .map(|b| (b.to_string(), EvaluationRecord::decision_map(records, b)))
                 .collect(),
             measures: sample.sampled.cache_plan.as_ref().map_or(Vec::new(), |p| p.measures.clone()),
             measured: measured.map(|r| r.measured.clone()).collect(),

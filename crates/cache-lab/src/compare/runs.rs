@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use wan_host::loader::hex;
 use wan_host::{Error, Result};
 
 use super::quality::Quality;
@@ -107,5 +106,5 @@ impl Runs {
 /// SHA-256 of a value's JSON.
 pub(super) fn key<T: Serialize>(of: &T) -> Result<String> {
     let json = serde_json::to_vec(of).map_err(|e| Error::invalid(e.to_string()))?;
-    Ok(hex(&Sha256::digest(json)))
+    Ok(hex::encode(Sha256::digest(json)))
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use wan_host::Result;
-use wan_host::witness::{Inside, Seen, Witness};
+use wan_host::parts::{Inside, Seen, Witness};
 
 /// Most numbers of a residual that are kept. Above it every n-th token is, evenly: 14B at 720p
 /// has 168 million numbers per residual.

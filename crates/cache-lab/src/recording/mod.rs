@@ -19,7 +19,7 @@ pub mod recorder;
 pub mod replay;
 
 use serde::{Deserialize, Serialize};
-use wan_host::settings::SettingValues;
+use wan_host::SettingValues;
 use wan_plugin_api::{CacheContext, FrameLevel};
 
 pub use file::Recording;

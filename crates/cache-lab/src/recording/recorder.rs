@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{DType, Tensor};
-use wan_host::denoiser::LATENT_FRAME_AXIS;
-use wan_host::settings::Settings;
-use wan_host::witness::{Seen, Witness};
-use wan_host::{Error, Result};
+use wan_host::parts::{Seen, Witness};
+use wan_host::{Error, Result, Settings};
 
 use super::file::Writer;
 use super::{Contents, RecordedChange, RecordedEvaluation, RecordedStream, SCHEMA};
+
+/// Axis of the latent frames in `[1, C, F, H, W]`.
+pub(super) const LATENT_FRAME_AXIS: usize = 2;
 
 /// Axis of the tokens in `[1, L, D]`.
 pub(super) const TOKEN_AXIS: usize = 1;

@@ -5,12 +5,7 @@
 
 use candle_core::{Device, Tensor};
 use serde::Serialize;
-use wan_host::denoiser::LATENT_FRAME_AXIS;
-use wan_host::ledger::Item;
-use wan_host::noise::Noise;
-use wan_host::ops::HostOps;
-use wan_host::record::CacheMemory;
-use wan_host::registry::Chosen;
+use wan_host::parts::{CacheMemory, Chosen, HostOps, Item, Noise};
 use wan_host::{Error, Result};
 use wan_plugin_api::library::CacheInstance;
 use wan_plugin_api::{
@@ -18,7 +13,7 @@ use wan_plugin_api::{
 };
 
 use super::file::Recording;
-use super::recorder::{TOKEN_AXIS, relative};
+use super::recorder::{LATENT_FRAME_AXIS, TOKEN_AXIS, relative};
 
 /// What a cache would have done.
 #[derive(Debug, Clone, Serialize)]

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use wan_cache_lab::compare::{Candidate, Change, Comparison, ComparisonReport, Gate, Summary};
-use wan_host::registry::Registry;
-use wan_host::settings::Settings;
-use wan_host::{Error, Request, Result};
+use wan_host::parts::Registry;
+use wan_host::{Error, Request, Result, Settings};
 
 use crate::args::{self, flag};
 use crate::progress::Progress;

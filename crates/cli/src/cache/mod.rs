@@ -7,7 +7,7 @@ mod record;
 mod replay;
 
 use clap::{ArgMatches, Command};
-use wan_host::registry::Registry;
+use wan_host::parts::Registry;
 use wan_host::{Error, Result};
 
 pub(super) fn command(registry: &Registry) -> Command {

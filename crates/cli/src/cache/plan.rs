@@ -2,11 +2,8 @@
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
-use wan_host::cache_schedule::{CachePlanner, CacheSchedule};
-use wan_host::record::{branch_names, decision_map};
-use wan_host::registry::{Kind, Registry};
-use wan_host::settings::Settings;
-use wan_host::{Error, Result};
+use wan_host::parts::{CachePlanner, CacheSchedule, EvaluationRecord, Kind, Registry};
+use wan_host::{Error, Result, Settings};
 use wan_plugin_api::{Choice, OptionKind, OptionSpec};
 
 use crate::args::{self, flag, json};
@@ -120,8 +117,9 @@ fn print(settings: &Settings, schedule: &CacheSchedule) {
         settings.sampler.id
     );
     let records = &schedule.evaluations;
-    let branches = branch_names(records);
-    let maps: Vec<String> = branches.iter().map(|b| decision_map(records, b)).collect();
+    let branches = EvaluationRecord::branches(records);
+    let maps: Vec<String> =
+        branches.iter().map(|b| EvaluationRecord::decision_map(records, b)).collect();
     let alike = maps.iter().all(|map| map == &maps[0]);
     let shown = if alike { &branches[..1] } else { &branches[..] };
     say!("{:>5} {:>8}  {:7} {}", "round", "timestep", "", schedule.measures.join("  "));
@@ -150,6 +148,6 @@ fn print(settings: &Settings, schedule: &CacheSchedule) {
     say!(
         "holds {} a branch at most; all branches{}",
         bytes(schedule.bytes_per_branch),
-        items(&schedule.holdings)
+        items(schedule.holdings.iter().map(|h| (h.item, h.bytes, h.place)))
     );
 }

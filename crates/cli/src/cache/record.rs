@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Command, value_parser};
+use wan_cache_lab::Shared;
 use wan_cache_lab::recording::Recorder;
 use wan_host::Result;
-use wan_host::model::RunContext;
-use wan_host::registry::Registry;
-use wan_host::witness::Shared;
+use wan_host::parts::{Registry, RunContext};
 
 use crate::args::{self, flag};
 use crate::finish::bytes;

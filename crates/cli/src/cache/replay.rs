@@ -6,7 +6,7 @@ use clap::{ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
 use wan_cache_lab::compare::{Candidate, Change};
 use wan_cache_lab::recording::{Recording, Replay};
-use wan_host::registry::{Kind, Registry};
+use wan_host::parts::{Kind, Registry};
 use wan_host::{Error, Result};
 use wan_plugin_api::Choice;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
-use wan_host::registry::Registry;
+use wan_host::parts::Registry;
 use wan_host::{Error, Result};
 use wan_plugin_api::options::did_you_mean;
 use wan_plugin_check::{Case, Errand, Report, Settings, Status, Test};

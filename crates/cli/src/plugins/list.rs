@@ -3,7 +3,7 @@
 use clap::ArgMatches;
 use serde_json::{Value, json};
 use wan_host::Result;
-use wan_host::registry::{Registered, Registry};
+use wan_host::parts::{Registered, Registry};
 use wan_plugin_api::Strategy;
 
 use super::show;

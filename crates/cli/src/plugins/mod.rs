@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Command, value_parser};
-use wan_host::registry::Registry;
+use wan_host::parts::Registry;
 use wan_host::{Error, Result};
 
 use super::args::{flag, json, plugin_dir};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::{Arg, ArgMatches, Command};
 use serde_json::{Value, json};
-use wan_host::registry::{Kind, Registered, Registry};
+use wan_host::parts::{Kind, Registered, Registry};
 use wan_host::{Error, Result};
 use wan_plugin_api::options::did_you_mean;
 use wan_plugin_api::{OptionKind, OptionSpec, Strategy};

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::loader::hex;
 
 /// Bytes hashed at each of [`PLACES`] places of a weight file.
 const CHUNK: u64 = 1 << 20;
@@ -19,7 +18,7 @@ pub(super) fn of<'p>(files: impl Iterator<Item = &'p PathBuf>) -> Result<String>
     for path in files {
         hash_file(path, &mut hash).map_err(Error::io(path))?;
     }
-    Ok(hex(&hash.finalize()))
+    Ok(hex::encode(hash.finalize()))
 }
 
 fn hash_file(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {

@@ -17,10 +17,10 @@ use wan_plugin_api::Place;
 use super::Checkpoint;
 use crate::error::Result;
 use crate::ledger::{Entry, Item, Ledger};
-use crate::settings::Precision;
+use crate::request::precision::Precision;
 
 /// A part of a model; its bytes leave the account when it is dropped.
-pub struct Loaded<T> {
+pub(crate) struct Loaded<T> {
     part: T,
     /// Dropped with the part.
     _bytes: Entry,
@@ -35,7 +35,7 @@ impl<T> Deref for Loaded<T> {
 }
 
 /// Loads the parts of a model and keeps account of what they hold.
-pub struct PartLoader {
+pub(crate) struct PartLoader {
     checkpoint: Checkpoint,
     device: Device,
     held: Arc<Ledger>,
@@ -55,22 +55,22 @@ pub struct WeightMemory {
 
 impl PartLoader {
     /// A loader of this model's parts.
-    pub fn new(checkpoint: Checkpoint, device: Device) -> Self {
+    pub(crate) fn new(checkpoint: Checkpoint, device: Device) -> Self {
         Self { checkpoint, device, held: Arc::default(), parts: Mutex::default() }
     }
 
     /// The model on disk.
-    pub fn checkpoint(&self) -> &Checkpoint {
+    pub(crate) fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 
     /// Where tensors are made.
-    pub fn device(&self) -> &Device {
+    pub(crate) fn device(&self) -> &Device {
         &self.device
     }
 
     /// What the parts held and hold.
-    pub fn memory(&self) -> WeightMemory {
+    pub(crate) fn memory(&self) -> WeightMemory {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         WeightMemory { parts, held: self.held.live(), held_max: self.held.peak() }
     }
@@ -79,7 +79,7 @@ impl PartLoader {
     ///
     /// # Errors
     /// If a file is missing, truncated or does not fit its config.
-    pub fn transformer(&self, part: &str, precision: Precision) -> Result<Loaded<WanModel>> {
+    pub(crate) fn transformer(&self, part: &str, precision: Precision) -> Result<Loaded<WanModel>> {
         let config = self.checkpoint.transformer_config(part)?.clone();
         self.load(part, |opened| {
             WanModel::load_with(config, opened.weights.clone(), precision.into())
@@ -90,7 +90,11 @@ impl PartLoader {
     ///
     /// # Errors
     /// As [`transformer`](Self::transformer).
-    pub fn transformer_without_blocks(&self, part: &str, precision: Precision) -> Result<WanModel> {
+    pub(crate) fn transformer_without_blocks(
+        &self,
+        part: &str,
+        precision: Precision,
+    ) -> Result<WanModel> {
         let config = self.checkpoint.transformer_config(part)?.clone();
         let opened = self.open(part)?;
         Ok(WanModel::load_without_blocks(config, opened.weights, precision.into())?)
@@ -100,7 +104,7 @@ impl PartLoader {
     ///
     /// # Errors
     /// As [`transformer`](Self::transformer).
-    pub fn vae(&self) -> Result<Loaded<Vae>> {
+    pub(crate) fn vae(&self) -> Result<Loaded<Vae>> {
         let config = self.checkpoint.vae_config()?.clone();
         self.load("vae", |opened| Vae::load(config, opened.weights.clone()))
     }
@@ -109,7 +113,7 @@ impl PartLoader {
     ///
     /// # Errors
     /// As [`transformer`](Self::transformer).
-    pub fn text_encoder(&self) -> Result<Loaded<Umt5Encoder>> {
+    pub(crate) fn text_encoder(&self) -> Result<Loaded<Umt5Encoder>> {
         let config = self.checkpoint.text_encoder_config()?.clone();
         self.load("text_encoder", |opened| Umt5Encoder::load(config, opened.weights.clone()))
     }
@@ -118,7 +122,7 @@ impl PartLoader {
     ///
     /// # Errors
     /// As [`transformer`](Self::transformer).
-    pub fn image_encoder(&self) -> Result<Loaded<ClipVision>> {
+    pub(crate) fn image_encoder(&self) -> Result<Loaded<ClipVision>> {
         let config = self.checkpoint.image_encoder_config()?.clone();
         self.load("image_encoder", |opened| ClipVision::load(config, opened.weights.clone()))
     }
@@ -141,5 +145,15 @@ impl PartLoader {
         self.held.settle();
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(part.into(), bytes);
         Ok(loaded)
+    }
+}
+
+impl Checkpoint {
+    /// Loads the VAE alone, in f32.
+    ///
+    /// # Errors
+    /// If a file is missing, truncated or does not fit its config.
+    pub fn load_vae(&self, device: &Device) -> Result<impl Deref<Target = Vae> + use<>> {
+        PartLoader::new(self.clone(), device.clone()).vae()
     }
 }

@@ -16,18 +16,17 @@ use wan_model::umt5::Umt5Config;
 use wan_model::vae::VaeConfig;
 use wan_model::weights::Weights;
 
-use crate::defaults::WanToml;
 use crate::error::{Error, Result};
+use crate::request::wan_toml::WanToml;
 
 mod find;
 mod fingerprint;
-pub mod loader;
+pub(crate) mod loader;
 mod part;
 mod widths;
 
 use find::{find_parts, pickles_in};
-pub use part::PARTS;
-use part::{Part, kept};
+use part::{PARTS, Part, kept};
 
 /// Name of the file with a folder's defaults.
 const DEFAULTS_FILE: &str = "wan.toml";
@@ -36,7 +35,7 @@ const DEFAULTS_FILE: &str = "wan.toml";
 const EXPERTS: [&str; 2] = ["transformer", "transformer_2"];
 
 /// The weight files of each part.
-pub type Parts = BTreeMap<String, Vec<PathBuf>>;
+pub(crate) type Parts = BTreeMap<String, Vec<PathBuf>>;
 
 /// A model on disk; a clone shares what was read.
 #[derive(Clone)]
@@ -56,6 +55,9 @@ struct Contents {
 }
 
 impl Checkpoint {
+    /// Names of the parts, as diffusers' folders have them.
+    pub const PARTS: [&'static str; 5] = PARTS;
+
     /// Finds the parts in a folder and reads the headers of their files.
     ///
     /// A file whose header cannot be read is an error for whoever asks for its part: decoding needs
@@ -104,7 +106,7 @@ impl Checkpoint {
     }
 
     /// Its `wan.toml`: what is used where the user gives no flag.
-    pub fn defaults(&self) -> Option<&WanToml> {
+    pub(crate) fn defaults(&self) -> Option<&WanToml> {
         self.0.defaults.as_ref()
     }
 

@@ -10,7 +10,7 @@ use wan_model::weights::Weights;
 use crate::error::{Error, Result};
 
 /// Names of the parts, as diffusers' folders have them.
-pub const PARTS: [&str; 5] =
+pub(super) const PARTS: [&str; 5] =
     ["transformer", "transformer_2", "vae", "text_encoder", "image_encoder"];
 
 /// A part. What was read without an error is kept.

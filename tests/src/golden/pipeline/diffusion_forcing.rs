@@ -5,8 +5,8 @@ use std::ops::Range;
 use anyhow::{Context, ensure};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
-use wan_host::noise::PLUGIN_STREAMS;
-use wan_host::settings::StrategyChoice;
+use wan_host::StrategyChoice;
+use wan_host::parts::Noise;
 use wan_plugin_api::{OptionValues, Round, Schedule};
 
 use super::{Setup, compare_levels};
@@ -28,10 +28,10 @@ const CHUNK_OPTIONS: [&str; 2] = ["base_num_frames", "overlap_history"];
 const FRAMES: usize = 3;
 
 /// The plugin's noise on a prefix; index: the round.
-const PREFIX_NOISE: u64 = PLUGIN_STREAMS;
+const PREFIX_NOISE: u64 = Noise::PLUGIN_STREAMS;
 
 /// The plugin's noise for frames that it samples a second time; index: the chunk.
-const RESAMPLED_NOISE: u64 = PLUGIN_STREAMS + 1;
+const RESAMPLED_NOISE: u64 = Noise::PLUGIN_STREAMS + 1;
 
 /// Runs a pipeline of diffusers' `SkyReelsV2DiffusionForcingPipeline`.
 pub(in crate::golden) fn run_df(case: &Case, compare: &mut Compare) -> anyhow::Result<()> {
@@ -155,7 +155,7 @@ impl Chunks {
             0 => noise.clone(),
             clean => Tensor::cat(&[prefix, &noise.narrow(2, clean, frames - clean)?], 2)?,
         };
-        setup.prefix = (self.prefix > 0).then(|| prefix.clone());
+        setup.conditions.prefix = (self.prefix > 0).then(|| prefix.clone());
         setup.sampler.options.retain(|name, _| !CHUNK_OPTIONS.contains(&name.as_str()));
         let before = (1..number).map(|n| recorded_rounds(case, n));
         setup.draws = prefix_draws(case, before.sum::<anyhow::Result<usize>>()?, 0).collect();

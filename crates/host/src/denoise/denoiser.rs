@@ -1,0 +1,228 @@
+//! One model evaluation: guidance branches, and the cache's decision in each.
+//!
+//! ```text
+//! embed ─► (blocks before the decision) ─► decide ─┬─ compute ─► blocks ─► store ─┐
+//!                                                  └─ reuse ───► + residual ──────┴─► head
+//! ```
+
+use std::sync::Arc;
+
+use candle_core::Tensor as CandleTensor;
+use wan_plugin_api::{
+    Attention, Denoise, FrameLevel, Result as PluginResult, Round, Schedule, Tensor,
+};
+
+use crate::denoise::branch::BranchEvaluation;
+use crate::denoise::parts::{BranchCache, DenoiserParts, Expert, UnderWay, WhenBusy};
+use crate::denoise::saved::{StrategyState, StreamState};
+use crate::denoise::stream::Stream;
+use crate::denoise::tally::Tally;
+use crate::error::{Error, Result};
+use crate::latents::LATENT_FRAME_AXIS;
+use crate::ledger::Item;
+
+/// Evaluates the model for a sampler; keeps one cache object per guidance branch of a stream.
+pub(crate) struct Denoiser {
+    pub(crate) parts: DenoiserParts,
+    schedule: Arc<Schedule>,
+    expert: Option<Expert>,
+    pub(crate) under_way: Option<UnderWay>,
+    pub(crate) tally: Tally,
+    /// A saved stream that goes on with the next round.
+    resumed: Option<StreamState>,
+    /// Why the last evaluation failed, as itself and not as the sampler passed it on.
+    failure: Option<Error>,
+}
+
+impl Denoiser {
+    /// A denoiser for one schedule.
+    ///
+    /// # Errors
+    /// If there is no expert, or there are two and no boundary between them.
+    pub(crate) fn new(parts: DenoiserParts, schedule: Arc<Schedule>) -> Result<Self> {
+        parts.check()?;
+        Ok(Self {
+            parts,
+            schedule,
+            expert: None,
+            under_way: None,
+            tally: Tally::default(),
+            resumed: None,
+            failure: None,
+        })
+    }
+
+    /// Prepares for round `index`, and says which expert runs it; another window or expert gets fresh
+    /// cache objects.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] where the expert has no room yet; then nothing has changed, but that this run
+    /// holds no expert any more. Else what a cache says against its context.
+    pub(crate) fn begin_round(&mut self, index: usize, when_busy: WhenBusy) -> Result<usize> {
+        let (schedule, boundary) = (self.schedule.clone(), self.parts.boundary_timestep);
+        let round = &schedule.rounds[index];
+        self.go_on(round, when_busy)?;
+        let goes_on = |under_way: &UnderWay| under_way.stream.holds(round, boundary);
+        if !self.under_way.as_ref().is_some_and(goes_on) {
+            let stream = Stream::begin(&schedule, index, boundary);
+            self.hold(stream.expert, when_busy)?;
+            self.end_caches();
+            self.begin_stream(stream)?;
+        }
+        let Some(under_way) = &mut self.under_way else { return Err(no_stream()) };
+        under_way.attention = round.attention;
+        under_way.stream.round = index;
+        let expert = under_way.stream.expert;
+        self.hold(expert, when_busy)?;
+        Ok(expert)
+    }
+
+    /// Makes the caches of a saved stream anew, where `round` belongs to it; else it has ended.
+    fn go_on(&mut self, round: &Round, when_busy: WhenBusy) -> Result<()> {
+        let belongs = |s: &StreamState| s.stream.holds(round, self.parts.boundary_timestep);
+        let Some(expert) = self.resumed.as_ref().filter(|s| belongs(s)).map(|s| s.stream.expert)
+        else {
+            self.resumed = None;
+            return Ok(());
+        };
+        // Before the state is taken: where the expert has no room yet, nothing has changed.
+        self.hold(expert, when_busy)?;
+        let Some(StreamState { stream, caches }) = self.resumed.take() else { return Ok(()) };
+        self.begin_stream(stream)?;
+        let branches = self.under_way.iter_mut().flat_map(|under_way| &mut under_way.branches);
+        for (branch, saved) in branches.zip(&caches) {
+            let (Some(cache), Some(saved)) = (&mut branch.cache, saved) else { continue };
+            let Some(chosen) = &self.parts.cache else { continue };
+            let BranchCache { instance, ops } = cache;
+            saved.load(chosen, ops, |id, message| instance.extension(id, message))?;
+        }
+        Ok(())
+    }
+
+    /// The stream that is under way, or that is still to go on.
+    ///
+    /// # Errors
+    /// If its cache cannot be saved.
+    pub(crate) fn stream_state(&mut self) -> Result<Option<StreamState>> {
+        let (Some(under_way), cache) = (&mut self.under_way, &self.parts.cache) else {
+            return Ok(self.resumed.clone());
+        };
+        let states = under_way.branches.iter_mut().map(|branch| {
+            let (Some(kept), Some(chosen)) = (&mut branch.cache, cache) else { return Ok(None) };
+            StrategyState::of(chosen, |id, message| kept.instance.extension(id, message)).map(Some)
+        });
+        let caches = states.collect::<Result<_>>()?;
+        Ok(Some(StreamState { stream: under_way.stream.clone(), caches }))
+    }
+
+    /// Goes on from a saved stream.
+    pub(crate) fn resume(&mut self, stream: Option<StreamState>, tally: Tally) {
+        (self.resumed, self.tally) = (stream, tally);
+    }
+
+    /// Holds expert `number`, and no other.
+    fn hold(&mut self, number: usize, when_busy: WhenBusy) -> Result<()> {
+        if self.expert.as_ref().is_some_and(|held| held.number == number) {
+            return Ok(());
+        }
+        // Whoever waits for another one must not keep it from coming.
+        self.expert = None;
+        self.expert = Some(self.parts.lend(number, when_busy)?);
+        Ok(())
+    }
+
+    fn begin_stream(&mut self, stream: Stream) -> Result<()> {
+        let Some(expert) = &self.expert else { return Err(no_stream()) };
+        let branches = self.parts.begin_branches(&expert.model, &stream)?;
+        self.tally
+            .see_plans(branches.iter().filter_map(|b| Some(b.cache.as_ref()?.instance.plan())));
+        self.under_way = Some(UnderWay { stream, branches, attention: Attention::Bidirectional });
+        Ok(())
+    }
+
+    /// Gives the expert back and drops the cache objects.
+    pub(crate) fn end(&mut self) {
+        self.expert = None;
+        self.end_caches();
+    }
+
+    /// Drops the cache objects; what their handles still keep alive then has leaked.
+    fn end_caches(&mut self) {
+        let Some(UnderWay { branches, .. }) = self.under_way.take() else { return };
+        for BranchCache { instance, ops } in branches.into_iter().filter_map(|b| b.cache) {
+            drop(instance);
+            self.tally.cache_memory.leaked += ops.ledger().live();
+        }
+    }
+
+    /// Why the last evaluation failed, once.
+    pub(crate) fn take_failure(&mut self) -> Option<Error> {
+        self.failure.take()
+    }
+
+    /// Velocity of all branches, guidance applied.
+    fn guided_velocity(
+        &mut self,
+        sample: &CandleTensor,
+        levels: &[FrameLevel],
+    ) -> Result<CandleTensor> {
+        let Self { parts, expert, under_way, tally, .. } = self;
+        let (Some(expert), Some(under_way)) = (expert, under_way) else { return Err(no_stream()) };
+        let levels = &parts.conditions.levels(levels, under_way.stream.window.0);
+        let mut leader = None;
+        let mut velocities = Vec::with_capacity(under_way.branches.len());
+        for number in 0..under_way.branches.len() {
+            let (parts, expert) = (&*parts, &*expert);
+            let branch = BranchEvaluation {
+                parts,
+                expert,
+                under_way,
+                tally,
+                branch: number,
+                sample,
+                levels,
+                leader,
+            };
+            let (velocity, choice) = branch.run()?;
+            leader = leader.or(choice);
+            velocities.push(velocity);
+        }
+        under_way.stream.next += 1;
+        let caches = under_way.branches.iter().filter_map(|b| b.cache.as_ref());
+        tally.cache_memory.see(caches.map(|c| c.ops.ledger()));
+        match velocities.as_slice() {
+            [cond] => Ok(cond.clone()),
+            [cond, uncond, ..] => {
+                let guided = (cond - uncond)?.affine(parts.guidance[expert.number], 0.0)?;
+                Ok((uncond + guided)?)
+            }
+            [] => Err(Error::invalid("no guidance branch")),
+        }
+    }
+}
+
+fn no_stream() -> Error {
+    Error::invalid("no round is under way")
+}
+
+impl Denoise for Denoiser {
+    fn velocity(&mut self, sample: &Tensor, levels: &[FrameLevel]) -> PluginResult<Tensor> {
+        let latents = self.parts.ops.unwrap(sample)?;
+        let frames = latents.dims()[LATENT_FRAME_AXIS];
+        if levels.len() != frames {
+            return Err(wan_plugin_api::Error::failed(format!(
+                "{} levels for {frames} latent frames",
+                levels.len()
+            )));
+        }
+        let velocity = self.guided_velocity(&latents, levels).map_err(|error| {
+            let passed_on = match &error {
+                Error::Cancelled => wan_plugin_api::Error::cancelled(),
+                other => wan_plugin_api::Error::failed(other.to_string()),
+            };
+            self.failure = Some(error);
+            passed_on
+        })?;
+        self.parts.ops.wrap(Item::Velocity, velocity, LATENT_FRAME_AXIS, frames)
+    }
+}

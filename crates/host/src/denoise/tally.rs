@@ -1,0 +1,191 @@
+//! What happened during a run: decisions, and bytes.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use wan_model::Embedded;
+use wan_plugin_api::{CachePlan, Choice};
+
+use crate::ledger::{Holding, Ledger};
+
+/// One branch of one evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EvaluationRecord {
+    /// Round of the schedule, from 0.
+    pub round: usize,
+    /// Evaluation in the cache's stream, from 0.
+    pub evaluation: u32,
+    /// Guidance branch.
+    pub branch: &'static str,
+    /// Which expert of the model.
+    pub expert: usize,
+    /// Compute or reuse.
+    pub choice: Choice,
+    /// What the cache measured, in the order of its plan's `measures`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub measured: Vec<f64>,
+    /// What the evaluation took, decision included; not part of the sidecar, which two equal runs
+    /// have in common.
+    #[serde(skip)]
+    pub seconds: f64,
+}
+
+impl EvaluationRecord {
+    /// The guidance branches of a run, each once.
+    pub fn branches(records: &[Self]) -> Vec<&'static str> {
+        let mut names: Vec<&str> = records.iter().map(|r| r.branch).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// The decisions of one branch in order, as `C` and `s`.
+    pub fn decision_map(records: &[Self], branch: &str) -> String {
+        let letter = |record: &Self| if record.choice == Choice::Compute { 'C' } else { 's' };
+        records.iter().filter(|r| r.branch == branch).map(letter).collect()
+    }
+
+    /// Seconds that reuses saved: what as many computed evaluations took on average, less what the
+    /// reuses took.
+    pub fn seconds_saved(records: &[Self]) -> f64 {
+        let took = |choice| {
+            let seconds = records.iter().filter(|r| r.choice == choice).map(|r| r.seconds);
+            (seconds.clone().count() as f64, seconds.sum::<f64>())
+        };
+        let ((computed, computing), (reused, reusing)) =
+            (took(Choice::Compute), took(Choice::Reuse));
+        if computed == 0.0 { 0.0 } else { reused * computing / computed - reusing }
+    }
+}
+
+/// Largest time signals that one evaluation held: one row per distinct timestep.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct SignalMemory {
+    /// Most distinct timesteps, K.
+    pub rows: usize,
+    /// `K * D * 4` bytes.
+    pub e_bytes: u64,
+    /// `K * 6 * D * 4` bytes.
+    pub e0_bytes: u64,
+    /// What `e0` would take with one row per token.
+    pub e0_bytes_per_token: u64,
+}
+
+impl SignalMemory {
+    /// Takes note of one evaluation.
+    pub(crate) fn see(&mut self, embedded: &Embedded) {
+        let tokens = embedded.hidden.dims()[1] as u64;
+        let (e, e0) = (embedded.e.bytes() as u64, embedded.e0.bytes() as u64);
+        self.rows = self.rows.max(embedded.e.distinct());
+        self.e_bytes = self.e_bytes.max(e);
+        self.e0_bytes = self.e0_bytes.max(e0);
+        let row = e0 / embedded.e0.distinct() as u64;
+        self.e0_bytes_per_token = self.e0_bytes_per_token.max(tokens * row);
+    }
+}
+
+/// What the caches declared and what their handles held.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CacheMemory {
+    /// What one branch's cache said it would hold at most.
+    pub declared_per_branch: u64,
+    /// What all branches' caches said they would hold at most.
+    pub declared_max: u64,
+    /// Most that one branch's cache held.
+    pub held_per_branch_max: u64,
+    /// Most that all branches' caches held at once.
+    pub held_max: u64,
+    /// Of what that was made.
+    pub holdings: Vec<Holding>,
+    /// Alive after the caches were dropped: a plugin's leak.
+    pub leaked: u64,
+}
+
+impl CacheMemory {
+    /// Takes note of what each branch's cache of a stream declares.
+    pub fn declare(&mut self, branches: &[u64]) {
+        let most = branches.iter().copied().max().unwrap_or(0);
+        self.declared_per_branch = self.declared_per_branch.max(most);
+        self.declared_max = self.declared_max.max(branches.iter().sum());
+    }
+
+    /// Takes note of what each branch's cache holds after an evaluation.
+    pub fn see<'l>(&mut self, ledgers: impl Iterator<Item = &'l Arc<Ledger>> + Clone) {
+        let held: Vec<u64> = ledgers.clone().map(|ledger| ledger.settle()).collect();
+        let (all, most) = (held.iter().sum(), held.iter().copied().max().unwrap_or(0));
+        self.held_per_branch_max = self.held_per_branch_max.max(most);
+        if all <= self.held_max {
+            return;
+        }
+        self.held_max = all;
+        let mut sums: Vec<Holding> = Vec::new();
+        for one in ledgers.flat_map(|ledger| ledger.holdings()) {
+            match sums.iter_mut().find(|s| (s.item, s.place) == (one.item, one.place)) {
+                Some(sum) => sum.bytes += one.bytes,
+                None => sums.push(one),
+            }
+        }
+        self.holdings = sums;
+    }
+}
+
+/// What is written down while a run goes on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tally {
+    /// One entry per evaluation and branch that a cache decided.
+    pub(crate) records: Vec<EvaluationRecord>,
+    /// Largest time signals.
+    pub(crate) signals: SignalMemory,
+    /// What the caches declared and held.
+    pub(crate) cache_memory: CacheMemory,
+    /// What the first cache said of itself.
+    pub(crate) cache_plan: Option<CachePlan>,
+}
+
+impl Tally {
+    /// Takes note of what the caches of a stream say of themselves, one for each branch.
+    pub(crate) fn see_plans<'p>(&mut self, plans: impl Iterator<Item = &'p CachePlan> + Clone) {
+        let declared: Vec<u64> = plans.clone().map(|plan| plan.bytes_max).collect();
+        self.cache_memory.declare(&declared);
+        if self.cache_plan.is_none() {
+            self.cache_plan = plans.clone().next().cloned();
+        }
+    }
+}
+
+/// Decisions, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct DecisionCount {
+    /// Evaluations whose blocks ran.
+    pub computed: usize,
+    /// Evaluations that reused.
+    pub reused: usize,
+    /// Longest run of reuses in one branch.
+    pub reused_in_a_row: usize,
+}
+
+impl DecisionCount {
+    /// Counts one branch, or all.
+    pub fn of(records: &[EvaluationRecord], branch: Option<&str>) -> Self {
+        let mut count = Self::default();
+        for name in EvaluationRecord::branches(records)
+            .into_iter()
+            .filter(|n| branch.is_none_or(|b| b == *n))
+        {
+            let mut in_a_row = 0;
+            for record in records.iter().filter(|r| r.branch == name) {
+                match record.choice {
+                    Choice::Compute => (count.computed, in_a_row) = (count.computed + 1, 0),
+                    Choice::Reuse => (count.reused, in_a_row) = (count.reused + 1, in_a_row + 1),
+                }
+                count.reused_in_a_row = count.reused_in_a_row.max(in_a_row);
+            }
+        }
+        count
+    }
+
+    /// Share of evaluations that reused, 0 to 1.
+    pub fn reused_share(&self) -> f64 {
+        self.reused as f64 / (self.computed + self.reused).max(1) as f64
+    }
+}

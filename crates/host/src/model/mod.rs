@@ -1,0 +1,333 @@
+//! A model that is open: settings in, conditions, runs and frames out.
+
+pub(crate) mod cache_schedule;
+pub(crate) mod defaults;
+pub(crate) mod engine;
+pub(crate) mod facts;
+pub(crate) mod plan;
+pub(crate) mod settings;
+mod settle;
+mod sidecar;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use candle_core::{Device, Tensor as CandleTensor};
+use wan_model::WanModel;
+use wan_model::vae::{Tiling, Vae};
+
+use crate::cancel::Cancel;
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::loader::{Loaded, PartLoader, WeightMemory};
+use crate::denoise::experts::TakingTurns;
+use crate::denoise::noise::Noise;
+use crate::denoise::ops::HostOps;
+use crate::denoise::witness::RunWitness;
+use crate::error::{Error, Result};
+use crate::inputs::conditions::Conditions;
+use crate::inputs::encoders::Encoders;
+use crate::inputs::prompt::PromptEncoder;
+use crate::model::engine::Engine;
+use crate::model::facts::{ModelFacts, RunInputs};
+use crate::model::settings::Settings;
+use crate::output::decoding::Decoding;
+use crate::output::generated::Generated;
+use crate::output::sidecar::Sidecar;
+use crate::request::Request;
+use crate::request::precision::Precision;
+use crate::request::settings::SizeRule;
+use crate::run::handover::Earlier;
+use crate::run::spec::{Beginning, RunSpec};
+use crate::run::state::RunState;
+use crate::run::{Run, Sampled};
+
+/// A model. Cheap to clone; clones are one and the same, and serve several runs at once.
+///
+/// Encoders are loaded for their own turn alone, transformers when the first run begins.
+#[derive(Clone)]
+pub struct Model(Arc<Parts>);
+
+struct Parts {
+    engine: Engine,
+    loader: Arc<PartLoader>,
+    prompts: PromptEncoder,
+    facts: ModelFacts,
+    transformers: Mutex<Option<(Precision, Arc<Transformers>)>>,
+    vae: OnceLock<Loaded<Vae>>,
+    /// Held while the VAE is loaded.
+    vae_loads: Mutex<()>,
+}
+
+type Transformers = TakingTurns<Loaded<WanModel>>;
+
+/// What a run has beside its settings and conditions.
+#[derive(Clone, Default)]
+pub struct RunContext {
+    /// Stops it.
+    pub cancel: Cancel,
+    /// Where noise comes from; none: from the seed of the settings.
+    pub noise: Option<Noise>,
+    /// Sees every evaluation, if any.
+    pub witness: Option<RunWitness>,
+}
+
+impl Engine {
+    /// Opens a model: a folder in diffusers' or Wan's own layout. Reads headers, configs and the
+    /// tokenizer; weights are loaded when they are needed.
+    ///
+    /// # Errors
+    /// If a part is missing, truncated or does not fit its config, or parts are of different models.
+    pub fn open(&self, folder: impl AsRef<Path>) -> Result<Model> {
+        self.open_checkpoint(Checkpoint::open(folder.as_ref())?)
+    }
+
+    /// As [`open`](Self::open), for files that are found already: a folder's, or single ones.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_checkpoint(&self, checkpoint: Checkpoint) -> Result<Model> {
+        Model::open(self.clone(), checkpoint)
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Model").field(&self.checkpoint().root()).finish()
+    }
+}
+
+impl Model {
+    /// Checks the headers of all parts that the model needs.
+    pub(crate) fn open(engine: Engine, checkpoint: Checkpoint) -> Result<Self> {
+        let facts = ModelFacts::of(&checkpoint)?;
+        checkpoint.check()?;
+        let loader = Arc::new(PartLoader::new(checkpoint, engine.device().clone()));
+        Ok(Self(Arc::new(Parts {
+            engine,
+            prompts: PromptEncoder::new(loader.clone())?,
+            transformers: Mutex::default(),
+            vae: OnceLock::new(),
+            vae_loads: Mutex::default(),
+            facts,
+            loader,
+        })))
+    }
+
+    /// The engine that it was opened with.
+    pub fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    /// Its files.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        self.0.loader.checkpoint()
+    }
+
+    /// See [`Checkpoint::fingerprint`].
+    pub fn fingerprint(&self) -> &str {
+        &self.0.facts.fingerprint
+    }
+
+    /// What is known of it before its weights are read.
+    pub(crate) fn facts(&self) -> &ModelFacts {
+        &self.0.facts
+    }
+
+    /// Its prompts.
+    pub(crate) fn prompts(&self) -> &PromptEncoder {
+        &self.0.prompts
+    }
+
+    /// Output of the text encoder, `[1, max_sequence_length, text_dim]`, zeros after the prompt's end.
+    ///
+    /// # Errors
+    /// If tokenizer or encoder fail.
+    pub fn encode_prompt(&self, prompt: &str) -> Result<CandleTensor> {
+        self.0.prompts.encode(prompt)
+    }
+
+    /// Bytes of the weights that were loaded, and of those that are held.
+    pub fn memory(&self) -> WeightMemory {
+        self.0.loader.memory()
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        self.0.engine.device()
+    }
+
+    /// What sizes must be multiples of.
+    pub fn size_rule(&self) -> SizeRule {
+        self.0.facts.size_rule()
+    }
+
+    /// Generates a video: encodes, samples, decodes.
+    ///
+    /// # Errors
+    /// As [`settle`](Self::settle), [`encode`](Self::encode), [`Run::round_wait`] and
+    /// [`decode`](Self::decode).
+    pub fn generate(&self, request: &Request) -> Result<Generated> {
+        let (settings, cancel) = (self.settle(request)?, Cancel::default());
+        let conditions = self.encode(&settings, &cancel)?;
+        let sampled = self.run(&settings, conditions, &cancel)?.finish_with(&mut |_| {})?;
+        let sidecar = self.sidecar(&settings, &sampled)?;
+        let frames = self.decode(&settings, &sampled.latents, &cancel)?.collect_frames()?;
+        Ok(Generated { frames, sidecar, notices: [settings.notices, sampled.notices].concat() })
+    }
+
+    /// Runs the encoders: text, and what else the model takes. Of them only the VAE stays loaded.
+    ///
+    /// # Errors
+    /// If an encoder cannot be loaded or fails; `Cancelled` once `cancel` is set.
+    pub fn encode(&self, settings: &Settings, cancel: &Cancel) -> Result<Conditions> {
+        let guided = self.guidance(settings).iter().any(|scale| *scale > 1.0);
+        let (loader, prompts, vae) = (&*self.0.loader, &self.0.prompts, self.vae()?);
+        let intake = self.facts().intake();
+        Encoders { loader, prompts, vae, intake, cancel }.run(
+            settings,
+            &settings.given_frames,
+            guided,
+        )
+    }
+
+    /// Loads the transformers, as many as may stay at once; else the first rounds load them.
+    ///
+    /// # Errors
+    /// If a file is missing, truncated or does not fit its config; `Busy` where runs in another
+    /// number format have not ended.
+    pub fn load_transformers(&self, settings: &Settings) -> Result<()> {
+        self.transformers(settings.precision)?.load()
+    }
+
+    /// Transformers that are loaded now.
+    pub fn resident_experts(&self) -> usize {
+        let held = self.0.transformers.lock().unwrap_or_else(PoisonError::into_inner);
+        held.as_ref().map_or(0, |(_, transformers)| transformers.resident())
+    }
+
+    /// Sets a run up, from what the encoders have said of the same settings. It owns all that it
+    /// needs, and does its rounds when it is told to.
+    ///
+    /// # Errors
+    /// If settings do not fit the strategies; `Busy` where runs in another number format have not
+    /// ended.
+    pub fn run(&self, settings: &Settings, conditions: Conditions, cancel: &Cancel) -> Result<Run> {
+        let context = RunContext { cancel: cancel.clone(), ..RunContext::default() };
+        self.run_in(settings, conditions, &context)
+    }
+
+    /// As [`run`](Self::run), with noise from elsewhere or somebody who looks on.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_in(
+        &self,
+        settings: &Settings,
+        conditions: Conditions,
+        context: &RunContext,
+    ) -> Result<Run> {
+        Run::new(self.spec(settings, conditions, context)?)
+    }
+
+    /// As [`run_in`](Self::run_in), but goes on from a saved state of the same settings and
+    /// conditions.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and if the state does not fit.
+    pub fn resume(
+        &self,
+        settings: &Settings,
+        conditions: Conditions,
+        context: &RunContext,
+        state: &RunState,
+    ) -> Result<Run> {
+        Run::resume(self.spec(settings, conditions, context)?, state)
+    }
+
+    fn spec(
+        &self,
+        settings: &Settings,
+        conditions: Conditions,
+        context: &RunContext,
+    ) -> Result<RunSpec> {
+        let beginning = match &settings.given.latents {
+            Some(path) => {
+                let (latents, sidecar) = Sidecar::read_latents(path)?;
+                let name = format!("`latents` {}", path.display());
+                Beginning::Earlier(Earlier { latents, ends_at: sidecar.ends_at, name })
+            }
+            None => Beginning::Noise,
+        };
+        let noise = context.noise.clone().unwrap_or_else(|| Noise::new(settings.base_seed));
+        let inputs = RunInputs {
+            experts: self.transformers(settings.precision)?,
+            conditions,
+            beginning,
+            latent_rows: [settings.size.height, settings.size.width],
+            witness: context.witness.clone(),
+            ops: HostOps::new(self.device().clone(), noise, context.cancel.clone()),
+        };
+        Ok(self.facts().run_spec(settings, inputs))
+    }
+
+    /// Samples latents: encodes, and does all rounds.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode), [`run`](Self::run) and [`Run::round_wait`].
+    pub fn sample(&self, settings: &Settings, context: &RunContext) -> Result<Sampled> {
+        let conditions = self.encode(settings, &context.cancel)?;
+        self.run_in(settings, conditions, context)?.finish_with(&mut |_| {})
+    }
+
+    /// The transformers in these number formats. There is one set: that of other formats goes first.
+    pub(crate) fn transformers(&self, precision: Precision) -> Result<Arc<Transformers>> {
+        let mut held = self.0.transformers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, transformers)) = &*held {
+            if *of == precision {
+                return Ok(transformers.clone());
+            }
+            // A run has one too.
+            if Arc::strong_count(transformers) > 1 {
+                return Err(Error::Busy);
+            }
+        }
+        // Gone before another set is loaded.
+        *held = None;
+        let (loader, parts) = (self.0.loader.clone(), self.checkpoint().experts());
+        let load = move |number: usize| loader.transformer(parts[number], precision);
+        let made = Arc::new(TakingTurns::new(parts.len(), self.engine().resident_experts(), load));
+        *held = Some((precision, made.clone()));
+        Ok(made)
+    }
+
+    fn vae(&self) -> Result<&Vae> {
+        let _loads = self.0.vae_loads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(vae) = self.0.vae.get() {
+            return Ok(vae);
+        }
+        let loaded = self.0.loader.vae()?;
+        Ok(self.0.vae.get_or_init(|| loaded))
+    }
+
+    /// Guidance scale of each expert.
+    pub(crate) fn guidance(&self, settings: &Settings) -> Vec<f64> {
+        settings.guidance(self.facts().configs.len())
+    }
+
+    /// The frames of latents `[1, C, F, H, W]`, one latent frame's pixels at a time, with a given clip
+    /// in front; ends early once `cancel` is set.
+    ///
+    /// # Errors
+    /// If the latents do not fit the VAE.
+    pub fn decode(
+        &self,
+        settings: &Settings,
+        latents: &CandleTensor,
+        cancel: &Cancel,
+    ) -> Result<Decoding<'_>> {
+        let tiling = settings.vae_tiling.then(Tiling::default);
+        let decoding = Decoding::new(self.vae()?, latents, tiling, cancel.clone())?;
+        Ok(decoding.after(settings.given_frames.clone()))
+    }
+}

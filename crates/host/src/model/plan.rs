@@ -1,0 +1,96 @@
+//! What a run will take, before anything is loaded.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use wan_model::Numerics;
+use wan_plugin_api::Schedule;
+
+use crate::denoise::parts::DenoiserParts;
+use crate::denoise::stream::Stream;
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::model::cache_schedule::one_token_spec;
+use crate::model::settings::Settings;
+use crate::run::Run;
+
+/// Work and bytes of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// Rounds of the schedule.
+    pub rounds: usize,
+    /// Evaluations of a transformer, all guidance branches.
+    pub evaluations: u64,
+    /// Bytes of the files of each part.
+    pub file_bytes: BTreeMap<String, u64>,
+    /// Latents, `[1, C, F, H, W]` in f32.
+    pub latent_bytes: u64,
+    /// Most that the time signals of an evaluation take: one row of `e` and `e0` per distinct
+    /// timestep, in f32.
+    pub signal_bytes_max: u64,
+    /// Most that the caches of all branches declare to hold; 0 without a cache.
+    pub cache_bytes_max: u64,
+}
+
+impl Model {
+    /// What a run of these settings will take. Nothing is loaded, and no block runs.
+    ///
+    /// # Errors
+    /// What sampler or cache say against the settings; if a weight file is gone.
+    pub fn plan(&self, settings: &Settings) -> Result<Plan> {
+        let facts = self.facts();
+        let experts = self.transformers(settings.precision)?;
+        let run = Run::new(one_token_spec(facts, settings, experts)?)?;
+        let size = settings.latent_size();
+        let elements = facts.vae.z_dim * size.frames * size.height * size.width;
+        let mut plan = Plan {
+            rounds: run.schedule().rounds.len(),
+            evaluations: 0,
+            file_bytes: self.file_bytes()?,
+            latent_bytes: 4 * elements as u64,
+            signal_bytes_max: 0,
+            cache_bytes_max: 0,
+        };
+        let stream_dtype = Numerics::from(settings.precision).stream_dtype();
+        for stream in streams(run.schedule(), facts.boundary_timestep) {
+            let config = &facts.configs[stream.expert];
+            let rows = u64::from(stream.timesteps_max);
+            let signals = rows * 7 * config.dim() as u64 * 4; // e: D, e0: 6 D
+            plan.signal_bytes_max = plan.signal_bytes_max.max(signals);
+            let parts: &DenoiserParts = run.parts();
+            let branches = parts.branches(stream.expert);
+            plan.evaluations += u64::from(stream.evaluations) * branches.len() as u64;
+            let mut cache_bytes = 0;
+            for branch in branches {
+                let context = parts.cache_context((config, stream_dtype), &stream, branch);
+                let cache = parts.begin_cache(&context)?;
+                cache_bytes += cache.map_or(0, |cache| cache.instance.plan().bytes_max);
+            }
+            plan.cache_bytes_max = plan.cache_bytes_max.max(cache_bytes);
+        }
+        Ok(plan)
+    }
+
+    fn file_bytes(&self) -> Result<BTreeMap<String, u64>> {
+        let mut bytes = BTreeMap::new();
+        for (part, files) in self.checkpoint().parts() {
+            for file in files {
+                let length = std::fs::metadata(file).map_err(Error::io(file))?.len();
+                *bytes.entry(part.clone()).or_default() += length;
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+/// The streams of a schedule, in order.
+fn streams(schedule: &Schedule, boundary: Option<f64>) -> Vec<Stream> {
+    let (mut streams, mut next) = (Vec::new(), 0);
+    while next < schedule.rounds.len() {
+        let stream = Stream::begin(schedule, next, boundary);
+        let rounds = schedule.rounds[next..].iter();
+        next += rounds.take_while(|round| stream.holds(round, boundary)).count();
+        streams.push(stream);
+    }
+    streams
+}

@@ -1,0 +1,67 @@
+//! Settings that a model has completed.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::inputs::given::GivenFrames;
+use crate::plugins::registry::Chosen;
+use crate::request::origin::Origins;
+use crate::request::settings::{LatentSize, SettingValues};
+
+/// Complete settings of one video by one model, each with where its value came from.
+///
+/// Only [`Model::settle`](crate::Model::settle) makes them.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub(crate) values: SettingValues,
+    pub(crate) origins: Origins,
+    /// The published model that the defaults are of.
+    pub(crate) task: Option<String>,
+    /// What the request was completed with.
+    pub(crate) defaults: Value,
+    pub(crate) chosen_sampler: Chosen,
+    pub(crate) chosen_cache: Option<Chosen>,
+    pub(crate) size: LatentSize,
+    pub(crate) given_frames: Arc<GivenFrames>,
+    pub(crate) notices: Vec<String>,
+}
+
+impl Deref for Settings {
+    type Target = SettingValues;
+
+    fn deref(&self) -> &SettingValues {
+        &self.values
+    }
+}
+
+impl Settings {
+    /// Where each value came from, by the request's names.
+    pub fn origins(&self) -> &Origins {
+        &self.origins
+    }
+
+    /// What whoever asked should know: a model that was recognised, words that it does not know.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// SHA-256 of the libraries of sampler and cache; none of what is built in.
+    pub fn plugin_hashes(&self) -> [Option<String>; 2] {
+        let hash = |chosen: &Chosen| chosen.plugin.source.hash.clone();
+        [hash(&self.chosen_sampler), self.chosen_cache.as_ref().and_then(hash)]
+    }
+
+    /// The same settings, decoded in tiles or not: it changes no latents.
+    #[must_use]
+    pub fn with_vae_tiling(mut self, vae_tiling: bool) -> Self {
+        self.values.vae_tiling = vae_tiling;
+        self
+    }
+
+    /// The latent grid.
+    pub fn latent_size(&self) -> LatentSize {
+        self.size
+    }
+}

@@ -1,0 +1,272 @@
+//! From a request to complete settings: [`Model::settle`], the only maker of [`Settings`].
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+use wan_plugin_api::{OptionValues, Place};
+
+use crate::error::{Error, Result};
+use crate::inputs::given::GivenFrames;
+use crate::model::Model;
+use crate::model::defaults::{Defaults, of_wan};
+use crate::model::settings::Settings;
+use crate::output::sidecar::{Sidecar, json};
+use crate::plugins::choice::StrategyChoice;
+use crate::plugins::registry::{Chosen, Kind, Registry};
+use crate::request::origin::{Origin, Origins};
+use crate::request::precision::Precision;
+use crate::request::settings::{GivenSources, SettingValues};
+use crate::request::size::Size;
+use crate::request::{NO_CACHE, Request};
+
+impl Model {
+    /// Completes a request: what it does not say comes from the task that it names, else from the
+    /// folder's `wan.toml`, else from the published model that the tensors are of, else from Wan's
+    /// own defaults. Given pictures and clips are read here.
+    ///
+    /// # Errors
+    /// For a value that does not fit this model, naming the field and what would fit; for an unknown
+    /// task, strategy or option; for a given file that cannot be read, and for what the model does not
+    /// take, or needs and is not given.
+    pub fn settle(&self, request: &Request) -> Result<Settings> {
+        let defaults = Defaults::find(self.checkpoint(), request.task.as_deref())?;
+        let mut settling = Settling::new(request, &defaults);
+        let registry = self.engine().registry();
+        let ids = settling.strategies(registry)?;
+        let sampler = settling.options(Kind::Sampler, &ids.sampler, registry)?;
+        let cache = ids.cache.map(|id| settling.options(Kind::Cache, &id, registry)).transpose()?;
+        let values = settling.values(&sampler, cache.as_ref())?;
+        let size = values.latent_size(self.size_rule())?;
+        let given = GivenFrames::read(&values)?;
+        given.check(self.facts().intake(), self.size_rule().temporal_scale)?;
+        let notices = self.unknown_words(&values);
+        Ok(Settings {
+            defaults: settling.used_defaults(Size { width: values.width, height: values.height }),
+            origins: settling.origins,
+            task: defaults.task,
+            values,
+            chosen_sampler: sampler,
+            chosen_cache: cache,
+            size,
+            given_frames: Arc::new(given),
+            notices,
+        })
+    }
+
+    /// The settings that a sidecar records, checked against this model.
+    ///
+    /// # Errors
+    /// As [`settle`](Self::settle), and for a picture or clip that was given as pixels in memory.
+    pub fn settle_again(&self, recorded: &Sidecar) -> Result<Settings> {
+        let request = Request { task: recorded.task.clone(), ..Request::from(&recorded.settings) };
+        let mut settings = self.settle(&request)?;
+        settings.values.sample_guide_scale_low = recorded.settings.sample_guide_scale_low;
+        settings.origins.clone_from(&recorded.origins);
+        settings.defaults.clone_from(&recorded.defaults);
+        Ok(settings)
+    }
+
+    /// The same settings with another cache, or none.
+    ///
+    /// # Errors
+    /// For an unknown cache, an unknown option or a value out of range.
+    pub fn with_cache(
+        &self,
+        settings: &Settings,
+        cache: Option<&StrategyChoice>,
+    ) -> Result<Settings> {
+        let registry = self.engine().registry();
+        let chosen = cache.map(|c| registry.choose(Kind::Cache, &c.id, &c.options)).transpose()?;
+        let mut other = settings.clone();
+        other.values.cache = chosen.as_ref().map(Chosen::choice);
+        other.chosen_cache = chosen;
+        other.origins.retain(|field, _| !field.starts_with("cache_options."));
+        other.origins.insert("cache".into(), Origin::Request);
+        Ok(other)
+    }
+
+    /// The strategies that [`settle`](Self::settle) takes for a request.
+    ///
+    /// # Errors
+    /// For an unknown task, or where there is no sampler.
+    pub fn strategies(&self, request: &Request) -> Result<StrategyIds> {
+        let defaults = Defaults::find(self.checkpoint(), request.task.as_deref())?;
+        Settling::new(request, &defaults).strategies(self.engine().registry())
+    }
+
+    fn unknown_words(&self, values: &SettingValues) -> Vec<String> {
+        let prompts = [&values.prompt, &values.negative_prompt];
+        let unknown = prompts.iter().filter_map(|prompt| self.prompts().unknown_words(prompt));
+        let notice = |words: crate::inputs::prompt::UnknownWords| {
+            format!(
+                "this model does not know: {}; it knows: {}",
+                words.unknown.join(", "),
+                words.known.join(", ")
+            )
+        };
+        unknown.map(notice).collect()
+    }
+}
+
+/// Sampler and cache of a request, by id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StrategyIds {
+    /// The sampler.
+    pub sampler: String,
+    /// The cache, if any.
+    pub cache: Option<String>,
+}
+
+/// A request, what completes it, and who has chosen so far.
+struct Settling<'a> {
+    request: &'a Request,
+    defaults: &'a Defaults,
+    wan: Request,
+    origins: Origins,
+}
+
+impl<'a> Settling<'a> {
+    fn new(request: &'a Request, defaults: &'a Defaults) -> Self {
+        Self { request, defaults, wan: of_wan(), origins: Origins::new() }
+    }
+
+    /// A field of the request, else of what completes it.
+    fn pick<T: Clone>(&mut self, field: &str, of: impl Fn(&Request) -> &Option<T>) -> Option<T> {
+        let layers = [
+            (self.request, Origin::Request),
+            (&self.defaults.request, self.defaults.origin),
+            (&self.wan, Origin::Wan),
+        ];
+        let found = layers.into_iter().find_map(|(r, origin)| Some((of(r).clone()?, origin)));
+        let (value, origin) = found?;
+        self.chose(field, origin);
+        Some(value)
+    }
+
+    fn need<T: Clone>(
+        &mut self,
+        field: &'static str,
+        of: impl Fn(&Request) -> &Option<T>,
+    ) -> Result<T> {
+        self.pick(field, of).ok_or_else(|| Error::field(field, "is needed"))
+    }
+
+    fn chose(&mut self, field: &str, origin: Origin) {
+        self.origins.insert(field.into(), origin);
+    }
+
+    fn strategies(&mut self, registry: &Registry) -> Result<StrategyIds> {
+        let sampler = match self.pick("sampler", |r| &r.sampler) {
+            Some(id) => id,
+            // The first that is built in.
+            None => {
+                self.chose("sampler", Origin::Wan);
+                let first = registry.strategies(Kind::Sampler).next();
+                first.map(|s| s.id.clone()).ok_or_else(|| Error::invalid("there is no sampler"))?
+            }
+        };
+        let cache = self.pick("cache", |r| &r.cache).filter(|id| id != NO_CACHE);
+        if cache.is_none() && !self.request.cache_options.is_empty() {
+            return Err(Error::field("cache_options", "needs a cache; give `cache` NAME"));
+        }
+        Ok(StrategyIds { sampler, cache })
+    }
+
+    /// A strategy with its options: those of the request over those that come with the default of
+    /// the same id, over its own.
+    fn options(&mut self, kind: Kind, id: &str, registry: &Registry) -> Result<Chosen> {
+        let of = |r: &'a Request| match kind {
+            Kind::Sampler => ("sampler_options", &r.sampler, &r.sampler_options),
+            Kind::Cache => ("cache_options", &r.cache, &r.cache_options),
+        };
+        let (field, _, asked) = of(self.request);
+        let (_, default_id, with_default) = of(&self.defaults.request);
+        let is_default = default_id.as_deref() == Some(id);
+        let mut given = if is_default { with_default.clone() } else { OptionValues::new() };
+        given.extend(asked.clone());
+        let chosen = registry.choose(kind, id, &given)?;
+        for name in chosen.options.keys() {
+            let origin = match () {
+                () if asked.contains_key(name) => Origin::Request,
+                () if given.contains_key(name) => self.defaults.origin,
+                () => Origin::Strategy,
+            };
+            self.chose(&format!("{field}.{name}"), origin);
+        }
+        Ok(chosen)
+    }
+
+    fn values(&mut self, sampler: &Chosen, cache: Option<&Chosen>) -> Result<SettingValues> {
+        let size: Size = self.need("size", |r| &r.size)?.parse()?;
+        Ok(SettingValues {
+            prompt: self.need("prompt", |r| &r.prompt)?,
+            negative_prompt: self.need("negative_prompt", |r| &r.negative_prompt)?,
+            width: size.width,
+            height: size.height,
+            frame_num: self.need("frame_num", |r| &r.frame_num)?,
+            sample_steps: self.need("sample_steps", |r| &r.sample_steps)?,
+            sample_shift: self.sample_shift(size)?,
+            sample_guide_scale: self.need("sample_guide_scale", |r| &r.sample_guide_scale)?,
+            sample_guide_scale_low: self
+                .pick("sample_guide_scale_low", |r| &r.sample_guide_scale_low),
+            base_seed: self.seed()?,
+            fps: self.need("fps", |r| &r.fps)?,
+            sampler: sampler.choice(),
+            cache: cache.map(Chosen::choice),
+            given: GivenSources {
+                image: self.pick("image", |r| &r.image),
+                last_frame: self.pick("last_frame", |r| &r.last_frame),
+                video: self.pick("video", |r| &r.video),
+                context_frames: self.need("context_frames", |r| &r.context_frames)?,
+                latents: self.pick("latents", |r| &r.latents),
+            },
+            precision: Precision {
+                dtype: self.pick("dtype", |r| &r.dtype).unwrap_or_default(),
+                narrow_stream: self.pick("narrow_stream", |r| &r.narrow_stream).unwrap_or(false),
+            },
+            latents_only: self.pick("latents_only", |r| &r.latents_only).unwrap_or(false),
+            cache_device: self.pick("cache_device", |r| &r.cache_device).unwrap_or(Place::Device),
+            vae_tiling: self.pick("vae_tiling", |r| &r.vae_tiling).unwrap_or(false),
+        })
+    }
+
+    /// A model may have another shift for each size.
+    fn sample_shift(&mut self, size: Size) -> Result<f64> {
+        let default = self.defaults.sample_shift(size);
+        match default.filter(|_| self.request.sample_shift.is_none()) {
+            Some((shift, origin)) => {
+                self.chose("sample_shift", origin);
+                Ok(shift)
+            }
+            None => self.need("sample_shift", |r| &r.sample_shift),
+        }
+    }
+
+    /// -1 draws one.
+    fn seed(&mut self) -> Result<u64> {
+        match self.need("base_seed", |r| &r.base_seed)? {
+            -1 => {
+                self.chose("base_seed", Origin::Drawn);
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Ok(now.as_nanos() as u64 % (1 << 32))
+            }
+            seed => u64::try_from(seed).map_err(|_| {
+                Error::field("base_seed", format!("{seed}: must be 0 or above; -1 draws one"))
+            }),
+        }
+    }
+
+    /// What a request that says nothing would have been completed with, for this size.
+    fn used_defaults(&self, size: Size) -> Value {
+        let mut used = json(&self.wan);
+        if let (Value::Object(used), Value::Object(own)) = (&mut used, json(&self.defaults.request))
+        {
+            used.extend(own);
+        }
+        if let Some((shift, _)) = self.defaults.sample_shift(size) {
+            used["sample_shift"] = shift.into();
+        }
+        used
+    }
+}

@@ -1,0 +1,147 @@
+//! Latents to frames.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Tensor};
+use wan_media::VideoFrames;
+use wan_model::vae::{Tiling, Vae, VaeDecoder};
+
+use crate::cancel::Cancel;
+use crate::error::Result;
+use crate::inputs::given::GivenFrames;
+use crate::latents::LATENT_FRAME_AXIS;
+use crate::request::settings::SettingValues;
+
+/// The frames of normalised latents `[1, z, F, h, w]`, one latent frame's pixels at a time: 1 for the
+/// first, 4 for each of the others. With tiling each is decoded in tiles that are blended, which
+/// bounds the memory of a large picture.
+///
+/// A clip that was given comes first, and its context takes the place of the frames that were generated
+/// from it.
+pub struct Decoding<'v> {
+    decoder: VaeDecoder<'v>,
+    /// `[1, z, F, h, w]`, as the VAE has them.
+    latents: Tensor,
+    next: usize,
+    cancel: Cancel,
+    given: Arc<GivenFrames>,
+    /// Given frames that have been handed out.
+    given_done: usize,
+    /// Generated frames that have been decoded.
+    decoded: usize,
+}
+
+impl<'v> Decoding<'v> {
+    /// Begins to decode; it ends early once `cancel` is set.
+    ///
+    /// # Errors
+    /// If the latents do not fit the VAE.
+    pub fn new(
+        vae: &'v Vae,
+        latents: &Tensor,
+        tiling: Option<Tiling>,
+        cancel: Cancel,
+    ) -> Result<Self> {
+        let latents = vae.denormalise(latents)?;
+        let decoder = tiling.map_or_else(|| vae.decoder(), |tiling| vae.decoder_tiled(tiling));
+        let (given, given_done, decoded) = (Arc::default(), 0, 0);
+        Ok(Self { decoder, latents, next: 0, cancel, given, given_done, decoded })
+    }
+
+    /// With the clip in front that these settings were given.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn with_given(&mut self, settings: &SettingValues) -> Result<()> {
+        self.given = Arc::new(GivenFrames::read(settings)?);
+        Ok(())
+    }
+
+    /// With a given clip in front.
+    pub(crate) fn after(self, given: Arc<GivenFrames>) -> Self {
+        Self { given, ..self }
+    }
+
+    /// Latent frames in all.
+    pub fn latent_frames(&self) -> usize {
+        self.latents.dims()[LATENT_FRAME_AXIS]
+    }
+
+    /// Latent frames that are decoded.
+    pub fn done(&self) -> usize {
+        self.next
+    }
+
+    /// All frames.
+    ///
+    /// # Errors
+    /// If the VAE fails, or decoding is cancelled.
+    pub fn collect_frames(self) -> Result<VideoFrames> {
+        self.collect_frames_with(&mut |_, _| {})
+    }
+
+    /// As [`collect_frames`](Self::collect_frames); `progress` is told how many latent frames are
+    /// done, and of how many.
+    ///
+    /// # Errors
+    /// As [`collect_frames`](Self::collect_frames).
+    pub fn collect_frames_with(
+        mut self,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<VideoFrames> {
+        let (mut rgb, mut size) = (Vec::new(), (0, 0));
+        while let Some(frames) = self.next() {
+            let frames = frames?;
+            size = (frames.width(), frames.height());
+            rgb.extend_from_slice(frames.rgb());
+            progress(self.done(), self.latent_frames());
+        }
+        Ok(VideoFrames::new(size.0, size.1, rgb)?)
+    }
+
+    /// The next given frame, of the clip before the context.
+    fn next_in_front(&mut self) -> Option<Result<VideoFrames>> {
+        let picture = self.given.in_front().get(self.given_done)?;
+        self.given_done += 1;
+        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        Some(VideoFrames::new(width, height, picture.as_raw().clone()).map_err(Into::into))
+    }
+
+    fn decode_next(&mut self) -> Result<VideoFrames> {
+        self.cancel.check()?;
+        let frame = self.latents.narrow(LATENT_FRAME_AXIS, self.next, 1)?;
+        let pixels = self.decoder.next(&frame)?; // [1, 3, 1 or 4, H, W]
+        let (_, _, frames, height, width) = pixels.dims5()?;
+        let bytes = ((pixels.squeeze(0)?.permute((1, 2, 3, 0))? + 1.0)? * 127.5)? // [T, H, W, 3]
+            .round()?
+            .clamp(0.0, 255.0)?
+            .to_dtype(DType::U8)?;
+        let mut rgb = bytes.flatten_all()?.to_vec1::<u8>()?;
+        // What was given is shown as it was given.
+        let context = self.given.context().iter().skip(self.decoded);
+        for (shown, given) in rgb.chunks_exact_mut(width * height * 3).zip(context) {
+            shown.copy_from_slice(given.as_raw());
+        }
+        self.decoded += frames;
+        self.next += 1;
+        Ok(VideoFrames::new(width, height, rgb)?)
+    }
+}
+
+impl Iterator for Decoding<'_> {
+    type Item = Result<VideoFrames>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(given) = self.next_in_front() {
+            return Some(given);
+        }
+        if self.next == self.latent_frames() {
+            return None;
+        }
+        let decoded = self.decode_next();
+        if decoded.is_err() {
+            self.next = self.latent_frames();
+        }
+        Some(decoded)
+    }
+}

@@ -1,0 +1,7 @@
+//! What a run leaves behind: frames, latents on disk, and the sidecar that says how they were made.
+//! It knows finished runs, and nothing of how they are set up.
+
+pub(crate) mod decoding;
+pub(crate) mod generated;
+mod latents_file;
+pub(crate) mod sidecar;

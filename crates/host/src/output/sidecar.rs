@@ -1,0 +1,259 @@
+//! The sidecar: everything needed to reproduce a video, and what its making cost.
+//!
+//! Written beside the video as `NAME.json`, and into its container tags. The schema is described
+//! in `docs/sidecar.md`.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use wan_media::write_whole_file;
+
+use crate::checkpoint::Parts;
+use crate::checkpoint::loader::WeightMemory;
+use crate::denoise::expert_use::ExpertUse;
+use crate::denoise::tally::{DecisionCount, EvaluationRecord};
+use crate::device::{self, DeviceMemory};
+use crate::error::{Error, Result};
+use crate::plugins::registry::{Chosen, Source};
+use crate::request::origin::Origins;
+use crate::request::settings::SettingValues;
+use crate::run::Sampled;
+
+/// Version of the schema; raised when a member changes its meaning.
+pub(crate) const SCHEMA: u32 = 1;
+
+/// The sidecar.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Sidecar {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Version of this program.
+    pub wan: String,
+    /// What was asked for, defaults filled in.
+    pub settings: SettingValues,
+    /// Where each value came from.
+    #[serde(default)]
+    pub origins: Origins,
+    /// Defaults that the settings were completed with; where the two differ, the request said so.
+    #[serde(default)]
+    pub defaults: Value,
+    /// The published model that the defaults are of, by the name of its task; null where none is
+    /// known.
+    #[serde(default)]
+    pub task: Option<String>,
+    /// The model.
+    pub model: ModelReport,
+    /// Its transformers, and when they ran.
+    #[serde(default)]
+    pub experts: Vec<ExpertReport>,
+    /// The sampler.
+    pub sampler: StrategyReport,
+    /// The cache, if any.
+    pub cache: Option<StrategyReport>,
+    /// Decisions of every evaluation and branch.
+    pub evaluations: Vec<Value>,
+    /// The same, counted.
+    pub decisions: Value,
+    /// Sigma that each latent frame ends at, where the schedule ended early.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ends_at: Vec<f64>,
+    /// SHA-256 of the finished latents, f32, little endian, `[1, C, F, H, W]`.
+    pub latents_hash: String,
+    /// Bytes held.
+    pub memory: MemoryReport,
+    /// Where it was computed: `cpu`, or the number and name of a GPU.
+    #[serde(default = "on_the_cpu")]
+    pub device: String,
+    /// Seconds per phase, in order.
+    pub phases: Vec<Phase>,
+}
+
+/// Sidecars from before there was a choice.
+fn on_the_cpu() -> String {
+    device::describe(&Device::Cpu)
+}
+
+/// The model of a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ModelReport {
+    /// Folder; empty where every part was named by itself.
+    pub path: PathBuf,
+    /// Weight files of each part.
+    #[serde(default)]
+    pub files: Parts,
+    /// See [`Family::variant`](wan_model::family::Family::variant).
+    #[serde(default)]
+    pub variant: String,
+    /// Timestep at and above which the first of two experts runs.
+    #[serde(default)]
+    pub boundary_timestep: Option<f64>,
+    /// See [`Checkpoint::fingerprint`](crate::checkpoint::Checkpoint::fingerprint).
+    pub fingerprint: String,
+}
+
+/// A transformer of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExpertReport {
+    /// Its guidance scale.
+    pub guidance_scale: f64,
+    /// The rounds that it ran in.
+    #[serde(flatten)]
+    pub used: ExpertUse,
+}
+
+/// A strategy of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StrategyReport {
+    /// Its id.
+    pub id: String,
+    /// Package that it came from.
+    pub plugin: String,
+    /// Version of that package.
+    pub version: String,
+    /// File, unless built in.
+    pub path: Option<PathBuf>,
+    /// SHA-256 of the file.
+    pub hash: Option<String>,
+}
+
+/// Bytes held.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MemoryReport {
+    /// Weights of the model's parts.
+    #[serde(default)]
+    pub weights: WeightMemory,
+    /// Time signals and their one row per distinct timestep.
+    pub signals: Value,
+    /// What the caches declared and held.
+    pub cache: Value,
+    /// Most that the sampler kept between rounds.
+    pub sampler_bytes: u64,
+    /// What tensors took of the GPU at most: between rounds, and ever.
+    #[serde(default)]
+    pub device: Option<DeviceMemory>,
+    /// Peak resident memory of the process, where the system tells.
+    pub peak_resident_bytes: Option<u64>,
+}
+
+/// A phase of a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Phase {
+    /// Its name.
+    pub name: String,
+    /// Its duration.
+    pub seconds: f64,
+}
+
+impl StrategyReport {
+    /// Whether both are of one build of one library.
+    pub(crate) fn is_same_build(&self, other: &Self) -> bool {
+        let of =
+            |report: &Self| (report.plugin.clone(), report.version.clone(), report.hash.clone());
+        of(self) == of(other)
+    }
+
+    /// What the sidecar says of a strategy.
+    pub fn of(chosen: &Chosen) -> Self {
+        let Source { path, hash } = chosen.plugin.source.clone();
+        let description = &chosen.plugin.description;
+        Self {
+            id: chosen.strategy.id.clone(),
+            plugin: description.name.clone(),
+            version: description.version.clone(),
+            path,
+            hash,
+        }
+    }
+}
+
+impl Sidecar {
+    /// Takes note of a phase that took so many seconds.
+    pub fn add_phase(&mut self, name: &str, seconds: f64) {
+        self.phases.push(Phase { name: name.into(), seconds });
+    }
+}
+
+impl MemoryReport {
+    /// What a sampling held.
+    pub fn of(sampled: &Sampled, weights: WeightMemory) -> Self {
+        Self {
+            weights,
+            signals: json(&sampled.signals),
+            cache: json(&sampled.cache_memory),
+            sampler_bytes: sampled.sampler_bytes_max,
+            device: sampled.device_memory,
+            peak_resident_bytes: peak_resident_bytes(),
+        }
+    }
+
+    /// Peaks may have come after the sampling.
+    pub fn see_the_end(&mut self, device: &Device) {
+        self.peak_resident_bytes = peak_resident_bytes();
+        if let (Some(of_sampling), Some(now)) = (&mut self.device, device::memory(device)) {
+            of_sampling.peak = now.peak;
+        }
+    }
+}
+
+/// Decisions as the sidecar has them: in all, and per branch.
+pub(crate) fn decisions(records: &[EvaluationRecord]) -> Value {
+    let names = EvaluationRecord::branches(records);
+    let branches =
+        names.iter().map(|n| (n.to_string(), json(&DecisionCount::of(records, Some(n)))));
+    let mut all = json(&DecisionCount::of(records, None));
+    all["branches"] = Value::Object(branches.collect());
+    all
+}
+
+/// A value that serde can always write.
+pub(crate) fn json<T: Serialize>(value: &T) -> Value {
+    serde_json::to_value(value).unwrap_or(Value::Null)
+}
+
+/// Peak resident memory of this process.
+pub(crate) fn peak_resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// SHA-256 of latents, as [`Sidecar::latents_hash`] has it.
+///
+/// # Errors
+/// If they cannot be read from their device.
+pub(crate) fn latents_hash(latents: &Tensor) -> Result<String> {
+    let values = latents.flatten_all()?.to_vec1::<f32>()?;
+    let mut hash = Sha256::new();
+    values.iter().for_each(|value| hash.update(value.to_le_bytes()));
+    Ok(hex::encode(hash.finalize()))
+}
+
+impl Sidecar {
+    /// Reads a sidecar.
+    ///
+    /// # Errors
+    /// If it is not one, or is of another schema.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let wrong = |why: String| Error::invalid(format!("{}: {why}", path.display()));
+        let report: Self = serde_json::from_str(&text)
+            .map_err(|e| wrong(format!("not a sidecar of this program ({e})")))?;
+        match report.schema {
+            SCHEMA => Ok(report),
+            other => Err(wrong(format!("schema {other}, this program reads {SCHEMA}"))),
+        }
+    }
+
+    /// Writes `path`, through a temporary file.
+    ///
+    /// # Errors
+    /// If the folder cannot be written to.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|e| Error::invalid(format!("sidecar: {e}")))?;
+        write_whole_file(path, text.as_bytes()).map_err(Error::io(path))
+    }
+}

@@ -1,0 +1,8 @@
+//! Strategies by id, built in or from libraries, by one door: finding libraries, what may be loaded,
+//! opening them, and the registry. It knows no strategy by name, and nothing of models.
+
+pub(crate) mod allow_list;
+pub(crate) mod choice;
+mod folders;
+pub(crate) mod loader;
+pub(crate) mod registry;

@@ -1,0 +1,277 @@
+//! Strategies by id. One way in, whether built in or loaded.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::Value;
+use wan_plugin_api::library::{CacheInstance, EPOCHS, Epoch, Library, SamplerInstance};
+use wan_plugin_api::manifest::EPOCH;
+use wan_plugin_api::options::{self, did_you_mean};
+use wan_plugin_api::{
+    CacheContext, OptionKind, OptionValues, Plugin, PluginDescription, SampleRequest, Strategy,
+};
+
+use crate::error::{Error, Result};
+use crate::plugins::allow_list::AllowList;
+use crate::plugins::choice::StrategyChoice;
+use crate::plugins::folders;
+use crate::plugins::loader::{OpenedPlugin, libraries_in};
+
+/// Where a plugin came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Source {
+    /// The file; none for what is built in.
+    pub path: Option<PathBuf>,
+    /// SHA-256 of the file.
+    pub hash: Option<String>,
+}
+
+/// A plugin in the registry.
+#[derive(Debug)]
+pub struct Registered {
+    /// What it says of itself.
+    pub description: PluginDescription,
+    /// Where it came from.
+    pub source: Source,
+    /// Interface epoch that it speaks.
+    pub epoch: u32,
+    library: Library,
+}
+
+/// Which kind of strategy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A sampler.
+    Sampler,
+    /// A step cache.
+    Cache,
+}
+
+/// All strategies that can be named.
+#[derive(Debug, Clone, Default)]
+pub struct Registry {
+    plugins: Vec<Arc<Registered>>,
+    /// Epochs that this program does not speak by itself.
+    more_epochs: Vec<Epoch>,
+    allowed: Option<AllowList>,
+}
+
+/// A strategy, its plugin and its complete options.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    /// The strategy.
+    pub strategy: Strategy,
+    /// Its plugin.
+    pub plugin: Arc<Registered>,
+    /// Every option with its value.
+    pub options: OptionValues,
+}
+
+impl Kind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Sampler, Self::Cache];
+
+    /// The strategies of this kind.
+    pub fn of(self, description: &PluginDescription) -> &[Strategy] {
+        match self {
+            Self::Sampler => &description.samplers,
+            Self::Cache => &description.caches,
+        }
+    }
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Sampler => "sampler",
+            Self::Cache => "cache",
+        }
+    }
+}
+
+impl Registry {
+    /// The strategies that are linked into this program.
+    ///
+    /// # Errors
+    /// If two of them share an id.
+    pub fn built_in() -> Result<Self> {
+        let mut registry = Self::default();
+        registry.add_built_in::<wan_samplers::BuiltIn>()?;
+        Ok(registry)
+    }
+
+    /// Adds a plugin that is linked into this program.
+    ///
+    /// # Errors
+    /// If one of its ids is taken.
+    pub fn add_built_in<P: Plugin>(&mut self) -> Result<()> {
+        self.add(Library::built_in::<P>(), Source { path: None, hash: None }, EPOCH)
+    }
+
+    /// From now on opens libraries of this epoch too, after those of the program's own.
+    pub fn speak(&mut self, epoch: Epoch) {
+        self.more_epochs.push(epoch);
+    }
+
+    /// From now on loads what this list names, and nothing else.
+    pub fn allow_only(&mut self, list: AllowList) {
+        self.allowed = Some(list);
+    }
+
+    /// What may be loaded; none: everything.
+    pub fn allowed(&self) -> Option<&AllowList> {
+        self.allowed.as_ref()
+    }
+
+    /// Loads a library and adds what it offers.
+    ///
+    /// # Errors
+    /// If it is refused, or one of its ids is taken.
+    pub fn add_file(&mut self, path: &Path) -> Result<()> {
+        let epochs = [EPOCHS, &self.more_epochs].concat();
+        let opened = OpenedPlugin::open_as(path, self.allowed.as_ref(), &epochs)?;
+        let source = Source { path: Some(opened.path), hash: Some(opened.hash) };
+        self.add(opened.library, source, opened.manifest.epoch)
+    }
+
+    /// Loads every library of the folders that the user named, and of the standard ones.
+    ///
+    /// A library that is found twice is loaded once. One in a standard folder that is refused is
+    /// named in a warning and left out: a stale file there must not stop every run.
+    ///
+    /// # Errors
+    /// If a named folder is not there, or a library in it is refused.
+    pub fn add_folders(&mut self, named: &[PathBuf]) -> Result<()> {
+        self.add_named_folders(named)?;
+        for folder in folders::standard() {
+            for path in libraries_in(&folder)? {
+                if let Err(error) = self.add_file_once(&path) {
+                    tracing::warn!("left out: {error}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads every library of the folders that the user named.
+    ///
+    /// # Errors
+    /// If a folder is not there, or a library in it is refused.
+    pub(crate) fn add_named_folders(&mut self, named: &[PathBuf]) -> Result<()> {
+        for folder in named {
+            for path in libraries_in(folder)? {
+                self.add_file_once(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_file_once(&mut self, path: &Path) -> Result<()> {
+        let path = path.canonicalize().map_err(Error::io(path))?;
+        match self.plugins.iter().any(|p| p.source.path.as_ref() == Some(&path)) {
+            true => Ok(()),
+            false => self.add_file(&path),
+        }
+    }
+
+    fn add(&mut self, library: Library, source: Source, epoch: u32) -> Result<()> {
+        let place = source.path.as_deref().map_or("built in".into(), |p| p.display().to_string());
+        let description = library.describe().map_err(Error::strategy(&place))?;
+        for kind in [Kind::Sampler, Kind::Cache] {
+            for strategy in kind.of(&description) {
+                if let Some(other) = self.plugin_of(kind, &strategy.id) {
+                    let other = other.source.path.as_deref();
+                    return Err(Error::invalid(format!(
+                        "{place}: {} {} is already provided by {}; remove one of the two",
+                        kind.word(),
+                        strategy.id,
+                        other.map_or("this program".into(), |p| p.display().to_string())
+                    )));
+                }
+            }
+        }
+        self.plugins.push(Arc::new(Registered { description, source, epoch, library }));
+        Ok(())
+    }
+
+    /// The plugins, in the order in which they were added.
+    pub fn plugins(&self) -> impl Iterator<Item = &Registered> {
+        self.plugins.iter().map(|plugin| &**plugin)
+    }
+
+    /// All strategies of a kind.
+    pub fn strategies(&self, kind: Kind) -> impl Iterator<Item = &Strategy> {
+        self.plugins.iter().flat_map(move |p| kind.of(&p.description))
+    }
+
+    fn plugin_of(&self, kind: Kind, id: &str) -> Option<&Arc<Registered>> {
+        self.plugins.iter().find(|p| kind.of(&p.description).iter().any(|s| s.id == id))
+    }
+
+    /// A strategy by id, with its options completed and checked.
+    ///
+    /// # Errors
+    /// For an unknown id (with the nearest), an unknown option or a value out of range.
+    pub fn choose(&self, kind: Kind, id: &str, given: &OptionValues) -> Result<Chosen> {
+        let plugin = self.plugin_of(kind, id).ok_or_else(|| {
+            let known = self.strategies(kind).map(|s| s.id.as_str());
+            Error::invalid(format!("there is no {} {id}{}", kind.word(), did_you_mean(id, known)))
+        })?;
+        let strategy = kind
+            .of(&plugin.description)
+            .iter()
+            .find(|s| s.id == id)
+            .ok_or_else(|| Error::invalid(format!("there is no {} {id}", kind.word())))?;
+        let options = options::complete(id, &strategy.options, given)
+            .map_err(|e| Error::invalid(e.message))?;
+        Ok(Chosen { strategy: strategy.clone(), plugin: plugin.clone(), options })
+    }
+}
+
+impl Chosen {
+    /// Its id, and every option with its value.
+    pub(crate) fn choice(&self) -> StrategyChoice {
+        StrategyChoice { id: self.strategy.id.clone(), options: self.options.clone() }
+    }
+
+    /// The option that `name` may stand for, with its value as it was written; of a document, with
+    /// what the file of that name holds.
+    ///
+    /// # Errors
+    /// For an unknown option, a value out of range, or a file that cannot be read or holds no JSON
+    /// object.
+    pub fn read_option(&self, name: &str, written: &str) -> Result<(String, Value)> {
+        let invalid = |error: wan_plugin_api::Error| Error::invalid(error.message);
+        let (id, specs) = (&self.strategy.id, &self.strategy.options);
+        let spec = options::find(id, specs, name.trim()).map_err(invalid)?;
+        let name = spec.name.clone();
+        if spec.kind != OptionKind::Document {
+            return Ok((name, spec.parse(written).map_err(invalid)?));
+        }
+        let document = std::fs::read_to_string(written)
+            .map_err(|e| Error::invalid(format!("option {name}: {written}: {e}")))?;
+        let value = spec.parse(&document).map_err(|_| {
+            Error::invalid(format!("option {name}: {written} does not hold a JSON object"))
+        })?;
+        Ok((name, value))
+    }
+
+    /// Makes the sampler.
+    ///
+    /// # Errors
+    /// What the sampler says against the request.
+    pub fn sampler(&self, request: &SampleRequest) -> Result<SamplerInstance> {
+        let id = &self.strategy.id;
+        self.plugin.library.create_sampler(id, &self.options, request).map_err(Error::strategy(id))
+    }
+
+    /// Makes a cache.
+    ///
+    /// # Errors
+    /// What the cache says against the context.
+    pub fn cache(&self, context: &CacheContext) -> Result<CacheInstance> {
+        let id = &self.strategy.id;
+        self.plugin.library.create_cache(id, &self.options, context).map_err(Error::strategy(id))
+    }
+}

@@ -1,0 +1,257 @@
+//! Values of all settings of one video, and what their sizes must be.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use wan_plugin_api::{OptionValues, Place};
+
+use crate::error::{Error, Result};
+use crate::plugins::choice::StrategyChoice;
+use crate::request::frame_source::FrameSource;
+use crate::request::precision::Precision;
+use crate::request::{NO_CACHE, Request};
+
+/// Values of all settings, as the sidecar has them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SettingValues {
+    /// What the video shows.
+    pub prompt: String,
+    /// What it should not show; used where guidance is above 1.
+    pub negative_prompt: String,
+    /// Pixels.
+    pub width: usize,
+    /// Pixels.
+    pub height: usize,
+    /// Pixel frames, `4 n + 1`.
+    pub frame_num: usize,
+    /// Inference steps per frame.
+    pub sample_steps: u32,
+    /// Flow shift.
+    pub sample_shift: f64,
+    /// Guidance scale; 1 or less runs without guidance.
+    pub sample_guide_scale: f64,
+    /// Guidance scale of the second expert, for low noise; none: the same.
+    #[serde(default)]
+    pub sample_guide_scale_low: Option<f64>,
+    /// Seed of all noise.
+    pub base_seed: u64,
+    /// Frames per second of the file, and of the model where it has that embedding.
+    pub fps: f64,
+    /// The sampler.
+    pub sampler: StrategyChoice,
+    /// The step cache, if any.
+    pub cache: Option<StrategyChoice>,
+    /// Frames that the video begins or ends with.
+    #[serde(default)]
+    pub given: GivenSources,
+    /// Number formats of the transformer.
+    #[serde(default)]
+    pub precision: Precision,
+    /// End with latents, noisy ones too, for another run to go on from.
+    #[serde(default)]
+    pub latents_only: bool,
+    /// Where what the cache keeps lies.
+    #[serde(default = "beside_the_model")]
+    pub cache_device: Place,
+    /// Decode in blended tiles.
+    #[serde(default)]
+    pub vae_tiling: bool,
+}
+
+fn beside_the_model() -> Place {
+    Place::Device
+}
+
+/// What a video begins or ends with.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GivenSources {
+    /// A picture that is the first frame.
+    pub image: Option<FrameSource>,
+    /// A picture that is the last frame.
+    pub last_frame: Option<FrameSource>,
+    /// A clip that the video goes on from.
+    pub video: Option<FrameSource>,
+    /// How many of the clip's last frames are context, `4 n + 1`.
+    pub context_frames: usize,
+    /// Latents of an earlier run, to go on from instead of noise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latents: Option<PathBuf>,
+}
+
+impl From<&SettingValues> for Request {
+    /// The request for just these settings.
+    fn from(values: &SettingValues) -> Self {
+        let values = values.clone();
+        let given = values.given;
+        let (cache, cache_options) = match values.cache {
+            Some(StrategyChoice { id, options }) => (id, options),
+            None => (NO_CACHE.into(), OptionValues::new()),
+        };
+        Self {
+            prompt: Some(values.prompt),
+            negative_prompt: Some(values.negative_prompt),
+            task: None,
+            size: Some(format!("{}*{}", values.width, values.height)),
+            frame_num: Some(values.frame_num),
+            fps: Some(values.fps),
+            // Above i64 it becomes negative, and is refused.
+            base_seed: Some(values.base_seed as i64),
+            sample_steps: Some(values.sample_steps),
+            sample_shift: Some(values.sample_shift),
+            sample_guide_scale: Some(values.sample_guide_scale),
+            // Else a default of the model would take its place.
+            sample_guide_scale_low: values
+                .sample_guide_scale_low
+                .or(Some(values.sample_guide_scale)),
+            sampler: Some(values.sampler.id),
+            sampler_options: values.sampler.options,
+            cache: Some(cache),
+            cache_options,
+            cache_device: Some(values.cache_device),
+            image: given.image,
+            last_frame: given.last_frame,
+            video: given.video,
+            context_frames: Some(given.context_frames),
+            latents: given.latents,
+            latents_only: Some(values.latents_only),
+            dtype: Some(values.precision.dtype),
+            narrow_stream: Some(values.precision.narrow_stream),
+            vae_tiling: Some(values.vae_tiling),
+        }
+    }
+}
+
+/// What the sizes of a video must be multiples of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeRule {
+    /// Pixels per latent, height and width.
+    pub vae_scale: usize,
+    /// Pixel frames per latent frame after the first.
+    pub temporal_scale: usize,
+    /// Latents per token, height and width.
+    pub patch: [usize; 2],
+}
+
+/// A latent grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LatentSize {
+    /// Latent frames.
+    pub frames: usize,
+    /// Latent rows.
+    pub height: usize,
+    /// Latent columns.
+    pub width: usize,
+}
+
+impl SettingValues {
+    /// Guidance scale of each of `experts` transformers.
+    pub(crate) fn guidance(&self, experts: usize) -> Vec<f64> {
+        let low = self.sample_guide_scale_low.unwrap_or(self.sample_guide_scale);
+        [self.sample_guide_scale, low][..experts].to_vec()
+    }
+
+    /// The latent grid of these settings.
+    ///
+    /// # Errors
+    /// If size or frame count do not fit the model, naming the nearest that do; if a number is
+    /// out of range.
+    pub(crate) fn latent_size(&self, rule: SizeRule) -> Result<LatentSize> {
+        let [rows, columns] = rule.patch.map(|p| p * rule.vae_scale);
+        let misfit = !self.height.is_multiple_of(rows) || !self.width.is_multiple_of(columns);
+        if misfit || self.height == 0 || self.width == 0 {
+            let near = |size: usize, unit: usize| ((size + unit / 2) / unit).max(1) * unit;
+            return Err(Error::field(
+                "size",
+                format!(
+                    "{}*{}: this model needs multiples of {columns}*{rows}; try {}*{}",
+                    self.width,
+                    self.height,
+                    near(self.width, columns),
+                    near(self.height, rows)
+                ),
+            ));
+        }
+        let unit = rule.temporal_scale;
+        if self.frame_num == 0 || !(self.frame_num - 1).is_multiple_of(unit) {
+            let below = self.frame_num.saturating_sub(1) / unit * unit + 1;
+            return Err(Error::field(
+                "frame_num",
+                format!("{}: must be {unit}n+1; try {below} or {}", self.frame_num, below + unit),
+            ));
+        }
+        self.check_numbers()?;
+        Ok(LatentSize {
+            frames: (self.frame_num - 1) / unit + 1,
+            height: self.height / rule.vae_scale,
+            width: self.width / rule.vae_scale,
+        })
+    }
+
+    fn check_numbers(&self) -> Result<()> {
+        let low = self.sample_guide_scale_low.unwrap_or(self.sample_guide_scale);
+        let numbers = [
+            ("sample_steps", self.sample_steps as f64, 1.0, 1000.0),
+            ("sample_shift", self.sample_shift, 0.01, 100.0),
+            ("sample_guide_scale", self.sample_guide_scale, 0.0, 100.0),
+            ("sample_guide_scale_low", low, 0.0, 100.0),
+            ("fps", self.fps, 1.0, 240.0),
+        ];
+        for (field, value, min, max) in numbers {
+            if !(min..=max).contains(&value) {
+                return Err(Error::field(field, format!("{value}: must be {min} to {max}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WAN_2_1: SizeRule = SizeRule { vae_scale: 8, temporal_scale: 4, patch: [2, 2] };
+
+    fn settings(size: (usize, usize), frame_num: usize) -> SettingValues {
+        SettingValues {
+            prompt: String::new(),
+            negative_prompt: String::new(),
+            width: size.0,
+            height: size.1,
+            frame_num,
+            sample_steps: 30,
+            sample_shift: 5.0,
+            sample_guide_scale: 5.0,
+            sample_guide_scale_low: None,
+            base_seed: 0,
+            fps: 16.0,
+            sampler: StrategyChoice { id: "any".into(), options: OptionValues::new() },
+            cache: None,
+            given: GivenSources::default(),
+            precision: Precision::default(),
+            latents_only: false,
+            cache_device: Place::Device,
+            vae_tiling: false,
+        }
+    }
+
+    #[test]
+    fn pixels_become_latents() {
+        let size = settings((832, 480), 81).latent_size(WAN_2_1).unwrap();
+        assert_eq!(size, LatentSize { frames: 21, height: 60, width: 104 });
+    }
+
+    #[test]
+    fn misfits_name_the_nearest_that_fits() {
+        let text = |s: SettingValues| s.latent_size(WAN_2_1).unwrap_err().to_string();
+        assert!(text(settings((830, 480), 81)).contains("try 832*480"));
+        assert!(text(settings((832, 480), 80)).contains("try 77 or 81"));
+        assert!(text(settings((832, 480), 0)).contains("try 1 or 5"));
+        let mut wild = settings((832, 480), 81);
+        wild.sample_shift = f64::NAN;
+        assert!(text(wild).contains("`sample_shift` NaN"));
+        let mut wild = settings((832, 480), 81);
+        wild.sample_guide_scale_low = Some(-1.0);
+        assert!(text(wild).contains("`sample_guide_scale_low` -1"));
+    }
+}

@@ -1,0 +1,41 @@
+//! `wan.toml`: what holds in a model folder where a request says nothing.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Table;
+use wan_plugin_api::OptionValues;
+
+use crate::request::Request;
+
+/// Key of shifts by size.
+const SHIFT_OF_SIZE: &str = "sample_shift_of_size";
+
+/// `wan.toml`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WanToml {
+    pub(crate) generate: FolderDefaults,
+    pub(crate) sampler_options: OptionValues,
+    pub(crate) cache_options: OptionValues,
+}
+
+/// `[generate]`: a request, and shifts of sizes (`832*480`) that have one of their own.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(try_from = "Table")]
+pub(crate) struct FolderDefaults {
+    pub(crate) request: Request,
+    pub(crate) shift_of_size: BTreeMap<String, f64>,
+}
+
+impl TryFrom<Table> for FolderDefaults {
+    type Error = String;
+
+    fn try_from(mut table: Table) -> std::result::Result<Self, String> {
+        let said = |error: toml::de::Error| error.message().to_string();
+        let shifts = table.remove(SHIFT_OF_SIZE).map(BTreeMap::deserialize);
+        let shifts = shifts.transpose().map_err(said)?;
+        let request = Request::deserialize(table).map_err(said)?;
+        Ok(Self { request, shift_of_size: shifts.unwrap_or_default() })
+    }
+}

@@ -1,0 +1,84 @@
+//! What a run is to do: shape, sampler, what latents begin as, and the denoiser's parts.
+
+use candle_core::{DType, Tensor as CandleTensor};
+use wan_plugin_api::{SampleRequest, Schedule};
+
+use crate::denoise::noise::Noise;
+use crate::denoise::ops::HostOps;
+use crate::denoise::parts::DenoiserParts;
+use crate::error::Result;
+use crate::latents::LATENT_FRAME_AXIS;
+use crate::plugins::registry::Chosen;
+use crate::run::handover::Earlier;
+
+/// What a run is to do.
+pub struct RunSpec {
+    /// Shape of the latents, `[1, C, F, H, W]`.
+    pub shape: [usize; 5],
+    /// What the other frames begin as.
+    pub beginning: Beginning,
+    /// Whether frames may be noisy in the end.
+    pub may_end_noisy: bool,
+    /// The sampler.
+    pub sampler: Chosen,
+    /// Flow shift.
+    pub shift: f64,
+    /// Pixel frames that a latent frame stands for, the first one excepted.
+    pub temporal_scale: u32,
+    /// Model, text, guidance, cache.
+    pub parts: DenoiserParts,
+}
+
+/// What latents begin as.
+pub enum Beginning {
+    /// Noise, drawn frame by frame, so that a longer video begins with the same frames.
+    Noise,
+    /// These, with the clean frames in front, whatever levels the schedule begins at.
+    Latents(CandleTensor),
+    /// Those that an earlier run ended with, at the levels that the schedule begins at.
+    Earlier(Earlier),
+}
+
+impl RunSpec {
+    pub(crate) fn request(&self) -> SampleRequest {
+        let frames = self.shape[LATENT_FRAME_AXIS] as u32;
+        SampleRequest {
+            frames,
+            window_frames: frames,
+            prefix_frames: self.parts.conditions.prefix_frames() as u32,
+            steps: self.parts.steps,
+            shift: self.shift,
+            temporal_scale: self.temporal_scale,
+        }
+    }
+
+    /// The latents that `schedule` begins with, `[1, C, F, H, W]`, f32.
+    pub(crate) fn latents(&self, schedule: &Schedule) -> Result<CandleTensor> {
+        let frames = self.shape[LATENT_FRAME_AXIS];
+        let latents = match &self.beginning {
+            Beginning::Noise => self.noise(&self.parts.ops),
+            Beginning::Latents(latents) => Ok(latents.clone()),
+            Beginning::Earlier(earlier) => {
+                let begins = schedule.begins(frames);
+                let device = self.parts.ops.device();
+                earlier.go_on(&self.shape, &begins, self.parts.conditions.prefix.as_ref(), device)
+            }
+        };
+        Ok(latents?.to_dtype(DType::F32)?)
+    }
+
+    fn noise(&self, ops: &HostOps) -> Result<CandleTensor> {
+        let [batch, channels, frames, height, width] = self.shape;
+        let shape = [batch, channels, 1, height, width];
+        let mut latents: Vec<CandleTensor> = self.parts.conditions.prefix.iter().cloned().collect();
+        for frame in self.parts.conditions.prefix_frames()..frames {
+            latents.push(ops.noise().draw(
+                Noise::INITIAL_LATENTS,
+                frame as u64,
+                &shape,
+                ops.device(),
+            )?);
+        }
+        Ok(CandleTensor::cat(&latents, LATENT_FRAME_AXIS)?)
+    }
+}
