@@ -13,6 +13,7 @@ mod command_texts;
 mod comparisons;
 mod demo;
 mod earlier_epoch;
+mod embedding;
 mod experts;
 mod extensions;
 mod ffmpeg;
