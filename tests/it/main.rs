@@ -7,6 +7,7 @@ mod built;
 mod cache_commands;
 mod cache_properties;
 mod calibrations;
+mod cancelling;
 mod checkpoints;
 mod command_line;
 mod command_texts;

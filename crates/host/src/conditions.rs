@@ -40,7 +40,10 @@ impl Encoders<'_> {
         let (prompt, negative) = self.prompts.encode_both(prompts, self.cancel)?;
         let device = self.loader.device();
         let image = match self.intake.tokens {
-            true => Some(given.image_tokens(&*self.loader.image_encoder()?, device)?),
+            true => {
+                let encoder = self.loader.image_encoder()?;
+                Some(given.image_tokens(&encoder, device, self.cancel)?)
+            }
             false => None,
         };
         self.cancel.check()?;

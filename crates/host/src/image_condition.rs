@@ -28,7 +28,7 @@ pub fn image_channels(
     vae: &Vae,
     given: &[GivenFrame],
     frame_num: usize,
-    cancel: &Cancel,
+    mut cancel: &Cancel,
 ) -> Result<Tensor> {
     let first = given.first().ok_or_else(|| Error::invalid("no image is given"))?;
     let grey = first.pixels.zeros_like()?; // [1, 3, 1, H, W]
@@ -43,8 +43,7 @@ pub fn image_channels(
         let chunk: Vec<&Tensor> =
             (next..(next + encoder.chunk_frames()).min(frame_num)).map(frame).collect();
         next += chunk.len();
-        cancel.check()?;
-        means.push(encoder.next(&Tensor::cat(&chunk, 2)?)?.mean);
+        means.push(encoder.next_observed(&Tensor::cat(&chunk, 2)?, &mut cancel)?.mean);
     }
     let latents = vae.normalise(&Tensor::cat(&means, 2)?)?; // [1, z, F, h, w]
     let (_, _, _, height, width) = latents.dims5()?;
@@ -58,14 +57,13 @@ pub fn image_channels(
 ///
 /// # Errors
 /// If the VAE refuses the sizes; `Cancelled` once `cancel` is set.
-pub fn encode_frames(vae: &Vae, frames: &Tensor, cancel: &Cancel) -> Result<Tensor> {
+pub fn encode_frames(vae: &Vae, frames: &Tensor, mut cancel: &Cancel) -> Result<Tensor> {
     let (mut encoder, count) = (vae.encoder(), frames.dim(2)?);
     let (mut means, mut next) = (Vec::new(), 0);
     while next < count {
-        cancel.check()?;
-        let chunk = encoder.chunk_frames().min(count - next);
-        means.push(encoder.next(&frames.narrow(2, next, chunk)?)?.mean);
-        next += chunk;
+        let chunk = frames.narrow(2, next, encoder.chunk_frames().min(count - next))?;
+        means.push(encoder.next_observed(&chunk, &mut cancel)?.mean);
+        next += chunk.dim(2)?;
     }
     Ok(vae.normalise(&Tensor::cat(&means, 2)?)?)
 }
