@@ -130,6 +130,20 @@ pub(crate) fn wan(arguments: &[&str]) -> Output {
     Command::new(program()).args(arguments).output().unwrap()
 }
 
+/// Runs an ignored test of this binary in a process of its own, and checks that it passes and that
+/// nothing but the harness prints.
+pub(crate) fn passes_alone_and_in_silence(test: &str) {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    let output = child.args(["--exact", test, "--ignored", "--nocapture"]).output().unwrap();
+    let (errors, printed) = (error_text(&output), String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success(), "{test}: {errors}\n{printed}");
+    assert_eq!(errors, "", "{test} writes to standard error");
+    let lines: Vec<&str> = printed.lines().filter(|line| !line.is_empty()).collect();
+    let [running, passed, result] = lines[..] else { panic!("{test} prints: {printed}") };
+    assert_eq!((running, passed), ("running 1 test", format!("test {test} ... ok").as_str()));
+    assert!(result.starts_with("test result: ok. 1 passed; 0 failed;"), "{result}");
+}
+
 /// What a program wrote to its error stream.
 pub(crate) fn error_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()

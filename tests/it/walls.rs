@@ -309,3 +309,66 @@ fn a_layer_of_candles_is_seen_however_it_is_named() {
     let other = "fn load(vb: candle_nn::VarBuilder) -> Linear;\nuse candle_nn::VarBuilder;";
     assert!(!names_candles_layer(other));
 }
+
+/// The crates that somebody else's program links, or loads: plugins are libraries too.
+const LIBRARIES: [&str; 9] = [
+    "crates/host",
+    "crates/wan-model",
+    "crates/samplers",
+    "crates/cache",
+    "crates/plugin-api",
+    "crates/media",
+    "crates/cache-lab",
+    "crates/plugin-check",
+    "plugins",
+];
+
+/// What belongs to the process and so to the program alone, where a library says it all the same,
+/// and why it may.
+const OF_THE_PROCESS: [(&str, &[(&str, &str)]); 19] = [
+    // Standard output and error.
+    ("println!(", &[]),
+    ("print!(", &[]),
+    ("dbg!(", &[]),
+    ("io::stdout", &[]),
+    ("io::stderr", &[]),
+    // The panic hook.
+    ("set_hook", &[("crates/plugin-api/src/epoch1/guard.rs", "an exported library's own hook")]),
+    ("take_hook", &[("crates/plugin-api/src/epoch1/guard.rs", "an exported library's own hook")]),
+    // Environment and working directory.
+    ("set_var", &[]),
+    ("remove_var", &[]),
+    ("set_current_dir", &[]),
+    // Signals, and the end.
+    ("ctrlc", &[]),
+    ("signal_hook", &[]),
+    ("process::exit", &[]),
+    ("process::abort", &[]),
+    // What there is one of: the subscriber, the logger, the thread pool.
+    ("set_global_default", &[]),
+    ("tracing_subscriber", &[]),
+    (".init(", &[]),
+    ("build_global", &[]),
+    // Limits.
+    (
+        "setrlimit",
+        &[("crates/plugin-check/src/process.rs", "the process of one case, by `answer`")],
+    ),
+];
+
+#[test]
+fn no_library_changes_its_process_or_prints() {
+    let sources = our_sources().into_iter().filter_map(|(file, text)| {
+        let path = file.strip_prefix(checkout()).unwrap().to_string_lossy().into_owned();
+        let is_library = LIBRARIES.iter().any(|folder| path.starts_with(&format!("{folder}/")));
+        (is_library && !path.contains("/tests")).then(|| (path, code(&text)))
+    });
+    let sources: Vec<(String, String)> = sources.collect();
+    assert!(sources.len() > 150, "{}", sources.len());
+    for (words, exceptions) in OF_THE_PROCESS {
+        let found = sources.iter().filter(|(_, code)| code.contains(words));
+        let found: Vec<&str> = found.map(|(path, _)| path.as_str()).collect();
+        let expected: Vec<&str> = exceptions.iter().map(|(path, _)| *path).collect();
+        assert_eq!(found, expected, "{words} belongs to the program");
+    }
+}

@@ -152,6 +152,10 @@ impl From<candle_core::Error> for Error {
 
 impl From<wan_model::Error> for Error {
     fn from(error: wan_model::Error) -> Self {
+        // `Cancel` alone ends a forward pass.
+        if matches!(error, wan_model::Error::Stopped) {
+            return Self::Cancelled;
+        }
         let text = error.to_string();
         if is_out_of_memory(&text) { Self::DeviceMemory(text) } else { Self::Model(error) }
     }

@@ -15,7 +15,7 @@ use crate::bicubic;
 use crate::error::{Error, Result};
 use crate::fused;
 use crate::linear::{Linear, linear};
-use crate::observer::{Observer, Point};
+use crate::observer::{self, Observer, Point};
 use crate::threads;
 
 /// `config.json` of a CLIP vision model (transformers' names). Other fields are ignored.
@@ -189,7 +189,19 @@ impl ClipVision {
     /// What the transformer takes: the hidden state before the last layer, `[B,tokens,D]`, from
     /// preprocessed pictures `[B,3,S,S]`. The last layer is not run.
     pub fn penultimate(&self, pixel_values: &Tensor) -> Result<Tensor> {
-        self.run(pixel_values, self.layers.len() - 1, &mut ())
+        self.penultimate_observed(pixel_values, &mut ())
+    }
+
+    /// As [`penultimate`](Self::penultimate), with the hidden state before each layer shown.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] where the observer ends the pass.
+    pub fn penultimate_observed(
+        &self,
+        pixel_values: &Tensor,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor> {
+        self.run(pixel_values, self.layers.len() - 1, observer)
     }
 
     /// Preprocessed pictures `[B,3,S,S]` to the last hidden state `[B,tokens,D]`, with the hidden
@@ -208,6 +220,8 @@ impl ClipVision {
             let mut hidden = self.pre_layrnorm.forward(&self.embed(pixels)?)?;
             for (number, layer) in self.layers[..layers].iter().enumerate() {
                 observer.see(Point::ImageHidden(number), &hidden);
+                observer::check(observer)?;
+                let _span = tracing::debug_span!("image_layer", number).entered();
                 hidden = layer.forward(&hidden)?;
             }
             Ok(hidden)

@@ -75,6 +75,9 @@ pub enum Error {
     /// A config that names no model this crate can build.
     #[error("config: {0}")]
     Config(String),
+    /// An [`Observer`](crate::Observer) ended the forward pass.
+    #[error("the forward pass was stopped")]
+    Stopped,
     /// The tensor library failed.
     #[error(transparent)]
     Candle(candle_core::Error),

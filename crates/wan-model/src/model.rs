@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::fused;
 use crate::linear::{Linear, linear};
 use crate::numerics::Numerics;
-use crate::observer::{Observer, Point};
+use crate::observer::{self, Observer, Point};
 use crate::rope::{Grid, Rope};
 use crate::rows::Rows;
 use crate::threads;
@@ -268,6 +268,9 @@ impl Observed<'_> {
     }
 
     /// As [`WanModel::blocks`].
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] where the observer ends the pass.
     pub fn blocks(
         &mut self,
         range: Range<usize>,
@@ -290,6 +293,7 @@ impl Observed<'_> {
         threads::on_worker(|| {
             let mut hidden = hidden.clone();
             for number in range {
+                observer::check(self.observer)?;
                 let _span = tracing::debug_span!("block", number).entered();
                 let (block, text) = (&self.model.blocks[number], &text.key_values[number]);
                 hidden = block.forward(&hidden, &surroundings, text, self.observer)?;

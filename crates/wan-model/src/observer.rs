@@ -1,8 +1,11 @@
-//! Looking at intermediate tensors without the model knowing who looks, or why.
+//! Looking at intermediate tensors, and ending a forward pass early, without the model knowing who
+//! looks, or why.
 
 use candle_core::Tensor;
 
-/// A place in the forward pass of the transformer or an encoder.
+use crate::error::{Error, Result};
+
+/// A place in the forward pass of the transformer, an encoder or the VAE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
     /// Latents after the patch embedding `[B,L,D]`.
@@ -27,6 +30,8 @@ pub enum Point {
     TextHidden(usize),
     /// Image encoder: hidden state before layer `.0`, `[B,T,D]`.
     ImageHidden(usize),
+    /// VAE, of each chunk: what enters layer `.0` of its encoder or decoder, `[B,T,C,H,W]`.
+    VaeHidden(usize),
 }
 
 /// A place inside a transformer block; all tensors `[B,L,D]`. Names are diffusers'.
@@ -50,7 +55,8 @@ pub enum BlockPoint {
     Out,
 }
 
-/// Sees tensors as they pass, perhaps on another thread than the caller's. `()` sees nothing.
+/// Sees tensors as they pass, perhaps on another thread than the caller's, and can end the pass. `()`
+/// sees nothing.
 pub trait Observer: Send {
     /// Whether tensors are to be put together for it: blocks work on runs of tokens, and whole
     /// intermediate tensors exist only for someone who looks.
@@ -60,6 +66,12 @@ pub trait Observer: Send {
 
     /// Called once per point and forward pass, in order; a block's when it is done.
     fn see(&mut self, point: Point, tensor: &Tensor);
+
+    /// Whether the pass is to end here, with [`Error::Stopped`]. Asked before every block of a
+    /// transformer and every layer of an encoder or of the VAE.
+    fn stops(&self) -> bool {
+        false
+    }
 }
 
 impl Observer for () {
@@ -68,4 +80,12 @@ impl Observer for () {
     }
 
     fn see(&mut self, _: Point, _: &Tensor) {}
+}
+
+/// Lets the observer end the pass.
+///
+/// # Errors
+/// [`Error::Stopped`] where it does.
+pub(crate) fn check(observer: &dyn Observer) -> Result<()> {
+    if observer.stops() { Err(Error::Stopped) } else { Ok(()) }
 }

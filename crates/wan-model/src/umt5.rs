@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::fused;
 use crate::linear::{Linear, linear_no_bias};
-use crate::observer::{Observer, Point};
+use crate::observer::{self, Observer, Point};
 use crate::product::product;
 
 /// `config.json` of a UMT5 text encoder (transformers' names). Other fields are ignored.
@@ -128,6 +128,8 @@ impl Umt5Encoder {
         let masked = masked.to_dtype(hidden.dtype())?.reshape((batch, 1, 1, length))?;
         for (number, layer) in self.layers.iter().enumerate() {
             observer.see(Point::TextHidden(number), &hidden);
+            observer::check(observer)?;
+            let _span = tracing::debug_span!("text_layer", number).entered();
             hidden = layer.forward(&hidden, &buckets, &masked)?;
         }
         Ok(self.final_layer_norm.forward(&hidden)?)
@@ -135,7 +137,20 @@ impl Umt5Encoder {
 
     /// What the transformer takes: the last hidden state with padded positions zeroed.
     pub fn prompt_embeds(&self, ids: &Tensor, mask: &Tensor) -> Result<Tensor> {
-        let hidden = self.forward(ids, mask)?;
+        self.prompt_embeds_observed(ids, mask, &mut ())
+    }
+
+    /// As [`prompt_embeds`](Self::prompt_embeds), with the hidden state before each layer shown.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] where the observer ends the pass.
+    pub fn prompt_embeds_observed(
+        &self,
+        ids: &Tensor,
+        mask: &Tensor,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor> {
+        let hidden = self.forward_observed(ids, mask, observer)?;
         let mask = mask.to_dtype(hidden.dtype())?.unsqueeze(2)?; // [B,T,1]
         Ok(hidden.broadcast_mul(&mask)?)
     }

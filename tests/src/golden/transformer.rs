@@ -107,7 +107,9 @@ impl Observer for Recorder {
             Point::ImageContext => "mid.image_ctx".to_owned(),
             Point::HeadIn => "mid.head_in".to_owned(),
             Point::HeadOut => "mid.head_out".to_owned(),
-            Point::TextHidden(layer) | Point::ImageHidden(layer) => format!("mid.hidden_{layer}"),
+            Point::TextHidden(layer) | Point::ImageHidden(layer) | Point::VaeHidden(layer) => {
+                format!("mid.hidden_{layer}")
+            }
             Point::Block(number, BlockPoint::Out) => format!("mid.block{number}_out"),
             Point::Block(number, point) => {
                 let point = match point {

@@ -183,14 +183,10 @@ impl BranchEvaluation<'_> {
             Attention::BlockCausal(frames) => wan_model::Attention::BlockCausal(frames as usize),
         };
         let text = self.expert.text(self.under_way.branches[self.branch].name)?;
-        let mut hidden = hidden.clone();
-        for block in range {
-            // A large model takes seconds for each.
-            self.parts.ops.cancel().check()?;
-            let blocks = block..block + 1;
-            hidden = self.expert.model.blocks(blocks, &hidden, embedded, text, attention)?;
-        }
-        Ok(hidden)
+        // It is looked at between blocks: a large model takes seconds for each.
+        let mut cancel = self.parts.ops.cancel();
+        let mut model = self.expert.model.observed(&mut cancel);
+        Ok(model.blocks(range, hidden, embedded, text, attention)?)
     }
 
     /// Asks the cache and writes down what it said.

@@ -240,3 +240,6 @@ impl<M: Send + Sync> Drop for Loading<'_, M> {
         self.seats.changed.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests;

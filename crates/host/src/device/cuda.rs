@@ -6,13 +6,31 @@ use candle_core::Device;
 use candle_core::cuda_backend::cudarc::driver::CudaContext;
 use candle_core::cuda_backend::cudarc::driver::result::{device, mem_pool};
 use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute;
+use candle_core::cuda_backend::cudarc::{cublas, curand, driver};
 
 use super::DeviceMemory;
 
+/// Whether cudarc finds a library, which it loads when it is first used. Where it finds none, the
+/// first use panics.
+type IsPresent = unsafe fn() -> bool;
+
+/// What opening a device uses of the CUDA toolkit. cublas needs cublasLt to load.
+const TOOLKIT: [(&str, IsPresent); 2] =
+    [("cublas", cublas::sys::is_culib_present), ("curand", curand::sys::is_culib_present)];
+
+#[expect(unsafe_code, reason = "cudarc calls it unsafe to load a library")]
+fn is_present(library: IsPresent) -> bool {
+    // SAFETY: the libraries are NVIDIA's; it loads one as its first use does, and unloads it.
+    unsafe { library() }
+}
+
 /// GPUs that the driver shows.
 pub(super) fn count() -> Result<usize, String> {
+    if !is_present(driver::sys::is_culib_present) {
+        return Err("there is no NVIDIA driver here (its library cuda is not found)".into());
+    }
     let counted = caught(CudaContext::device_count)
-        .map_err(|why| format!("there is no NVIDIA driver here ({why})"))?;
+        .map_err(|why| format!("the NVIDIA driver cannot be used ({why})"))?;
     let count = counted.map_err(|error| format!("the NVIDIA driver says {error}"))?;
     Ok(usize::try_from(count).unwrap_or(0))
 }
@@ -24,12 +42,14 @@ pub(super) fn open(number: usize) -> Result<Device, String> {
     if number >= count {
         return Err(format!("there is no such GPU; the driver shows {count}, from cuda:0"));
     }
-    let opened = caught(|| Device::new_cuda_with_stream(number)).map_err(|why| {
-        format!(
+    if let Some((missing, _)) = TOOLKIT.iter().find(|(_, library)| !is_present(*library)) {
+        return Err(format!(
             "a library of the CUDA toolkit is missing; put cublas, cublasLt, curand and nvrtc on \
-             LD_LIBRARY_PATH ({why})"
-        )
-    })?;
+             LD_LIBRARY_PATH ({missing} is not found)"
+        ));
+    }
+    let opened = caught(|| Device::new_cuda_with_stream(number))
+        .map_err(|why| format!("the CUDA libraries cannot be used ({why})"))?;
     opened.map_err(|error| error.to_string())
 }
 
@@ -63,15 +83,11 @@ pub(super) fn memory(device: &Device) -> Option<DeviceMemory> {
     })
 }
 
-/// What `work` gives, or what it panicked with: cudarc panics where a library is missing.
+/// What `work` gives, or what it panicked with: cudarc panics where a library is of another version
+/// and lacks a function. The panic hook of the process sees that too.
 fn caught<T>(work: impl FnOnce() -> T + UnwindSafe) -> Result<T, String> {
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
-    let outcome = panic::catch_unwind(work);
-    panic::set_hook(hook);
-    outcome.map_err(|payload| match payload.downcast::<String>() {
-        // What follows is every name that a library might have.
-        Ok(text) => text.split(" - ").next().unwrap_or_default().to_owned(),
+    panic::catch_unwind(work).map_err(|payload| match payload.downcast::<String>() {
+        Ok(text) => *text,
         Err(_) => "no reason given".into(),
     })
 }

@@ -36,7 +36,8 @@ impl Encoders<'_> {
         let mut conditions = Conditions { negative, ..Conditions::of_prompt(prompt) };
         let device = self.loader.device();
         if self.intake.tokens {
-            conditions.image = Some(given.image_tokens(&*self.loader.image_encoder()?, device)?);
+            conditions.image =
+                Some(given.image_tokens(&*self.loader.image_encoder()?, device, self.cancel)?);
         }
         self.cancel.check()?;
         let how = (self.intake, self.vae);

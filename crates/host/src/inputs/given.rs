@@ -127,14 +127,19 @@ impl GivenFrames {
     /// Output of the image encoder for the given pictures, `[pictures, tokens, D]`.
     ///
     /// # Errors
-    /// If it refuses their sizes.
-    pub(crate) fn image_tokens(&self, clip: &ClipVision, device: &Device) -> Result<Tensor> {
+    /// If it refuses their sizes; `Cancelled` once `cancel` is set.
+    pub(crate) fn image_tokens(
+        &self,
+        clip: &ClipVision,
+        device: &Device,
+        mut cancel: &Cancel,
+    ) -> Result<Tensor> {
         let pictures = self.ends().map(|picture| to_tensor(std::slice::from_ref(picture), device));
         let pictures = pictures.collect::<Result<Vec<_>>>()?;
         let pictures = Tensor::cat(&pictures, 0)?.squeeze(2)?; // [B, 3, H, W]
         let pictures = ((pictures + 1.0)? * 0.5)?; // 0 to 1
-        let size = clip.config().image_size;
-        Ok(clip.penultimate(&preprocess(&pictures, size, Resizing::Crop)?)?)
+        let pictures = preprocess(&pictures, clip.config().image_size, Resizing::Crop)?;
+        Ok(clip.penultimate_observed(&pictures, &mut cancel)?)
     }
 
     /// Adds the frames to `conditions` in the form that this model takes them: channels beside the

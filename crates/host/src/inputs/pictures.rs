@@ -52,16 +52,15 @@ impl Conditions {
 fn encode(
     vae: &Vae,
     count: usize,
-    cancel: &Cancel,
+    mut cancel: &Cancel,
     chunk: impl Fn(Range<usize>) -> candle_core::Result<Tensor>,
 ) -> Result<Tensor> {
     let mut encoder = vae.encoder();
     let (mut means, mut next) = (Vec::new(), 0);
     while next < count {
-        cancel.check()?;
         let numbers = next..(next + encoder.chunk_frames()).min(count);
         next = numbers.end;
-        means.push(encoder.next(&chunk(numbers)?)?.mean);
+        means.push(encoder.next_observed(&chunk(numbers)?, &mut cancel)?.mean);
     }
     Ok(vae.normalise(&Tensor::cat(&means, 2)?)?)
 }

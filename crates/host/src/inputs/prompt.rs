@@ -50,7 +50,7 @@ impl PromptEncoder {
     /// # Errors
     /// If tokenizer or encoder fail.
     pub(crate) fn encode(&self, prompt: &str) -> Result<Tensor> {
-        self.encode_with(&*self.loader.text_encoder()?, prompt)
+        Ok(self.encode_both((prompt, None), &Cancel::default())?.0)
     }
 
     /// Encodes a prompt, and another where there is one, with the text encoder loaded once.
@@ -63,19 +63,21 @@ impl PromptEncoder {
         cancel: &Cancel,
     ) -> Result<(Tensor, Option<Tensor>)> {
         let encoder = self.loader.text_encoder()?;
-        let encode = |text: &str| {
-            cancel.check()?;
-            self.encode_with(&encoder, text)
-        };
+        let encode = |text: &str| self.encode_with(&encoder, text, cancel);
         let other = other.map(encode).transpose()?;
         Ok((encode(prompt)?, other))
     }
 
-    fn encode_with(&self, encoder: &Umt5Encoder, prompt: &str) -> Result<Tensor> {
+    fn encode_with(
+        &self,
+        encoder: &Umt5Encoder,
+        prompt: &str,
+        mut cancel: &Cancel,
+    ) -> Result<Tensor> {
         // As the pipelines clean prompts: white space collapsed.
         let clean = prompt.split_whitespace().collect::<Vec<_>>().join(" ");
         let device = self.loader.device();
         let (ids, mask) = self.tokenizer.encode(&clean, self.length)?.tensors(device)?;
-        Ok(encoder.prompt_embeds(&ids, &mask)?)
+        Ok(encoder.prompt_embeds_observed(&ids, &mask, &mut cancel)?)
     }
 }

@@ -108,9 +108,8 @@ impl<'v> Decoding<'v> {
     }
 
     fn decode_next(&mut self) -> Result<VideoFrames> {
-        self.cancel.check()?;
         let frame = self.latents.narrow(LATENT_FRAME_AXIS, self.next, 1)?;
-        let pixels = self.decoder.next(&frame)?; // [1, 3, 1 or 4, H, W]
+        let pixels = self.decoder.next_observed(&frame, &mut &self.cancel)?; // [1, 3, 1 or 4, H, W]
         let (_, _, frames, height, width) = pixels.dims5()?;
         let bytes = ((pixels.squeeze(0)?.permute((1, 2, 3, 0))? + 1.0)? * 127.5)? // [T, H, W, 3]
             .round()?

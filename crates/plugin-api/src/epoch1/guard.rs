@@ -12,32 +12,35 @@ thread_local! {
     static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Calls `body`; a panic in it becomes an error that says what and where.
+/// Calls `body`; a panic in it becomes an error that says what, and in a library also where.
 pub(super) fn guard<T>(id: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
-    keep_quiet_while_guarded();
     let outer = GUARDED.replace(true);
     let result = catch_unwind(AssertUnwindSafe(body));
     GUARDED.set(outer);
     result.unwrap_or_else(|payload| {
-        let place = PLACE.take();
-        Err(Error::panicked(format!("{id} panicked at {place}: {}", text(&*payload))))
+        let (place, text) = (PLACE.take(), text(&*payload));
+        Err(Error::panicked(match place.as_str() {
+            "" => format!("{id} panicked: {text}"),
+            place => format!("{id} panicked at {place}: {text}"),
+        }))
     })
 }
 
-/// The error says everything; a report and a backtrace on the terminal would bury it.
+/// Sets a panic hook that notes the place of a guarded panic and prints nothing: the error says
+/// everything, and a report on the terminal would bury it. Other panics go to the hook before it.
 ///
-/// A library has a standard library of its own and so a hook of its own; in the host's this is one
-/// more hook in front of the one it had.
-fn keep_quiet_while_guarded() {
+/// For a library alone, which has a standard library of its own and so a hook of its own. A
+/// strategy that is linked into a program shares that program's hook, which is not ours to set.
+pub(super) fn keep_library_quiet() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let previous = take_hook();
-        set_hook(Box::new(move |info| match GUARDED.get() {
-            true => {
-                let place = info.location().map(ToString::to_string);
-                PLACE.set(place.unwrap_or_default());
+        set_hook(Box::new(move |info| {
+            if !GUARDED.get() {
+                return previous(info);
             }
-            false => previous(info),
+            let place = info.location().map(ToString::to_string);
+            PLACE.set(place.unwrap_or_default());
         }));
     });
 }
@@ -81,8 +84,15 @@ mod tests {
     use crate::ErrorKind;
 
     #[test]
-    fn a_panic_becomes_an_error_with_its_place() {
-        let error = guard::<()>("me", || panic!("number {}", 7)).unwrap_err();
+    fn a_panic_becomes_an_error_and_in_a_library_with_its_place() {
+        let panicked = || guard::<()>("me", || panic!("number {}", 7)).unwrap_err();
+        // As a strategy that is linked into this program.
+        let error = panicked();
+        assert_eq!(error.kind, ErrorKind::Panicked);
+        assert_eq!(error.message, "me panicked: number 7");
+        // As one in a library.
+        keep_library_quiet();
+        let error = panicked();
         assert_eq!(error.kind, ErrorKind::Panicked);
         assert!(error.message.starts_with("me panicked at "), "{error}");
         assert!(error.message.contains("guard.rs:") && error.message.ends_with(": number 7"));

@@ -8,7 +8,7 @@ use abi_stable::prefix_type::PrefixTypeTrait;
 use super::convert::{
     from_abi, from_json, handle, message_from_abi, message_to_abi, to_abi, to_json,
 };
-use super::guard::{Guarded, guard};
+use super::guard::{Guarded, guard, keep_library_quiet};
 use super::*;
 use crate::{
     Action, Attention, Cache, Choice, Coefficients, DType, Denoise, Error, Evaluation, Message,
@@ -289,7 +289,9 @@ pub(super) fn module<P: Plugin>() -> PluginModule {
     .leak_into_prefix()
 }
 
+/// What a host calls first in a library; a plugin that is linked into the host never comes here.
 extern "C" fn root_module<P: Plugin>() -> RootModuleResult {
+    keep_library_quiet();
     __call_root_module_loader(module::<P>)
 }
 

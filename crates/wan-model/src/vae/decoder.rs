@@ -4,6 +4,7 @@ use candle_core::Tensor;
 use candle_nn::VarBuilder;
 
 use crate::error::{Error, Result};
+use crate::observer::Observer;
 use crate::vae::conv::{Conv, Geometry, load_gamma};
 use crate::vae::layers::{Layer, Memory, Resample, Residual, Stack};
 use crate::vae::patches;
@@ -80,18 +81,32 @@ impl<'a> VaeDecoder<'a> {
     /// The next raw latent frame `[B,z,1,h,w]` to pixels `[B,3,1 or 4,8h,8w]` (`16h`, `16w` in
     /// Wan 2.2) in [-1,1].
     pub fn next(&mut self, latent: &Tensor) -> Result<Tensor> {
+        self.next_observed(latent, &mut ())
+    }
+
+    /// As [`next`](Self::next), with what enters each layer shown. After an error the stream is of no
+    /// use any more.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next); [`Error::Stopped`] where the observer ends the pass.
+    pub fn next_observed(
+        &mut self,
+        latent: &Tensor,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor> {
         let vae = self.vae;
         let latent = vae.check_latents(latent, Some(1))?; // [B,1,z,h,w]
         let patches = match self.tiling {
             None => {
                 self.memories.resize_with(1, Memory::default);
-                vae.decode_chunk(&latent, &mut self.memories[0])?
+                vae.decode_chunk(&latent, &mut self.memories[0], observer)?
             }
             Some(tiling) => {
                 let tiles = vae.tiles_to_decode(tiling, &latent)?;
                 Memory::one_for_each(&mut self.memories, tiles.count(), &latent)?;
-                let decode =
-                    |(number, memory)| vae.decode_chunk(&tiles.cut(&latent, number)?, memory);
+                let decode = |(number, memory)| {
+                    vae.decode_chunk(&tiles.cut(&latent, number)?, memory, observer)
+                };
                 let decoded = self.memories.iter_mut().enumerate().map(decode);
                 tiles.join(decoded.collect::<Result<_>>()?)?
             }
@@ -144,13 +159,18 @@ impl Vae {
     fn decode_clip(&self, latents: &Tensor) -> Result<Tensor> {
         let mut memory = Memory::default();
         let chunks = (0..latents.dim(1)?)
-            .map(|frame| self.decode_chunk(&latents.narrow(1, frame, 1)?, &mut memory))
+            .map(|frame| self.decode_chunk(&latents.narrow(1, frame, 1)?, &mut memory, &mut ()))
             .collect::<Result<Vec<_>>>()?;
         Ok(Tensor::cat(&chunks, 1)?)
     }
 
-    fn decode_chunk(&self, latent: &Tensor, memory: &mut Memory) -> Result<Tensor> {
-        self.decoder.forward(&self.post_quant_conv.forward(latent)?, memory)
+    fn decode_chunk(
+        &self,
+        latent: &Tensor,
+        memory: &mut Memory,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor> {
+        self.decoder.forward(&self.post_quant_conv.forward(latent)?, memory, observer)
     }
 
     /// Patches `[B,T,C,H,W]` to pixels `[B,3,T,H',W']` in [-1,1].

@@ -4,6 +4,7 @@ use candle_core::Tensor;
 use candle_nn::VarBuilder;
 
 use crate::error::{Error, Result};
+use crate::observer::Observer;
 use crate::vae::conv::{Conv, Geometry, load_gamma};
 use crate::vae::layers::{Layer, Memory, Resample, Residual, Stack};
 use crate::vae::patches;
@@ -109,19 +110,33 @@ impl<'a> VaeEncoder<'a> {
 
     /// The next chunk `[B,3,1 or 4,H,W]` in [-1,1] to one latent frame `[B,z,1,h,w]`.
     pub fn next(&mut self, chunk: &Tensor) -> Result<Posterior> {
+        self.next_observed(chunk, &mut ())
+    }
+
+    /// As [`next`](Self::next), with what enters each layer shown. After an error the stream is of no
+    /// use any more.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next); [`Error::Stopped`] where the observer ends the pass.
+    pub fn next_observed(
+        &mut self,
+        chunk: &Tensor,
+        observer: &mut dyn Observer,
+    ) -> Result<Posterior> {
         let vae = self.vae;
         vae.check_video(chunk, Some(self.chunk_frames()))?;
         let patches = vae.patches(chunk)?; // [B,T,C,H,W]
         let moments = match self.tiling {
             None => {
                 self.memories.resize_with(1, Memory::default);
-                vae.encode_chunk(&patches, &mut self.memories[0])?
+                vae.encode_chunk(&patches, &mut self.memories[0], observer)?
             }
             Some(tiling) => {
                 let tiles = vae.tiles_to_encode(tiling, &patches)?;
                 Memory::one_for_each(&mut self.memories, tiles.count(), &patches)?;
-                let encode =
-                    |(number, memory)| vae.encode_chunk(&tiles.cut(&patches, number)?, memory);
+                let encode = |(number, memory)| {
+                    vae.encode_chunk(&tiles.cut(&patches, number)?, memory, observer)
+                };
                 let encoded = self.memories.iter_mut().enumerate().map(encode);
                 tiles.join(encoded.collect::<Result<_>>()?)?
             }
@@ -179,15 +194,23 @@ impl Vae {
     fn encode_clip(&self, patches: &Tensor) -> Result<Tensor> {
         let (frames, chunk) = (patches.dim(1)?, self.config.scale_factor_temporal);
         let mut memory = Memory::default();
-        let mut moments = vec![self.encode_chunk(&patches.narrow(1, 0, 1)?, &mut memory)?];
+        let mut encode = |start, frames| {
+            self.encode_chunk(&patches.narrow(1, start, frames)?, &mut memory, &mut ())
+        };
+        let mut moments = vec![encode(0, 1)?];
         for start in (1..frames).step_by(chunk) {
-            moments.push(self.encode_chunk(&patches.narrow(1, start, chunk)?, &mut memory)?);
+            moments.push(encode(start, chunk)?);
         }
         Ok(Tensor::cat(&moments, 1)?)
     }
 
-    fn encode_chunk(&self, patches: &Tensor, memory: &mut Memory) -> Result<Tensor> {
-        self.quant_conv.forward(&self.encoder.forward(patches, memory)?)
+    fn encode_chunk(
+        &self,
+        patches: &Tensor,
+        memory: &mut Memory,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor> {
+        self.quant_conv.forward(&self.encoder.forward(patches, memory, observer)?)
     }
 
     /// Moments `[B,F,2z,h,w]` to mean and log-variance.

@@ -9,6 +9,7 @@ use candle_nn::VarBuilder;
 use crate::attention::Heads;
 use crate::error::{Error, Result};
 use crate::fused;
+use crate::observer::{self, Observer, Point};
 use crate::threads;
 use crate::vae::conv::{Conv, Geometry, channel_norm, load_gamma};
 use crate::vae::shortcut::Level;
@@ -205,12 +206,19 @@ pub(crate) enum Layer {
 }
 
 impl Layer {
-    pub(crate) fn forward(&self, x: &Tensor, memory: &mut Memory) -> Result<Tensor> {
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor,
+        memory: &mut Memory,
+        observer: &dyn Observer,
+    ) -> Result<Tensor> {
+        observer::check(observer)?;
+        let _span = tracing::debug_span!("vae_layer").entered();
         match self {
             Self::Residual(layer) => layer.forward(x, memory),
             Self::Attention(layer) => layer.forward(x),
             Self::Resample(layer) => layer.forward(x, memory),
-            Self::Level(layer) => layer.forward(x, memory),
+            Self::Level(layer) => layer.forward(x, memory, observer),
         }
     }
 
@@ -234,12 +242,19 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// The next chunk `[B,T,C,H,W]` of a stream.
-    pub(crate) fn forward(&self, chunk: &Tensor, memory: &mut Memory) -> Result<Tensor> {
+    /// The next chunk `[B,T,C,H,W]` of a stream. Where the observer ends it, the memory is of no use
+    /// any more.
+    pub(crate) fn forward(
+        &self,
+        chunk: &Tensor,
+        memory: &mut Memory,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor> {
         threads::on_worker(|| {
             let mut x = self.conv_in.causal(chunk, memory.slot())?;
-            for layer in &self.layers {
-                x = layer.forward(&x, memory)?;
+            for (number, layer) in self.layers.iter().enumerate() {
+                observer.see(Point::VaeHidden(number), &x);
+                x = layer.forward(&x, memory, observer)?;
             }
             let x = channel_norm(&x, &self.norm_out, true)?;
             let x = self.conv_out.causal(&x, memory.slot())?;

@@ -8,6 +8,7 @@ use candle_core::Tensor;
 
 use crate::error::Result;
 use crate::fused;
+use crate::observer::Observer;
 use crate::vae::layers::{Layer, Memory};
 
 /// The layers of a level, and what is added to their output.
@@ -36,11 +37,16 @@ pub(crate) struct Resolution {
 }
 
 impl Level {
-    pub(crate) fn forward(&self, x: &Tensor, memory: &mut Memory) -> Result<Tensor> {
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor,
+        memory: &mut Memory,
+        observer: &dyn Observer,
+    ) -> Result<Tensor> {
         let first = memory.is_first();
         let mut inner = x.clone();
         for layer in &self.layers {
-            inner = layer.forward(&inner, memory)?;
+            inner = layer.forward(&inner, memory, observer)?;
         }
         let around = match &self.shortcut {
             Shortcut::Average(to) => average(x, *to)?,
