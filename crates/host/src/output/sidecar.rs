@@ -28,7 +28,7 @@ pub(crate) const SCHEMA: u32 = 1;
 /// The sidecar.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Sidecar {
-    /// [`SCHEMA`].
+    /// Version of the schema; raised when a member changes its meaning.
     pub schema: u32,
     /// Version of this program.
     pub wan: String,
