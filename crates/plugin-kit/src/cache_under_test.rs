@@ -18,8 +18,9 @@ pub struct CacheUnderTest {
 }
 
 impl CacheUnderTest {
-    /// The cache `id`. Its base options are the defaults. Where the defaults are refused (they name a
-    /// published table, and there is none for the fake model), one choice option takes another word.
+    /// The cache `id`. Its base options are the defaults. Where the defaults are refused (they name
+    /// a published table, and there is none for the fake model), one choice option takes another
+    /// word.
     ///
     /// # Errors
     /// `Unsupported` if the library has no such cache; otherwise the refusal of the defaults.
@@ -100,7 +101,8 @@ impl CacheUnderTest {
         self.library.create_cache(&self.strategy.id, &known, context)
     }
 
-    /// The defaults, or the defaults with the first word of a choice option that makes them accepted.
+    /// The defaults, or the defaults with the first word of a choice option that makes them
+    /// accepted.
     fn accepted_base(&self) -> Result<OptionValues> {
         let context = plain_script().context();
         let refusal = match self.create(&self.base, &context) {

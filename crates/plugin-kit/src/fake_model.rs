@@ -35,7 +35,8 @@ pub struct TimeRows {
 pub struct FakeModel {
     /// Seed of all contents: stands for prompt and noise.
     pub seed: u64,
-    /// Tokens of one latent frame. Its latents have [`FakeModel::LATENT_CHANNELS`] elements a token.
+    /// Tokens of one latent frame. Its latents have [`FakeModel::LATENT_CHANNELS`] elements a
+    /// token.
     pub tokens: usize,
     /// Frame number whose contents are those of frame 0.
     pub first_frame: u32,
@@ -97,7 +98,8 @@ impl FakeModel {
         self.tokens + usize::from(self.grown.contains(&evaluation))
     }
 
-    /// Elements of all frames of one tensor, except for time signals ([`time_rows`](Self::time_rows)).
+    /// Elements of all frames of one tensor, except for time signals
+    /// ([`time_rows`](Self::time_rows)).
     pub(crate) fn elements(
         &self,
         role: Role,

@@ -17,9 +17,9 @@
 //! # every_cache_keeps_the_invariants();
 //! ```
 //!
-//! This drives every cache of the plugin through the binary interface, along random streams with one
-//! noise level per latent frame, at the default options and at random ones. A violation panics with
-//! the smallest input found and the seed that reproduces it.
+//! This drives every cache of the plugin through the binary interface, along random streams with
+//! one noise level per latent frame, at the default options and at random ones. A violation panics
+//! with the smallest input found and the seed that reproduces it.
 //!
 //! [`PROPERTIES`] is the list of invariants. A cache is exempt from one only by what it declares in
 //! its plan ([`CachePlan`](wan_plugin_api::CachePlan), [`Capability`]).
