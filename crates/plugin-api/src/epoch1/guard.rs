@@ -1,4 +1,4 @@
-//! Runs an author's code so that a panic becomes an error instead of the end of the process.
+//! Runs an author's code and turns a panic into an error.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -12,7 +12,8 @@ thread_local! {
     static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Calls `body`; a panic in it becomes an error that says what and where.
+/// Calls `body`. A panic becomes an error of kind `Panicked` with the message and the source
+/// location.
 pub(super) fn guard<T>(id: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
     keep_quiet_while_guarded();
     let outer = GUARDED.replace(true);
@@ -24,20 +25,21 @@ pub(super) fn guard<T>(id: &str, body: impl FnOnce() -> Result<T>) -> Result<T> 
     })
 }
 
-/// The error says everything; a report and a backtrace on the terminal would bury it.
+/// Installs a panic hook that prints nothing inside [`guard`]: the error has the message and the
+/// location already.
 ///
-/// A library has a standard library of its own and so a hook of its own; in the host's this is one
-/// more hook in front of the one it had.
+/// A plugin library has its own standard library, hence its own hook. In the host the hook passes
+/// other panics to the previous one.
 fn keep_quiet_while_guarded() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let previous = take_hook();
-        set_hook(Box::new(move |info| match GUARDED.get() {
-            true => {
-                let place = info.location().map(ToString::to_string);
-                PLACE.set(place.unwrap_or_default());
+        set_hook(Box::new(move |info| {
+            if GUARDED.get() {
+                PLACE.set(info.location().map(ToString::to_string).unwrap_or_default());
+            } else {
+                previous(info);
             }
-            false => previous(info),
         }));
     });
 }
@@ -47,7 +49,7 @@ fn text(payload: &(dyn Any + Send)) -> &str {
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
-/// An author's object; dropping it cannot panic either.
+/// An author's object. A panic while it is dropped is caught as well.
 pub(super) struct Guarded<T>(Option<T>);
 
 impl<T> Guarded<T> {
@@ -67,7 +69,7 @@ impl<T> Guarded<T> {
 impl<T> Drop for Guarded<T> {
     fn drop(&mut self) {
         let object = self.0.take();
-        // Nobody is left to tell.
+        // Nobody receives the error.
         let _ = guard("drop", move || {
             drop(object);
             Ok(())
