@@ -4,8 +4,8 @@
 use serde_json::json;
 use wan_plugin_api::Choice;
 use wan_plugin_kit::{
-    Config, Entry, Levels, PROPERTIES, Script, Stream, Subject, VecOps, World, behind_resting,
-    check, decisions, side_by_side,
+    CacheUnderTest, Config, Entry, FakeModel, Levels, PROPERTIES, Script, VecOps, check, decisions,
+    drive, side_by_side, with_frozen_prefix,
 };
 use wan_tests::checkout::checkout;
 use wan_tests::mutants;
@@ -16,12 +16,12 @@ use crate::support::{
 };
 
 /// All caches of the project's plugins.
-pub(crate) fn subjects() -> Vec<Subject> {
+pub(crate) fn subjects() -> Vec<CacheUnderTest> {
     let (_, plugins) = mutants::libraries(&profile_folder()).unwrap();
     mutants::subjects(&plugins).unwrap()
 }
 
-fn subject(id: &str) -> Subject {
+fn subject(id: &str) -> CacheUnderTest {
     subjects().into_iter().find(|s| s.id() == id).unwrap()
 }
 
@@ -96,18 +96,18 @@ pub(crate) fn is_up_to_date(page: &str, expected: &str) {
 fn the_hosts_operations_decide_as_plain_vectors_with_a_row_per_frame_and_per_token() {
     for subject in subjects() {
         for lag in [0.0, 10.0] {
-            let mut script = Script::new(side_by_side(3, 20, lag), World::new(5));
+            let mut script = Script::new(side_by_side(3, 20, lag), FakeModel::new(5));
             let framewise = check_on_host(&subject, &script);
-            script.world.rows_per_token = true;
+            script.model.rows_per_token = true;
             assert_eq!(framewise, check_on_host(&subject, &script), "{}", subject.id());
         }
     }
 }
 
 /// The decisions on the host's operations; decisions, tensors and bytes are those on plain vectors.
-fn check_on_host(subject: &Subject, script: &Script) -> String {
+fn check_on_host(subject: &CacheUnderTest, script: &Script) -> String {
     let cache = subject.create(subject.base(), &script.context()).unwrap();
-    let (plain, _) = Stream::new(cache, VecOps::default(), script).run().unwrap().end();
+    let (plain, _) = drive(cache, VecOps::default(), script).unwrap();
     let (host, left) = run_on_host(subject, subject.base(), script);
     assert_eq!(decisions(&plain), decisions(&host), "{}", subject.id());
     assert_eq!(left, 0, "{}", subject.id());
@@ -140,11 +140,11 @@ fn a_halved_signal_moves_the_distance_within_its_bound() {
     // Unit roundoff of bf16.
     let u = 2f64.powi(-8);
     let halved = subject("teacache-half").with("store", "signal").with("retention", 1000);
-    let full = halved.original().unwrap().clone().with("retention", 1000);
+    let full = halved.full_width().unwrap().clone().with("retention", 1000);
     for mode in ["e", "e0"] {
         let (halved, full) = (halved.clone().with("mode", mode), full.clone().with("mode", mode));
         for lag in [0.0, 10.0, 35.0] {
-            let script = Script::new(side_by_side(3, 40, lag), World::new(0));
+            let script = Script::new(side_by_side(3, 40, lag), FakeModel::new(0));
             // Everything computes, so that both compare the same pairs.
             let (half, _) = run_on_host(&halved, halved.base(), &script);
             let (full, _) = run_on_host(&full, full.base(), &script);
@@ -164,11 +164,11 @@ fn a_halved_signal_moves_the_distance_within_its_bound() {
 fn a_clean_prefix_dilutes_the_distance_where_all_frames_count() {
     // The same falling timesteps, with and without two clean frames in front.
     let first = side_by_side(1, 24, 0.0);
-    let extension = behind_resting(&first, 2, 0.0);
+    let extension = with_frozen_prefix(&first, 2, 0.0);
     let skips = |scope: &str, levels: &Levels| {
         let cache = subject("teacache").with("scope", scope).with("threshold", 0.12);
         let cache = cache.with("max_skips", 0);
-        let script = Script::new(levels.clone(), World::new(0));
+        let script = Script::new(levels.clone(), FakeModel::new(0));
         decisions(&run_on_host(&cache, cache.base(), &script).0).matches('s').count()
     };
     assert_eq!(skips("updated-frames", &first), skips("updated-frames", &extension));

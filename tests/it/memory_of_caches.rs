@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use wan_plugin_api::{Choice, DType, OptionKind, Place};
-use wan_plugin_kit::{Script, Subject, World, side_by_side};
+use wan_plugin_kit::{CacheUnderTest, FakeModel, Script, side_by_side};
 use wan_tests::memory_of_caches;
 
 use crate::cache_properties::{is_up_to_date, subjects};
@@ -13,7 +13,7 @@ use crate::stream::run_on_host;
 const EVALUATIONS: usize = 24;
 
 /// The subject at its own options, and with each word, switch and small number at another value.
-fn variations(subject: &Subject) -> Vec<Subject> {
+fn variations(subject: &CacheUnderTest) -> Vec<CacheUnderTest> {
     let mut all = vec![subject.clone()];
     for spec in subject.specs() {
         let values: Vec<Value> = match &spec.kind {
@@ -40,8 +40,8 @@ fn scripts(shared: bool) -> Vec<Script> {
             for (branch, keep) in
                 [("cond", Place::Device), ("cond", Place::Host), ("uncond", Place::Device)]
             {
-                let world = World { dtype, keep, ..World::new(1) };
-                let mut script = Script::new(side_by_side(frames, EVALUATIONS, lag), world);
+                let model = FakeModel { dtype, keep, ..FakeModel::new(1) };
+                let mut script = Script::new(side_by_side(frames, EVALUATIONS, lag), model);
                 script.branch = branch;
                 if shared && branch == "uncond" {
                     let third = |i| if i % 3 == 0 { Choice::Compute } else { Choice::Reuse };

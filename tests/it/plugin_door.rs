@@ -4,7 +4,8 @@
 use serde_json::json;
 use wan_host::Turn;
 use wan_host::parts::Registry;
-use wan_plugin_api::{CacheContext, DType, ModelIdentity, Place};
+use wan_plugin_api::{CacheContext, ModelIdentity};
+use wan_plugin_kit::small_context;
 
 use crate::support::{
     choice, demo_model_with, error_text, fixture, latent_bits, plugin, registry, sample,
@@ -19,28 +20,14 @@ wan_plugin_api::plugin! {
 }
 
 pub(crate) fn context(evaluations: u32) -> CacheContext {
+    let small = small_context(evaluations);
     CacheContext {
-        branch: "cond".into(),
-        expert: 0,
-        evaluations,
-        evaluations_before: 0,
-        evaluations_after: 0,
-        steps: evaluations,
-        experts: 1,
-        model: ModelIdentity {
-            variant: "df".into(),
-            dim: 4,
-            layers: 1,
-            in_channels: 16,
-            hash: String::new(),
-        },
+        model: ModelIdentity { dim: 4, ..small.model },
         frames: 3,
         frame_tokens: 2,
         timesteps_max: 3,
-        dtype: DType::F32,
-        signal_dtype: DType::F32,
         frame_output_elements: 8,
-        keep: Place::Device,
+        ..small
     }
 }
 

@@ -1,4 +1,4 @@
-//! The host's operations as a ground for streams: what a cache keeps is counted by the host's own
+//! The host's operations as a backend of the kit: what a cache keeps is counted by the host's own
 //! ledger.
 
 use candle_core::{Device, Tensor as CandleTensor};
@@ -7,36 +7,36 @@ use wan_host::parts::{HostOps, Item, Noise};
 use wan_plugin_api::{
     DType, Message, OptionValues, Place, Result, Signal, Tensor, TensorOps, Term,
 };
-use wan_plugin_kit::{Entry, Ground, Part, Script, Stream, Subject, TimeRows};
+use wan_plugin_kit::{Backend, CacheUnderTest, Entry, Role, Script, TimeRows, drive};
 
 /// The host's operations on the CPU, with a ledger of their own.
-pub(crate) struct HostGround(HostOps);
+pub(crate) struct HostBackend(HostOps);
 
-impl HostGround {
+impl HostBackend {
     pub(crate) fn new() -> Self {
         Self(HostOps::new(Device::Cpu, Noise::new(0), Cancel::default()))
     }
 }
 
-impl Ground for HostGround {
-    fn lay(
+impl Backend for HostBackend {
+    fn make_tensor(
         &self,
-        part: Part,
+        role: Role,
         frames: usize,
         elements: &[f32],
         (dtype, _): (DType, Place),
     ) -> Result<Tensor> {
         let shape = (frames, elements.len() / frames);
         let tensor = CandleTensor::from_slice(elements, shape, &Device::Cpu).unwrap();
-        let handle = self.0.wrap(item(part), tensor, 0, frames)?;
+        let handle = self.0.wrap(item(role), tensor, 0, frames)?;
         // The full width is no longer held once its handle is gone.
         self.0.cast(&handle, dtype)
     }
 
-    fn lay_rows(&self, rows: &TimeRows) -> Result<Tensor> {
+    fn make_rows(&self, rows: &TimeRows) -> Result<Tensor> {
         let shape = (rows.rows.len() / rows.width, rows.width);
         let tensor = CandleTensor::from_slice(&rows.rows, shape, &Device::Cpu).unwrap();
-        let item = item(Part::Signal(rows.signal));
+        let item = item(Role::Signal(rows.signal));
         self.0.wrap_rows(item, tensor, rows.index.clone(), rows.index.len())
     }
 
@@ -46,28 +46,28 @@ impl Ground for HostGround {
     }
 }
 
-fn item(part: Part) -> Item {
-    match part {
-        Part::Computed => Item::Computed,
-        Part::Signal(Signal::Sample) => Item::Sample,
-        Part::Signal(Signal::TimeEmbedding) => Item::TimeEmbedding,
-        Part::Signal(Signal::TimeProjection) => Item::TimeProjection,
-        Part::Signal(Signal::Hidden) => Item::Hidden,
-        Part::Signal(Signal::Probe) => Item::Probe,
+fn item(role: Role) -> Item {
+    match role {
+        Role::Computed => Item::Computed,
+        Role::Signal(Signal::Sample) => Item::Sample,
+        Role::Signal(Signal::TimeEmbedding) => Item::TimeEmbedding,
+        Role::Signal(Signal::TimeProjection) => Item::TimeProjection,
+        Role::Signal(Signal::Hidden) => Item::Hidden,
+        Role::Signal(Signal::Probe) => Item::Probe,
     }
 }
 
 /// Runs a cache over the host's operations.
 pub(crate) fn run_on_host(
-    subject: &Subject,
+    subject: &CacheUnderTest,
     options: &OptionValues,
     script: &Script,
 ) -> (Vec<Entry>, u64) {
     let cache = subject.create(options, &script.context()).unwrap();
-    Stream::new(cache, HostGround::new(), script).run().unwrap().end()
+    drive(cache, HostBackend::new(), script).unwrap()
 }
 
-impl TensorOps for HostGround {
+impl TensorOps for HostBackend {
     fn combine(&self, terms: &[Term<'_>]) -> Result<Tensor> {
         self.0.combine(terms)
     }

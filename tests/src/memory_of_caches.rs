@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use wan_plugin_api::{CacheContext, DType, ModelIdentity, Place};
-use wan_plugin_kit::Subject;
+use wan_plugin_api::{CacheContext, DType, ModelIdentity};
+use wan_plugin_kit::{CacheUnderTest, small_context};
 
 /// A model.
 struct Model {
@@ -37,37 +37,29 @@ fn context(model: &Model, size: &Size, dtype: DType) -> CacheContext {
     let frames = (size.frames - 1) / 4 + 1;
     // The VAE divides each side by 8, patches by 2 more.
     let frame_tokens = (size.width / 16) * (size.height / 16);
+    let small = small_context(50);
     CacheContext {
-        branch: "cond".into(),
-        expert: 0,
-        evaluations: 50,
-        evaluations_before: 0,
-        evaluations_after: 0,
-        steps: 50,
-        experts: 1,
         model: ModelIdentity {
-            variant: "df".into(),
             dim: model.dim,
             layers: model.layers,
             in_channels: CHANNELS,
-            hash: String::new(),
+            ..small.model
         },
         frames,
         frame_tokens,
         timesteps_max: frames,
         dtype,
-        signal_dtype: DType::F32,
         frame_output_elements: u64::from(4 * CHANNELS * frame_tokens),
-        keep: Place::Device,
+        ..small
     }
 }
 
 /// The page.
-pub fn document(subjects: &[Subject]) -> String {
-    let mut subjects: Vec<&Subject> = subjects.iter().collect();
+pub fn document(subjects: &[CacheUnderTest]) -> String {
+    let mut subjects: Vec<&CacheUnderTest> = subjects.iter().collect();
     subjects.sort_by_key(|subject| subject.id());
     let kept = |dtype: DType| {
-        let bytes = |subject: &Subject, branch: &str, context: &CacheContext| {
+        let bytes = |subject: &CacheUnderTest, branch: &str, context: &CacheContext| {
             let context = CacheContext { branch: branch.into(), dtype, ..context.clone() };
             // The options of a subject fit every model.
             subject.create(subject.base(), &context).map_or(0, |cache| cache.plan().bytes_max)

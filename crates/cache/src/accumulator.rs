@@ -1,12 +1,14 @@
-//! The arithmetic of TeaCache: relative change, rescaled by a polynomial, added up to a threshold.
+//! The arithmetic of TeaCache: a relative change, rescaled by a polynomial and accumulated.
 //!
 //! Source: "Timestep Embedding Tells: It's Time to Cache for Video Diffusion Model"
 //! (arXiv 2411.19108); ali-vilab/TeaCache at 7c10efc, `TeaCache4Wan2.1/teacache_generate.py`.
-//! Pure f64, so that it can be read, tested and planned with alone.
+//! Pure functions of f64.
 
-/// `sum |now - before| / sum |before|` over the frames where `counts` is true.
+/// `sum |now - before| / sum |before|` over the frames where `counts` is true; `diffs` and `sums`
+/// have one entry per frame.
 ///
-/// `None` where it says nothing: no frame counts, the signal was zero, or a sum is not finite.
+/// `None` where the ratio is undefined: no frame counts, the signal was zero, or a sum is not
+/// finite.
 pub fn relative_l1(diffs: &[f64], sums: &[f64], counts: impl Fn(usize) -> bool) -> Option<f64> {
     let total =
         |of: &[f64]| of.iter().enumerate().filter(|(f, _)| counts(*f)).map(|(_, v)| v).sum();
@@ -15,7 +17,7 @@ pub fn relative_l1(diffs: &[f64], sums: &[f64], counts: impl Fn(usize) -> bool) 
     relative.is_finite().then_some(relative)
 }
 
-/// A polynomial, highest power first; without coefficients the identity.
+/// The polynomial at `x`, highest power first; `x` itself without coefficients.
 pub fn rescale(coefficients: &[f64], x: f64) -> f64 {
     if coefficients.is_empty() {
         return x;
@@ -23,29 +25,27 @@ pub fn rescale(coefficients: &[f64], x: f64) -> f64 {
     coefficients.iter().fold(0.0, |sum, c| sum * x + c)
 }
 
-/// Rescaled change since the last computed evaluation.
+/// Sum of the rescaled changes since the last computed evaluation.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Accumulator {
     sum: f64,
 }
 
 impl Accumulator {
-    /// Adds a rescaled change; true while the sum stays below `threshold`.
-    ///
-    /// A threshold of 0 is never below, whatever the sum: several published polynomials are
-    /// negative for small changes, and 0 must mean "no cache".
+    /// Adds a rescaled change. Returns whether the sum is below `threshold`; false for a threshold
+    /// of 0, which means "no cache", even where a polynomial made the sum negative.
     pub fn add(&mut self, rescaled: f64, threshold: f64) -> bool {
         self.sum += rescaled;
         threshold > 0.0 && self.sum < threshold
     }
 
-    /// [`add`](Self::add) with all three numbers in f32, as WanVideoWrapper has them.
+    /// [`add`](Self::add) in f32, as in WanVideoWrapper.
     pub fn add_f32(&mut self, rescaled: f64, threshold: f64) -> bool {
         self.sum = f64::from(self.sum as f32 + rescaled as f32);
         threshold > 0.0 && self.sum < f64::from(threshold as f32)
     }
 
-    /// With this sum, as [`sum`](Self::sum) gave it earlier.
+    /// An accumulator whose [`sum`](Self::sum) is `sum`.
     pub fn of_sum(sum: f64) -> Self {
         Self { sum }
     }
@@ -55,7 +55,7 @@ impl Accumulator {
         self.sum
     }
 
-    /// Starts again from 0, as after every computed evaluation.
+    /// Sets the sum to 0, as after every computed evaluation.
     pub fn reset(&mut self) {
         self.sum = 0.0;
     }

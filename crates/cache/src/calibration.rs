@@ -1,7 +1,7 @@
-//! Calibrated numbers, and which of them belong to a model.
+//! Published calibrations, and the choice of one by the model's identity.
 //!
-//! The numbers stand in `calibration/teacache.json` and `calibration/magcache.json`, each row with
-//! its source. A row is chosen by what the weights tell of the model, never by a file name:
+//! The numbers are in `calibration/teacache.json` and `calibration/magcache.json`, each row with
+//! its source. A row is chosen by the shapes of the model's weights, never by a file name:
 //!
 //! | dim, layers, input channels, experts | TeaCache | MagCache |
 //! |---|---|---|
@@ -13,14 +13,15 @@
 //! | 5120, 40, 16, 2 | none published | `t2v-a14b` |
 //! | 5120, 40, 36, 2 | none published | `i2v-a14b` |
 //!
-//! - I2V 480P and 720P have the same tensors, so the size of the video decides: 720P from 2800
-//!   tokens a frame (832x480 has 1560, 960x544 2040, 1280x720 3600).
-//! - FLF2V has the tensors of I2V and takes its rows; nobody published its own.
-//! - SkyReels-V2 takes Wan's rows, its 540P models the 480P ones (SkyReels-V2 at abed76f); it does
-//!   so for its 1.3B I2V model too, whose width the row was not fitted for.
-//! - TI2V 5B with an image has a clean first frame beside the moving ones: two timesteps at once.
-//! - The tables that WanVideoWrapper calls `14B_2.2` and `i2v_14B_2.2` are TI2V 5B's; those of A14B
-//!   here are MagCache's own.
+//! - I2V 480P and 720P have the same tensors, so the video size decides: 720P from 2800 tokens per
+//!   latent frame (832x480 has 1560, 960x544 2040, 1280x720 3600).
+//! - FLF2V has the tensors of I2V and uses its rows; none are published for FLF2V.
+//! - SkyReels-V2 (at abed76f) uses Wan's rows, the 480P ones for its 540P models. It does so for
+//!   its 1.3B I2V model too, although the row was fitted for another width.
+//! - TI2V 5B with an image has two timesteps per evaluation: that of the clean first frame, and
+//!   that of the moving frames.
+//! - The tables that WanVideoWrapper calls `14B_2.2` and `i2v_14B_2.2` are those of TI2V 5B; the
+//!   A14B tables here are MagCache's own.
 
 mod file;
 
@@ -29,7 +30,7 @@ use wan_plugin_api::{CacheContext, Error, Result};
 
 pub(crate) use file::CalibrationFile;
 
-/// Tokens of a frame from which I2V counts as 720P.
+/// Tokens per latent frame from which an I2V video counts as 720P.
 const TOKENS_720P: u32 = 2800;
 
 /// Names of TeaCache's rows.
@@ -54,10 +55,10 @@ pub(crate) const MAG_CACHE_TABLES: [&str; 10] = [
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct TeaCacheRow {
     name: String,
-    /// Over the change of the time embedding.
+    /// For the change of the time embedding `e`.
     #[serde(default)]
     pub(crate) e: Vec<f64>,
-    /// Over the change of the time projection.
+    /// For the change of the time projection `e0`.
     #[serde(default)]
     pub(crate) e0: Vec<f64>,
 }
@@ -69,9 +70,9 @@ pub(crate) struct MagCacheTable {
     pub(crate) threshold: f64,
     pub(crate) max_skips: u32,
     pub(crate) retention_ratio: f64,
-    /// `|residual of step i| / |residual of step i - 1|` of the prompt's branch.
+    /// `|residual of step i| / |residual of step i - 1|` on the branch `cond`.
     pub(crate) cond: Vec<f64>,
-    /// Of the negative prompt's branch.
+    /// The same on the branch `uncond`.
     pub(crate) uncond: Vec<f64>,
 }
 

@@ -1,12 +1,12 @@
-//! How much a signal has changed.
+//! The relative change of a signal.
 
 use wan_plugin_api::{Result, Tensor, TensorOps};
 
 use crate::accumulator::relative_l1;
 use crate::scope::total;
 
-/// Relative change from `anchor` to `signal` over the frames that count; none where it is
-/// undefined, or the signal is all zero and so says nothing.
+/// Relative change from `anchor` to `signal` over the frames that count; `None` where it is
+/// undefined or the signal is all zero.
 pub(crate) fn relative_change(
     signal: &Tensor,
     anchor: &Tensor,
@@ -15,7 +15,7 @@ pub(crate) fn relative_change(
 ) -> Result<Option<f64>> {
     let diffs = ops.frame_abs_diffs(signal, anchor)?;
     let sums = ops.frame_abs_sums(anchor)?;
-    // Zeros are as far from the anchor as the anchor is large; only then is it worth a look.
+    // A zero signal differs from the anchor by exactly the anchor. Only then is the signal read.
     let may_be_zero = total(&diffs, counts) == total(&sums, counts);
     if may_be_zero && total(&ops.frame_abs_sums(signal)?, counts) == 0.0 {
         return Ok(None);

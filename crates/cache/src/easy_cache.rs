@@ -6,15 +6,15 @@
 //! compute: keep v - x, sum = 0
 //! ```
 //!
-//! `x` is the model's input (the latents), `v` its output; `computed` is the last computed
-//! evaluation, `previous` the one before this. The prompt's branch decides for all; any other keeps
-//! its difference alone, and computes where nobody decided for it.
+//! `x` is the model's input (the latents) and `v` its output; `computed` is the last computed
+//! evaluation, `previous` the one before this. The branch `cond` decides for all branches. Any
+//! other branch keeps only its `v - x`, and computes where it has no leader.
 //!
 //! Source: "Less is Enough: Training-Free Video Diffusion Acceleration via Runtime-Adaptive
 //! Caching" (arXiv 2507.02860); H-EmbodVis/EasyCache at 5127804,
-//! `EasyCache4Wan2.1/easycache_generate.py`. Its means are over the whole tensor; that is
-//! `scope = all-frames`, and the same where every frame is updated. `v` is not kept: it is
-//! `x_computed` plus the difference that is kept anyway.
+//! `EasyCache4Wan2.1/easycache_generate.py`. Its means are over the whole tensor, which is
+//! `scope = all-frames`, and the same number where every frame is updated. `v` is not kept: it is
+//! `x_computed` plus the kept difference.
 
 use serde::Deserialize;
 use wan_plugin_api::extensions::STATE;
@@ -34,7 +34,7 @@ use crate::scope::{Scope, total};
 pub struct EasyCacheOptions {
     /// Reuse while the sum of predicted relative changes is below this; 0 switches the cache off.
     pub threshold: f64,
-    /// Frames that count.
+    /// Latent frames that count in the means.
     pub scope: Scope,
     /// Which evaluations always compute.
     #[serde(flatten)]
@@ -48,31 +48,31 @@ impl Default for EasyCacheOptions {
     }
 }
 
-/// The branch that decides.
+/// The branch that decides for all.
 const LEADER: &str = "cond";
 
-/// The cache.
+/// EasyCache.
 pub struct EasyCache {
     options: EasyCacheOptions,
     plan: CachePlan,
     place: Place,
     limits: Limits,
     sum: f64,
-    /// How much the output changes for a change of the input.
+    /// Change of the output per change of the input.
     k: Option<f64>,
     /// Input of the previous evaluation.
     previous: Option<Tensor>,
     /// Input of the last computed evaluation.
     computed: Option<Tensor>,
-    /// The two are one tensor: the last evaluation was computed.
+    /// Whether `previous` and `computed` are one tensor: the last evaluation was computed.
     computed_is_previous: bool,
     /// Output minus input of the last computed evaluation.
     delta: Option<Tensor>,
-    /// `sum |v|` of each frame at the last computed evaluation.
+    /// `sum |v|` per frame at the last computed evaluation.
     output_sums: Vec<f64>,
-    /// Frames that count in the evaluation that is being computed.
+    /// Whether each frame counts in the evaluation under way.
     counts: Vec<bool>,
-    /// This is the branch that decides.
+    /// Whether this is the branch that decides.
     leads: bool,
 }
 
@@ -135,9 +135,10 @@ impl Cache for EasyCache {
             return Ok(Decision::compute_and_forget());
         }
         self.forget_another_shape(evaluation);
-        let (reuse, numbers) = match self.leads {
-            true => self.lead(evaluation, ops)?,
-            false => (evaluation.leader == Some(Choice::Reuse), vec![0.0; 4]),
+        let (reuse, numbers) = if self.leads {
+            self.lead(evaluation, ops)?
+        } else {
+            (evaluation.leader == Some(Choice::Reuse), vec![0.0; 4])
         };
         let decision = match self.delta.clone().filter(|_| reuse) {
             Some(delta) => Decision::reuse(delta),
@@ -149,7 +150,7 @@ impl Cache for EasyCache {
                 }
             }
         };
-        // A leader still needs the old difference, for k; whoever follows does not.
+        // The leader needs the old difference for k; a follower does not.
         if !self.leads && decision.choice() == Choice::Compute {
             self.delta = None;
         }
@@ -183,7 +184,7 @@ impl State for EasyCache {
         saved.put("output_sums", Bits::all(&self.output_sums))?;
         saved.put("computed_is_previous", self.computed_is_previous)?;
         saved.put_tensors("previous", &self.previous);
-        // One tensor under two names would be two, and held twice, once it is loaded.
+        // One tensor saved under two names would be two tensors after a load.
         saved.put_tensors("computed", self.computed.iter().filter(|_| !self.computed_is_previous));
         saved.put_tensors("delta", &self.delta);
         Ok(saved)
@@ -196,9 +197,10 @@ impl State for EasyCache {
         self.output_sums = Bits::floats(&saved.take::<Vec<Bits>>("output_sums")?);
         self.computed_is_previous = saved.take("computed_is_previous")?;
         self.previous = saved.take_tensor("previous")?;
-        self.computed = match self.computed_is_previous {
-            true => self.previous.clone(),
-            false => saved.take_tensor("computed")?,
+        self.computed = if self.computed_is_previous {
+            self.previous.clone()
+        } else {
+            saved.take_tensor("computed")?
         };
         self.delta = saved.take_tensor("delta")?;
         Ok(())
@@ -206,7 +208,7 @@ impl State for EasyCache {
 }
 
 impl EasyCache {
-    /// Whether to reuse, and what led to it; remembers the input.
+    /// Whether to reuse, and the measured numbers. Keeps the input as `previous`.
     fn lead(
         &mut self,
         evaluation: &Evaluation<'_>,
@@ -233,7 +235,7 @@ impl EasyCache {
         Ok((reuse, [numbers.as_slice(), &[self.sum]].concat()))
     }
 
-    /// `k` after an evaluation at `now` gave `now + delta`; none where it is undefined.
+    /// `k` after an evaluation with input `now` and output `now + delta`; `None` where undefined.
     fn output_per_input(
         &self,
         now: &Tensor,
@@ -249,7 +251,7 @@ impl EasyCache {
         Ok(k.is_finite().then_some(k))
     }
 
-    /// Nothing that is kept says anything of a sample of another shape.
+    /// Drops everything that was kept for a sample of another shape.
     fn forget_another_shape(&mut self, evaluation: &Evaluation<'_>) {
         let needed = evaluation.computes;
         let kept = [&self.previous, &self.computed, &self.delta];
@@ -278,9 +280,10 @@ impl EasyCacheOptions {
     }
 
     fn held(&self, leads: bool) -> Held {
-        match self.threshold > 0.0 {
-            true => Held { signals: if leads { 2 } else { 0 }, computed: 1 },
-            false => Held::default(),
+        if self.threshold > 0.0 {
+            Held { signals: if leads { 2 } else { 0 }, computed: 1 }
+        } else {
+            Held::default()
         }
     }
 }

@@ -1,5 +1,5 @@
-//! First-block cache: runs the first block always, and reuses the residual of all others while the
-//! first block's own residual has changed little.
+//! First-block cache: always runs the first block, and reuses the residual of the other blocks
+//! while the first block's residual has changed little.
 //!
 //! ```text
 //! change = sum |p - p_computed| / sum |p_computed|     p: residual of block 0, frames in scope
@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Source: chengzeyi/ParaAttention, `first_block_cache`; diffusers at 58eb52c,
-//! `hooks/first_block_cache.py` (threshold 0.05). The change is not added up: it is always the
-//! distance from the last computed evaluation.
+//! `hooks/first_block_cache.py` (threshold 0.05). The change is not accumulated: it is the distance
+//! from the last computed evaluation.
 
 use serde::Deserialize;
 use wan_plugin_api::extensions::STATE;
@@ -29,7 +29,7 @@ use crate::scope::Scope;
 pub struct FirstBlockOptions {
     /// Reuse while the first block's residual has changed less than this; 0 switches the cache off.
     pub threshold: f64,
-    /// Frames that count.
+    /// Latent frames that count in the change.
     pub scope: Scope,
     /// Which evaluations always compute.
     #[serde(flatten)]
@@ -43,7 +43,7 @@ impl Default for FirstBlockOptions {
     }
 }
 
-/// The cache.
+/// First-block cache.
 pub struct FirstBlockCache {
     options: FirstBlockOptions,
     plan: CachePlan,
@@ -122,7 +122,7 @@ impl Cache for FirstBlockCache {
                 Decision::compute_and_forget()
             }
             (None, _) => {
-                // The old pair goes before the new one comes.
+                // Dropped before the new pair is made, so that one pair at a time is held.
                 (self.probe, self.residual) = (None, None);
                 self.probe = Some(keep(probe, self.place, ops)?);
                 Decision::compute()
@@ -160,8 +160,8 @@ impl State for FirstBlockCache {
 }
 
 impl FirstBlockCache {
-    /// Relative change of the probe; none on the first evaluation, after another shape, or where
-    /// it is undefined.
+    /// Relative change of the probe; `None` at the first evaluation, after a change of shape, or
+    /// where it is undefined.
     fn change(
         &self,
         evaluation: &Evaluation<'_>,
@@ -177,10 +177,8 @@ impl FirstBlockCache {
 
 impl FirstBlockOptions {
     fn held(&self) -> Held {
-        match self.threshold > 0.0 {
-            true => Held { signals: 1, computed: 1 },
-            false => Held::default(),
-        }
+        let count = u64::from(self.threshold > 0.0);
+        Held { signals: count, computed: count }
     }
 }
 

@@ -1,5 +1,5 @@
-//! Forecast: extrapolates what was computed along the noise level, and measures for itself how far
-//! that can be trusted.
+//! Forecast: extrapolates computed tensors along the noise level, and measures the error of the
+//! extrapolation during the run.
 //!
 //! ```text
 //! forecast   r(sigma) = sum_j w_j(sigma) r_j           Lagrange, per frame, see `extrapolation`
@@ -8,17 +8,18 @@
 //! reuse      while sum < threshold;   compute: sum = 0
 //! ```
 //!
-//! `r` is the model's output less its input (`of = output`), or the residual of the block stack
-//! (`of = residual`). On the demo model the two are worth the same, and the first is as small as the
+//! `r` is the model's output minus its input (`of = output`) or the residual of the blocks (`of =
+//! residual`). On the demo model both work equally well, and the first is only as large as the
 //! latents: 8.4 MB instead of 671 MB for 14B at 832x480 with 81 frames.
 //!
-//! `gap` is the mean way in sigma of the updated frames since the last computed residual. The
-//! error of an extrapolation of order p grows like `gap^(p + 1)`, so one measurement tells the
-//! error at other gaps: no table and no calibration run. With fewer residuals than the order needs
-//! the order is lower, down to the last residual itself; what was measured then counts as such.
+//! `gap` is the mean distance in sigma of the updated frames from the last computed `r`. The error
+//! of an extrapolation of order p grows like `gap^(p + 1)`, so one measurement predicts the error
+//! at other gaps without a table or a calibration run. With fewer computed tensors than the order
+//! needs, the order is lower, down to 0 (the last tensor itself); the measurement keeps the order
+//! it was made at.
 //!
-//! `retention` counts for every frame by itself, so that a block which begins late is protected as the
-//! first one is.
+//! `retention` counts the updates of each frame separately, so that a block that begins late is
+//! protected like the first one.
 //!
 //! Source: the forecast of the final residual with a blend between zeroth and first order follows
 //! the idea of ScalingCache (ICLR 2026, which fits its blend offline) and of TaylorSeer
@@ -47,32 +48,32 @@ use history::{History, Measured};
 pub struct ForecastOptions {
     /// Reuse while the sum of predicted errors is below this; 0 switches the cache off.
     pub threshold: f64,
-    /// What is forecast.
+    /// Which tensor is forecast.
     pub of: Forecasted,
-    /// Give back at the next reuse what the last ones led astray. Outputs only.
+    /// Whether the next reuse corrects the latents for the error of the last ones
+    /// (`correction`). Only with `of = output`.
     pub give_back: bool,
     /// Order of the extrapolation, 1 or 2.
     pub order: u32,
-    /// 1: the extrapolation; 0: the last residual; between: both.
+    /// Weight of the extrapolation against the last computed tensor, 0 to 1.
     pub blend: f64,
-    /// Compute every n-th evaluation, whatever the error; 0: by the error.
+    /// Compute every n-th evaluation, whatever the error; 0: the error decides.
     pub interval: u32,
-    /// Evaluations that compute, by number from 0; all others reuse. Empty: `interval` or the error
-    /// decides.
+    /// Numbers (from 0) of the evaluations that compute; all others reuse. Empty: `interval` or the
+    /// error decides.
     pub computes: Vec<f64>,
     /// Which evaluations always compute.
     #[serde(flatten)]
     pub limits: LimitOptions,
 }
 
-/// What is forecast.
+/// The tensor that is forecast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Forecasted {
-    /// The model's output less its input: as large as the latents, and a reuse skips all of the
-    /// model.
+    /// The model's output minus its input, `[1, C, F, H, W]`; a reuse skips the whole model.
     Output,
-    /// The residual of the blocks: as large as the hidden states; embedding and head still run.
+    /// The residual of the blocks, `[1, L, D]`; embedding and head still run.
     Residual,
 }
 
@@ -93,17 +94,19 @@ impl Default for ForecastOptions {
 }
 
 impl ForecastOptions {
-    /// Whether nothing can ever be reused.
+    /// Whether these options never reuse.
     fn is_off(&self) -> bool {
         self.threshold == 0.0 || self.interval == 1
     }
 
-    /// Whether the decisions are known beforehand.
+    /// Whether the decisions depend on the number of the evaluation alone.
     fn is_fixed(&self) -> bool {
         self.interval > 0 || !self.computes.is_empty()
     }
 
-    /// Refuses a list that is none of evaluations, or one beside an interval.
+    /// # Errors
+    /// `Invalid` for options that exclude each other, and for a list with a number that is not a
+    /// whole one from 0.
     fn check(&self) -> Result<()> {
         if self.give_back && self.of != Forecasted::Output {
             return Err(Error::invalid(
@@ -123,7 +126,7 @@ impl ForecastOptions {
         }
     }
 
-    /// A list of evaluations that compute is all there is: nothing is protected beside it.
+    /// With a list of evaluations, nothing else is protected.
     fn rule(&self, protects: Protects) -> Rule {
         let nothing = Protects { first: 0, last: 0, reuses_max: 0 };
         Rule {
@@ -145,7 +148,7 @@ impl ForecastOptions {
     }
 }
 
-/// The cache.
+/// The forecast cache.
 pub struct Forecast {
     options: ForecastOptions,
     plan: CachePlan,
@@ -154,9 +157,9 @@ pub struct Forecast {
     history: History,
     measured: Option<Measured>,
     sum: f64,
-    /// Levels of the evaluation that is being computed.
+    /// Levels of the evaluation under way.
     levels: Vec<FrameLevel>,
-    /// Another branch decides.
+    /// Whether another branch decides.
     follows: bool,
 }
 
@@ -283,7 +286,7 @@ impl Cache for Forecast {
     fn store(&mut self, residual: &Tensor, ops: &dyn TensorOps) -> Result<()> {
         let levels = std::mem::take(&mut self.levels);
         if !ops.frame_abs_sums(residual)?.iter().all(|sum| sum.is_finite()) {
-            // No forecast from what is not a number; it begins again.
+            // Nothing is extrapolated from NaN or infinity: start with an empty history.
             self.history.clear();
             self.measured = None;
             return Ok(());
@@ -321,7 +324,7 @@ impl State for Forecast {
 }
 
 impl Forecast {
-    /// Error that a forecast at `levels` is expected to have.
+    /// Predicted relative error of a forecast at `levels`; `None` before the first measurement.
     fn predicted(&self, levels: &[FrameLevel]) -> Option<f64> {
         let measured = self.measured?;
         let growth = self.history.gap(levels)? / measured.gap;

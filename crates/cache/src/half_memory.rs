@@ -1,20 +1,20 @@
-//! Half memory: any cache, with what it keeps at half width.
+//! Half memory: any cache, keeping its tensors at half width.
 //!
-//! The wrapper halves what it hands to the wrapped cache: f32 becomes bf16, 16-bit floats become
-//! f8 e4m3 with one scale per frame. The wrapped cache never sees the full width, so it cannot
-//! keep it. `u` is the largest relative error of one rounding: 2^-8 for bf16, 2^-4 for f8 e4m3.
+//! The wrapper casts what it passes to the wrapped cache: f32 to bf16, 16-bit floats to f8 e4m3
+//! with one scale per frame. The wrapped cache never has the full width, so it cannot keep it. `u`
+//! is the largest relative error of one rounding: 2^-8 for bf16, 2^-4 for f8 e4m3.
 //!
-//! - **What `store` is given**: decisions of a schedule-only cache are the same, because they do
-//!   not look at it. Each element differs by at most `u |r|` (f8: or by half its smallest step,
-//!   2^-10 of the frame's scale). A forecast `sum w_j r_j` is combined at full width from halved
-//!   residuals, so it differs by at most `u sum |w_j r_j|`.
-//! - **Signal**: both sides of a comparison are rounded alike, so what did not change still shows
-//!   no change, and rounding adds as often as it takes away. (Against a full-width side every
+//! - **Computed tensors** (what `store` receives): a schedule-only cache decides the same, because
+//!   its decisions do not depend on them. Each element differs by at most `u |r|` (in f8: or by
+//!   half of the smallest step, 2^-10 of the frame's scale). A forecast `sum w_j r_j` is combined
+//!   at full width from halved tensors, so it differs by at most `u sum |w_j r_j|`.
+//! - **Signals**: both sides of a comparison are rounded, so an unchanged signal still shows no
+//!   change, and rounding errors have no preferred sign. (Compared with a full-width side, the
 //!   rounding of the kept one would look like a change.) With `N = sum |a - b|`, `A = sum |a|`,
-//!   `B = sum |b|` the relative change `N / B` becomes one between
+//!   `B = sum |b|` the relative change `N / B` lies between
 //!   `(N - u (A + B)) / (B (1 + u))` and `(N + u (A + B)) / (B (1 - u))`.
 //! - **EasyCache** divides by the size of an output that it rebuilds as sample + difference, so
-//!   `|x - x'| / |v|` becomes one between `(N - u (A + B)) / (V + w)` and
+//!   `|x - x'| / |v|` lies between `(N - u (A + B)) / (V + w)` and
 //!   `(N + u (A + B)) / (V - w)` with `V = sum |v|`, `w = u sum (|x| + |v - x|)`.
 
 use serde::Deserialize;
@@ -27,14 +27,14 @@ use wan_plugin_api::{
 
 use crate::held::{Formats, Held};
 
-/// A cache that can be had at half width, and its name then.
+/// A cache that has a half-width variant.
 pub trait Halved: Cache + State {
-    /// Id of the halved cache.
+    /// Id of the half-width variant.
     const HALF_ID: &'static str;
     /// One line for `wan plugins list`.
     const HALF_DOC: &'static str;
 
-    /// What it keeps between two calls, at most.
+    /// The tensors that it keeps at most between two calls.
     fn held(&self) -> Held;
 }
 
@@ -48,11 +48,11 @@ pub struct HalfOptions<T> {
     pub inner: T,
 }
 
-/// What is kept at half width.
+/// Which tensors are kept at half width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Store {
-    /// What `store` is given.
+    /// What [`Cache::store`] receives.
     Residual,
     /// The signals.
     Signal,
@@ -67,7 +67,7 @@ pub struct HalfMemory<C> {
     plan: CachePlan,
 }
 
-/// The format of half the width; 8 bits are not halved further.
+/// The number format of half the width; 8-bit floats stay as they are.
 fn half(dtype: DType) -> DType {
     match dtype {
         DType::F32 => DType::BF16,
@@ -152,7 +152,7 @@ impl<C: Halved> Cache for HalfMemory<C> {
     }
 }
 
-/// That of the wrapped cache, which keeps what is halved; under this cache's name.
+/// The state of the wrapped cache, saved under the id of this one.
 impl<C: Halved> State for HalfMemory<C> {
     fn save(&self) -> Result<Saved> {
         self.inner.save()

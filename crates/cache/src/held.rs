@@ -1,4 +1,4 @@
-//! What a cache keeps between two calls, counted beforehand.
+//! The tensors that a cache keeps between two calls, and their bytes.
 
 use wan_plugin_api::{
     CacheContext, CachePlan, DType, Place, Replaces, Result, Signal, Tensor, TensorForm, TensorOps,
@@ -7,13 +7,13 @@ use wan_plugin_api::{
 /// How many tensors of each kind a cache keeps at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Held {
-    /// Of the signal that it reads.
+    /// Copies of the signal that it reads.
     pub signals: u64,
-    /// Of what `store` is given.
+    /// Tensors that `store` received.
     pub computed: u64,
 }
 
-/// Number formats that they are kept in.
+/// The number formats of kept tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Formats {
     pub(crate) signal: DType,
@@ -21,7 +21,7 @@ pub(crate) struct Formats {
 }
 
 impl Formats {
-    /// What the host hands over: latents and outputs are always f32.
+    /// The formats in which the host provides them: latents and outputs are always f32.
     pub(crate) fn of_host(plan: &CachePlan, context: &CacheContext) -> Self {
         let signal = match plan.reads.first() {
             Some(Signal::TimeEmbedding | Signal::TimeProjection) => context.signal_dtype,
@@ -37,7 +37,7 @@ impl Formats {
 }
 
 impl Held {
-    /// Bytes of all of it.
+    /// Bytes of all kept tensors.
     pub(crate) fn bytes(self, plan: &CachePlan, context: &CacheContext, formats: Formats) -> u64 {
         let in_format =
             |dtype: DType| CacheContext { dtype, signal_dtype: dtype, ..context.clone() };
@@ -54,19 +54,19 @@ impl Held {
         self.signals * signal + self.computed * computed
     }
 
-    /// `plan` with the bytes of what is kept at full width.
+    /// `plan` with `bytes_max` for tensors kept at full width.
     pub(crate) fn declare(self, plan: CachePlan, context: &CacheContext) -> CachePlan {
         let bytes_max = self.bytes(&plan, context, Formats::of_host(&plan, context));
         CachePlan { bytes_max, ..plan }
     }
 }
 
-/// Whether a kept tensor is still of the shape that is needed now.
+/// Whether a kept tensor has the shape that is needed now.
 pub(crate) fn fits(kept: &Tensor, needed: TensorForm) -> bool {
     kept.form().same_shape(needed)
 }
 
-/// A handle to keep, where the user wants kept tensors to lie.
+/// `signal` in `place`: the same handle if it is there already, else a moved copy.
 pub(crate) fn keep(signal: &Tensor, place: Place, ops: &dyn TensorOps) -> Result<Tensor> {
     if signal.form().place() == place { Ok(signal.clone()) } else { ops.move_to(signal, place) }
 }

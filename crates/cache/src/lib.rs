@@ -1,8 +1,8 @@
 //! Step caches for video diffusion transformers.
 //!
-//! Each is a [`Cache`](wan_plugin_api::Cache) of the plugin interface and knows nothing else: not
-//! the sampler, not guidance, not which expert runs. The plugins under `plugins/` only package
-//! what is here, so that tests reach the algorithms without loading anything.
+//! Each is a [`Cache`](wan_plugin_api::Cache) of the plugin interface and depends on nothing else:
+//! not on the sampler, the guidance, or which expert runs. The crates under `plugins/` only package
+//! these caches as libraries; tests call them directly.
 
 pub mod accumulator;
 mod calibration;
@@ -28,6 +28,6 @@ pub use scope::Scope;
 pub use tea_cache::{Anchor, Mode, Negative, Preset, TeaCache, TeaCacheOptions};
 
 #[cfg(test)]
-mod misfits;
+mod fixture;
 #[cfg(test)]
-mod trial;
+mod misfits;

@@ -1,11 +1,11 @@
-//! What holds for every cache, whatever it measures: which evaluations always compute, and how
-//! many may be reused in a row.
+//! Limits that all caches share: evaluations that always compute, and the largest number of reuses
+//! in a row.
 
 use serde::Deserialize;
 use wan_plugin_api::state::Saved;
 use wan_plugin_api::{Choice, Evaluation, FrameLevel, OptionSpec, Protects, Result};
 
-/// Options that every cache has.
+/// The limits as options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct LimitOptions {
     /// First evaluations that always compute.
@@ -41,21 +41,21 @@ pub(crate) fn last_spec(default: u32) -> OptionSpec {
     OptionSpec::int("last", default.into(), (0, 1000), "last evaluations that always compute")
 }
 
-/// Counts how often each frame was moved: in asynchronous diffusion forcing a frame may begin long
-/// after the first evaluation, and its own first steps are the ones that decide what it shows.
+/// Counts the updates of each frame. In asynchronous diffusion forcing a frame may begin long after
+/// the first evaluation, and its first steps are the ones to protect.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Beginnings {
     updates: Vec<u32>,
 }
 
 impl Beginnings {
-    /// Whether a frame that moves now has moved fewer than `first` times.
+    /// Whether a frame with `update` set was updated fewer than `first` times so far.
     pub(crate) fn any(&self, levels: &[FrameLevel], first: u32) -> bool {
         let moved = |frame: usize| self.updates.get(frame).copied().unwrap_or(0);
         levels.iter().enumerate().any(|(frame, level)| level.update && moved(frame) < first)
     }
 
-    /// Counts an evaluation.
+    /// Counts the updates of one evaluation.
     pub(crate) fn count(&mut self, levels: &[FrameLevel]) {
         self.updates.resize(levels.len(), 0);
         for (count, _) in self.updates.iter_mut().zip(levels).filter(|(_, level)| level.update) {
@@ -73,7 +73,7 @@ impl Beginnings {
     }
 }
 
-/// The options at work: counts the reuses in a row.
+/// Applies the limits: counts the reuses in a row.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
     options: LimitOptions,
@@ -86,12 +86,12 @@ impl Limits {
         Self { options, period: None, skipped_in_a_row: 0 }
     }
 
-    /// The first evaluations are protected again after every `period` evaluations.
+    /// Protects the first evaluations again after every `period` evaluations.
     pub(crate) fn with_period(self, period: Option<u32>) -> Self {
         Self { period, ..self }
     }
 
-    /// What it keeps to, for the plan.
+    /// The limits, for the plan.
     pub(crate) fn protects(&self) -> Protects {
         let LimitOptions { retention, last, max_skips } = self.options;
         Protects { first: retention, last, reuses_max: max_skips }
@@ -106,7 +106,7 @@ impl Limits {
         index < self.options.retention || evaluation.remaining < self.options.last
     }
 
-    /// Whether there were as many reuses in a row as may be.
+    /// Whether the largest number of reuses in a row is reached.
     pub(crate) fn exhausted(&self) -> bool {
         self.options.max_skips > 0 && self.skipped_in_a_row >= self.options.max_skips
     }

@@ -1,4 +1,4 @@
-//! MagCache: reuses the residual while its size, as calibrated, has changed little.
+//! MagCache: reuses the residual while its calibrated magnitude has changed little.
 //!
 //! ```text
 //! ratio *= column[step]          |residual now| / |residual one step before|, calibrated
@@ -7,15 +7,15 @@
 //! ```
 //!
 //! Source: "MagCache: Fast Video Generation with Magnitude-Aware Cache" (arXiv 2506.09045);
-//! Zehong-Ma/MagCache at df81cb1, `magcache_forward`. The first part of the steps always computes
-//! (`retention_ratio`, see `phase`); each branch has a column of its own; another number of
-//! steps takes the nearest entries.
+//! Zehong-Ma/MagCache at df81cb1, `magcache_forward`. A fraction of the steps at the start always
+//! computes (`retention_ratio`, see `phase`). Each guidance branch has its own column. For another
+//! number of steps the nearest entries are used.
 //!
-//! Two things are our own. In diffusion forcing every frame reads the column at its own step,
-//! counted by how often it was updated, and the error is the mean over the updated frames; so a
-//! clean prefix changes nothing, and with all frames at one level it is the reference's rule. And
-//! each expert begins with error 0, where the reference carries its sum over to the next expert,
-//! whose residual is another.
+//! Two rules differ from the reference. In diffusion forcing every frame reads the column at its
+//! own step (its number of updates), and the error is the mean over the updated frames: a clean
+//! prefix changes nothing, and with all frames at one level this is the reference's rule. And each
+//! expert starts with error 0; the reference carries the error over to the next expert, whose
+//! residual is unrelated.
 
 mod phase;
 mod ratios;
@@ -38,16 +38,16 @@ use crate::limits::{LimitOptions, Limits, last_spec, retention_spec};
 use phase::Phase;
 use ratios::FrameRatios;
 
-/// Options of [`MagCache`]; a number below 0 means what is published for the model.
+/// Options of [`MagCache`]; a number below 0 means the value published for the model.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct MagCacheOptions {
     /// Published ratios: `auto` (the model's own), or a table by name.
     pub table: String,
-    /// What `wan cache calibrate` wrote, or null.
+    /// Content of a file of `wan cache calibrate`, or null.
     pub calibration: Value,
     /// Reuse while the accumulated error is below this; 0 switches the cache off.
     pub threshold: f64,
-    /// Fraction of the steps, at the start of each expert's, that always computes.
+    /// Fraction of each expert's steps, at its start, that always computes.
     pub retention_ratio: f64,
     /// First evaluations that always compute.
     pub retention: u32,
@@ -71,7 +71,7 @@ impl Default for MagCacheOptions {
     }
 }
 
-/// The cache.
+/// MagCache.
 pub struct MagCache {
     threshold: f64,
     plan: CachePlan,
@@ -82,7 +82,8 @@ pub struct MagCache {
     residual: Option<Tensor>,
 }
 
-/// Upstream's command-line defaults, for ratios that come without settings.
+/// Threshold, largest number of reuses in a row and retention ratio for ratios that come without
+/// them: the defaults of MagCache's command line.
 const UPSTREAM: (f64, u32, f64) = (0.12, 2, 0.2);
 
 impl Cache for MagCache {
@@ -127,14 +128,9 @@ impl Cache for MagCache {
 
     fn new(options: MagCacheOptions, context: &CacheContext) -> Result<Self> {
         let table = if options.threshold == 0.0 { nothing() } else { table(&options, context)? };
-        let threshold = match options.threshold < 0.0 {
-            true => table.threshold,
-            false => options.threshold,
-        };
-        let ratio = match options.retention_ratio < 0.0 {
-            true => table.retention_ratio,
-            false => options.retention_ratio,
-        };
+        let given = |option: f64| Some(option).filter(|number| *number >= 0.0);
+        let threshold = given(options.threshold).unwrap_or(table.threshold);
+        let ratio = given(options.retention_ratio).unwrap_or(table.retention_ratio);
         let limits = Limits::new(LimitOptions {
             retention: options.retention,
             last: options.last,
@@ -234,7 +230,7 @@ impl State for MagCache {
     }
 }
 
-/// The ratios of a run, and the settings that go with them.
+/// The ratios for these options, and the settings published with them.
 fn table(options: &MagCacheOptions, context: &CacheContext) -> Result<MagCacheTable> {
     let file = CalibrationFile::read(&options.calibration, context)?;
     let table = match (file, options.table.as_str()) {
@@ -256,13 +252,13 @@ fn table(options: &MagCacheOptions, context: &CacheContext) -> Result<MagCacheTa
         (None, name) => mag_cache_table(name)?,
     };
     let ratios = table.cond.iter().chain(&table.uncond);
-    match ratios.into_iter().all(|ratio| ratio.is_finite()) {
-        true => Ok(table),
-        false => Err(Error::invalid("calibration: every ratio must be finite")),
+    if !ratios.into_iter().all(|ratio| ratio.is_finite()) {
+        return Err(Error::invalid("calibration: every ratio must be finite"));
     }
+    Ok(table)
 }
 
-/// No ratios, and the settings for ratios that come without any.
+/// A table without ratios, with the default settings.
 fn nothing() -> MagCacheTable {
     let (threshold, max_skips, retention_ratio) = UPSTREAM;
     MagCacheTable { threshold, max_skips, retention_ratio, ..MagCacheTable::default() }

@@ -1,10 +1,10 @@
-//! Saved states that do not fit the cache that they are loaded into.
+//! Saved states that do not fit the cache they are loaded into are refused.
 
 use serde_json::{Value, json};
 use wan_plugin_api::{Cache, ErrorKind, Message, Result, state};
 use wan_plugin_kit::VecOps;
 
-use crate::trial::context;
+use crate::fixture::context;
 use crate::{
     EasyCache, EasyCacheOptions, Forecast, ForecastOptions, HalfMemory, HalfOptions, MagCache,
     MagCacheOptions, Store, TeaCache, TeaCacheOptions,

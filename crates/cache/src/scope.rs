@@ -1,20 +1,20 @@
 //! Which latent frames count in a measurement.
 //!
 //! In diffusion forcing the references average over all frames of the window. Frames that are not
-//! being updated (a clean prefix, finished or waiting blocks) do not change, so they dilute the
-//! average: an extension pass skips far more than the first pass at the very same timesteps
+//! updated (a clean prefix, finished or waiting blocks) do not change, so they dilute the average:
+//! a run that extends a video reuses far more than the first run at the same timesteps
 //! (ComfyUI-WanVideoWrapper issue 484).
 
 use serde::{Deserialize, Serialize};
 use wan_plugin_api::{FrameLevel, OptionSpec};
 
-/// Frames that count.
+/// The latent frames that count in a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
-    /// Those that this round updates.
+    /// Frames that this round updates.
     UpdatedFrames,
-    /// All of the window, as the references do.
+    /// All frames of the window, as in the references.
     AllFrames,
 }
 

@@ -1,4 +1,4 @@
-//! TeaCache: reuses the block stack's residual while the time signal has changed little.
+//! TeaCache: reuses the residual of the blocks while the time signal has changed little.
 //!
 //! ```text
 //! change  = sum |s_i - s_anchor| / sum |s_anchor|      over the frames in scope
@@ -9,14 +9,15 @@
 //! Source: arXiv 2411.19108; ali-vilab/TeaCache at 7c10efc (`anchor = previous`);
 //! kijai/ComfyUI-WanVideoWrapper at a623f87 (`anchor = computed`). [`Preset`] follows each of them.
 //!
-//! By default only updated frames count ([`Scope`]), and negative values of the polynomial are
-//! taken as 0, so that the sum never shrinks: several published polynomials are negative for small
-//! changes, which lets a reference skip without end.
+//! By default only updated frames count ([`Scope`](crate::Scope)), and negative values of the
+//! polynomial count as 0, so that the sum never shrinks. Several published polynomials are negative
+//! for small changes, which lets a reference reuse without end.
 
 mod bf16;
 mod options;
 mod polynomial;
 mod preset;
+mod rule;
 
 use wan_plugin_api::extensions::STATE;
 use wan_plugin_api::state::{self, Bits, Saved, State};
@@ -32,10 +33,11 @@ use crate::held::{Held, fits, keep};
 use crate::limits::Limits;
 use preset::Rounding;
 
-pub use options::{Anchor, Mode, Negative, TeaCacheOptions};
+pub use options::TeaCacheOptions;
 pub use preset::Preset;
+pub use rule::{Anchor, Mode, Negative};
 
-/// The cache.
+/// TeaCache.
 pub struct TeaCache {
     options: TeaCacheOptions,
     coefficients: Vec<f64>,
@@ -64,7 +66,7 @@ impl Cache for TeaCache {
     fn new(options: TeaCacheOptions, context: &CacheContext) -> Result<Self> {
         let coefficients = polynomial::coefficients(&options, context)?;
         let preset = options.preset;
-        let options = preset.settle(options)?;
+        let options = options.settled()?;
         let limits = Limits::new(options.limits).with_period(preset.period(context)?);
         let plan = CachePlan {
             decides: DecisionPoint::BeforeBlocks,
@@ -99,18 +101,10 @@ impl Cache for TeaCache {
         let signal = evaluation.signal(self.options.mode.signal())?;
         let change = self.change(evaluation, signal, ops)?;
         let rescaled = change.map(|c| self.rescaled(c));
-        let before;
-        let reuse = match rescaled.filter(|r| r.is_finite()) {
-            Some(rescaled) if !self.limits.protect(evaluation) => {
-                let below = self.add(rescaled);
-                before = self.accumulator.sum();
-                below && !self.limits.exhausted()
-            }
-            _ => {
-                before = 0.0;
-                false
-            }
-        };
+        let counted = rescaled.filter(|r| r.is_finite() && !self.limits.protect(evaluation));
+        let below = counted.is_some_and(|rescaled| self.add(rescaled));
+        let before = if counted.is_some() { self.accumulator.sum() } else { 0.0 };
+        let reuse = below && !self.limits.exhausted();
         let residual = self.residual.clone().filter(|r| reuse && fits(r, evaluation.computes));
         if residual.is_none() || self.options.anchor == Anchor::Previous {
             self.anchor = Some(keep(signal, self.place, ops)?);
@@ -119,7 +113,7 @@ impl Cache for TeaCache {
             Some(residual) => Decision::reuse(residual),
             None => {
                 self.accumulator.reset();
-                // The old residual goes before the new one comes: one at a time is enough.
+                // Dropped before the new one is made, so that one residual at a time is held.
                 self.residual = None;
                 match evaluation.remaining {
                     0 => Decision::compute_and_forget(),
@@ -162,8 +156,8 @@ impl State for TeaCache {
 }
 
 impl TeaCache {
-    /// Relative change of the signal; none on the first evaluation, after another shape, or where
-    /// it is undefined.
+    /// Relative change of the signal; `None` at the first evaluation, after a change of shape, or
+    /// where it is undefined.
     fn change(
         &self,
         evaluation: &Evaluation<'_>,
@@ -187,6 +181,7 @@ impl TeaCache {
         }
     }
 
+    /// Accumulates a rescaled change; whether the sum is below the threshold.
     fn add(&mut self, rescaled: f64) -> bool {
         match self.options.preset.rounding() {
             Rounding::None => self.accumulator.add(rescaled, self.options.threshold),
@@ -198,10 +193,8 @@ impl TeaCache {
 }
 
 fn held(options: &TeaCacheOptions) -> Held {
-    match options.threshold > 0.0 {
-        true => Held { signals: 1, computed: 1 },
-        false => Held::default(),
-    }
+    let count = u64::from(options.threshold > 0.0);
+    Held { signals: count, computed: count }
 }
 
 impl Halved for TeaCache {

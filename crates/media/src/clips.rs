@@ -1,4 +1,4 @@
-//! Clips that the user gives.
+//! Reads clips that the user gives.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -14,7 +14,8 @@ use crate::video::VideoFrames;
 /// Reads all frames of an MP4 file with H.264 video.
 ///
 /// # Errors
-/// If it is something else, or is damaged.
+/// [`Error::Open`] if the file cannot be read, [`Error::Clip`] if it is another format, has no
+/// frame, or is damaged.
 pub fn read_video(path: &Path) -> Result<VideoFrames> {
     let wrong = |why: String| Error::Clip { path: path.to_path_buf(), why };
     let file = File::open(path).map_err(Error::open(path))?;
@@ -75,7 +76,8 @@ impl Frames {
     }
 }
 
-/// Appends length-prefixed units, as MP4 holds them, with start codes instead.
+/// Appends the length-prefixed units of an MP4 sample to an H.264 stream with start codes. `None`
+/// if a unit is cut off.
 fn append_units(stream: &mut Vec<u8>, mut sample: &[u8]) -> Option<()> {
     while let Some((length, rest)) = sample.split_first_chunk::<4>() {
         let (unit, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;

@@ -1,17 +1,15 @@
-//! What can go wrong with a video or a picture.
+//! Errors of reading and writing videos and pictures.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use muxide::api::MuxerError;
 
-use crate::video::mp4_tags::StructureError;
-
 /// Result of this crate's fallible calls.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a video or picture was not written or read. Its text is one line. Where writing failed, nothing
-/// is left under the final name.
+/// Why a video or picture was not written or read. The text is one line. After a failed write
+/// nothing is left under the final name.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -116,4 +114,19 @@ impl Error {
         let path = path.to_path_buf();
         move |source| Self::Open { path, source }
     }
+}
+
+/// Why the boxes of an MP4 file could not be read or changed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StructureError {
+    /// A required box is missing.
+    #[error("it has no `{0}` box")]
+    Missing(&'static str),
+    /// A box is longer than the box or file that contains it.
+    #[error("the box at byte {0} is cut off")]
+    Truncated(usize),
+    /// A size or offset exceeds 32 bits (4 GiB).
+    #[error("it is too large for 32-bit sizes")]
+    TooLarge,
 }

@@ -1,4 +1,4 @@
-//! Pictures that the user gives.
+//! Reads pictures that the user gives, and fits them to a size.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::video::VideoFrames;
 /// Reads a PNG, JPEG or WebP picture.
 ///
 /// # Errors
-/// If it cannot be read or is of another format.
+/// [`Error::Open`] if the file cannot be read, [`Error::Picture`] if it is of another format.
 pub fn read_image(path: &Path) -> Result<RgbImage> {
     let reader = ImageReader::open(path).map_err(Error::open(path))?;
     let reader = reader.with_guessed_format().map_err(Error::open(path))?;
@@ -20,24 +20,28 @@ pub fn read_image(path: &Path) -> Result<RgbImage> {
     Ok(picture.to_rgb8())
 }
 
-/// Fits a picture to a size: the largest middle part of the size's shape is cut out and resized
-/// (Lanczos), as SkyReels-V2 (commit abed76f) does; nothing is stretched.
+/// Fits a picture to a size in pixels: cuts out the largest middle part with the aspect ratio of
+/// the target and resizes it (Lanczos), as in SkyReels-V2 (commit abed76f).
 pub fn fit(picture: &RgbImage, width: usize, height: usize) -> RgbImage {
     let (w, h) = (picture.width() as usize, picture.height() as usize);
     if (w, h) == (width, height) {
         return picture.clone();
     }
     // w/h against width/height, without division.
-    let (cut_w, cut_h) = match w * height > h * width {
-        true => (((h * width) / height).max(1), h),
-        false => (w, ((w * height) / width).max(1)),
+    let (cut_w, cut_h) = if w * height > h * width {
+        (((h * width) / height).max(1), h)
+    } else {
+        (w, ((w * height) / width).max(1))
     };
     let (left, top) = ((w - cut_w) / 2, (h - cut_h) / 2);
     let part = imageops::crop_imm(picture, left as u32, top as u32, cut_w as u32, cut_h as u32);
     imageops::resize(&part.to_image(), width as u32, height as u32, FilterType::Lanczos3)
 }
 
-/// Frame `index` of a clip as a picture.
+/// Frame `index` of a clip, from 0, as a picture.
+///
+/// # Panics
+/// If there is no such frame.
 pub fn picture(frames: &VideoFrames, index: usize) -> RgbImage {
     let (width, height) = (frames.width() as u32, frames.height() as u32);
     RgbImage::from_raw(width, height, frames.frame(index).to_vec()).expect("a frame has its size")

@@ -1,6 +1,9 @@
 //! Peak signal-to-noise ratio.
 
-/// PSNR in dB of two clips of equal size, over all pixels and channels; infinite where equal.
+/// PSNR in dB of two clips over all pixels and channels; infinite where they are equal.
+///
+/// # Panics
+/// If the clips have different sizes.
 pub fn psnr(a: &[u8], b: &[u8]) -> f64 {
     assert_eq!(a.len(), b.len(), "clips of different sizes");
     let squares: u64 = a.iter().zip(b).map(|(x, y)| u64::from(x.abs_diff(*y)).pow(2)).sum();

@@ -1,11 +1,11 @@
-//! Finished frames on their way out: H.264 in MP4 for playing, a PNG sheet for looking at.
+//! Writes frames as H.264 in MP4 and as a PNG contact sheet.
 //!
-//! H.264 comes from OpenH264 (its bundled source, so a C++ compiler is all it takes) and MP4 from
-//! `muxide`, with the index in front of the pictures so that a browser can start at once. The
-//! title, comment and description are put in by [`mp4_tags`], which `muxide` does not offer.
+//! H.264 comes from OpenH264 (built from its bundled source, which needs a C++ compiler) and MP4
+//! from `muxide`, with the index before the pictures so that a browser can start playing at once.
+//! `muxide` has no title, comment and description; [`mp4_tags`] adds them.
 //!
-//! A file appears under its final name only when it is complete: everything is written to a
-//! temporary file beside it, flushed to the disk and then renamed.
+//! A file is written to a temporary file beside its final name, flushed to the disk and then
+//! renamed.
 
 pub(crate) mod contact_sheet;
 pub(crate) mod mp4_tags;
@@ -26,26 +26,26 @@ use crate::error::{Error, Result};
 use crate::whole_file::write_whole_file;
 use mp4_tags::VideoTags;
 
-/// Ranges of the quantiser, of 0 (finest) to 51, each tried when the one before fails.
+/// Ranges of the quantiser, of 0 (finest) to 51. Each is tried when the one before fails.
 ///
-/// Generated clips are small and full of flat colour, where H.264 shows its blocks first. Up to 20
-/// they are not visible: what is lost (64x64: 0.3 dB) is far less than what colour at half
-/// resolution costs any H.264 video. Below 12 the rate control of OpenH264 stops listening.
-/// Pure noise, as a model with random weights makes it, overflows the encoder's buffer at fine
-/// steps; it reports that as an error, and nobody misses detail in noise.
+/// Generated clips are small and full of flat colour, where the blocks of H.264 show first. Up to
+/// 20 they are not visible: the loss (64x64: 0.3 dB) is far below that of the half-resolution
+/// colour of any H.264 video. Below 12 the rate control of OpenH264 has no effect. Pure noise, as
+/// from a model with random weights, overflows the encoder's buffer at fine steps, which it reports
+/// as an error; coarser steps lose nothing that matters in noise.
 const QUANTISERS: [(u8, u8); 3] = [(12, 20), (20, 28), (28, 40)];
 
-/// Bits aimed at for a pixel; the quantiser's range has the last word.
+/// Target of bits per pixel, within the range of the quantiser.
 const BITS_PER_PIXEL: f64 = 1.5;
 
-/// Bits per second below and above which no clip is aimed at: the floor is for tiny clips, the
-/// ceiling is what H.264 level 5.1 carries.
+/// Range of the target of bits per second: the minimum is for tiny clips, the maximum is that of
+/// H.264 level 5.1.
 const BITS_PER_SECOND: std::ops::RangeInclusive<f64> = 500e3..=200e6;
 
-/// A key frame at least this often, in seconds, so that players can seek.
+/// Longest distance of two key frames in seconds, so that players can seek.
 const KEY_FRAME_SECONDS: f64 = 2.0;
 
-/// A clip as plain pixels: frames x height x width x 3, RGB, one byte a channel.
+/// A clip as pixels: frames x height x width x 3, RGB, one byte per channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VideoFrames {
     width: usize,
@@ -54,7 +54,7 @@ pub struct VideoFrames {
 }
 
 impl VideoFrames {
-    /// Takes `rgb`, laid out as frames x height x width x 3, as a clip.
+    /// A clip of `rgb`, frames x height x width x 3.
     ///
     /// # Errors
     /// [`Error::Shape`] unless `rgb` holds one or more whole frames.
@@ -97,22 +97,22 @@ impl VideoFrames {
     }
 }
 
-/// Writes `frames` to `path` as H.264 in MP4, `fps` frames a second, carrying `tags`.
+/// Writes `frames` to `path` as H.264 in MP4 at `fps` frames per second, with `tags`.
 ///
-/// A clip of one frame is a still: the muxer takes a frame's time from the next one, so players
-/// report it as lasting no time at all. [`write_png_sheet`](crate::write_png_sheet) suits it better.
+/// A clip of one frame has duration 0 in players, because the muxer takes a frame's duration from
+/// the next frame. Use [`write_png_sheet`](crate::write_png_sheet) for it.
 ///
 /// # Errors
 /// [`Error::OddSize`] and [`Error::FrameRate`] for what H.264 cannot hold,
-/// [`Error::Write`] when the file cannot be written, and the encoder's or muxer's own.
-/// A file that was at `path` before is untouched then.
+/// [`Error::Write`] when the file cannot be written, and errors of the encoder and the muxer.
+/// An existing file at `path` is untouched then.
 pub fn write_mp4(path: &Path, frames: &VideoFrames, fps: f64, tags: &VideoTags) -> Result<()> {
     let mp4 = encode_mp4(frames, fps)?;
     let mp4 = mp4_tags::insert_tags(mp4, tags)?;
     write_complete(path, &mp4)
 }
 
-/// The bytes of an MP4 file without tags, at the best quality the encoder manages.
+/// The bytes of an MP4 file without tags, at the finest quantiser with which the encoder succeeds.
 fn encode_mp4(frames: &VideoFrames, fps: f64) -> Result<Vec<u8>> {
     let (width, height) = (frames.width, frames.height);
     if !width.is_multiple_of(2) || !height.is_multiple_of(2) {
@@ -131,7 +131,7 @@ fn encode_mp4(frames: &VideoFrames, fps: f64) -> Result<Vec<u8>> {
     encoded
 }
 
-/// Encodes and wraps the clip with the quantiser between the two `quantisers`.
+/// Encodes and muxes the clip with the quantiser in this range.
 fn encode_with(frames: &VideoFrames, fps: f64, quantisers: (u8, u8)) -> Result<Vec<u8>> {
     let (width, height) = (frames.width, frames.height);
     let config = encoder_config(frames, fps, quantisers);
@@ -155,25 +155,25 @@ fn encode_with(frames: &VideoFrames, fps: f64, quantisers: (u8, u8)) -> Result<V
     Ok(muxer.into_writer())
 }
 
-/// The encoder's settings: quality first, no frame ever dropped, colours labelled.
+/// The encoder's settings: highest quality, no dropped frames, colours labelled.
 fn encoder_config(frames: &VideoFrames, fps: f64, quantisers: (u8, u8)) -> EncoderConfig {
     let pixels_per_second = (frames.width * frames.height) as f64 * fps;
     let bits_per_second = (pixels_per_second * BITS_PER_PIXEL)
         .clamp(*BITS_PER_SECOND.start(), *BITS_PER_SECOND.end());
-    // `YUVBuffer` converts with the BT.601 matrix whatever the size; unlabelled, players would
-    // take BT.709 for large clips and shift the colours. Primaries are those of a screen.
+    // `YUVBuffer` converts with the BT.601 matrix at any size. Without a label, players assume
+    // BT.709 for large clips, which shifts the colours. Primaries are those of a screen.
     let colours = VuiConfig::bt709().matrix_coefficients(MatrixCoefficients::Smpte170M);
     let key_frame_every = (fps * KEY_FRAME_SECONDS).ceil() as u32;
     EncoderConfig::new()
         .skip_frames(false)
-        // The other modes want to skip frames, and print a warning that they may not. This one
-        // moves only the quantiser, within its range.
+        // The other modes skip frames, or print a warning if they must not. This one changes the
+        // quantiser only, within its range.
         .rate_control_mode(RateControlMode::Bufferbased)
         .qp(QpRange::new(quantisers.0, quantisers.1))
         .bitrate(BitRate::from_bps(bits_per_second as u32))
         .max_frame_rate(FrameRate::from_hz(fps as f32))
         .complexity(Complexity::High)
-        // It saves bits by not refreshing what hardly changes; slow fades would come in steps.
+        // Background detection does not refresh what hardly changes: slow fades would show steps.
         .background_detection(false)
         .intra_frame_period(IntraFramePeriod::from_num_frames(key_frame_every))
         .vui(colours)

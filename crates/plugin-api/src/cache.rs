@@ -1,4 +1,4 @@
-//! Step caches: whether the transformer blocks must run.
+//! Step caches: the decision whether the transformer blocks must run.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -7,46 +7,51 @@ use crate::{
     TensorOps,
 };
 
-/// A step cache. One object sees one stream of evaluations: one guidance branch of one expert over
-/// one window. The host makes a fresh object when any of them changes, so there is nothing to
-/// reset and nothing to mix up.
+/// A step cache. One object serves one stream of evaluations: one guidance branch of one expert
+/// over one window. The host makes a fresh object when any of them changes, so there is no reset.
 ///
 /// Called from one thread at a time, not always the same one. A panic becomes an error of the
 /// run; the object is not used again after one.
 pub trait Cache: Sized + Send + 'static {
-    /// The struct that the complete options are read into.
+    /// The struct that the complete options deserialise into.
     type Options: DeserializeOwned;
     /// Name in `--cache NAME`: lower case, digits, `-`, `.`; unique among all caches.
     const ID: &'static str;
     /// One line for `wan plugins list`.
     const DOC: &'static str;
 
-    /// What it can be told.
+    /// The options that it takes.
     fn options() -> Vec<OptionSpec> {
         Vec::new()
     }
 
-    /// Extensions this cache answers to, by id.
+    /// Ids of the extensions that it answers.
     fn extensions() -> Vec<String> {
         Vec::new()
     }
 
-    /// Checks the settings against the stream to come.
+    /// Makes a cache for one stream.
     ///
     /// # Errors
-    /// `Invalid` for settings that cannot work, with what to change.
+    /// `Invalid` for options that cannot work in this context, with what to change.
     fn new(options: Self::Options, context: &CacheContext) -> Result<Self>;
 
-    /// Where it decides, what it reads, what a reuse replaces, and what it will hold.
-    /// Asked once, right after `new`.
+    /// Where the cache decides, what it reads, what a reuse replaces, and how much it will hold.
+    /// Called once, right after `new`.
     fn plan(&self) -> CachePlan;
 
-    /// Whether to compute this evaluation.
+    /// Decides whether to compute this evaluation or to reuse a tensor.
+    ///
+    /// # Errors
+    /// Errors of `ops`, unchanged; `Failed` for the cache's own.
     fn decide(&mut self, evaluation: &Evaluation<'_>, ops: &dyn TensorOps) -> Result<Decision>;
 
-    /// Takes what an evaluation computed, after a `Compute { keep: true }`.
+    /// Receives what an evaluation computed, after a `Compute { keep: true }`.
     ///
-    /// `computed` is what [`CachePlan::replaces`] names. Keep the handle to keep the tensor.
+    /// `computed` is the tensor that [`CachePlan::replaces`] names. Clone the handle to keep it.
+    ///
+    /// # Errors
+    /// Errors of `ops`, unchanged; `Failed` for the cache's own.
     fn store(&mut self, computed: &Tensor, ops: &dyn TensorOps) -> Result<()>;
 
     /// Answers an extension that [`extensions`](Self::extensions) lists.
@@ -58,33 +63,33 @@ pub trait Cache: Sized + Send + 'static {
     }
 }
 
-/// The stream of evaluations that one cache object will see.
+/// The stream of evaluations that one cache object will serve.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CacheContext {
     /// Guidance branch: `cond`, `uncond`, or a further one.
     pub branch: String,
-    /// Which expert of the model runs (`0`, or `1` for a second one).
+    /// Number of the expert that runs: 0, or 1 for the second.
     pub expert: u32,
     /// Evaluations of this stream.
     pub evaluations: u32,
-    /// Evaluations of this window that earlier experts did.
+    /// Evaluations of this window by earlier experts.
     #[serde(default)]
     pub evaluations_before: u32,
-    /// Evaluations of this window that later experts will do.
+    /// Evaluations of this window by later experts.
     #[serde(default)]
     pub evaluations_after: u32,
-    /// Steps that each frame takes from noise to clean.
+    /// Steps of each frame from noise to clean.
     pub steps: u32,
-    /// Transformers of the model: 2 where one is for high noise and one for low.
+    /// Experts of the model: 1, or 2 where one is for high noise and one for low.
     #[serde(default = "one")]
     pub experts: u32,
-    /// What the model is.
+    /// Identity of the model.
     pub model: ModelIdentity,
     /// Latent frames in the window.
     pub frames: u32,
     /// Tokens of one latent frame.
     pub frame_tokens: u32,
-    /// Most distinct timesteps that one evaluation of this stream has.
+    /// Largest number of distinct timesteps in one evaluation of this stream.
     pub timesteps_max: u32,
     /// Number format of hidden states and residuals.
     pub dtype: DType,
@@ -92,8 +97,8 @@ pub struct CacheContext {
     pub signal_dtype: DType,
     /// Elements of one latent frame of the model's output.
     pub frame_output_elements: u64,
-    /// Where the user wants kept tensors to lie. What `store` is given lies there already; a
-    /// signal that is kept must be moved ([`TensorOps::move_to`]).
+    /// Where kept tensors must be. What `store` receives is there already; a signal must be moved
+    /// before it is kept ([`TensorOps::move_to`]).
     #[serde(default = "device")]
     pub keep: Place,
 }
@@ -107,13 +112,13 @@ fn device() -> Place {
 }
 
 impl CacheContext {
-    /// Bytes of one residual of the block stack.
+    /// Bytes of one residual of the blocks, `[1, L, D]` in `dtype`.
     pub fn residual_bytes(&self) -> u64 {
         let elements = self.frames as u64 * self.frame_tokens as u64 * self.model.dim as u64;
         elements * self.dtype.bytes() + self.scale_bytes(self.dtype)
     }
 
-    /// Most bytes of one signal; of a time signal, `timesteps_max` rows.
+    /// Largest number of bytes of one signal; a time signal has `timesteps_max` rows.
     pub fn signal_bytes(&self, signal: Signal) -> u64 {
         let row = match signal {
             Signal::TimeEmbedding => self.model.dim as u64,
@@ -129,10 +134,10 @@ impl CacheContext {
     }
 }
 
-/// What a cache may know of the model: enough to pick calibrated numbers.
+/// The identity of a model, by which a cache picks its calibrated numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelIdentity {
-    /// Variant as the weights tell it: `t2v`, `i2v`, `df`, ...
+    /// Variant, derived from the weights: `t2v`, `i2v`, `df`, ...
     pub variant: String,
     /// Width of the hidden states.
     pub dim: u32,
@@ -144,31 +149,31 @@ pub struct ModelIdentity {
     pub hash: String,
 }
 
-/// What a cache needs of the host, and what it promises.
+/// What a cache needs from the host, and what it promises.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CachePlan {
     /// Where it decides.
     pub decides: DecisionPoint,
-    /// The signals that [`Evaluation::signal`] must offer; others are not made.
+    /// The signals that [`Evaluation::signal`] provides; the host makes no others.
     pub reads: Vec<Signal>,
-    /// What a reuse stands in for, and what `store` is given.
+    /// The tensor that a reuse replaces and that `store` receives.
     pub replaces: Replaces,
-    /// The first branch's choice holds for all (EasyCache). The host passes it on as
-    /// [`Evaluation::leader`] and holds the others to it.
+    /// The choice of the first branch holds for all branches (EasyCache). The other branches get it
+    /// as [`Evaluation::leader`] and may reuse only where it reused.
     pub shared_decision: bool,
-    /// Decisions depend on timesteps and weights alone, so the plan can be known beforehand.
+    /// Decisions depend on timesteps and weights alone, so they can be computed before a run.
     pub schedule_only: bool,
-    /// Most bytes this object will ever hold through handles.
+    /// Largest number of bytes that the object's handles keep alive at any time.
     pub bytes_max: u64,
     /// Names of the numbers in [`Decision::measured`].
     pub measures: Vec<String>,
-    /// By what kind of rule it decides; a plugin of before this member says nothing of it.
+    /// The rule of the decisions; the default for plugins that do not declare it.
     #[serde(default)]
     pub rule: Rule,
 }
 
 impl Default for CachePlan {
-    /// Decides before the blocks, looks at nothing, stands in for the residual, and keeps nothing.
+    /// Decides before the blocks, reads no signal, replaces the residual, and holds nothing.
     fn default() -> Self {
         Self {
             decides: DecisionPoint::BeforeBlocks,
@@ -187,24 +192,24 @@ impl Default for CachePlan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecisionPoint {
-    /// Before anything ran: a reuse skips embedding and head as well.
+    /// Before the embedding: a reuse skips embedding and head as well.
     BeforeEmbed,
     /// After embedding, before the first block.
     BeforeBlocks,
-    /// After this block (from 0).
+    /// After the block with this number, from 0.
     AfterBlock(u32),
 }
 
-/// A tensor that a cache may look at.
+/// A tensor that a cache can read before it decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u32)]
 pub enum Signal {
     /// The latents `[1, C, F, H, W]`.
     Sample = 1,
-    /// `e`, `[F, D]` to look at; held as one row per distinct timestep.
+    /// Time embedding `e`, `[F, D]`; held as one row per distinct timestep.
     TimeEmbedding = 2,
-    /// `e0`, `[F, 6, D]` to look at; held as one row per distinct timestep.
+    /// Time projection `e0`, `[F, 6, D]`; held as one row per distinct timestep.
     TimeProjection = 3,
     /// Hidden states `[1, L, D]` at the decision point.
     Hidden = 4,
@@ -212,7 +217,7 @@ pub enum Signal {
     Probe = 5,
 }
 
-/// What a reuse stands in for.
+/// The tensor that a reuse replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Replaces {
@@ -222,24 +227,24 @@ pub enum Replaces {
     OutputDelta,
 }
 
-/// One evaluation of the model, before it is decided.
+/// One evaluation of the model, before the decision.
 pub struct Evaluation<'a> {
-    /// Its number in this stream, from 0.
+    /// Number of the evaluation in this stream, from 0.
     pub index: u32,
     /// Evaluations after this one in this stream.
     pub remaining: u32,
-    /// The choice that this one must follow, where decisions are shared.
+    /// The choice of the leading branch, which this one must follow; none where it decides freely.
     pub leader: Option<Choice>,
-    /// The window's frames, each with its timestep and whether it is being updated.
+    /// Levels of the window's frames.
     pub levels: &'a [FrameLevel],
-    /// Form of what `store` would be given now.
+    /// Form of the tensor that `store` would receive.
     pub computes: TensorForm,
-    /// The signals that the plan asked for.
+    /// The signals that the plan names.
     pub signals: &'a [(Signal, Tensor)],
 }
 
 impl Evaluation<'_> {
-    /// A signal that the plan asked for.
+    /// A signal that the plan names.
     ///
     /// # Errors
     /// `Failed` for a signal that [`CachePlan::reads`] does not list.
@@ -258,54 +263,54 @@ impl Evaluation<'_> {
 pub enum Choice {
     /// The blocks run.
     Compute = 1,
-    /// A cached tensor stands in for them.
+    /// A tensor of the cache replaces them.
     Reuse = 2,
 }
 
-/// What to do with one evaluation.
+/// The decision about one evaluation.
 #[derive(Debug)]
 pub struct Decision {
-    /// Run, or the tensor that stands in.
+    /// Compute, or reuse a tensor.
     pub action: Action,
-    /// What led to it, in the order of [`CachePlan::measures`]; may be empty.
+    /// The numbers that led to it, in the order of [`CachePlan::measures`]; may be empty.
     pub measured: Vec<f64>,
 }
 
-/// The two actions of a [`Decision`]. There is no reuse without something to add.
+/// The two actions of a [`Decision`]. A reuse always has a tensor.
 #[derive(Debug)]
 pub enum Action {
-    /// Run the blocks; `keep` asks for [`Cache::store`] afterwards.
+    /// Run the blocks.
     Compute {
-        /// Whether the result is wanted at all.
+        /// Whether to pass the result to [`Cache::store`].
         keep: bool,
     },
-    /// Put this in the place of what [`CachePlan::replaces`] names.
+    /// Use this tensor in place of what [`CachePlan::replaces`] names.
     Reuse(Tensor),
 }
 
 impl Decision {
-    /// Run the blocks and hand the result to [`Cache::store`].
+    /// Run the blocks and pass the result to [`Cache::store`].
     pub fn compute() -> Self {
         Self { action: Action::Compute { keep: true }, measured: Vec::new() }
     }
 
-    /// Run the blocks; nothing will reuse the result.
+    /// Run the blocks; the cache does not want the result.
     pub fn compute_and_forget() -> Self {
         Self { action: Action::Compute { keep: false }, measured: Vec::new() }
     }
 
-    /// Let `tensor` stand in.
+    /// Use `tensor` instead.
     pub fn reuse(tensor: Tensor) -> Self {
         Self { action: Action::Reuse(tensor), measured: Vec::new() }
     }
 
-    /// Adds what led to the decision.
+    /// Adds the numbers that led to the decision.
     pub fn measured(mut self, numbers: Vec<f64>) -> Self {
         self.measured = numbers;
         self
     }
 
-    /// Which of the two it is.
+    /// The choice without its tensor.
     pub fn choice(&self) -> Choice {
         match self.action {
             Action::Compute { .. } => Choice::Compute,

@@ -1,20 +1,20 @@
-//! The one error that crosses the plugin door.
+//! The error type of the plugin interface.
 
 use std::fmt;
 
 /// Result of every fallible call in this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong, in a form that survives the trip between two libraries.
+/// An error that can be passed between two libraries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
-    /// Whose fault it is, and so what the host does about it.
+    /// Who can act on it; the host decides by it.
     pub kind: ErrorKind,
-    /// One line: the facts, expected against found, and what to do.
+    /// One line: the facts, expected and found, and what to do.
     pub message: String,
 }
 
-/// Who can mend an [`Error`].
+/// Who can act on an [`Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum ErrorKind {
@@ -24,9 +24,9 @@ pub enum ErrorKind {
     Unsupported = 2,
     /// The user stopped the run. Pass it on unchanged.
     Cancelled = 3,
-    /// The work itself failed.
+    /// The operation failed.
     Failed = 4,
-    /// The plugin panicked; the guard at the door caught it.
+    /// The plugin panicked; the interface caught the panic.
     Panicked = 5,
 }
 
@@ -46,7 +46,7 @@ impl Error {
         Self { kind: ErrorKind::Cancelled, message: "cancelled".into() }
     }
 
-    /// The work itself failed.
+    /// The operation failed.
     pub fn failed(message: impl Into<String>) -> Self {
         Self { kind: ErrorKind::Failed, message: message.into() }
     }
@@ -57,7 +57,7 @@ impl Error {
 }
 
 impl ErrorKind {
-    /// The kind with this number; an unknown number (a later epoch's) reads as `Failed`.
+    /// The kind with this number; `Failed` for a number of a later epoch.
     pub(crate) fn from_code(code: u32) -> Self {
         match code {
             1 => Self::Invalid,

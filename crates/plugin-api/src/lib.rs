@@ -1,12 +1,12 @@
-//! What a sampler or cache plugin of `wan` is made of.
+//! The interface between `wan` and its sampler and cache plugins.
 //!
 //! The host owns the tensors, the model and the loop. A **sampler** decides where on the noise
-//! schedule each latent frame goes next; a **cache** decides whether the transformer blocks must
-//! run. Neither touches a number of a tensor: both hold opaque [`Tensor`] handles and ask the host
-//! for a handful of operations ([`TensorOps`]), because a step of any solver is a linear
+//! schedule each latent frame goes next. A **cache** decides whether the transformer blocks must
+//! run. Neither reads the numbers of a tensor: both hold opaque [`Tensor`] handles and call a few
+//! operations of the host ([`TensorOps`]). This is enough, because a step of any solver is a linear
 //! combination with coefficients computed in f64, and a cache decision needs a few sums. So a
-//! plugin needs this crate alone, builds in seconds, and runs wherever the host runs. Its tests have
-//! a stand-in for the host, and the invariants of a cache, in the crate `wan-plugin-kit`.
+//! plugin depends on this crate alone, builds in seconds, and runs on every device of the host. For
+//! its tests, the crate `wan-plugin-kit` has a stand-in for the host and the invariants of a cache.
 //!
 //! # A whole sampler
 //!
@@ -60,7 +60,7 @@
 //!     }
 //! }
 //!
-//! // In a crate of type `cdylib` the last line would be:
+//! // The last line of a crate of type `cdylib`:
 //! // wan_plugin_api::export_plugin! { samplers: [Euler], caches: [] }
 //! # wan_plugin_api::plugin! { struct Demo { samplers: [Euler], caches: [] } }
 //! # let description = library::Library::built_in::<Demo>().describe().unwrap();
@@ -68,20 +68,22 @@
 //! ```
 //!
 //! # The rules
-//! - **Noise level is per latent frame.** A [`Round`] gives every frame of its window its own
-//!   timestep; ordinary sampling is the case where all are equal.
+//! - **The noise level is per latent frame.** A [`Round`] gives every frame of its window its own
+//!   timestep. In ordinary sampling all are equal.
 //! - **One object, one stream.** The host makes a fresh cache object for every guidance branch,
-//!   expert and window. Nothing is reset, and no global state is needed; keep none.
-//! - **Errors, not panics.** The door catches a panic and turns it into an error of the run, unless
-//!   the plugin is built with `panic = "abort"`, which the host refuses.
-//! - **Handles are memory.** The host counts what a plugin's handles keep alive and compares it
-//!   with what a cache declared in [`CachePlan::bytes_max`].
-//! - **What a later host adds, a plugin never misses.** The binary interface ([`epoch1`]) is
-//!   frozen; growth comes by extension id.
+//!   expert and window. There is no reset; keep no global state.
+//! - **Errors, not panics.** The interface catches a panic and turns it into an error of the run.
+//!   The host refuses a plugin that is built with `panic = "abort"`.
+//! - **Handles are memory.** The host counts the bytes that a plugin's handles keep alive and
+//!   compares them with what a cache declared in [`CachePlan::bytes_max`].
+//! - **A plugin works with every later host.** The binary interface ([`epoch1`]) is frozen; new
+//!   abilities are extensions by id.
 
 mod cache;
+mod description;
 pub mod epoch1;
 mod error;
+mod export;
 pub mod extensions;
 pub mod library;
 pub mod manifest;
@@ -94,6 +96,7 @@ pub mod state;
 mod tensor;
 
 pub use cache::*;
+pub use description::*;
 pub use error::*;
 pub use options::{OptionKind, OptionSpec, OptionValues};
 pub use plugin::*;
@@ -102,7 +105,7 @@ pub use rule::*;
 pub use sampler::*;
 pub use tensor::*;
 
-/// Version of this crate, as the manifest of a plugin reports it.
+/// Version of this crate, for the manifest of a plugin.
 #[doc(hidden)]
 pub const BUILT_WITH: &std::ffi::CStr = match std::ffi::CStr::from_bytes_with_nul(
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes(),

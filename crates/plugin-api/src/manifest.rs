@@ -1,7 +1,7 @@
 //! The C manifest: what the host reads before any code of a plugin runs.
 //!
-//! Plain C on purpose. Any compiler can write it, any later host can read it, and a library that
-//! is not a plugin, or one of another epoch, is refused in one line.
+//! It is plain C, so that any compiler can write it and any later host can read it. A library that
+//! is not a plugin, or is one of an unknown epoch, is refused in one line.
 //!
 //! ```c
 //! struct wan_plugin_manifest {
@@ -24,13 +24,13 @@ pub const SYMBOL: &str = "WAN_PLUGIN_MANIFEST";
 /// First eight bytes of every manifest.
 pub const MAGIC: [u8; 8] = *b"WANPLUG\0";
 
-/// The current epoch, which this crate builds plugins for; see `library` and ARCHITECTURE.md.
-pub const EPOCH: u32 = crate::library::EPOCHS[0].number;
+/// The epoch for which this crate builds plugins; see `library` and ARCHITECTURE.md.
+pub const EPOCH: u32 = crate::epoch1::NUMBER;
 
 /// `flavour` of a plugin written in Rust.
 pub const FLAVOUR_RUST: u32 = 1;
 
-/// The manifest as it lies in a library.
+/// The manifest in the memory of a library.
 #[derive(Debug)]
 #[repr(C)]
 pub struct RawManifest {
@@ -74,7 +74,7 @@ impl RawManifest {
         }
     }
 
-    /// A readable copy, or `None` where magic or size say that this is no manifest.
+    /// A copy with owned strings; `None` if magic or size are not those of a manifest.
     ///
     /// # Safety
     /// `self` must lie in a loaded library under the name [`SYMBOL`], its strings static and
@@ -102,7 +102,7 @@ impl RawManifest {
     }
 }
 
-/// A manifest, read.
+/// A copy of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     /// Interface epoch.
@@ -117,6 +117,6 @@ pub struct Manifest {
     pub version: String,
     /// SPDX licence expression.
     pub licence: String,
-    /// Version of this crate that it was built with.
+    /// Version of this crate that the plugin was built with.
     pub built_with: String,
 }

@@ -1,4 +1,4 @@
-//! What a strategy can be told: the schema behind `--help`, validation and did-you-mean.
+//! Options of a strategy: the schema behind `--help`, validation and suggestions.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use crate::{Error, Result};
 
 /// One option of a sampler or a cache.
 ///
-/// The host checks what the user wrote against this, fills in what they did not, and hands the
-/// strategy a complete set; [`Sampler::new`](crate::Sampler::new) never sees a missing option.
+/// The host checks the user's value against this, fills in the default where there is none, and
+/// passes a complete set: [`Sampler::new`](crate::Sampler::new) never sees a missing option.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OptionSpec {
     /// Name in `--sampler-option NAME=VALUE` and in the strategy's `Options` struct.
@@ -21,7 +21,7 @@ pub struct OptionSpec {
     pub default: Value,
     /// One line for `--help`.
     pub doc: String,
-    /// Command-line flag of its own, without dashes (`ar_step` gives `--ar_step`).
+    /// A command-line flag for this option, without dashes (`ar_step` gives `--ar_step`).
     pub flag: Option<String>,
 }
 
@@ -48,8 +48,8 @@ pub enum OptionKind {
     Choice(Vec<String>),
     /// Numbers separated by commas, optionally in square brackets; may be empty.
     FloatList,
-    /// A JSON file. The host reads it, so the option's value is what stands in it: `null`, or an
-    /// object that is kept with the settings of the run.
+    /// A JSON file. The host reads it: the value is `null` or the object in the file, and is kept
+    /// with the settings of the run.
     Document,
 }
 
@@ -89,16 +89,17 @@ impl OptionSpec {
         Self::new(name, OptionKind::Document, Value::Null, doc)
     }
 
-    /// Gives the option a command-line flag of its own.
+    /// Adds a command-line flag for the option.
     pub fn flag(mut self, flag: &str) -> Self {
         self.flag = Some(flag.into());
         self
     }
 
-    /// Reads what a user wrote; of a [`Document`](OptionKind::Document), what the file holds.
+    /// Parses a value from the command line; of a [`Document`](OptionKind::Document), the content
+    /// of the file.
     ///
     /// # Errors
-    /// `Invalid`, naming the option, what was given and what is allowed.
+    /// `Invalid`, naming the option, the given text and what is allowed.
     pub fn parse(&self, text: &str) -> Result<Value> {
         let text = text.trim();
         let value = match &self.kind {
@@ -114,10 +115,10 @@ impl OptionSpec {
             .map(|()| value.unwrap_or_default())
     }
 
-    /// Checks a value that is already typed, as a model folder's defaults are.
+    /// Checks a JSON value, such as a default from a model folder.
     ///
     /// # Errors
-    /// `Invalid`, naming the option, what was given and what is allowed.
+    /// `Invalid`, naming the option, the given value and what is allowed.
     pub fn check(&self, value: &Value) -> Result<()> {
         let fits = match &self.kind {
             OptionKind::Bool => value.is_boolean(),
@@ -138,7 +139,7 @@ impl OptionSpec {
         if fits { Ok(()) } else { Err(self.refusal(&value.to_string())) }
     }
 
-    /// The allowed values, in words.
+    /// The allowed values, as text.
     pub fn allowed(&self) -> String {
         match &self.kind {
             OptionKind::Bool => "true or false".into(),
@@ -168,14 +169,13 @@ fn parse_list(text: &str) -> Option<Value> {
         .map(Value::from)
 }
 
-/// A complete set of options, ready for a strategy's `Options` struct.
+/// A set of options by name, as JSON; a complete set deserialises into a strategy's `Options`.
 pub type OptionValues = BTreeMap<String, Value>;
 
 /// Completes `given` with the defaults of `specs`.
 ///
 /// # Errors
-/// `Invalid` for a name that `owner` does not have (with the nearest one it does have) or for a
-/// value outside its range.
+/// `Invalid` for an unknown name, with the nearest known one, and for a value outside its range.
 pub fn complete(owner: &str, specs: &[OptionSpec], given: &OptionValues) -> Result<OptionValues> {
     let mut values: OptionValues =
         specs.iter().map(|s| (s.name.clone(), s.default.clone())).collect();
@@ -189,7 +189,7 @@ pub fn complete(owner: &str, specs: &[OptionSpec], given: &OptionValues) -> Resu
 /// The option called `name`.
 ///
 /// # Errors
-/// `Invalid`, with the nearest name that `owner` does have.
+/// `Invalid` for an unknown name, with the nearest known one.
 pub fn find<'a>(owner: &str, specs: &'a [OptionSpec], name: &str) -> Result<&'a OptionSpec> {
     specs.iter().find(|s| s.name == name).ok_or_else(|| {
         let names = specs.iter().map(|s| s.name.as_str());
@@ -197,7 +197,7 @@ pub fn find<'a>(owner: &str, specs: &'a [OptionSpec], name: &str) -> Result<&'a 
     })
 }
 
-/// `; did you mean X?` for the nearest of `known`, else the list of what there is.
+/// `; did you mean X?` for the nearest of `known`; the list of all where none is near.
 pub fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.collect();
     let nearest = known

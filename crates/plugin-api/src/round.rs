@@ -1,4 +1,5 @@
-//! Rounds: which frames are evaluated together, at which noise level each, and what they may see.
+//! Rounds: the latent frames that are evaluated together, the noise level of each, and the
+//! attention between them.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,30 +8,30 @@ use crate::{Error, Result};
 pub use crate::epoch1::FrameLevel;
 
 impl FrameLevel {
-    /// A frame on its way from `sigma` to `sigma_next`.
+    /// A frame that the step moves from `sigma` to `sigma_next`.
     pub fn moving(frame: u32, timestep: f64, sigma: f64, sigma_next: f64) -> Self {
         Self { frame, update: true, timestep, sigma, sigma_next }
     }
 
-    /// A frame that takes part as context only.
+    /// A frame that is context only and keeps its level.
     pub fn frozen(frame: u32, timestep: f64, sigma: f64) -> Self {
         Self { frame, update: false, timestep, sigma, sigma_next: sigma }
     }
 
-    /// How far the step goes, `sigma_next - sigma`: below 0, and 0 where the frame rests.
+    /// `sigma_next - sigma`: negative, or 0 for a frame that is not updated.
     pub fn change(&self) -> f64 {
         self.sigma_next - self.sigma
     }
 }
 
-/// What a token of one latent frame may attend to.
+/// The tokens that a token of one latent frame attends to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Attention {
-    /// Everything in the window.
+    /// All tokens of the window.
     #[default]
     Bidirectional,
-    /// Its own block of this many latent frames, and the blocks before it.
+    /// Tokens of its own block of this many latent frames, and of the blocks before.
     BlockCausal(u32),
 }
 
@@ -40,14 +41,14 @@ pub enum Attention {
 pub struct Round {
     /// The frames of the window, ascending and without gaps.
     pub levels: Vec<FrameLevel>,
-    /// What they may see.
+    /// The attention between them.
     pub attention: Attention,
-    /// How often the step asks the model (1 for Euler and multistep methods, 2 for Heun).
+    /// Model evaluations of the step: 1 for Euler and multistep methods, 2 for Heun.
     pub evaluations: u32,
 }
 
 impl Round {
-    /// Absolute number of the window's first latent frame.
+    /// Number in the video of the window's first latent frame.
     pub fn first_frame(&self) -> usize {
         self.levels.first().map_or(0, |l| l.frame as usize)
     }
@@ -68,7 +69,7 @@ impl Round {
 pub struct Schedule {
     /// The rounds.
     pub rounds: Vec<Round>,
-    /// What the user should know of it, a line each: a setting that was rounded, say.
+    /// Notices for the user, one line each, for example about a setting that was rounded.
     #[serde(default)]
     pub notices: Vec<String>,
 }
@@ -85,7 +86,7 @@ impl Schedule {
         self.rounds.iter().map(|r| r.evaluations).sum()
     }
 
-    /// Checks what the host relies on: all of [`ends`](Self::ends), and every frame clean at the end.
+    /// The checks of [`ends`](Self::ends), and that every frame ends at sigma 0.
     ///
     /// # Errors
     /// `Failed`, naming round and frame.
@@ -100,7 +101,7 @@ impl Schedule {
         }
     }
 
-    /// Sigma that each frame begins at: of its first moving round; 0 where it never moves.
+    /// Sigma of each frame in the first round that updates it; 0 for a frame that is never updated.
     pub fn begins(&self, frames: usize) -> Vec<f64> {
         let first = |frame: usize| {
             let mut moving = self.rounds.iter().flat_map(|round| &round.levels);
@@ -109,8 +110,9 @@ impl Schedule {
         (0..frames).map(first).collect()
     }
 
-    /// Sigma that each frame ends at, after a check of the rounds: windows inside `frames` and
-    /// without gaps, finite levels with `0 <= sigma_next <= sigma <= 1`, frozen frames that stay.
+    /// Sigma at which each frame ends. Checks every round: its window lies inside `frames` and has
+    /// no gaps, timesteps are finite, `0 <= sigma_next <= sigma <= 1`, and frames that are not
+    /// updated keep their sigma.
     ///
     /// # Errors
     /// `Failed`, naming round and frame.
@@ -143,7 +145,7 @@ impl Schedule {
     }
 }
 
-/// Where in the schedule a [`Sampler::step`](crate::Sampler::step) stands.
+/// The position of a [`Sampler::step`](crate::Sampler::step) in the schedule.
 #[derive(Debug, Clone, Copy)]
 pub struct Step<'a> {
     /// Number of the round, from 0.

@@ -1,39 +1,39 @@
-//! What kind of rule a cache decides by: declared, so that reports can show it and property tests
-//! can hold the cache to it.
+//! The rule by which a cache decides, as a declaration: reports show it, and the kit's properties
+//! test it.
 
 use serde::{Deserialize, Serialize};
 
-/// A declaration beside the plan. All of it may be left at its default: then the cache is held to
-/// what holds for every cache.
+/// Declares properties of a cache's decisions. With the default, only the properties that hold for
+/// every cache are tested.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rule {
-    /// A reuse is made anew from what was stored, and is not the last stored tensor itself.
+    /// A reused tensor is computed from stored ones; it is not the last stored tensor itself.
     pub forecasts: bool,
-    /// Frames that this round does not move count in the decision.
+    /// Frames that the round does not update count in the decision too.
     pub all_frames: bool,
-    /// Each guidance branch has calibrated numbers of its own.
+    /// Each guidance branch has its own calibrated numbers.
     pub per_branch: bool,
-    /// A larger option `threshold` never computes more often, whatever the signals are.
+    /// A larger value of the option `threshold` never computes more evaluations, for any signals.
     pub monotone: bool,
-    /// The number that every reuse was allowed by.
+    /// The measured number that decides about a reuse.
     pub gate: Option<Gate>,
-    /// Evaluations that compute whatever the numbers say. None: those that the options
-    /// `retention`, `last` and `max_skips` name, where there are such.
+    /// Evaluations that always compute. None: those that the options `retention`, `last` and
+    /// `max_skips` name, if the cache has them.
     pub protects: Option<Protects>,
-    /// This is another cache at half width.
+    /// Set if this is the half-width variant of another cache.
     pub half_of: Option<HalfOf>,
 }
 
-/// A measured number that must stay below a limit.
+/// A measured number that must be below a limit for a reuse.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Gate {
-    /// Its name among [`CachePlan::measures`](crate::CachePlan::measures).
+    /// Name of the number in [`CachePlan::measures`](crate::CachePlan::measures).
     pub measure: String,
-    /// The measure that was added up to it since the last computed evaluation; none where it
-    /// stands for itself.
+    /// Name of the measure whose sum since the last computed evaluation it is; none if it is no
+    /// sum.
     pub step: Option<String>,
-    /// Its limit.
+    /// The limit.
     pub below: f64,
 }
 
@@ -48,13 +48,13 @@ pub struct Protects {
     pub reuses_max: u32,
 }
 
-/// What a cache at half width keeps so.
+/// What a half-width variant keeps at half width.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HalfOf {
-    /// Id of the cache at full width.
+    /// Id of the full-width cache.
     pub cache: String,
-    /// Signals are halved.
+    /// Whether signals are.
     pub signals: bool,
-    /// What `store` is given is halved.
+    /// Whether the tensors that `store` receives are.
     pub computed: bool,
 }

@@ -1,10 +1,9 @@
-//! The extension [`STATE`]: a strategy's state between two evaluations, to go on from in another
-//! process.
+//! The extension [`STATE`]: saves a strategy's state, and loads it in another process.
 //!
 //! The host saves a sampler between two rounds, and a cache between two evaluations. Later it makes
-//! a **fresh object of the same options** with `new`, loads the state into it, and all that follows
-//! must have the bits that it would have had. A strategy that does not list the extension runs as
-//! ever, and is begun again where a run goes on.
+//! a **fresh object with the same options** by `new` and loads the state into it. Everything that
+//! follows must then be equal, to the bit, to the run without interruption. A strategy that does
+//! not list the extension starts afresh when a run is resumed.
 //!
 //! ```
 //! use wan_plugin_api::extensions::STATE;
@@ -47,9 +46,9 @@
 //! # assert_eq!((fresh.sum, extensions().len()), (f64::NEG_INFINITY, 1));
 //! ```
 //!
-//! What to save: counters, sums and tensors that later calls depend on. What not: what `new` makes
-//! of options, request and context, and what a call makes for itself. A handle that two fields share
-//! is two tensors after a load, and counted twice; save it once where that matters.
+//! Save the counters, sums and tensors that later calls depend on. Do not save what `new` derives
+//! from options, request and context, or what is local to a call. A handle that two fields share
+//! becomes two tensors after a load and counts twice; save it once where that matters.
 
 use serde::de::{DeserializeOwned, Error as _, Unexpected};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -62,11 +61,11 @@ use crate::{Error, Message, Result, Tensor};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StateQuestion {
-    /// Comes without tensors. The answer is a [`StateDocument`] and its tensors; it changes nothing.
+    /// Comes without tensors. The answer is a [`StateDocument`] and its tensors. Changes nothing.
     Save,
-    /// Comes with the document and the tensors of an earlier answer, to an object that was made
-    /// with the same options, and request or context, and was asked nothing else. The answer is an
-    /// empty document without tensors. After an error the object is not used.
+    /// Comes with the document and the tensors of an earlier answer, to a fresh object with the
+    /// same options and the same request or context. The answer is an empty document without
+    /// tensors. After an error the object is not used.
     Load(StateDocument),
 }
 
@@ -75,25 +74,25 @@ pub enum StateQuestion {
 pub struct StateDocument {
     /// Id of the strategy.
     pub strategy: String,
-    /// What each tensor of the message is, in their order; several may be the same.
+    /// Name of each tensor of the message, in their order; several may be equal.
     pub tensors: Vec<String>,
-    /// All else, as the strategy calls it.
+    /// All other values, by the strategy's own names.
     pub fields: Map<String, Value>,
 }
 
 /// A strategy whose state can be saved.
 pub trait State {
-    /// All that later calls depend on, but for what `new` makes.
+    /// Everything that later calls depend on, except for what `new` makes.
     ///
     /// # Errors
-    /// If a value cannot be written.
+    /// `Failed` if a value cannot be written.
     fn save(&self) -> Result<Saved>;
 
-    /// Takes over what [`save`](Self::save) gave, into an object that `new` has just made.
+    /// Loads what [`save`](Self::save) returned into an object that `new` has just made.
     ///
     /// # Errors
-    /// `Invalid` for a state that is not of this strategy and these options. What is not taken of
-    /// `saved` is such an error as well; [`answer`] sees to that.
+    /// `Invalid` for a state of another strategy or other options. ([`answer`] also refuses a state
+    /// of which something was not taken.)
     fn load(&mut self, saved: &mut Saved) -> Result<()>;
 }
 
@@ -105,7 +104,7 @@ pub struct Saved {
 }
 
 impl Saved {
-    /// Adds a value. A float goes in as [`Bits`]: as a number of JSON, infinities and NaN are lost.
+    /// Adds a value. Wrap floats in [`Bits`]: JSON numbers lose infinities and NaN.
     ///
     /// # Errors
     /// `Failed` if it cannot be written.
@@ -116,22 +115,22 @@ impl Saved {
         Ok(())
     }
 
-    /// Adds tensors of one name, in their order: an `&Option<Tensor>`, or any number.
+    /// Adds tensors under one name, in their order: an `&Option<Tensor>`, or any number of tensors.
     pub fn put_tensors<'a>(&mut self, name: &str, tensors: impl IntoIterator<Item = &'a Tensor>) {
         self.tensors.extend(tensors.into_iter().map(|tensor| (name.into(), tensor.clone())));
     }
 
-    /// Takes a value out.
+    /// Removes a value and returns it.
     ///
     /// # Errors
-    /// `Invalid` if it is missing, or is something else.
+    /// `Invalid` if it is missing or of another type.
     pub fn take<T: DeserializeOwned>(&mut self, field: &str) -> Result<T> {
         let value = self.fields.remove(field).ok_or_else(|| misfit(field, "a value", "none"))?;
         serde_json::from_value(value)
             .map_err(|e| Error::invalid(format!("saved state, field {field}: {e}")))
     }
 
-    /// Takes the tensor of this name out, if there is one.
+    /// Removes the tensor of this name, if there is one, and returns it.
     ///
     /// # Errors
     /// `Invalid` if there are several.
@@ -143,7 +142,7 @@ impl Saved {
         }
     }
 
-    /// Takes all tensors of this name out, in the order in which they were put in.
+    /// Removes all tensors of this name and returns them in the order in which they were added.
     pub fn take_tensors(&mut self, name: &str) -> Vec<Tensor> {
         let (taken, left) =
             std::mem::take(&mut self.tensors).into_iter().partition(|t| t.0 == name);
@@ -152,7 +151,7 @@ impl Saved {
         taken.into_iter().map(|(_, tensor)| tensor).collect()
     }
 
-    /// Whether all of it was taken.
+    /// `Invalid` if a value or a tensor was not taken.
     fn is_taken(&self) -> Result<()> {
         let fields = self.fields.keys();
         match fields.chain(self.tensors.iter().map(|(name, _)| name)).next() {
@@ -162,23 +161,23 @@ impl Saved {
     }
 }
 
-/// The error of a state that does not fit: the facts, in one form.
+/// The error for a saved field that does not fit.
 pub fn misfit(field: &str, expected: impl std::fmt::Display, got: impl std::fmt::Display) -> Error {
     Error::invalid(format!("saved state, field {field}: expected {expected}, got {got}"))
 }
 
-/// A float that is written as its 64 bits, in 16 hexadecimal digits: infinities, NaN and the sign of
-/// zero come back as they were.
+/// A float that is serialised by its 64 bits, as 16 hexadecimal digits. Infinities, NaN and the
+/// sign of zero are preserved.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bits(pub f64);
 
 impl Bits {
-    /// Many of them.
+    /// Wraps a list of floats.
     pub fn all(floats: &[f64]) -> Vec<Self> {
         floats.iter().copied().map(Self).collect()
     }
 
-    /// And back.
+    /// Unwraps a list of floats.
     pub fn floats(bits: &[Self]) -> Vec<f64> {
         bits.iter().map(|bits| bits.0).collect()
     }
@@ -201,11 +200,11 @@ impl<'de> Deserialize<'de> for Bits {
     }
 }
 
-/// A strategy's answer to [`STATE`], for its method `extension`.
+/// Answers [`STATE`] for a strategy. To be called from its method `extension`.
 ///
 /// # Errors
-/// `Unsupported` for any other id, `Invalid` for a state that is not of this strategy, and what its
-/// [`State`] says.
+/// `Unsupported` for any other id, `Invalid` for a state of another strategy, and the errors of
+/// [`State`].
 pub fn answer(
     strategy: &str,
     object: &mut impl State,
@@ -242,28 +241,28 @@ fn saved_message(strategy: &str, saved: Saved) -> Result<Message> {
     Ok(Message { document: written(&document)?, tensors })
 }
 
-/// Asks an object for its state: the document is that of a [`StateDocument`].
+/// Saves an object's state. The document of the returned message is a [`StateDocument`].
 ///
 /// `extension` is the object's method of that name.
 ///
 /// # Errors
-/// What the object says, and `Failed` for a document that names another number of tensors than came.
+/// The error of the object; `Failed` if its document names another number of tensors than came.
 pub fn save(mut extension: impl FnMut(&str, Message) -> Result<Message>) -> Result<Message> {
     let document = written(&StateQuestion::Save)?;
     let answer = extension(STATE, Message { document, tensors: Vec::new() })?;
     let (named, given) = (read(&answer.document)?.tensors.len(), answer.tensors.len());
-    match named == given {
-        true => Ok(answer),
-        false => Err(Error::failed(format!("{STATE}: {named} tensors are named, {given} came"))),
+    if named != given {
+        return Err(Error::failed(format!("{STATE}: {named} tensors are named, {given} came")));
     }
+    Ok(answer)
 }
 
-/// Hands an object the state that [`save`] gave.
+/// Loads a state that [`save`] returned into an object.
 ///
 /// `extension` is the object's method of that name.
 ///
 /// # Errors
-/// What the object says, and `Failed` for a document that is none.
+/// The error of the object; `Failed` if the document is not a [`StateDocument`].
 pub fn load(
     saved: Message,
     mut extension: impl FnMut(&str, Message) -> Result<Message>,

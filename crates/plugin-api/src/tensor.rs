@@ -1,4 +1,4 @@
-//! Tensors as a plugin sees them: a handle, and a handful of operations the host performs.
+//! Tensors as a plugin sees them: opaque handles, and the operations that the host offers.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ pub use crate::epoch1::{TensorBody, TensorForm};
 
 /// A tensor that the host owns.
 ///
-/// Cloning copies the handle, never the numbers; dropping the last handle frees them. Along one
-/// axis every tensor is divided into *latent frames*, and every operation works frame by frame.
-/// The host counts the bytes of all handles that a plugin keeps.
+/// Cloning copies the handle, never the elements; dropping the last handle frees them. Every tensor
+/// is divided into *latent frames* along one axis, and every operation works frame by frame. The
+/// host counts the bytes that a plugin's handles keep alive.
 pub struct Tensor(pub(crate) epoch1::TensorHandle);
 
 impl Tensor {
-    /// Wraps a tensor of the host (or of a test's stand-in for one).
+    /// Makes a handle to a tensor of the host, or of a stand-in for the host in tests.
     pub fn new<B: TensorBody + 'static>(body: B) -> Self {
         Self(epoch1::wrap(body))
     }
@@ -26,10 +26,10 @@ impl Tensor {
         self.0.form()
     }
 
-    /// The body, if it is of type `B` and was made by this very library.
+    /// The body of a handle that was made by [`new`](Self::new) with a `B`, in this library.
     ///
     /// # Errors
-    /// `Failed` for a handle that someone else made.
+    /// `Failed` for any other handle.
     pub fn body<B: TensorBody + 'static>(&self) -> Result<&B> {
         epoch1::unwrap(&self.0).ok_or_else(|| Error::failed("this tensor is not of this host"))
     }
@@ -78,31 +78,31 @@ impl DType {
     }
 }
 
-/// Where a tensor lies.
+/// The memory in which a tensor lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u32)]
 pub enum Place {
-    /// Beside the model (the GPU, where there is one).
+    /// The memory of the model's device.
     Device = 1,
-    /// In the machine's main memory.
+    /// Main memory.
     Host = 2,
 }
 
 /// One summand of [`TensorOps::combine`].
 #[derive(Clone, Copy)]
 pub struct Term<'a> {
-    /// What is multiplied.
+    /// The tensor.
     pub tensor: &'a Tensor,
-    /// By what: one number for all frames, or one per frame.
+    /// Its factor: one for all frames, or one per frame.
     pub coefficients: Coefficients<'a>,
 }
 
 impl Term<'_> {
-    /// Checks that there are as many coefficients as frames: for whoever implements [`TensorOps`].
+    /// Checks the number of coefficients. To be called by implementations of [`TensorOps`].
     ///
     /// # Errors
-    /// `Failed` where there are more or fewer.
+    /// `Failed` unless there is one coefficient, or one per frame.
     pub fn check(&self) -> Result<()> {
         let frames = self.tensor.form().frames as usize;
         match self.coefficients {
@@ -142,7 +142,7 @@ pub fn frame_terms<'a>(coefficients: &'a [f64], tensor: &'a Tensor) -> Term<'a> 
     Term { tensor, coefficients: Coefficients::PerFrame(coefficients) }
 }
 
-/// A document and tensors: what an extension takes and gives.
+/// A document and tensors: the question or the answer of an extension.
 #[derive(Debug, Default)]
 pub struct Message {
     /// JSON, as the extension defines it.
@@ -151,52 +151,53 @@ pub struct Message {
     pub tensors: Vec<Tensor>,
 }
 
-/// What the host does with tensors on a plugin's behalf.
+/// The tensor operations of the host.
 ///
-/// Valid for the duration of the call that it is handed to. Every method may be called from the
-/// thread of that call only. Shapes must agree; a mismatch is an error, never undefined.
+/// Valid during the call that it is passed to, on the thread of that call. Every method fails with
+/// `Failed` if shapes do not agree or the device fails.
 pub trait TensorOps {
-    /// `sum of coefficient * tensor`, accumulated in f64, rounded once to f32.
+    /// The sum of `coefficient * tensor`, accumulated in f64 and rounded once to f32.
     ///
-    /// A coefficient of exactly 0 is skipped rather than multiplied, so a frame with factors
-    /// `1, 0, ..` keeps its bits.
+    /// A term with coefficient 0 is skipped, so a frame with coefficients `1, 0, ..` keeps its
+    /// bits.
     fn combine(&self, terms: &[Term<'_>]) -> Result<Tensor>;
 
     /// Sum of `|a|` of each frame, in f64.
     fn frame_abs_sums(&self, a: &Tensor) -> Result<Vec<f64>>;
 
-    /// Sum of `|a - b|` of each frame, in f64, without a temporary of their size.
+    /// Sum of `|a - b|` of each frame, in f64, without a temporary of the size of `a`.
     fn frame_abs_diffs(&self, a: &Tensor, b: &Tensor) -> Result<Vec<f64>>;
 
-    /// Standard normal noise in the form of `like` (f32), a pure function of the request's seed
-    /// and `(stream, index)`: equal arguments give equal bits.
+    /// Standard normal noise, f32, in the shape of `like`: a pure function of the request's seed,
+    /// `stream` and `index`.
     fn noise_like(&self, like: &Tensor, stream: u64, index: u64) -> Result<Tensor>;
 
-    /// Frames `start .. start + len`, as a copy of their own.
+    /// A copy of frames `start .. start + len`.
     fn narrow_frames(&self, a: &Tensor, start: usize, len: usize) -> Result<Tensor>;
 
     /// Tensors joined along the frame axis.
     fn cat_frames(&self, parts: &[&Tensor]) -> Result<Tensor>;
 
-    /// Another number format. To `F8E4M3` each frame is scaled so that its largest element just
-    /// fits; the scale travels with the tensor and is undone when it is read or cast back.
+    /// The tensor in another number format. For `F8E4M3` each frame is scaled so that its largest
+    /// magnitude is the largest of the format; the scale is kept with the tensor and undone when it
+    /// is read or cast back.
     fn cast(&self, a: &Tensor, dtype: DType) -> Result<Tensor>;
 
-    /// Another place. Moving to where it already is shares the handle.
+    /// The tensor in another place; the same handle if it is there already.
     fn move_to(&self, a: &Tensor, place: Place) -> Result<Tensor>;
 
-    /// All elements as f32, frame by frame. Slow: for the unusual.
+    /// All elements as f32, frame by frame. Slow: copies them to main memory.
     fn read(&self, a: &Tensor) -> Result<Vec<f32>>;
 
-    /// A tensor in the form of `like` (f32) with these elements, in the order of
-    /// [`read`](Self::read). Slow: for the unusual.
+    /// An f32 tensor in the shape of `like` with these elements, in the order of
+    /// [`read`](Self::read). Slow: copies them from main memory.
     fn write_like(&self, like: &Tensor, elements: &[f32]) -> Result<Tensor>;
 
-    /// True once the user has asked to stop; long loops should return
-    /// [`Error::cancelled`](crate::Error::cancelled).
+    /// Whether the user has stopped the run. Long loops should return
+    /// [`Error::cancelled`](crate::Error::cancelled) then.
     fn cancelled(&self) -> bool;
 
-    /// An operation of a later host, by id (`wan.ops.dot/1`).
+    /// An operation that was added after the epoch was frozen, by id (`wan.ops.dot/1`).
     ///
     /// # Errors
     /// `Unsupported` where the host does not have it.

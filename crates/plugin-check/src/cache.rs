@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use wan_plugin_api::ErrorKind;
-use wan_plugin_kit::{Config, PROPERTIES, Property, Stream, Subject as CacheSubject, VecOps};
+use wan_plugin_kit::{CacheUnderTest, Config, PROPERTIES, Property, VecOps, drive};
 
 use super::outcome::{Checked, Failed, Outcome};
 use super::subject::{Subject, plain_script};
@@ -30,7 +30,7 @@ pub(super) fn check(test: Test, subject: &Subject) -> Checked {
 
 /// A cache may know a few models only; then there is nothing to see here.
 fn refusal(subject: &Subject) -> Checked<Option<Outcome>> {
-    match CacheSubject::new(subject.library, &subject.strategy.id) {
+    match CacheUnderTest::new(subject.library, &subject.strategy.id) {
         Ok(_) => Ok(None),
         Err(error) if error.kind == ErrorKind::Invalid => {
             Ok(Some(Outcome::skipped(format!("it refuses the small model of this check: {error}"))))
@@ -53,11 +53,11 @@ fn home(property: &Property) -> Test {
 
 fn invariants(test: Test, subject: &Subject) -> Checked {
     // Together, so that a cache at half width lies beside the one that it is the half of.
-    let subjects = CacheSubject::all(&[subject.library]);
+    let subjects = CacheUnderTest::all(&[subject.library]);
     let cache = subjects
         .ok()
         .and_then(|all| all.into_iter().find(|s| s.id() == subject.strategy.id))
-        .map_or_else(|| CacheSubject::new(subject.library, &subject.strategy.id), Ok)?;
+        .map_or_else(|| CacheUnderTest::new(subject.library, &subject.strategy.id), Ok)?;
     let config = Config { cases: CASES, seed: subject.seed, shrinking: SHRINKING };
     let (mut held, mut broken) = (Vec::new(), Vec::new());
     for property in PROPERTIES.iter().filter(|p| home(p) == test) {
@@ -80,16 +80,15 @@ fn invariants(test: Test, subject: &Subject) -> Checked {
 }
 
 fn cost(subject: &Subject) -> Checked {
-    let cache = CacheSubject::new(subject.library, &subject.strategy.id)?;
+    let cache = CacheUnderTest::new(subject.library, &subject.strategy.id)?;
     let script = plain_script(subject.seed);
     let evaluations = script.levels.len();
     let mut fastest = f64::MAX;
     // The fastest of a few: a busy machine slows some of them down.
     for _ in 0..5 {
         let object = cache.create(cache.base(), &script.context())?;
-        let stream = Stream::new(object, VecOps::default(), &script);
         let started = Instant::now();
-        stream.run()?;
+        drive(object, VecOps::default(), &script)?;
         fastest = fastest.min(started.elapsed().as_secs_f64() * 1e6 / evaluations as f64);
     }
     let facts = format!("{fastest:.0} us for each evaluation");

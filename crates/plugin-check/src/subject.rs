@@ -3,7 +3,7 @@
 use wan_plugin_api::library::{CacheInstance, Library, SamplerInstance};
 use wan_plugin_api::options::complete;
 use wan_plugin_api::{CacheContext, OptionValues, Result, SampleRequest, Strategy};
-use wan_plugin_kit::{Script, World, side_by_side};
+use wan_plugin_kit::{FakeModel, Script, side_by_side};
 
 use super::outcome::{Checked, Failed};
 use super::test::Scope;
@@ -67,5 +67,5 @@ pub(super) fn plain_request() -> SampleRequest {
 
 /// A stream that is no special case: two frames, twelve evaluations.
 pub(super) fn plain_script(seed: u64) -> Script {
-    Script::new(side_by_side(2, 12, 10.0), World::new(seed))
+    Script::new(side_by_side(2, 12, 10.0), FakeModel::new(seed))
 }

@@ -1,11 +1,11 @@
-//! What a cache can declare that exempts it from a property.
+//! Capabilities: what a cache declares in its plan to be exempt from a property.
 
 use wan_plugin_api::{CachePlan, Signal};
 
-/// A declared capability, or the lack of one.
+/// A capability that a plan declares, or declares to be absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Capability {
-    /// `schedule_only` is false: it decides by what it sees.
+    /// `schedule_only` is false: decisions depend on the contents of tensors.
     DecidesByContents,
     /// `reads` is empty.
     ReadsNothing,
@@ -30,7 +30,7 @@ pub enum Capability {
 }
 
 impl Capability {
-    /// Whether a plan declares it.
+    /// Whether `plan` declares the capability.
     pub fn is_declared(self, plan: &CachePlan) -> bool {
         let of_time = |s: &Signal| matches!(s, Signal::TimeEmbedding | Signal::TimeProjection);
         match self {
@@ -48,7 +48,7 @@ impl Capability {
         }
     }
 
-    /// How it is declared.
+    /// How a plan declares it, as Markdown.
     pub fn declaration(self) -> &'static str {
         match self {
             Self::DecidesByContents => "`schedule_only = false`",

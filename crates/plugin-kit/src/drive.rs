@@ -1,149 +1,117 @@
-//! Drives a cache along a script, and writes down what it does.
+//! Drives one cache along a script and logs each evaluation.
 
 use wan_plugin_api::library::CacheInstance;
 use wan_plugin_api::{
-    Action, CacheContext, Choice, DType, Evaluation, Message, ModelIdentity, Place, Replaces,
-    Result, Signal, Tensor, TensorForm,
+    Action, Choice, DType, Evaluation, Message, Place, Replaces, Result, Signal, Tensor, TensorForm,
 };
 
-use crate::ground::{Ground, Part};
-use crate::levels::{Levels, steps, timesteps_max};
-use crate::world::{DIM, World};
+use crate::backend::Backend;
+use crate::fake_model::Role;
+use crate::script::Script;
 
-/// A stream to come: its levels, its branch, and the world that it sees.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Script {
-    /// Levels of each evaluation.
-    pub levels: Levels,
-    /// Guidance branch.
-    pub branch: &'static str,
-    /// The model.
-    pub world: World,
-    /// What the leader chose; empty: there is none.
-    pub leaders: Vec<Choice>,
-}
-
-impl Script {
-    /// The prompt's branch over these levels.
-    pub fn new(levels: Levels, world: World) -> Self {
-        Self { levels, branch: "cond", world, leaders: Vec::new() }
-    }
-
-    /// What a cache is told beforehand.
-    pub fn context(&self) -> CacheContext {
-        let evaluations = self.levels.len() as u32;
-        CacheContext {
-            branch: self.branch.into(),
-            expert: 0,
-            evaluations,
-            evaluations_before: 0,
-            evaluations_after: 0,
-            steps: steps(&self.levels) as u32,
-            experts: 1,
-            model: ModelIdentity {
-                variant: "df".into(),
-                dim: DIM as u32,
-                layers: 2,
-                in_channels: 16,
-                hash: String::new(),
-            },
-            frames: self.levels.first().map_or(0, Vec::len) as u32,
-            frame_tokens: self.world.tokens as u32,
-            timesteps_max: timesteps_max(&self.levels) as u32,
-            dtype: self.world.dtype,
-            signal_dtype: DType::F32,
-            frame_output_elements: (self.world.tokens * World::LATENT_CHANNELS) as u64,
-            keep: self.world.keep,
-        }
-    }
-}
-
-/// A tensor that stood in.
+/// A tensor that a cache reused.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reused {
-    /// Its elements.
+    /// Elements, frame after frame.
     pub elements: Vec<f32>,
-    /// Its form.
+    /// Frames, elements of a frame, number format, place and bytes.
     pub form: TensorForm,
 }
 
-/// What became of one evaluation.
+/// The log of one evaluation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// What was chosen.
+    /// Compute or reuse.
     pub choice: Choice,
-    /// Computed, and wanted by the cache.
+    /// Whether the evaluation was computed and the cache asked for the result.
     pub kept: bool,
-    /// What the cache measured.
+    /// The numbers of the decision.
     pub measured: Vec<f64>,
-    /// What stood in.
+    /// The reused tensor; none where the evaluation was computed.
     pub reused: Option<Reused>,
-    /// What computing gives, as the cache would be handed it.
+    /// Elements of what computing gives, after rounding to the format that `store` receives.
     pub computed: Vec<f32>,
-    /// Form of that.
+    /// The form of it.
     pub computes: TensorForm,
-    /// Most bytes that the cache held after one of its calls.
+    /// Largest number of bytes that the cache held after `decide` or `store`.
     pub held: u64,
-    /// Those of them that lay where they were not wanted.
+    /// Largest number of those bytes that were not in the place the user asked for.
     pub misplaced: u64,
 }
 
-/// One stream of one cache.
-pub struct Stream<'s, G> {
+/// Drives a cache along all of a script. Returns the log, and the bytes that are still held once
+/// the cache is dropped: 0 for a cache that leaks nothing.
+///
+/// # Errors
+/// The first error of the cache or of the backend.
+pub fn drive<B: Backend>(
     cache: CacheInstance,
-    ground: G,
-    script: &'s Script,
-    /// What came of it so far. The next evaluation has the number that it is long: the log of a
-    /// stream that was saved makes its successor go on from there.
-    pub log: Vec<Entry>,
+    backend: B,
+    script: &Script,
+) -> Result<(Vec<Entry>, u64)> {
+    let mut driver = Driver::new(cache, backend, script);
+    driver.run()?;
+    Ok(driver.end())
 }
 
-impl<'s, G: Ground> Stream<'s, G> {
-    /// A stream at its beginning, over a ground of its own.
-    pub fn new(cache: CacheInstance, ground: G, script: &'s Script) -> Self {
-        Self { cache, ground, script, log: Vec::new() }
+/// [`drive`], one evaluation at a time.
+pub struct Driver<'s, B> {
+    cache: CacheInstance,
+    backend: B,
+    script: &'s Script,
+    log: Vec<Entry>,
+}
+
+impl<'s, B: Backend> Driver<'s, B> {
+    /// A driver before the first evaluation. `backend` must be new.
+    pub fn new(cache: CacheInstance, backend: B, script: &'s Script) -> Self {
+        Self { cache, backend, script, log: Vec::new() }
     }
 
-    /// Asks the cache an extension.
+    /// A driver that goes on after the evaluations in `log`.
+    pub fn after(log: Vec<Entry>, cache: CacheInstance, backend: B, script: &'s Script) -> Self {
+        Self { cache, backend, script, log }
+    }
+
+    /// Sends a message to the cache's extension `id`.
     ///
     /// # Errors
-    /// What the cache said.
+    /// The error of the cache.
     pub fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
         self.cache.extension(id, message)
     }
 
-    /// Its operations.
-    pub fn ground(&self) -> &G {
-        &self.ground
+    /// The backend.
+    pub fn backend(&self) -> &B {
+        &self.backend
     }
 
-    /// Whether every evaluation was driven.
+    /// Whether the last evaluation of the script is done.
     pub fn is_over(&self) -> bool {
         self.log.len() == self.script.levels.len()
     }
 
-    /// All evaluations that are left.
+    /// Drives all evaluations that are left.
     ///
     /// # Errors
-    /// What the cache said.
-    pub fn run(mut self) -> Result<Self> {
+    /// The first error of the cache or of the backend.
+    pub fn run(&mut self) -> Result<()> {
         while !self.is_over() {
             self.evaluate()?;
         }
-        Ok(self)
+        Ok(())
     }
 
-    /// Ends the stream: drops the cache, and gives what came of it and the bytes that its handles
-    /// still keep alive.
+    /// Drops the cache. Returns the log and the bytes that are still held.
     pub fn end(self) -> (Vec<Entry>, u64) {
         drop(self.cache);
-        (self.log, self.ground.held())
+        (self.log, self.backend.held())
     }
 
-    /// The next evaluation.
+    /// Drives the next evaluation and logs it.
     ///
     /// # Errors
-    /// What the cache said.
+    /// The error of the cache or of the backend.
     pub fn evaluate(&mut self) -> Result<()> {
         let index = self.log.len();
         let levels = &self.script.levels[index];
@@ -161,12 +129,12 @@ impl<'s, G: Ground> Stream<'s, G> {
             computes,
             signals: &signals,
         };
-        let decision = self.cache.decide(&evaluation, &self.ground)?;
+        let decision = self.cache.decide(&evaluation, &self.backend)?;
         drop(signals);
         let choice = decision.choice();
         let (reused, kept) = match decision.action {
             Action::Reuse(tensor) => {
-                let elements = self.ground.read(&tensor)?;
+                let elements = self.backend.read(&tensor)?;
                 (Some(Reused { elements, form: tensor.form() }), false)
             }
             Action::Compute { keep } => (None, keep),
@@ -183,10 +151,14 @@ impl<'s, G: Ground> Stream<'s, G> {
         };
         self.count(&mut entry);
         if kept {
-            let (place, dtype) = (self.script.world.keep, self.computed_dtype());
-            let handle =
-                self.ground.lay(Part::Computed, levels.len(), &entry.computed, (dtype, place))?;
-            self.cache.store(&handle, &self.ground)?;
+            let (place, dtype) = (self.script.model.keep, self.computed_dtype());
+            let handle = self.backend.make_tensor(
+                Role::Computed,
+                levels.len(),
+                &entry.computed,
+                (dtype, place),
+            )?;
+            self.cache.store(&handle, &self.backend)?;
             drop(handle);
             self.count(&mut entry);
         }
@@ -194,57 +166,58 @@ impl<'s, G: Ground> Stream<'s, G> {
         Ok(())
     }
 
+    /// Raises the byte counts of `entry` to those of now.
     fn count(&self, entry: &mut Entry) {
-        let elsewhere = match self.script.world.keep {
+        let elsewhere = match self.script.model.keep {
             Place::Device => Place::Host,
             Place::Host => Place::Device,
         };
-        entry.held = entry.held.max(self.ground.held());
-        entry.misplaced = entry.misplaced.max(self.ground.held_in(elsewhere));
+        entry.held = entry.held.max(self.backend.held());
+        entry.misplaced = entry.misplaced.max(self.backend.held_in(elsewhere));
     }
 
     fn computed_dtype(&self) -> DType {
         match self.cache.plan().replaces {
-            Replaces::Residual => self.script.world.dtype,
+            Replaces::Residual => self.script.model.dtype,
             Replaces::OutputDelta => DType::F32,
         }
     }
 
-    /// What computing would give, in the format that `store` is given it in.
+    /// What computing gives, rounded to the format that `store` receives.
     fn computed(&self, index: usize) -> Result<(Vec<f32>, TensorForm)> {
         let format = (self.computed_dtype(), Place::Device);
         let frames = self.script.levels[index].len();
-        let elements = self.script.world.elements(Part::Computed, index, &self.script.levels);
-        let tensor = self.ground.lay(Part::Computed, frames, &elements, format)?;
-        Ok((self.ground.read(&tensor)?, tensor.form()))
+        let elements = self.script.model.elements(Role::Computed, index, &self.script.levels);
+        let tensor = self.backend.make_tensor(Role::Computed, frames, &elements, format)?;
+        Ok((self.backend.read(&tensor)?, tensor.form()))
     }
 
     fn signal(&self, signal: Signal, index: usize) -> Result<Tensor> {
-        let (script, part) = (self.script, Part::Signal(signal));
-        let (world, levels) = (&script.world, &script.levels[index]);
+        let (script, role) = (self.script, Role::Signal(signal));
+        let (model, levels) = (&script.model, &script.levels[index]);
         let dtype = match signal {
             Signal::TimeEmbedding | Signal::TimeProjection => {
-                let rows = world.time_rows(signal, index, levels);
-                if !world.rows_per_token {
-                    return self.ground.lay_rows(&rows);
+                let rows = model.time_rows(signal, index, levels);
+                if !model.rows_per_token {
+                    return self.backend.make_rows(&rows);
                 }
                 let token_row = |row: &u32| {
                     let row = &rows.rows[*row as usize * rows.width..][..rows.width];
-                    row.repeat(world.tokens_at(index))
+                    row.repeat(model.tokens_at(index))
                 };
                 let elements: Vec<f32> = rows.index.iter().flat_map(token_row).collect();
                 let format = (DType::F32, Place::Device);
-                return self.ground.lay(part, levels.len(), &elements, format);
+                return self.backend.make_tensor(role, levels.len(), &elements, format);
             }
-            Signal::Hidden | Signal::Probe => world.dtype,
+            Signal::Hidden | Signal::Probe => model.dtype,
             Signal::Sample => DType::F32,
         };
-        let elements = world.elements(part, index, &script.levels);
-        self.ground.lay(part, levels.len(), &elements, (dtype, Place::Device))
+        let elements = model.elements(role, index, &script.levels);
+        self.backend.make_tensor(role, levels.len(), &elements, (dtype, Place::Device))
     }
 }
 
-/// `C` and `s`, in order.
+/// The choices as text: `C` for compute, `s` for reuse.
 pub fn decisions(log: &[Entry]) -> String {
     log.iter().map(|e| if e.choice == Choice::Compute { 'C' } else { 's' }).collect()
 }

@@ -1,19 +1,19 @@
-//! Levels of made-up streams: frames that fall at their own pace, or all at once.
+//! Noise levels of made-up streams: frames whose timesteps fall together, or each at its own pace.
 
 use wan_plugin_api::FrameLevel;
 
-/// Evaluations of one stream: the levels of each.
+/// Levels of one stream: one list per evaluation, one level per latent frame.
 pub type Levels = Vec<Vec<FrameLevel>>;
 
-/// Timestep from which every frame falls.
+/// Timestep at which every frame starts.
 const START: u32 = 999;
 
-/// How one frame falls.
+/// How the timestep of one frame falls from 999.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fall {
-    /// Evaluations that it waits.
+    /// Evaluations that the frame waits before its first update.
     pub start: usize,
-    /// Timesteps that it falls at each evaluation from then on; it rests after the last.
+    /// Decrease of the timestep at each evaluation from then on; the frame rests after the last.
     pub by: Vec<u32>,
 }
 
@@ -36,7 +36,8 @@ impl Fall {
     }
 }
 
-/// The levels of frames that fall so. The first starts at once, whatever it says.
+/// The levels of frames that fall like this, one per item. The earliest start is taken as 0, so
+/// that the first evaluation updates a frame.
 pub fn falling(falls: &[Fall]) -> Levels {
     let wait = falls.iter().map(|f| f.start).min().unwrap_or(0);
     let evaluations = falls.iter().map(Fall::end).max().unwrap_or(0);
@@ -47,8 +48,8 @@ pub fn falling(falls: &[Fall]) -> Levels {
     (wait..evaluations).map(at).collect()
 }
 
-/// `frames` frames that fall side by side, each `lag` timesteps before the next, so that every
-/// evaluation has equally many distinct timesteps.
+/// `frames` frames that fall side by side, each `lag` timesteps below the frame before it. Every
+/// evaluation has the same number of distinct timesteps.
 pub fn side_by_side(frames: u32, evaluations: usize, lag: f64) -> Levels {
     let fall = f64::from(START - 99) / evaluations as f64;
     let at = |evaluation: usize| {
@@ -61,35 +62,12 @@ pub fn side_by_side(frames: u32, evaluations: usize, lag: f64) -> Levels {
     (0..evaluations).map(at).collect()
 }
 
-/// `levels` behind `count` frames that rest at `timestep`.
-pub fn behind_resting(levels: &Levels, count: u32, timestep: f64) -> Levels {
+/// `levels` with `count` frozen frames at `timestep` in front.
+pub fn with_frozen_prefix(levels: &Levels, count: u32, timestep: f64) -> Levels {
     let behind = |levels: &Vec<FrameLevel>| {
         let rest = (0..count).map(|f| FrameLevel::frozen(f, timestep, timestep / 1000.0));
         let moved = levels.iter().map(|level| FrameLevel { frame: level.frame + count, ..*level });
         rest.chain(moved).collect()
     };
     levels.iter().map(behind).collect()
-}
-
-/// Most distinct timesteps of one evaluation.
-pub(crate) fn timesteps_max(levels: &Levels) -> usize {
-    levels.iter().map(|levels| distinct(levels).len()).max().unwrap_or(0)
-}
-
-/// The distinct timesteps of one evaluation, in the order in which they come.
-pub(crate) fn distinct(levels: &[FrameLevel]) -> Vec<f64> {
-    let mut found = Vec::new();
-    for level in levels {
-        if !found.contains(&level.timestep) {
-            found.push(level.timestep);
-        }
-    }
-    found
-}
-
-/// Steps of the frame that takes the most.
-pub(crate) fn steps(levels: &Levels) -> usize {
-    let frames = levels.first().map_or(0, Vec::len);
-    let moves = |frame: usize, levels: &[FrameLevel]| levels.get(frame).is_some_and(|l| l.update);
-    (0..frames).map(|f| levels.iter().filter(|l| moves(f, l)).count()).max().unwrap_or(0)
 }

@@ -1,9 +1,9 @@
-//! What authors of plugins test with: a stand-in for the host, and the invariants of a step cache.
+//! Test tools for plugin authors: a stand-in for the host, and the invariants of a step cache.
 //!
-//! It is a dev-dependency. A plugin itself links [`wan_plugin_api`] alone.
+//! This is a dev-dependency. A plugin itself links [`wan_plugin_api`] alone.
 //!
 //! # Samplers and caches without the host
-//! [`VecOps`] has the host's operations over plain vectors, and [`ModelFn`] is a model that is a
+//! [`VecOps`] implements the host's operations on plain vectors. [`ModelFn`] is a model given by a
 //! closure.
 //!
 //! # The invariants of a cache
@@ -17,50 +17,53 @@
 //! # every_cache_keeps_the_invariants();
 //! ```
 //!
-//! It drives every cache of the plugin through the plugin door, along random streams with a noise
-//! level per frame, at its own options and at random ones drawn from its option list. A failure
-//! panics with the smallest input that shows it and a seed that finds it again.
+//! This drives every cache of the plugin through the binary interface, along random streams with
+//! one noise level per latent frame, at the default options and at random ones. A violation panics
+//! with the smallest input found and the seed that reproduces it.
 //!
-//! [`PROPERTIES`] is the list, as data. What a cache declares in its plan
-//! ([`CachePlan`](wan_plugin_api::CachePlan)) can exempt it from a property ([`Capability`]);
-//! nothing else can.
+//! [`PROPERTIES`] is the list of invariants. A cache is exempt from one only by what it declares in
+//! its plan ([`CachePlan`](wan_plugin_api::CachePlan), [`Capability`]).
 //!
-//! The parts can be used alone: [`check`] gives a [`Report`] instead of a panic; [`Stream`] drives
-//! one cache along one [`Script`], over any [`Ground`].
+//! The parts can be used alone: [`check`] returns a [`Report`] instead of a panic; [`drive`] drives
+//! one cache along one [`Script`] on any [`Backend`].
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/writing-a-plugin.md")]
 mod writing_a_plugin {}
 
+mod backend;
+mod cache_under_test;
 mod capability;
+mod case;
 mod checks;
 mod drive;
-mod ground;
+mod fake_model;
 mod input;
 mod levels;
 mod list;
+mod property;
 mod report;
 mod runner;
 mod saved;
-mod subject;
+mod script;
 mod table;
-mod trial;
 mod vec_ops;
-mod world;
 
+pub use backend::Backend;
+pub use cache_under_test::CacheUnderTest;
 pub use capability::Capability;
-pub use drive::{Entry, Reused, Script, Stream, decisions};
-pub use ground::{Ground, Part, TimeRows};
+pub use drive::{Driver, Entry, Reused, decisions, drive};
+pub use fake_model::{FakeModel, Role, Spoilt, TimeRows};
 pub use input::Input;
-pub use levels::{Fall, Levels, behind_resting, falling, side_by_side};
-pub use list::{PROPERTIES, Property};
+pub use levels::{Fall, Levels, falling, side_by_side, with_frozen_prefix};
+pub use list::PROPERTIES;
+pub use property::Property;
 pub use report::{Broken, Finding, Report};
 pub use runner::{Config, check, check_all, check_caches};
 pub use saved::SavedBytes;
-pub use subject::Subject;
+pub use script::{Script, small_context};
 pub use table::table;
 pub use vec_ops::{ModelFn, VecOps, values};
-pub use world::{Spoilt, World};
 
 #[cfg(test)]
 mod tests;

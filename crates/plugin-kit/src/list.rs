@@ -1,27 +1,8 @@
-//! The properties, as data.
+//! The list of properties.
 
-use crate::capability::Capability::{self, *};
+use crate::capability::Capability::*;
 use crate::checks::{bounds, frames, half, independence, memory, reuse, state, trouble};
-use crate::trial::{Checked, Trial};
-
-/// Something that holds for every cache, unless what it declares exempts it.
-pub struct Property {
-    /// Its name.
-    pub name: &'static str,
-    /// What holds.
-    pub statement: &'static str,
-    /// Where it can be seen; empty: always.
-    pub premise: &'static str,
-    /// What exempts a cache.
-    pub exempt: &'static [Capability],
-    pub(crate) check: fn(&Trial<'_>) -> Checked,
-}
-
-impl std::fmt::Debug for Property {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name)
-    }
-}
+use crate::property::Property;
 
 macro_rules! properties {
     ($(
@@ -29,7 +10,7 @@ macro_rules! properties {
         $statement:literal,
         $premise:literal, [$($exempt:ident),*];
     )*) => {
-        /// All of them.
+        /// Every property, in the order of the documentation.
         pub const PROPERTIES: &[Property] = &[$(Property {
             name: $name,
             statement: $statement,
@@ -131,7 +112,7 @@ properties! {
     "half-decisions", half::decisions,
         "With a halved residual the decisions are those of the cache at full width.",
         "signals are not halved", [FullWidth, DecidesByContents];
-    "half-bytes", half::bytes,
+    "half-bytes", memory::half_width,
         "Half the bytes of the cache at full width are declared and held, and a scale per frame in \
          f8.",
         "all that is kept is halved", [FullWidth];

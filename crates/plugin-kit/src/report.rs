@@ -1,22 +1,22 @@
-//! What came of the properties of one cache.
+//! The result of checking one cache.
 
 use std::fmt;
 
-use crate::Property;
+use crate::property::Property;
 
-/// What came of all properties of one cache.
+/// The findings of all properties for one cache.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// Id of the cache.
     pub cache: String,
-    /// One for each property, in their order.
+    /// One per property, in the order of [`PROPERTIES`](crate::PROPERTIES).
     pub findings: Vec<Finding>,
 }
 
-/// What came of one property.
+/// The finding of one property for one cache.
 #[derive(Debug, Clone)]
 pub struct Finding {
-    /// Which.
+    /// The property.
     pub property: &'static Property,
     /// Cases in which it held.
     pub held: u32,
@@ -26,35 +26,35 @@ pub struct Finding {
     pub unmet: u32,
     /// Cases in which the cache refused the options.
     pub refused: u32,
-    /// The smallest case in which it did not hold.
+    /// The smallest case found in which the property is violated.
     pub broken: Option<Broken>,
 }
 
-/// A case in which a property did not hold.
+/// A case in which a property is violated.
 #[derive(Debug, Clone)]
 pub struct Broken {
-    /// What was wrong.
+    /// The facts, in one line.
     pub message: String,
-    /// The input, made as small as it could be.
+    /// The input after shrinking, in debug form.
     pub input: String,
-    /// Seed that finds it again: [`Config::seed`](crate::Config::seed).
+    /// [`Config::seed`](crate::Config::seed) of the run that found it.
     pub seed: u64,
-    /// As many cases find it with that seed: [`Config::cases`](crate::Config::cases).
+    /// [`Config::cases`](crate::Config::cases) of the run that found it.
     pub cases: u32,
 }
 
 impl Report {
-    /// The properties that do not hold.
+    /// The violated properties.
     pub fn broken(&self) -> impl Iterator<Item = (&'static Property, &Broken)> {
         self.findings.iter().filter_map(|f| Some((f.property, f.broken.as_ref()?)))
     }
 
-    /// Whether all hold.
+    /// Whether no property is violated.
     pub fn is_whole(&self) -> bool {
         self.broken().next().is_none()
     }
 
-    /// The properties that no case reached, though nothing exempts the cache from them always.
+    /// Properties whose premise no case met, and which do not exempt the cache in every case.
     pub fn untested(&self) -> impl Iterator<Item = &'static Property> {
         let idle = |f: &&Finding| f.broken.is_none() && f.held == 0 && f.unmet > 0;
         self.findings.iter().filter(idle).map(|f| f.property)

@@ -1,4 +1,4 @@
-//! Runs the properties over random inputs.
+//! Checks properties on random inputs.
 
 use std::cell::Cell;
 
@@ -8,20 +8,21 @@ use proptest::test_runner::{
 use wan_plugin_api::Plugin;
 use wan_plugin_api::library::Library;
 
+use crate::cache_under_test::CacheUnderTest;
+use crate::case::{Case, Stop, Verdict};
 use crate::input::inputs;
-use crate::list::{PROPERTIES, Property};
+use crate::list::PROPERTIES;
+use crate::property::Property;
 use crate::report::{Broken, Finding, Report};
-use crate::subject::Subject;
-use crate::trial::{Stop, Trial, Verdict};
 
-/// How thoroughly is checked.
+/// How thoroughly to check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
     /// Random inputs for each property.
     pub cases: u32,
-    /// Where the random numbers begin: equal seeds give equal inputs.
+    /// Seed of the random inputs: equal seeds give equal inputs.
     pub seed: u64,
-    /// Most attempts at making a failing input smaller.
+    /// Largest number of attempts to shrink a failing input.
     pub shrinking: u32,
 }
 
@@ -31,36 +32,36 @@ impl Default for Config {
     }
 }
 
-/// Holds every cache of a plugin to every property.
+/// Checks every property of every cache of a plugin, with the default [`Config`].
 ///
 /// # Panics
-/// If one does not hold, with a report of it.
+/// If a property is violated or a cache cannot be made; the message is the report.
 pub fn check_caches<P: Plugin>() {
     check_all(&[Library::built_in::<P>()], &Config::default());
 }
 
-/// Holds every cache of these libraries to every property.
+/// Checks every property of every cache of these libraries.
 ///
 /// # Panics
-/// If one does not hold, with a report of it.
+/// If a property is violated or a cache cannot be made; the message is the report.
 pub fn check_all(libraries: &[Library], config: &Config) -> Vec<Report> {
-    let subjects =
-        Subject::all(libraries).unwrap_or_else(|e| panic!("a cache cannot be made: {e}"));
-    let reports: Vec<Report> = subjects.iter().map(|s| check(s, config)).collect();
+    let caches =
+        CacheUnderTest::all(libraries).unwrap_or_else(|e| panic!("a cache cannot be made: {e}"));
+    let reports: Vec<Report> = caches.iter().map(|cache| check(cache, config)).collect();
     let broken: Vec<String> =
         reports.iter().filter(|r| !r.is_whole()).map(ToString::to_string).collect();
     assert!(broken.is_empty(), "invariants of a cache do not hold:\n{}", broken.join("\n"));
     reports
 }
 
-/// Holds one cache to every property.
-pub fn check(subject: &Subject, config: &Config) -> Report {
-    let findings = PROPERTIES.iter().map(|p| p.check_on(subject, config)).collect();
-    Report { cache: subject.id().into(), findings }
+/// Checks every property of one cache.
+pub fn check(cache: &CacheUnderTest, config: &Config) -> Report {
+    let findings = PROPERTIES.iter().map(|p| p.check_on(cache, config)).collect();
+    Report { cache: cache.id().into(), findings }
 }
 
-/// How one case went.
-enum Case {
+/// Result of one case.
+enum CaseResult {
     Held,
     Exempt,
     Unmet,
@@ -69,17 +70,17 @@ enum Case {
 }
 
 impl Property {
-    /// Holds one cache to this property.
-    pub fn check_on(&'static self, subject: &Subject, config: &Config) -> Finding {
+    /// Checks this property of one cache.
+    pub fn check_on(&'static self, cache: &CacheUnderTest, config: &Config) -> Finding {
         let [held, exempt, unmet, refused] = std::array::from_fn(|_| Cell::new(0u32));
         let count = |counter: &Cell<u32>| counter.set(counter.get() + 1);
-        let result = self.runner(config).run(&inputs(subject), |input| {
-            match self.case(&Trial { subject, input: &input }) {
-                Case::Held => count(&held),
-                Case::Exempt => count(&exempt),
-                Case::Unmet => count(&unmet),
-                Case::Refused => count(&refused),
-                Case::Broken(message) => return Err(TestCaseError::fail(message)),
+        let result = self.runner(config).run(&inputs(cache.specs(), cache.base()), |input| {
+            match self.check_case(&Case { cache, input: &input }) {
+                CaseResult::Held => count(&held),
+                CaseResult::Exempt => count(&exempt),
+                CaseResult::Unmet => count(&unmet),
+                CaseResult::Refused => count(&refused),
+                CaseResult::Broken(message) => return Err(TestCaseError::fail(message)),
             }
             Ok(())
         });
@@ -108,32 +109,31 @@ impl Property {
         }
     }
 
-    fn case(&self, trial: &Trial<'_>) -> Case {
-        let plan = match trial.plan(&trial.script()) {
+    fn check_case(&self, case: &Case<'_>) -> CaseResult {
+        let plan = match case.plan(&case.script()) {
             Ok(plan) => plan,
-            Err(Stop::Refused) => return Case::Refused,
-            Err(Stop::Broken(message)) => return Case::Broken(message),
+            Err(Stop::Refused) => return CaseResult::Refused,
+            Err(Stop::Broken(message)) => return CaseResult::Broken(message),
         };
         if self.exempt.iter().any(|capability| capability.is_declared(&plan)) {
-            return Case::Exempt;
+            return CaseResult::Exempt;
         }
-        match (self.check)(trial) {
-            Ok(Verdict::Held) => Case::Held,
-            Ok(Verdict::Unmet) => Case::Unmet,
-            Err(Stop::Refused) => Case::Refused,
-            Err(Stop::Broken(message)) => Case::Broken(message),
+        match (self.check)(case) {
+            Ok(Verdict::Held) => CaseResult::Held,
+            Ok(Verdict::Unmet) => CaseResult::Unmet,
+            Err(Stop::Refused) => CaseResult::Refused,
+            Err(Stop::Broken(message)) => CaseResult::Broken(message),
         }
     }
 
-    /// A runner whose numbers depend on seed and property alone.
+    /// A runner whose random numbers depend on the seed and the property's name alone.
     fn runner(&self, config: &Config) -> TestRunner {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&config.seed.to_le_bytes());
         self.name.bytes().zip(&mut seed[8..]).for_each(|(byte, place)| *place = byte);
         let runner = RunnerConfig {
             cases: config.cases,
-            // The report says the seed, which finds the case again; a library has no folder to
-            // write into.
+            // The report has the seed, and a library has no folder for a regression file.
             failure_persistence: None,
             max_shrink_iters: config.shrinking,
             ..RunnerConfig::default()

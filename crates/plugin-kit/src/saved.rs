@@ -1,4 +1,4 @@
-//! A saved state as bytes: what lies in a file between two processes.
+//! A saved state as bytes, as a file between two processes holds it.
 
 use serde_json::{Value, json};
 use wan_plugin_api::state;
@@ -6,7 +6,7 @@ use wan_plugin_api::{DType, Error, Message, Place, Result, TensorForm};
 
 use crate::vec_ops::{VecOps, values};
 
-/// A state that a strategy gave over [`VecOps`], as bytes; no handle of it is left.
+/// The answer of a strategy to a save on [`VecOps`], as bytes. Holds no tensor handle.
 ///
 /// ```
 /// use wan_plugin_api::Message;
@@ -21,15 +21,15 @@ use crate::vec_ops::{VecOps, values};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedBytes(Vec<u8>);
 
-/// Bytes of a length.
+/// Bytes of the length of the header, a little-endian u64.
 const LENGTH: usize = 8;
 
 impl SavedBytes {
-    /// A document and tensors, written out: the form of every tensor, then its elements, which
-    /// [`VecOps`] holds as f32 in every format.
+    /// Writes a message: a JSON header with the document and the form of every tensor, then the
+    /// elements of all tensors. [`VecOps`] holds elements as f32 in every number format.
     ///
     /// # Errors
-    /// `Failed` for a format of a later epoch.
+    /// `Failed` for a number format of a later epoch.
     pub fn of(message: &Message) -> Result<Self> {
         let forms: Vec<Value> =
             message.tensors.iter().map(|t| form_document(t.form())).collect::<Result<_>>()?;
@@ -42,10 +42,10 @@ impl SavedBytes {
         Ok(Self(bytes))
     }
 
-    /// What was written, with tensors that `ops` has made anew.
+    /// Reads the message; its tensors belong to `ops`.
     ///
     /// # Errors
-    /// `Failed` where the bytes are cut off, or are none of this.
+    /// `Failed` if the bytes are cut off or are not a saved message.
     pub fn message(&self, ops: &VecOps) -> Result<Message> {
         let mut rest = &self.0[..];
         let length: [u8; LENGTH] = part(&mut rest, LENGTH)?.try_into().map_err(broken)?;
@@ -62,18 +62,18 @@ impl SavedBytes {
         Ok(Message { document, tensors })
     }
 
-    /// The state of an object, whose method `extension` this is.
+    /// Saves the state of a strategy, given by its method `extension`.
     ///
     /// # Errors
-    /// What the object says.
+    /// The error of the strategy.
     pub fn save(extension: impl FnMut(&str, Message) -> Result<Message>) -> Result<Self> {
         Self::of(&state::save(extension)?)
     }
 
-    /// Loads it into an object that was just made, whose method `extension` this is.
+    /// Loads the state into a fresh strategy, given by its method `extension`.
     ///
     /// # Errors
-    /// What the object says.
+    /// The error of the strategy.
     pub fn load(
         &self,
         ops: &VecOps,

@@ -1,10 +1,10 @@
-//! The properties as a table for the documentation.
+//! The properties as a Markdown table.
 
 use std::fmt::Write;
 
 use crate::list::PROPERTIES;
 
-/// A table in Markdown; `killed` names the mutants that a property catches.
+/// One row per property. `killed` returns the names of the mutants that a property catches.
 pub fn table(killed: impl Fn(&str) -> Vec<String>) -> String {
     let mut table = String::from(
         "| property | what holds | premise | exempt by | mutants that it kills |\n\

@@ -6,7 +6,7 @@ use wan_plugin_api::{
     Tensor, TensorOps,
 };
 
-use crate::{Config, Subject, check, check_caches};
+use crate::{CacheUnderTest, Config, check, check_caches};
 
 #[derive(serde::Deserialize)]
 struct Options {}
@@ -52,7 +52,7 @@ wan_plugin_api::plugin! { struct Bad { samplers: [], caches: [Alternating<false>
 
 #[test]
 fn a_cache_that_holds_more_than_it_declared_is_found_and_found_again() {
-    let subject = Subject::new(Library::built_in::<Bad>(), "leaky").unwrap();
+    let subject = CacheUnderTest::new(Library::built_in::<Bad>(), "leaky").unwrap();
     let config = Config { cases: 8, seed: 3, ..Config::default() };
     let [first, again] = [0, 1].map(|_| check(&subject, &config));
     let names: Vec<&str> = first.broken().map(|(property, _)| property.name).collect();

@@ -1,4 +1,4 @@
-//! A stand-in for the host: operations over plain vectors, for a plugin author's own tests.
+//! A stand-in for the host: its operations on plain vectors, for tests of a plugin.
 //!
 //! ```
 //! use wan_plugin_api::{TensorOps, frame_terms, term};
@@ -18,8 +18,8 @@ use wan_plugin_api::{
     Term,
 };
 
-/// Operations over vectors of f32, frame after frame. Casts change the numbers as the host's do,
-/// but every element is kept as an f32; [`TensorForm::bytes`] counts as the host does.
+/// Operations on vectors of f32, frame after frame. A cast rounds as the host does, but elements
+/// stay f32; [`TensorForm::bytes`] is what the host would count.
 #[derive(Default)]
 pub struct VecOps {
     /// Seed of [`TensorOps::noise_like`].
@@ -27,7 +27,7 @@ pub struct VecOps {
     live_bytes: Arc<LiveBytes>,
 }
 
-/// Bytes that handles keep alive, in either place.
+/// Bytes that handles keep alive, per place.
 #[derive(Default)]
 struct LiveBytes {
     device: AtomicU64,
@@ -43,7 +43,7 @@ impl LiveBytes {
 struct VecTensor {
     form: TensorForm,
     elements: Vec<f32>,
-    /// Elements that are held, where rows repeat: each row once.
+    /// Number of elements that count as held where rows repeat: each distinct row once.
     held: Option<usize>,
     live_bytes: Arc<LiveBytes>,
 }
@@ -66,25 +66,25 @@ pub fn values(tensor: &Tensor) -> Vec<f32> {
 }
 
 impl VecOps {
-    /// A tensor of `frames` equal frames.
+    /// An f32 tensor on the device, of `frames` equal frames.
     pub fn tensor(&self, frames: usize, elements: &[f32]) -> Tensor {
         self.make(frames, elements.to_vec(), DType::F32, Place::Device)
     }
 
-    /// A time signal: rows of `width` elements, and the row of each entry; entries are divided
-    /// evenly among `frames`. Each row is held once, as the host does.
+    /// A time signal in f32: distinct rows of `width` elements, and the row of each entry. Entries
+    /// are divided evenly among `frames`. Each distinct row is counted once, as the host does.
     pub fn rows(&self, frames: usize, rows: &[f32], width: usize, index: &[u32]) -> Tensor {
         let row = |at: &u32| rows[*at as usize * width..][..width].iter().copied();
         let elements = index.iter().flat_map(row).collect();
         self.hold(frames, elements, Some(rows.len()), (DType::F32, Place::Device))
     }
 
-    /// Bytes of all tensors that some handle keeps alive.
+    /// Bytes of all tensors that handles keep alive.
     pub fn live_bytes(&self) -> u64 {
         self.live_bytes_in(Place::Device) + self.live_bytes_in(Place::Host)
     }
 
-    /// Those of them that lie in `place`.
+    /// The part of [`live_bytes`](Self::live_bytes) in `place`.
     pub fn live_bytes_in(&self, place: Place) -> u64 {
         self.live_bytes.of(place).load(Ordering::Relaxed)
     }
@@ -108,7 +108,7 @@ impl VecOps {
         Tensor::new(VecTensor { form, elements, held, live_bytes: self.live_bytes.clone() })
     }
 
-    /// A tensor of this form, made elsewhere, with its elements.
+    /// Rebuilds a tensor that another `VecOps` had, from its form and elements.
     pub(crate) fn remade(&self, form: TensorForm, elements: Vec<f32>) -> Tensor {
         self.live_bytes.of(form.place()).fetch_add(form.bytes, Ordering::Relaxed);
         let dtype = form.dtype().unwrap_or(DType::F32);
@@ -129,7 +129,7 @@ fn body(tensor: &Tensor) -> Result<&VecTensor> {
     tensor.body::<VecTensor>()
 }
 
-/// `value` with the mantissa of bf16, rounded to nearest even.
+/// `value` rounded to bf16, ties to even.
 fn to_bf16(value: f32) -> f32 {
     let bits = value.to_bits();
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000;
@@ -139,8 +139,7 @@ fn to_bf16(value: f32) -> f32 {
 /// Largest finite value of f8 e4m3.
 const F8E4M3_MAX: f32 = 448.0;
 
-/// `value` with the three bits of mantissa of f8 e4m3, rounded to nearest even; below 2^-6 the
-/// steps are 2^-9.
+/// `value` rounded to f8 e4m3 (3 bits of mantissa, steps of 2^-9 below 2^-6), ties to even.
 fn to_f8e4m3(value: f32) -> f32 {
     if !value.is_finite() || value == 0.0 {
         return value;
@@ -150,7 +149,7 @@ fn to_f8e4m3(value: f32) -> f32 {
     ((value / step).round_ties_even() * step).clamp(-F8E4M3_MAX, F8E4M3_MAX)
 }
 
-/// One frame in f8 e4m3, scaled so that its largest element just fits, and scaled back.
+/// One frame rounded to f8 e4m3, with the scale at which its largest magnitude becomes 448.
 fn frame_to_f8e4m3(frame: &[f32]) -> Vec<f32> {
     let largest = frame.iter().fold(0f32, |largest, v| largest.max(v.abs()));
     let scale = if largest > 0.0 { largest / F8E4M3_MAX } else { 1.0 };
@@ -243,7 +242,7 @@ impl TensorOps for VecOps {
             }
             other => return Err(Error::unsupported(format!("VecOps does not cast to {other:?}"))),
         };
-        // A scale per frame tells equal rows apart.
+        // In f8 equal rows differ by the scale of their frame, so each frame is held.
         let held = tensor.held.filter(|_| dtype != DType::F8E4M3);
         Ok(self.hold(tensor.form.frames as usize, elements, held, (dtype, tensor.form.place())))
     }
@@ -274,18 +273,18 @@ impl TensorOps for VecOps {
     }
 }
 
-/// A model given by a function of the sample's elements and the frames' levels.
+/// A model given by a function from the sample's elements and the frames' levels to the velocity.
 pub struct ModelFn<'a, F> {
-    /// Operations that the results are made with.
+    /// Makes the tensors of the results.
     pub ops: &'a VecOps,
-    /// Element values and levels to velocity.
+    /// Elements and levels to the elements of the velocity.
     pub velocity: F,
-    /// How often it was asked.
+    /// Number of evaluations so far.
     pub evaluations: u32,
 }
 
 impl<'a, F: FnMut(&[f32], &[FrameLevel]) -> Vec<f32>> ModelFn<'a, F> {
-    /// A model.
+    /// A model that was not evaluated yet.
     pub fn new(ops: &'a VecOps, velocity: F) -> Self {
         Self { ops, velocity, evaluations: 0 }
     }

@@ -7,8 +7,8 @@ use wan_plugin_api::{
     Place, Protects, Result, Rule, Signal, Tensor, TensorOps,
 };
 use wan_plugin_kit::{
-    Config, Fall, PROPERTIES, Property, Script, Stream, Subject, VecOps, World, behind_resting,
-    check, decisions, falling, side_by_side, table,
+    CacheUnderTest, Config, FakeModel, Fall, PROPERTIES, Property, Script, VecOps, check,
+    decisions, drive, falling, side_by_side, table, with_frozen_prefix,
 };
 
 #[test]
@@ -34,7 +34,7 @@ fn frames_fall_at_their_own_pace_and_rest_before_and_after() {
 fn frames_that_rest_in_front_rest_at_the_level_of_their_timestep() {
     let moving = falling(&[Fall { start: 0, by: vec![100, 200] }]);
     for timestep in [0.0, 40.0] {
-        let levels = behind_resting(&moving, 2, timestep);
+        let levels = with_frozen_prefix(&moving, 2, timestep);
         assert_eq!(levels.len(), moving.len());
         for (whole, alone) in levels.iter().zip(&moving) {
             let places: Vec<u32> = whole.iter().map(|l| l.frame).collect();
@@ -67,7 +67,7 @@ fn side_by_side_has_equally_many_levels_everywhere() {
         assert_eq!(levels.iter().map(|l| l.timestep).collect::<Vec<_>>(), expected);
         assert!(levels.iter().all(|l| l.update && (l.change() + 0.09).abs() < 1e-12));
     }
-    let behind = behind_resting(&levels, 2, 40.0);
+    let behind = with_frozen_prefix(&levels, 2, 40.0);
     assert!(behind.iter().all(|l| l.len() == 5 && !l[1].update && l[1].timestep == 40.0));
     assert!(behind.iter().all(|l| l.iter().map(|l| l.frame).eq(0..5)));
     assert_eq!(behind[3][2].timestep, levels[3][0].timestep);
@@ -75,12 +75,13 @@ fn side_by_side_has_equally_many_levels_everywhere() {
 
 #[test]
 fn a_script_tells_a_cache_what_is_to_come() {
-    let script = Script::new(falling(&vec![Fall { start: 0, by: vec![9; 4] }; 2]), World::new(1));
+    let script =
+        Script::new(falling(&vec![Fall { start: 0, by: vec![9; 4] }; 2]), FakeModel::new(1));
     let context = script.context();
     assert_eq!((context.evaluations, context.steps, context.frames), (4, 4, 2));
     assert_eq!((context.timesteps_max, context.frame_tokens), (1, 2));
     assert_eq!((context.branch.as_str(), context.keep), ("cond", Place::Device));
-    let script = Script::new(side_by_side(3, 7, 5.0), World::new(1));
+    let script = Script::new(side_by_side(3, 7, 5.0), FakeModel::new(1));
     assert_eq!((script.context().timesteps_max, script.context().steps), (3, 7));
 }
 
@@ -165,8 +166,8 @@ fn property(name: &str) -> &'static Property {
     PROPERTIES.iter().find(|p| p.name == name).unwrap()
 }
 
-fn subject(library: Library, id: &str) -> Subject {
-    Subject::new(library, id).unwrap()
+fn subject(library: Library, id: &str) -> CacheUnderTest {
+    CacheUnderTest::new(library, id).unwrap()
 }
 
 /// What is wrong with the cache's gate.
@@ -213,10 +214,10 @@ fn a_sound_cache_is_whole_and_its_report_counts_every_case() {
 
 #[test]
 fn a_stream_writes_down_what_a_cache_did() {
-    let script = Script::new(side_by_side(2, 7, 0.0), World::new(3));
+    let script = Script::new(side_by_side(2, 7, 0.0), FakeModel::new(3));
     let subject = subject(Library::built_in::<Zero>(), "counting");
     let cache = subject.create(subject.base(), &script.context()).unwrap();
-    let (log, left) = Stream::new(cache, VecOps::default(), &script).run().unwrap().end();
+    let (log, left) = drive(cache, VecOps::default(), &script).unwrap();
     // It keeps the first, reuses at 1 and 2, and computes at 3.
     assert_eq!(decisions(&log), "CssCssC");
     assert_eq!(left, 0);
@@ -337,10 +338,10 @@ fn signals_that_say_nothing_are_spoilt_where_it_was_said() {
     wan_plugin_api::plugin! { struct Looking { samplers: [], caches: [Looks] } }
     let subject = subject(Library::built_in::<Looking>(), "looks");
     let sums = |spoilt| {
-        let mut script = Script::new(side_by_side(2, 4, 0.0), World::new(3));
-        script.world.spoilt = spoilt;
+        let mut script = Script::new(side_by_side(2, 4, 0.0), FakeModel::new(3));
+        script.model.spoilt = spoilt;
         let cache = subject.create(subject.base(), &script.context()).unwrap();
-        let (log, _) = Stream::new(cache, VecOps::default(), &script).run().unwrap().end();
+        let (log, _) = drive(cache, VecOps::default(), &script).unwrap();
         log.into_iter().map(|entry| entry.measured).collect::<Vec<_>>()
     };
     let plain = sums(None);

@@ -8,7 +8,7 @@ use wan_plugin_api::{
     Cache, CacheContext, CachePlan, DType, Decision, Evaluation, OptionSpec, OptionValues, Place,
     Result, Tensor, TensorOps,
 };
-use wan_plugin_kit::{Config, Levels, PROPERTIES, Subject};
+use wan_plugin_kit::{CacheUnderTest, Config, Levels, PROPERTIES};
 
 /// What the cache below was made with and shown, in order.
 static SHOWN: Mutex<Vec<Shown>> = Mutex::new(Vec::new());
@@ -59,7 +59,7 @@ wan_plugin_api::plugin! { struct Writing { samplers: [], caches: [Writes] } }
 
 #[test]
 fn random_inputs_reach_what_they_should_and_a_seed_repeats_them() {
-    let subject = Subject::new(Library::built_in::<Writing>(), "writes").unwrap();
+    let subject = CacheUnderTest::new(Library::built_in::<Writing>(), "writes").unwrap();
     let first = PROPERTIES.iter().find(|property| property.name == "first").unwrap();
     let run = |seed: u64| {
         SHOWN.lock().unwrap().clear();

@@ -1,10 +1,10 @@
 //! Quantiles of the beta distribution.
 
-/// The `x` at which the distribution `Beta(a, b)` reaches `probability`.
+/// The quantile of `Beta(a, b)` at `probability`.
 pub(crate) fn quantile(probability: f64, a: f64, b: f64) -> f64 {
     let (below, above) = (integral(0.5, a, b), integral(0.5, b, a));
     let whole = below + above;
-    // From the end that is nearer, so that a quantile close to 1 keeps its digits.
+    // Solved from the nearer end, so that a quantile close to 1 keeps its digits.
     if probability * whole <= below {
         solve(probability * whole, a, b)
     } else {
@@ -24,7 +24,7 @@ fn integral(x: f64, a: f64, b: f64) -> f64 {
     x.powf(a) * sum
 }
 
-/// The `x` up to 1/2 with this integral, by bisection.
+/// The `x` in 0..=1/2 with this integral, by bisection.
 fn solve(wanted: f64, a: f64, b: f64) -> f64 {
     let (mut low, mut high) = (0.0, 0.5);
     if wanted >= integral(high, a, b) {

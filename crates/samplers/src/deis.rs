@@ -21,11 +21,11 @@ use std::sync::Arc;
 
 use wan_plugin_api::{Result, Tensor, TensorOps, term};
 
-use crate::solver::History;
+use crate::history::History;
 use crate::vandermonde::weights;
 use crate::{Memory, SigmaTable, Solver};
 
-/// Runs shorter than this step down in order at their end.
+/// Runs with fewer steps lower the order at their end.
 const LONG_RUN: usize = 15;
 
 /// DEIS of order 1 to 3.
@@ -68,8 +68,8 @@ impl Solver for Deis {
         nodes.extend(past.iter().map(|(rho, _)| (rho / rho_s).ln()));
         let weights = weights(&nodes, moments(rho_s, rho_t, nodes.len()));
 
-        // The newest prediction e_0 = x + alpha * v goes in as what it is made of: its weight, and
-        // that of x, are huge near pure noise, where they cancel.
+        // The newest prediction e_0 = x + alpha * v enters as x and v: near pure noise its weight
+        // and that of x are huge and cancel.
         let mut terms = vec![
             term(next.alpha * (1.0 / now.alpha + weights[0]), sample),
             term(next.alpha * weights[0] * now.alpha, velocity),
@@ -94,7 +94,7 @@ impl Solver for Deis {
 fn moments(rho_s: f64, rho_t: f64, count: usize) -> Vec<f64> {
     let mut moments = vec![rho_t - rho_s];
     for k in 1..count {
-        // At rho 0 the power of the logarithm loses against rho.
+        // As rho goes to 0, rho * log(rho)^k goes to 0.
         let at_end = if rho_t == 0.0 { 0.0 } else { rho_t * (rho_t / rho_s).ln().powi(k as i32) };
         moments.push(at_end - k as f64 * moments[k - 1]);
     }

@@ -13,9 +13,9 @@
 //!           D1 = (m0 - m1) / r0 + r0 * D2,  D2 = ((m0 - m1) / r0 - (m1 - m2) / r1) / (r0 + r1)
 //! ```
 //!
-//! Integrating the quadratic through three predictions would give twice that `D2` term. The
-//! authors' code and the schedulers made from it have it as above, so order 3 converges no faster
-//! than order 2 does.
+//! The integral of the quadratic through three predictions has twice that `D2` term. The authors'
+//! code and the schedulers derived from it have it as above, so order 3 converges no faster than
+//! order 2.
 //!
 //! Order rises by one each step from 1. The last step, which ends at sigma 0, is of order 1; in
 //! runs of fewer than 15 steps the one before it is of order 2 at most.
@@ -27,10 +27,11 @@ use std::sync::Arc;
 
 use wan_plugin_api::{Result, Tensor, TensorOps, term};
 
-use crate::solver::{History, Level};
+use crate::history::History;
+use crate::level::Level;
 use crate::{Memory, SigmaTable, Solver, SolverType};
 
-/// Runs shorter than this step down to order 2 before the last step.
+/// Runs with fewer steps use order 2 before the last step.
 const LONG_RUN: usize = 15;
 
 /// DPM-Solver++ of order 1 to 3.
@@ -98,8 +99,8 @@ fn factors(to: Level, lambdas: &[f64], solver_type: SolverType) -> Vec<f64> {
         (2, SolverType::Midpoint) => of_d0 / 2.0,
         _ => to.alpha * (phi / h + 1.0),
     };
-    // A run that starts at sigma 1 has lambda = -inf there: its ratio is infinite and that
-    // prediction drops out, as it does in the references.
+    // A run that starts at sigma 1 has lambda = -inf there: the ratio is infinite and the
+    // prediction gets weight 0, as in the references.
     match *lambdas {
         [l0, l1] => {
             let slope = h / (l0 - l1);

@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 use wan_plugin_api::{Result, Tensor, TensorOps, term};
 
+use crate::history::History;
 use crate::noise::FrameNoise;
-use crate::solver::History;
 use crate::{Memory, SigmaTable, Solver, SolverType};
 
 /// Order 1 or 2, stochastic.
@@ -63,7 +63,7 @@ impl Solver for DpmSde {
         }
         self.history.push(now.lambda, now.clean(sample, velocity, ops)?);
         let h = next.lambda - now.lambda;
-        // From pure noise, and to sigma 0, h is infinite: 0 * infinity is 0 here.
+        // h is infinite from pure noise and to sigma 0; at eta 0 the product must be 0, not NaN.
         let eta_h = if self.eta == 0.0 { 0.0 } else { self.eta * h };
         let of_m0 = -next.alpha * (-h - eta_h).exp_m1();
         let of_d = match self.solver_type {

@@ -1,4 +1,5 @@
-//! Euler-ancestral for flows: an Euler step below the next level, and fresh noise back up to it.
+//! Euler-ancestral for flows: an Euler step below the next level, then fresh noise up to that
+//! level.
 //!
 //! ```text
 //! sigma_d = sigma_t * (1 + (sigma_t / sigma_s - 1) * eta)
@@ -6,8 +7,8 @@
 //! x_t = a * x_d + sqrt(sigma_t^2 - a^2 * sigma_d^2) * noise,  a = alpha_t / alpha_d
 //! ```
 //!
-//! `a` brings the clean part of `x_d` to its share at `t`, and the noise fills up the variance.
-//! With `eta` 0 nothing is taken down or filled up, and the step is Euler's.
+//! `a` scales the clean part of `x_d` to its share at `t`, and the noise restores the variance.
+//! With `eta` 0 this is an Euler step.
 //!
 //! Source: ancestral sampling as in k-diffusion (`sample_euler_ancestral`), in the form that
 //! ComfyUI gives it for rectified flow (commit 02159d8, `comfy/k_diffusion/sampling.py`,

@@ -5,7 +5,7 @@
 //! x_t = x_s + (sigma_t - sigma_s) * (v(x_s, s) + v(x_e, t)) / 2
 //! ```
 //!
-//! A step that ends at sigma 0 is an Euler step: no model is trained to be asked there.
+//! A step that ends at sigma 0 is an Euler step, because no model is trained at sigma 0.
 //!
 //! Source: Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models",
 //! algorithm 1; diffusers 0.42 `FlowMatchHeunDiscreteScheduler`, which agrees.
@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use wan_plugin_api::{Result, Tensor, TensorOps, term};
 
-use crate::{SigmaTable, Solver};
+use crate::schedule::SigmaTable;
+use crate::solver::Solver;
 
 /// Second order, two evaluations a step.
 pub struct Heun {
@@ -22,7 +23,7 @@ pub struct Heun {
     begun: Option<Begun>,
 }
 
-/// A step of which the first half is done.
+/// A step after its first half.
 struct Begun {
     dt: f64,
     sample: Tensor,
@@ -35,7 +36,7 @@ impl Heun {
         Self { table, begun: None }
     }
 
-    /// How often step `index` asks the model.
+    /// Model evaluations of step `index`.
     pub(crate) fn evaluations(table: &SigmaTable, index: usize) -> u32 {
         match table.sigmas[index..] {
             [now, next, ..] if next > 0.0 && next < now => 2,

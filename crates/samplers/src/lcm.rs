@@ -1,11 +1,11 @@
-//! LCM: predict the clean sample, and put fresh noise of the next level on it.
+//! LCM: predicts the clean sample and adds fresh noise of the next level.
 //!
 //! ```text
 //! x_t = alpha_t * m + sigma_t * noise,  m = x_s - sigma_s * v
 //! ```
 //!
 //! For models distilled to predict the clean sample from any level (CausVid, Self-Forcing, LCM
-//! adapters); with others it converges to nothing.
+//! adapters); with other models it does not converge.
 //!
 //! Source: Luo et al. 2023, "Latent Consistency Models", algorithm 3 (Song et al. 2023,
 //! "Consistency Models", algorithm 1); diffusers 0.42 `FlowMatchLCMScheduler`.

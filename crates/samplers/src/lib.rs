@@ -1,15 +1,15 @@
-//! Solvers of the flow `dx/dsigma = velocity` that Wan and SkyReels-V2 are sampled with, each in
-//! the words of its paper: [`Euler`], [`Heun`], the multistep [`UniPc`], [`DpmMultistep`] (DPM-
-//! Solver++), [`Deis`], [`ResMultistep`] and [`SaOde`], and the stochastic [`EulerAncestral`],
-//! [`DpmSde`] and [`Lcm`]. `docs/samplers.md` says when to use which.
+//! Solvers of the flow `dx/dsigma = velocity` for Wan and SkyReels-V2, each in the notation of its
+//! paper: [`Euler`], [`Heun`], the multistep [`UniPc`], [`DpmMultistep`] (DPM-Solver++), [`Deis`],
+//! [`ResMultistep`] and [`SaOde`], and the stochastic [`EulerAncestral`], [`DpmSde`] and [`Lcm`].
+//! `docs/samplers.md` compares them.
 //!
-//! A [`SigmaTable`] is the only coordinate: `sigma` is the noise fraction of
-//! `x = (1 - sigma) * x0 + sigma * noise`, falling from about 1 to exactly 0. A [`Solver`] carries
-//! one sample from entry to entry and owns its multistep history; whoever moves frames at different
-//! times (diffusion forcing) keeps one solver for each group that moves together.
-//! [`SolverOptions`] is how a user picks among all of it, the spacing of the levels included.
+//! A [`SigmaTable`] has the noise levels of a run: `sigma` is the noise fraction of `x = (1 -
+//! sigma) * x0 + sigma * noise` and falls from about 1 to exactly 0. A [`Solver`] moves one sample
+//! from entry to entry and owns its multistep history. A sampler that moves frames at different
+//! times (diffusion forcing) keeps one solver for each group of frames that moves together.
+//! [`SolverOptions`] chooses the solver, its options and the spacing of the levels.
 //!
-//! [`Uniform`] makes each solver a sampler of its own, in which all frames move together.
+//! [`Uniform`] makes a sampler of each solver: all frames move together.
 
 mod beta;
 mod deis;
@@ -18,7 +18,10 @@ mod dpm_sde;
 mod euler;
 mod euler_ancestral;
 mod heun;
+mod history;
+mod kind;
 mod lcm;
+mod level;
 mod memory;
 mod noise;
 mod options;
@@ -42,20 +45,21 @@ pub use dpm_sde::DpmSde;
 pub use euler::Euler;
 pub use euler_ancestral::EulerAncestral;
 pub use heun::Heun;
+pub use kind::{SolverKind, SolverType};
 pub use lcm::Lcm;
 pub use memory::{Memory, Predicted};
 pub use options::SolverOptions;
 pub use res_multistep::ResMultistep;
 pub use sa_ode::{SaOde, SaWeights};
 pub use schedule::{SigmaTable, TimestepRule};
-pub use solver::{Solver, SolverKind, SolverType};
+pub use solver::Solver;
 pub use spacing::Spacing;
 pub use uni_pc::{FirstCorrection, UniPc};
 pub use uniform::{StandAlone, Uniform};
 
 wan_plugin_api::plugin! {
-    /// The samplers as the host registers them; the first is what it takes where neither the user
-    /// nor the model folder names one.
+    /// The built-in samplers. The first is the host's default where neither the user nor the model
+    /// folder names one.
     pub struct BuiltIn {
         samplers: [
             Uniform<UniPc>,

@@ -1,33 +1,31 @@
-//! What a solver remembers between two steps, in the one form that all of them are saved in.
+//! The memory of a solver between two steps, in one form for all solvers.
 
 use serde::{Deserialize, Serialize};
 use wan_plugin_api::state::{Bits, Saved, misfit};
 use wan_plugin_api::{Result, Tensor};
 
-use crate::Solver;
-
-/// What a solver remembers between two steps; nothing where a step needs none before it.
+/// The memory of a solver between two steps; empty for a solver whose steps are independent.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
-    /// Predictions, newest first, each with the place on the solver's axis that it was made at: any
-    /// float, minus infinity after a step from pure noise.
+    /// Predictions, newest first, each with its coordinate on the solver's axis. The coordinate is
+    /// minus infinity after a step from pure noise.
     pub predictions: Vec<(f64, Tensor)>,
-    /// Where the latest prediction started, of a method that corrects it.
+    /// Start of the latest step, for a solver with a corrector.
     pub predicted: Option<Predicted>,
 }
 
-/// Where the latest prediction started.
+/// Start of the latest step, which a corrector repeats.
 #[derive(Debug, Clone)]
 pub struct Predicted {
-    /// The level, 0 to 1.
+    /// Noise fraction, 0 to 1.
     pub sigma: f64,
-    /// The sample.
+    /// The sample there.
     pub sample: Tensor,
-    /// With how many predictions it was made, or may be corrected.
+    /// Number of predictions of the step or of its correction.
     pub order: usize,
 }
 
-/// The numbers of a [`Memory`]; its tensors stand beside it, predictions first.
+/// The numbers of a [`Memory`]. Its tensors are saved beside it, predictions first.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Numbers {
@@ -43,12 +41,12 @@ struct Start {
 }
 
 impl Memory {
-    /// Adds what `solver` remembers to a state, under this name.
+    /// Adds the memory to a state, under this name.
     ///
     /// # Errors
-    /// If a value cannot be written.
-    pub fn put(solver: &dyn Solver, name: &str, saved: &mut Saved) -> Result<()> {
-        let Self { predictions, predicted } = solver.save();
+    /// `Failed` if a value cannot be written.
+    pub fn put(self, name: &str, saved: &mut Saved) -> Result<()> {
+        let Self { predictions, predicted } = self;
         let places = predictions.iter().map(|(place, _)| Bits(*place)).collect();
         let start = predicted.as_ref().map(|p| Start { sigma: Bits(p.sigma), order: p.order });
         saved.put(name, Numbers { places, predicted: start })?;
@@ -57,11 +55,11 @@ impl Memory {
         Ok(())
     }
 
-    /// Takes it out again, into a solver at its start.
+    /// Takes the memory of this name out of a state.
     ///
     /// # Errors
-    /// `Invalid` for another solver's memory.
-    pub fn take(solver: &mut dyn Solver, name: &str, saved: &mut Saved) -> Result<()> {
+    /// `Invalid` if it is missing, or its tensors and numbers do not fit each other.
+    pub fn take(name: &str, saved: &mut Saved) -> Result<Self> {
         let Numbers { places, predicted } = saved.take(name)?;
         let mut tensors = saved.take_tensors(name);
         let expected = places.len() + usize::from(predicted.is_some());
@@ -77,23 +75,23 @@ impl Memory {
             order: start.order,
         });
         let predictions = places.into_iter().map(|place| place.0).zip(tensors).collect();
-        solver.load(Self { predictions, predicted })
+        Ok(Self { predictions, predicted })
     }
 
-    /// Refuses more than a solver could have remembered.
+    /// Checks that a solver could have saved this memory.
     ///
     /// # Errors
-    /// `Invalid` for more predictions than `predictions_max`, or a prediction's start where none
-    /// `corrects`.
+    /// `Invalid` for more than `predictions_max` predictions, and for a `predicted` where the
+    /// solver has no corrector.
     pub(crate) fn check(&self, predictions_max: usize, corrects: bool) -> Result<()> {
         let count = self.predictions.len();
         if count > predictions_max {
             let expected = format!("at most {predictions_max} of this solver and its order");
             return Err(misfit("places", expected, count));
         }
-        match self.predicted.is_some() && !corrects {
-            true => Err(misfit("predicted", "none of this solver", "one")),
-            false => Ok(()),
+        if self.predicted.is_some() && !corrects {
+            return Err(misfit("predicted", "none of this solver", "one"));
         }
+        Ok(())
     }
 }

@@ -2,25 +2,25 @@
 
 use wan_plugin_api::{Result, Tensor, TensorOps};
 
-/// First of the streams that steps draw from: frame `f` has stream `STEP_STREAMS + f`.
+/// First noise stream of the steps: frame `f` uses stream `STEP_STREAMS + f`.
 const STEP_STREAMS: u64 = 1 << 16;
 
-/// Seeded noise for the steps of one run of frames.
+/// Seeded noise for the steps of a sample.
 ///
 /// A frame's noise is a function of the seed, the frame's number in the video and the step's number
-/// in the whole schedule. So it is the same whatever moves beside the frame, whatever window it is
-/// in, and whether the schedule is run in one part or in two.
+/// in the whole schedule. So it does not depend on the other frames of the sample, on the window,
+/// or on whether the schedule is run in one part or in two.
 pub(crate) struct FrameNoise {
     first_frame: u32,
 }
 
 impl FrameNoise {
-    /// For a sample whose first frame has this number in the video.
+    /// Noise for a sample whose first frame has this number in the video.
     pub(crate) fn new(first_frame: u32) -> Self {
         Self { first_frame }
     }
 
-    /// Standard normal noise in the form of `sample`.
+    /// Standard normal noise in the form of `sample` for step `index`.
     pub(crate) fn draw(
         &self,
         index: usize,

@@ -1,4 +1,4 @@
-//! What a user can say about solvers, in one place for every sampler that is built on them.
+//! The options of the solvers, shared by all samplers that are built on them.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,30 +12,30 @@ use crate::{
     spacing,
 };
 
-/// A first level above this is noise to all schedules, however their grids round it.
+/// A first sigma from here on counts as pure noise, however a grid rounds it.
 const NOISE: f64 = 0.99;
 
-/// A solver, its settings, and the levels that it goes down.
+/// The choice of a solver, its options and its noise levels.
 ///
-/// A sampler that offers them lists [`specs`](Self::specs) among its options and has this struct,
-/// flattened, among its fields.
+/// A sampler that offers them lists [`specs`](Self::specs) among its options, and has this struct,
+/// flattened, in its own options struct.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct SolverOptions {
-    /// Which solver.
+    /// The solver.
     pub solver: SolverKind,
     /// Order of the multistep solvers, 1 to 3.
     pub order: u32,
     /// Form of DPM-Solver++'s second-order update.
     pub solver_type: SolverType,
-    /// Where UniPC's first correction starts; a question in diffusion forcing alone.
+    /// Start of UniPC's first correction; matters in diffusion forcing alone.
     pub first_correction: FirstCorrection,
-    /// How SA-ODE weighs two predictions.
+    /// Weights of two predictions in SA-ODE.
     pub sa_weights: SaWeights,
-    /// Share of noise that a stochastic step renews: 0 none, as in the flow; 1 as in the SDE.
+    /// Share of the noise that a stochastic step renews: 0 none, as in the flow; 1 as in the SDE.
     pub eta: f64,
-    /// Whose levels and timesteps `uniform` spacing has. Others have none to choose, and say
-    /// nothing: it may stand among a model folder's defaults.
+    /// The reference whose levels and timesteps `uniform` spacing uses. Other spacings ignore it
+    /// without an error, because it may be a default of the model folder.
     pub timesteps: TimestepRule,
     /// Spacing of the noise levels.
     pub spacing: Spacing,
@@ -43,11 +43,11 @@ pub struct SolverOptions {
     pub beta_alpha: f64,
     /// Second parameter of `beta` spacing.
     pub beta_beta: f64,
-    /// The noise levels themselves, that at the end included; empty for those of the spacing.
+    /// The noise levels themselves, including the last; empty: those of the spacing.
     pub sigmas: Vec<f64>,
-    /// First step of the schedule that is taken, counted from 0.
+    /// First step of the schedule that is run, from 0.
     pub start_step: u32,
-    /// Step of the schedule before which the run ends; 0 for its end.
+    /// Step of the schedule before which the run ends; 0: the end of the schedule.
     pub end_step: u32,
 }
 
@@ -72,7 +72,7 @@ impl Default for SolverOptions {
 }
 
 impl SolverOptions {
-    /// All options, the choice of the solver among them.
+    /// All options, including the choice of the solver.
     pub fn specs() -> Vec<OptionSpec> {
         let solver = OptionSpec::choice("solver", &SolverKind::NAMES, "how a frame moves");
         let mut specs = vec![solver, order(), solver_type(), first_correction()];
@@ -96,11 +96,12 @@ impl SolverOptions {
         specs
     }
 
-    /// The noise levels of the whole schedule, of which [`part`](Self::part) is run.
+    /// The noise levels of the whole schedule; [`part`](Self::part) of it is run.
     ///
     /// # Errors
-    /// `Invalid` for a setting that this solver or spacing does not have, for no steps, for a shift
-    /// that is not a positive number, or for a list of levels that is no schedule of `steps` steps.
+    /// `Invalid` for an option that this solver or spacing does not have, for 0 steps, for a shift
+    /// that is not a positive number, and for a list of levels that is not a schedule of `steps`
+    /// steps.
     pub fn table(&self, steps: u32, shift: f64) -> Result<Arc<SigmaTable>> {
         self.fits_solver()?;
         self.fits_spacing()?;
@@ -113,12 +114,11 @@ impl SolverOptions {
         Ok(Arc::new(table))
     }
 
-    /// The steps of `table` that are run: all, or those from `start_step` to `end_step`.
-    ///
-    /// A second run that starts where a first one ended takes the noisy latents over from it.
+    /// The steps of `table` that are run: `start_step .. end_step`. (A second run can start with
+    /// the noisy latents with which a first one ended.)
     ///
     /// # Errors
-    /// `Invalid` for a part without steps, or one that is not in the schedule.
+    /// `Invalid` for an empty range, or one outside the schedule.
     pub fn part(&self, table: &SigmaTable) -> Result<Range<usize>> {
         let (steps, start) = (table.steps(), self.start_step as usize);
         let end = if self.end_step == 0 { steps } else { self.end_step as usize };
@@ -131,7 +131,7 @@ impl SolverOptions {
         Ok(start..end)
     }
 
-    /// What the user should know of a run that does not start from noise.
+    /// A notice for the user if the run does not start from pure noise.
     pub fn notice(&self, table: &SigmaTable) -> Option<String> {
         let sigma = table.sigmas.get(self.start_step as usize)?;
         (self.start_step > 0 || *sigma < NOISE).then(|| {
@@ -139,13 +139,13 @@ impl SolverOptions {
         })
     }
 
-    /// A solver with an empty history, for frames from the first of the video on.
+    /// A solver with an empty history, for a sample whose first frame is frame 0 of the video.
     pub fn solver(&self, table: &Arc<SigmaTable>) -> Box<dyn Solver> {
         self.solver_from(table, 0)
     }
 
-    /// A solver with an empty history, for frames from `first_frame` of the video on, which a
-    /// stochastic one draws its noise by.
+    /// A solver with an empty history, for a sample whose first frame is `first_frame` of the
+    /// video. The number of a frame determines the noise of stochastic solvers.
     pub fn solver_from(&self, table: &Arc<SigmaTable>, first_frame: u32) -> Box<dyn Solver> {
         let (table, order) = (table.clone(), self.order.clamp(1, 3) as usize);
         let (form, eta) = (self.solver_type, self.eta);
@@ -165,13 +165,13 @@ impl SolverOptions {
         }
     }
 
-    /// Refuses what would have no effect with this solver.
+    /// Refuses options that have no effect with this solver.
     fn fits_solver(&self) -> Result<()> {
         let (default, solver) = (Self::default(), self.solver);
         let order_max = match solver {
             SolverKind::UniPc | SolverKind::DpmPlusPlus => 3,
             SolverKind::Deis | SolverKind::SaOde => 3,
-            _ => default.order, // what the option says where nobody has touched it
+            _ => default.order, // solvers without the option get its default
         };
         if self.order > order_max {
             return Err(Error::invalid(format!(
@@ -200,7 +200,7 @@ impl SolverOptions {
         Ok(())
     }
 
-    /// Refuses what would have no effect with these levels.
+    /// Refuses options that have no effect with these levels.
     fn fits_spacing(&self) -> Result<()> {
         let default = Self::default();
         let is_uniform = self.spacing == Spacing::Uniform;
@@ -213,6 +213,17 @@ impl SolverOptions {
             return Err(Error::invalid("beta_alpha and beta_beta belong to beta spacing alone"));
         }
         Ok(())
+    }
+}
+
+impl SolverKind {
+    /// Model evaluations of step `index` of `table`: 1, or 2 where [`Solver::correct`] follows
+    /// [`Solver::step`].
+    pub fn evaluations(self, table: &SigmaTable, index: usize) -> u32 {
+        match self {
+            Self::Heun => Heun::evaluations(table, index),
+            _ => 1,
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use wan_plugin_api::{Result, Tensor, TensorOps, term};
 
-use crate::solver::History;
+use crate::history::History;
 use crate::{Memory, SigmaTable, Solver};
 
 /// Second order, deterministic.

@@ -25,19 +25,20 @@ use std::sync::Arc;
 use serde::Deserialize;
 use wan_plugin_api::{Result, Tensor, TensorOps, term};
 
-use crate::solver::{History, Level};
+use crate::history::History;
+use crate::level::Level;
 use crate::vandermonde::weights;
 use crate::{Memory, Predicted, SigmaTable, Solver};
 
 /// How an update with two predictions weighs their difference.
 ///
-/// The authors' code, and diffusers' after it, takes `h^2 / 2` for `J_1`, which differs by a term
-/// of third order. Where `h` is small that is nothing; from pure noise, where the first `h` of a
-/// short run is 4 and more, the first correction then goes several times too far.
+/// The authors' code, and diffusers after it, uses `h^2 / 2` for `J_1`, which differs by a term of
+/// third order. This is negligible where `h` is small. From pure noise, where the first `h` of a
+/// short run is 4 and more, it makes the first correction several times too large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SaWeights {
-    /// By `J_1`, as the paper has it.
+    /// By `J_1`, as in the paper.
     #[default]
     Exact,
     /// By `h^2 / 2`.
@@ -50,7 +51,7 @@ pub struct SaOde {
     order: usize,
     weights: SaWeights,
     history: History,
-    /// Its order is that of the correction to come.
+    /// Its order is that of the next correction.
     predicted: Option<Predicted>,
 }
 

@@ -1,4 +1,4 @@
-//! Noise levels and timesteps of a run, as the reference implementations space them.
+//! Noise levels and timesteps of a run, spaced as in the reference implementations.
 //!
 //! `shift(s) = k * s / (1 + (k - 1) * s)` (Esser et al. 2024, "Scaling Rectified Flow
 //! Transformers", section 5.3.2). Grids are computed in f64 in numpy's order of operations, because
@@ -8,7 +8,8 @@
 use serde::Deserialize;
 use wan_plugin_api::{Error, FrameLevel, Result};
 
-use crate::SolverKind;
+use crate::kind::SolverKind;
+use crate::level::Level;
 
 /// Timesteps that the models were trained with: `timestep = 1000 * sigma`.
 pub(crate) const TRAINING_STEPS: f64 = 1000.0;
@@ -16,27 +17,29 @@ pub(crate) const TRAINING_STEPS: f64 = 1000.0;
 /// `1 - sigma` of the first entry is at least this where a solver takes its logarithm.
 const FIRST_ALPHA_MIN: f64 = 1e-6;
 
-/// Whose grid it is. Sigmas differ by up to 6e-3 and timesteps by up to 6 between the two.
+/// The reference whose grid is used. Between the two, sigmas differ by up to 6e-3 and timesteps by
+/// up to 6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TimestepRule {
     /// diffusers 0.42: `UniPCMultistepScheduler` and `DPMSolverMultistepScheduler` with
-    /// `use_flow_sigmas`, `FlowMatchEulerDiscreteScheduler`. What model folders in diffusers'
-    /// layout name, and so the default.
+    /// `use_flow_sigmas`, `FlowMatchEulerDiscreteScheduler`. Model folders in diffusers' layout
+    /// name these schedulers, so this is the default.
     #[default]
     Diffusers,
     /// The original repositories: Wan2.1 (commit 9737cba) `fm_solvers_unipc.py` and
-    /// `fm_solvers.py`, which SkyReels-V2 (abed76f) copies. They have no Euler; it takes the grid
-    /// of their DPM++ (`shift(1 - i / N)`), its timesteps not cut to integers.
+    /// `fm_solvers.py`, which SkyReels-V2 (abed76f) copies. They have no Euler; here it uses the
+    /// grid of their DPM++ (`shift(1 - i / N)`) without truncating timesteps to integers.
     Wan,
 }
 
-/// A run's noise levels, and what the model is told at each.
+/// The noise levels of a run, and the timestep of the model at each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SigmaTable {
-    /// `steps + 1` noise fractions, never rising; the last one 0, or what a later run goes on from.
+    /// `steps + 1` noise fractions, never rising. The last is 0, or the level from which a later
+    /// run continues.
     pub sigmas: Vec<f64>,
-    /// `steps` timesteps, one for each step's first evaluation.
+    /// `steps` timesteps, one for the first evaluation of each step.
     pub timesteps: Vec<f64>,
 }
 
@@ -57,26 +60,27 @@ impl SigmaTable {
         Ok(Self::of_sigmas(solver, sigmas))
     }
 
-    /// The table with these sigmas, its timesteps rounded as the solver's reference rounds them.
+    /// The table with these sigmas, with timesteps rounded as the solver's reference rounds them.
     pub(crate) fn of_sigmas(solver: SolverKind, mut sigmas: Vec<f64>) -> Self {
         if needs_alpha(solver) {
-            // diffusers takes 1e-6 off a first sigma of 1; Wan's own grid stays below by itself.
-            // Those after it must not stand above it: beta spacing can have several that near 1.
+            // diffusers subtracts 1e-6 from a first sigma of 1; Wan's own grid is below 1 anyway.
+            // Clamping all keeps the order: beta spacing can have several sigmas that near 1.
             sigmas.iter_mut().for_each(|sigma| *sigma = sigma.min(1.0 - FIRST_ALPHA_MIN));
         }
         let grid = Grid::of(solver);
         let timestep = |sigma: &f64| match grid {
-            // Nobody cuts Euler's: flow-match Euler hands its timesteps on in f32.
+            // Flow-match Euler does not truncate; its timesteps are f32.
             Grid::FlowMatchEuler => f64::from((sigma * TRAINING_STEPS) as f32),
             _ => (sigma * TRAINING_STEPS).trunc(),
         };
         let timesteps = sigmas[..sigmas.len() - 1].iter().map(timestep).collect();
-        // Rounding to f32 can carry the first one above 1, which is more than pure noise.
+        // Rounding to f32 can lift the first sigma above 1, which is more than pure noise.
         let sigmas = sigmas.iter().map(|s| f64::from((*s as f32).min(1.0))).collect();
         Self { sigmas, timesteps }
     }
 
-    /// The same for levels that a user writes, which references hold in f32 when they cut.
+    /// [`of_sigmas`](Self::of_sigmas) for sigmas given by the user: the references truncate the
+    /// timesteps of these in f32.
     pub(crate) fn of_written(solver: SolverKind, sigmas: Vec<f64>) -> Self {
         let mut table = Self::of_sigmas(solver, sigmas);
         if Grid::of(solver) != Grid::FlowMatchEuler {
@@ -87,7 +91,7 @@ impl SigmaTable {
         table
     }
 
-    /// With a first level that the solver's formulas have a meaning at.
+    /// The table with sigmas clamped below 1 where the solver's formulas are undefined at 1.
     pub(crate) fn below_pure_noise(mut self, solver: SolverKind) -> Self {
         if needs_alpha(solver) {
             let highest = f64::from((1.0 - FIRST_ALPHA_MIN) as f32);
@@ -101,7 +105,18 @@ impl SigmaTable {
         self.timesteps.len()
     }
 
-    /// Where the frame of `level` stands after step `index`, as the model is told of it there.
+    /// Both ends of step `index`.
+    ///
+    /// # Errors
+    /// `Failed` for an index outside the table.
+    pub(crate) fn step(&self, index: usize) -> Result<(Level, Level)> {
+        match self.sigmas.get(index..index + 2) {
+            Some(ends) => Ok((Level::new(ends[0]), Level::new(ends[1]))),
+            None => Err(Error::failed(format!("step {index} of a table of {}", self.steps()))),
+        }
+    }
+
+    /// `level` at the end of step `index`, with the timestep that the model gets there.
     pub fn arrived(&self, level: &FrameLevel, index: usize) -> FrameLevel {
         let sigma = self.sigmas[index + 1];
         let timestep = self.timesteps.get(index + 1).copied().unwrap_or(TRAINING_STEPS * sigma);
@@ -119,7 +134,7 @@ pub(crate) fn check(steps: u32, shift: f64) -> Result<()> {
     Ok(())
 }
 
-/// Whose scheduler a solver takes its levels from.
+/// The scheduler from which a solver takes its levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Grid {
     FlowMatchEuler,
@@ -132,20 +147,20 @@ impl Grid {
         use SolverKind::{Deis, DpmPlusPlus, DpmPlusPlusSde, ResMultistep, SaOde};
         match solver {
             SolverKind::UniPc => Self::UniPc,
-            // Flow-match Euler's last level is so close to 0 that in a short run RES extrapolates
-            // over ten times the step before.
+            // The last level of flow-match Euler is so close to 0 that RES, in a short run, would
+            // extrapolate over ten times the step before.
             DpmPlusPlus | DpmPlusPlusSde | Deis | SaOde | ResMultistep => Self::Dpm,
             _ => Self::FlowMatchEuler,
         }
     }
 }
 
-/// Solvers whose formulas have no limit at pure noise, where alpha is 0.
+/// Whether the solver's formulas have no limit at pure noise, where alpha is 0.
 fn needs_alpha(solver: SolverKind) -> bool {
     matches!(solver, SolverKind::UniPc | SolverKind::Deis | SolverKind::SaOde)
 }
 
-/// Sigmas before the shift, the closing 0 left out.
+/// Sigmas before the shift, without the final 0.
 fn base_grid(grid: Grid, rule: TimestepRule, steps: usize) -> Vec<f64> {
     let last = 1.0 / TRAINING_STEPS;
     let mut sigmas = match (grid, rule) {
@@ -163,8 +178,8 @@ fn base_grid(grid: Grid, rule: TimestepRule, steps: usize) -> Vec<f64> {
     sigmas
 }
 
-/// `FlowMatchEulerDiscreteScheduler`: `set_timesteps` shifts the line between two ends that are
-/// shifted already, and timesteps stay f32.
+/// `FlowMatchEulerDiscreteScheduler`: `set_timesteps` shifts a line between two ends that are
+/// already shifted; timesteps stay f32.
 fn flow_match_euler(steps: usize, shift: f64) -> SigmaTable {
     let [first, last] = training_ends(shift).map(|sigma| sigma * TRAINING_STEPS);
     let sigmas: Vec<f64> = linspace(first, last, steps)
@@ -174,7 +189,7 @@ fn flow_match_euler(steps: usize, shift: f64) -> SigmaTable {
     of_f32(&sigmas)
 }
 
-/// Levels that are told in f32, uncut, and end at 0.
+/// A table with f32 sigmas and timesteps, not truncated, that ends at 0.
 pub(crate) fn of_f32(sigmas: &[f64]) -> SigmaTable {
     let sigmas: Vec<f32> = sigmas.iter().map(|sigma| (*sigma as f32).min(1.0)).collect();
     SigmaTable {
@@ -183,8 +198,8 @@ pub(crate) fn of_f32(sigmas: &[f64]) -> SigmaTable {
     }
 }
 
-/// First and last level that the models were trained with, shifted, in f32 as
-/// `FlowMatchEulerDiscreteScheduler`'s constructor has them.
+/// First and last level of training after the shift, in f32 as in the constructor of
+/// `FlowMatchEulerDiscreteScheduler`.
 pub(crate) fn training_ends(shift: f64) -> [f64; 2] {
     [TRAINING_STEPS as f32, 1.0].map(|timestep: f32| {
         let (sigma, shift) = (timestep / TRAINING_STEPS as f32, shift as f32);

@@ -1,4 +1,4 @@
-//! Noise levels that no solver's own scheduler has: beta spacing, lists of distilled models.
+//! Spacings that are independent of the solver: beta spacing and the levels of distilled models.
 
 use serde::Deserialize;
 use wan_plugin_api::{Error, Result};
@@ -6,39 +6,40 @@ use wan_plugin_api::{Error, Result};
 use crate::schedule::{self, TRAINING_STEPS, linspace, of_f32, shifted, training_ends};
 use crate::{SigmaTable, SolverKind, TimestepRule, beta};
 
-/// How the levels of a run are spaced.
+/// The spacing of the noise levels of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Spacing {
-    /// As the solver's own scheduler has it: equal steps before the shift.
+    /// That of the solver's own scheduler: equal steps before the shift.
     #[default]
     Uniform,
     /// Quantiles of a beta distribution between the shifted ends (Lee et al. 2024, "Beta Sampling
-    /// is All You Need"), as diffusers 0.42 has it: `FlowMatchEulerDiscreteScheduler` with
-    /// `use_beta_sigmas`. The shift moves the ends alone.
+    /// is All You Need"), as in diffusers 0.42: `FlowMatchEulerDiscreteScheduler` with
+    /// `use_beta_sigmas`. The shift applies to the ends alone.
     Beta,
-    /// Quantiles of a beta distribution, rounded to a training step and then shifted, as ComfyUI
-    /// has it: `beta_scheduler` in `comfy/samplers.py`. Two that round to the same level become one
-    /// step.
+    /// Quantiles of a beta distribution, rounded to a training step and then shifted, as in
+    /// ComfyUI: `beta_scheduler` in `comfy/samplers.py`. Two that round to the same level become
+    /// one step.
     BetaComfyui,
-    /// CausVid's nine timesteps for the 14B model, as kijai/ComfyUI-WanVideoWrapper (commit
-    /// 23d3636, `wanvideo/schedulers/__init__.py`) has them.
+    /// CausVid's nine timesteps for the 14B model, as in kijai/ComfyUI-WanVideoWrapper (commit
+    /// 23d3636, `wanvideo/schedulers/__init__.py`).
     #[serde(rename = "causvid-9")]
     CausVid9,
-    /// CausVid's four timesteps for the 1.3B model, from the same place.
+    /// CausVid's four timesteps for the 1.3B model, from the same source.
     #[serde(rename = "causvid-4")]
     CausVid4,
     /// LightX2V's four steps, shifted (ModelTC/LightX2V, commit f8aee98,
     /// `WanStepDistillScheduler`).
     #[serde(rename = "lightx2v-4")]
     LightX2v4,
-    /// The same as ComfyUI-WanVideoWrapper (23d3636) has them: `flowmatch_distill`, from 999.
+    /// LightX2V's four steps as in ComfyUI-WanVideoWrapper (23d3636): `flowmatch_distill`, from
+    /// 999.
     #[serde(rename = "flowmatch-distill")]
     FlowMatchDistill,
 }
 
 impl Spacing {
-    /// What a user can choose.
+    /// The names of all spacings, in the order of the variants.
     pub const NAMES: [&str; 7] = [
         "uniform",
         "beta",
@@ -49,7 +50,7 @@ impl Spacing {
         "flowmatch-distill",
     ];
 
-    /// The levels for `solver`; `beta` are the two parameters of the distribution.
+    /// The table for `solver`; `beta` has the two parameters of the distribution.
     pub(crate) fn table(
         self,
         solver: SolverKind,
@@ -82,7 +83,7 @@ impl Spacing {
     }
 }
 
-/// The levels that a user lists, the last one included.
+/// The table of sigmas listed by the user, including the last.
 pub(crate) fn listed(solver: SolverKind, sigmas: &[f64], steps: u32) -> Result<SigmaTable> {
     let wrong = |what: String| Err(Error::invalid(format!("sigmas {sigmas:?}: {what}")));
     if sigmas.len() < 2 {
@@ -98,7 +99,7 @@ pub(crate) fn listed(solver: SolverKind, sigmas: &[f64], steps: u32) -> Result<S
     Ok(SigmaTable::of_written(solver, sigmas.to_vec()))
 }
 
-/// The host counts on the steps that it was asked for.
+/// A schedule must have the requested number of steps.
 fn same_steps(listed: usize, steps: u32, what: &str) -> Result<()> {
     if listed == steps as usize {
         return Ok(());
@@ -109,7 +110,7 @@ fn same_steps(listed: usize, steps: u32, what: &str) -> Result<()> {
 }
 
 fn beta_of_diffusers(steps: usize, shift: f64, [a, b]: [f64; 2]) -> Vec<f64> {
-    // The constructor's ends are shifted once more before the quantiles are taken between them.
+    // diffusers shifts the ends of its constructor a second time.
     let [first, last] = training_ends(shift).map(|sigma| shifted(sigma, shift));
     let quantiles = linspace(0.0, 1.0, steps).into_iter().map(|p| beta::quantile(1.0 - p, a, b));
     quantiles.map(|q| last + q * (first - last)).chain([0.0]).collect()

@@ -24,11 +24,12 @@ use std::sync::Arc;
 use serde::Deserialize;
 use wan_plugin_api::{Result, Tensor, TensorOps, term};
 
-use crate::solver::{History, Level};
+use crate::history::History;
+use crate::level::Level;
 use crate::vandermonde::weights;
 use crate::{Memory, Predicted, SigmaTable, Solver};
 
-/// What the first correction takes for the sample that the first step started from.
+/// The sample that the first correction uses as the start of the first step.
 ///
 /// SkyReels-V2 (abed76f) and diffusers 0.42 keep one scheduler per latent frame and write a stepped
 /// frame back into the latents in place. The scheduler's `last_sample` is a view of that very frame
@@ -36,10 +37,10 @@ use crate::{Memory, Predicted, SigmaTable, Solver};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FirstCorrection {
-    /// The sample before the step, as UniPC says.
+    /// The sample before the step, as in UniPC.
     #[default]
     Exact,
-    /// The sample after it, as those two do in diffusion forcing.
+    /// The sample after the step, as in those two implementations of diffusion forcing.
     Overwritten,
 }
 

@@ -1,4 +1,4 @@
-//! Samplers in which all frames move together.
+//! Samplers that move all frames together.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -16,9 +16,9 @@ use crate::{
     SigmaTable, Solver, SolverKind, SolverOptions, UniPc,
 };
 
-/// A solver that is a sampler of its own.
+/// A solver that is offered as a sampler.
 pub trait StandAlone: Send + 'static {
-    /// Which one.
+    /// The solver.
     const SOLVER: SolverKind;
     /// Name in `--sampler NAME`.
     const ID: &'static str;
@@ -51,11 +51,11 @@ stand_alone! {
     SaOde as SaOde, "sa-ode": "deterministic SA-Solver, all frames together";
 }
 
-/// The sampler of solver `S`.
+/// The sampler that moves all frames together by solver `S`.
 pub struct Uniform<S> {
     frames: u32,
     table: Arc<SigmaTable>,
-    /// The steps that are run, all of them or a part.
+    /// The steps of the table that are run.
     part: Range<usize>,
     notice: Option<String>,
     solver: Box<dyn Solver>,
@@ -127,15 +127,15 @@ impl<S: StandAlone> Sampler for Uniform<S> {
     }
 }
 
-/// The solver's memory; all else is of the options and the request.
+/// The state is the solver's memory; everything else follows from options and request.
 impl<S> State for Uniform<S> {
     fn save(&self) -> Result<Saved> {
         let mut saved = Saved::default();
-        Memory::put(&*self.solver, "solver", &mut saved)?;
+        self.solver.save().put("solver", &mut saved)?;
         Ok(saved)
     }
 
     fn load(&mut self, saved: &mut Saved) -> Result<()> {
-        Memory::take(&mut *self.solver, "solver", saved)
+        self.solver.load(Memory::take("solver", saved)?)
     }
 }

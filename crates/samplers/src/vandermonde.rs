@@ -1,10 +1,10 @@
-//! Weights of a polynomial that goes through given nodes.
+//! Quadrature weights for given nodes and moments.
 
 /// Solves `sum_i w_i * nodes_i^k = moments_k`, `k = 0 ..`, by the method of Bjorck and Pereyra
 /// (Golub and Van Loan, "Matrix Computations", algorithm 4.6.2).
 ///
-/// With `moments_k` the integral of `u^k`, the `w_i` integrate the interpolant of values at the
-/// nodes: what an Adams method of uneven steps is made of.
+/// With `moments_k` the integral of `u^k`, the `w_i` integrate the polynomial through values at the
+/// nodes, as in an Adams method with uneven steps.
 pub(crate) fn weights(nodes: &[f64], mut moments: Vec<f64>) -> Vec<f64> {
     let last = nodes.len() - 1;
     for (k, node) in nodes[..last].iter().enumerate() {

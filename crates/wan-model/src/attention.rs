@@ -1,4 +1,4 @@
-//! Which frames a frame may see, and attention that never holds a whole score matrix.
+//! Attention, full or block-causal, without a whole matrix of scores.
 
 use std::ops::Range;
 
@@ -9,25 +9,25 @@ use crate::error::Result;
 use crate::fused;
 use crate::product::product;
 
-/// Scores held at once by one thread.
+/// Largest number of scores that one thread holds at once.
 const SCORES_MAX: usize = 1 << 21;
 
-/// Scores held at once off the CPU, of all heads together: 1 GB or less with all copies, and
-/// enough to fill a GPU.
+/// Largest number of scores at once off the CPU, over all heads: at most 1 GB with all copies, and
+/// enough work for a GPU.
 const SCORES_MAX_OFF_CPU: usize = 1 << 26;
 
 /// Which tokens attend to which in self-attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attention {
-    /// Every token sees every token.
+    /// Every token attends to every token.
     Bidirectional,
-    /// Blocks of this many latent frames: a token sees its own block and those before it.
-    /// 0 and 1 mean no mask at all, as in SkyReels-V2 and diffusers.
+    /// Blocks of this many latent frames: a token attends to its own block and those before it.
+    /// 0 and 1 mean no mask, as in SkyReels-V2 and diffusers.
     BlockCausal(usize),
 }
 
 impl Attention {
-    /// Key frames that query frame `frame` of `frames` sees; always a prefix.
+    /// The key frames to which query frame `frame` of `frames` attends; always a prefix.
     pub fn visible_frames(self, frame: usize, frames: usize) -> Range<usize> {
         match self {
             Self::BlockCausal(block) if block > 1 => 0..((frame / block + 1) * block).min(frames),
@@ -35,7 +35,7 @@ impl Attention {
         }
     }
 
-    /// The query frames in runs that see the same keys, each with the end of what it sees.
+    /// The query frames in runs with the same keys, each with the number of its key frames.
     fn spans(self, frames: usize) -> Vec<(Range<usize>, usize)> {
         let block = match self {
             Self::BlockCausal(block) if block > 1 => block,
@@ -50,9 +50,9 @@ impl Attention {
     }
 }
 
-/// Queries, keys and values `[B,L,D]` whose last axis is `heads` heads side by side; queries
-/// already carry the softmax scale. All of one dtype; scores and softmax are f32 whatever it is, and
-/// on the CPU all the rest is too, a head at a time.
+/// Queries, keys and values `[B,L,D]` of one dtype; the last axis is `heads` heads side by side.
+/// Queries are already multiplied by the softmax scale. Scores and softmax are f32 for any dtype;
+/// on the CPU everything else is too, one head at a time.
 pub(crate) struct Heads<'a> {
     pub(crate) query: &'a Tensor,
     pub(crate) key: &'a Tensor,
@@ -60,7 +60,7 @@ pub(crate) struct Heads<'a> {
     pub(crate) heads: usize,
 }
 
-/// A run of query tokens and how many keys they see.
+/// A run of query tokens, and the number of their key tokens.
 struct Span {
     queries: Range<usize>,
     keys: usize,
@@ -87,9 +87,10 @@ impl Heads<'_> {
     }
 
     fn attend(&self, spans: Vec<Span>) -> Result<Tensor> {
-        match self.query.device().is_cpu() {
-            true => self.attend_in_parallel(spans),
-            false => self.attend_in_turn(spans),
+        if self.query.device().is_cpu() {
+            self.attend_in_parallel(spans)
+        } else {
+            self.attend_in_turn(spans)
         }
     }
 
@@ -111,17 +112,17 @@ impl Heads<'_> {
             (0..self.heads).into_par_iter().try_for_each(of_head)?;
             outputs.push(output);
         }
-        // A stack of one would still be a copy.
+        // `stack` copies even a single tensor.
         match outputs.as_slice() {
             [only] => Ok(only.unsqueeze(0)?),  // [1,Lq,D]
             all => Ok(Tensor::stack(all, 0)?), // [B,Lq,D]
         }
     }
 
-    /// `[queries, d]`.
+    /// Attention of one head for a chunk of queries, `[queries, d]`.
     fn attend_chunk(&self, part: Part, span: &Span) -> candle_core::Result<Tensor> {
         let head_dim = self.query.dim(2)? / self.heads;
-        // [L,d], of f32 a view: the product takes any row stride.
+        // [L,d]; a view for f32, because the product takes any row stride.
         let own = |tensor: &Tensor, tokens: Range<usize>| {
             let tensor = tensor.get(part.batch)?.narrow(0, tokens.start, tokens.len())?;
             tensor.narrow(1, part.head * head_dim, head_dim)?.to_dtype(DType::F32)
@@ -132,8 +133,8 @@ impl Heads<'_> {
         product(&fused::softmax(scores)?, &value)?.to_dtype(self.query.dtype())
     }
 
-    /// All heads at once, one chunk of queries after the other: a chunk fills a GPU, and two at a
-    /// time would only hold twice the scores.
+    /// All heads at once, one chunk of queries after the other: a chunk is enough work for a GPU,
+    /// and two at a time would need twice the memory.
     fn attend_in_turn(&self, spans: Vec<Span>) -> Result<Tensor> {
         let (batch, queries, width) = self.query.dims3()?;
         let by_head = |tensor: &Tensor| {
@@ -141,8 +142,8 @@ impl Heads<'_> {
             split.transpose(1, 2)?.contiguous() // [B,H,L,d]
         };
         let (query, value) = (by_head(self.query)?, by_head(self.value)?);
-        // A product of halves comes rounded to halves, which is too coarse for the exponents that
-        // scores are: queries and keys are widened first.
+        // The product of 16-bit floats is rounded to 16 bits, too coarse for scores, which are
+        // exponents. So queries and keys are widened first.
         let key = by_head(self.key)?.to_dtype(DType::F32)?;
         let output =
             Tensor::zeros((batch, queries, width), self.query.dtype(), self.query.device())?;

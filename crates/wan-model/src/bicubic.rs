@@ -1,4 +1,4 @@
-//! Bicubic resizing, as matrices: one for the rows, one for the columns.
+//! Bicubic resizing by two matrix products, one over rows and one over columns.
 //!
 //! With antialiasing the kernel is stretched by the factor of reduction and its constant is -0.5;
 //! without it is -0.75 and always four pixels wide. Both as PyTorch 2.15 (`interpolate(mode=
@@ -9,7 +9,8 @@ use candle_core::{DType, Tensor};
 use crate::error::Result;
 use crate::product::product;
 
-/// Resizes pictures `[B,C,H,W]` to `height` by `width`; f32. Values may overshoot.
+/// Resizes pictures `[B,C,H,W]` to `height` by `width` pixels; f32. Values can leave the range of
+/// the input.
 pub(crate) fn resize(
     pictures: &Tensor,
     (height, width): (usize, usize),
@@ -22,7 +23,7 @@ pub(crate) fn resize(
     };
     let (rows, columns) = (weights(from_height, height)?, weights(from_width, width)?);
     let pictures = pictures.to_dtype(DType::F32)?.contiguous()?;
-    // One matrix for all pictures and colours.
+    // All pictures and colours share the matrix.
     let shared = |matrix: &Tensor| matrix.broadcast_left((batch, channels));
     let narrowed = product(&pictures, &shared(&columns.t()?.contiguous()?)?)?; // [B,C,H,width]
     Ok(product(&shared(&rows)?, &narrowed)?) // [B,C,height,width]
@@ -58,7 +59,7 @@ fn stretched(from: usize, to: usize) -> Vec<f32> {
     matrix
 }
 
-/// `[to, from]`, four pixels each; beyond an edge the edge's pixel counts.
+/// `[to, from]`, four pixels each; a pixel beyond the edge counts as the edge pixel.
 fn four_taps(from: usize, to: usize) -> Vec<f32> {
     let scale = from as f64 / to as f64;
     let mut matrix = vec![0f32; to * from];

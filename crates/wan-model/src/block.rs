@@ -9,9 +9,9 @@
 //!
 //! Source: diffusers 0.42.1 `WanTransformerBlock`, whose names are kept.
 //!
-//! Whole tensors `[B,L,D]` are the stream that comes in, self-attention's queries, keys, values
-//! and output, and the stream that goes out; everything between is f32 and one run of tokens long
-//! (see `chunks`). `docs/memory.md` adds it up.
+//! Whole tensors `[B,L,D]` are the incoming stream, self-attention's queries, keys, values and
+//! output, and the outgoing stream. All other tensors are f32 and as long as one run of tokens (see
+//! `chunks`). `docs/memory.md` has the sum.
 
 use std::ops::Range;
 
@@ -31,8 +31,8 @@ use crate::rope::{Grid, Rope};
 use crate::rows::Rows;
 use crate::views::Views;
 
-/// What a block reads beside the hidden state.
-pub(crate) struct Surroundings<'a> {
+/// The inputs of a block beside the hidden state.
+pub(crate) struct BlockInputs<'a> {
     pub(crate) e0: &'a Rows,
     pub(crate) rope: &'a Rope,
     pub(crate) grid: Grid,
@@ -46,7 +46,8 @@ pub(crate) struct KeyValue {
     value: Tensor,
 }
 
-/// What one block's cross-attention reads: the text, and the image where the model takes one.
+/// Keys and values of one block's cross-attention: of the text, and of the image if the model takes
+/// image tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct ContextKeyValue {
     text: KeyValue,
@@ -95,7 +96,8 @@ impl Block {
         })
     }
 
-    /// Keys and values of text and image tokens `[B,T,D]`; they depend on the condition alone.
+    /// Keys and values of text and image tokens `[B,T,D]`. They do not depend on latents or
+    /// timestep.
     pub(crate) fn key_values(
         &self,
         text: &Tensor,
@@ -116,19 +118,19 @@ impl Block {
         })
     }
 
-    /// `[B,L,D]` of any float dtype to `[B,L,D]` of the stream's.
+    /// `[B,L,D]` of any float dtype to `[B,L,D]` in the dtype of the residual stream.
     pub(crate) fn forward(
         &self,
         hidden: &Tensor,
-        surroundings: &Surroundings,
+        inputs: &BlockInputs,
         context: &ContextKeyValue,
         observer: &mut dyn Observer,
     ) -> Result<Tensor> {
-        let e0 = surroundings.e0;
+        let e0 = inputs.e0;
         let table = e0.with_rows(e0.rows().broadcast_add(&self.scale_shift_table)?)?;
         let (batch, tokens, _) = hidden.dims3()?;
         let mut views = Views::new(self.number, tokens, observer);
-        let attended = self.attend_to_self(hidden, &table, surroundings, &mut views)?;
+        let attended = self.attend_to_self(hidden, &table, inputs, &mut views)?;
         let mut out = Assembly::new(tokens);
         for chunk in chunks(hidden.device(), batch, tokens) {
             let table = table.of_tokens(&chunk, tokens)?;
@@ -145,13 +147,13 @@ impl Block {
         out.finish()
     }
 
-    /// What self-attention hands to its output projection, `[B,L,D]`. Queries, keys and values
-    /// end here.
+    /// Self-attention before its output projection, `[B,L,D]`. Queries, keys and values are dropped
+    /// on return.
     fn attend_to_self(
         &self,
         hidden: &Tensor,
         table: &Rows,
-        surroundings: &Surroundings,
+        inputs: &BlockInputs,
         views: &mut Views,
     ) -> Result<Tensor> {
         let (batch, tokens, _) = hidden.dims3()?;
@@ -159,7 +161,7 @@ impl Block {
         let [mut query, mut key, mut value] = [(); 3].map(|()| Assembly::new(tokens));
         for chunk in chunks(hidden.device(), batch, tokens) {
             let mut see = |point, tensor: &Tensor| views.see(point, chunk.start, tensor);
-            let rope = surroundings.rope.of_tokens(&chunk)?;
+            let rope = inputs.rope.of_tokens(&chunk)?;
             let normed = fused::layer_norm(&run(hidden, &chunk)?, None, self.eps)?;
             see(BlockPoint::Norm1, &normed)?;
             let x = fused::modulate(&normed, &table.of_tokens(&chunk, tokens)?, 0, 1)?;
@@ -174,7 +176,7 @@ impl Block {
         }
         let (query, key, value) = (query.finish()?, key.finish()?, value.finish()?);
         let heads = Heads { query: &query, key: &key, value: &value, heads: attn1.heads };
-        heads.attend_frames(surroundings.attention, surroundings.grid.frames)
+        heads.attend_frames(inputs.attention, inputs.grid.frames)
     }
 
     /// `hidden + gate_1 W_o attended` for a run of tokens.
@@ -190,7 +192,7 @@ impl Block {
         Ok(fused::add_gated(hidden, &attended, table, 2)?)
     }
 
-    /// Adds what a run of tokens finds in text and image.
+    /// Adds the cross-attention of a run of tokens to text and image.
     fn add_context(&self, hidden: &Tensor, context: &ContextKeyValue, see: See) -> Result<Tensor> {
         let normed = match &self.norm2 {
             Some((weight, bias)) => fused::layer_norm(hidden, Some((weight, bias)), self.eps)?,
@@ -214,7 +216,7 @@ impl Block {
     }
 }
 
-/// Whoever is shown a run of tokens.
+/// Receives the intermediate tensors of a run of tokens.
 type See<'a> = &'a mut dyn FnMut(BlockPoint, &Tensor) -> Result<()>;
 
 /// A run of tokens of `[B,L,D]`, in f32.
@@ -222,7 +224,7 @@ fn run(tensor: &Tensor, tokens: &Range<usize>) -> Result<Tensor> {
     Ok(tensor.narrow(1, tokens.start, tokens.len())?.to_dtype(DType::F32)?)
 }
 
-/// Projections of an attention; queries and keys are normed over all heads jointly.
+/// The projections of an attention; queries and keys are normed over all heads jointly.
 struct AttentionLayer {
     to_q: Linear,
     to_k: Linear,
@@ -278,7 +280,7 @@ impl AttentionLayer {
     }
 }
 
-/// Keys and values of image tokens, beside those of the text.
+/// The projections of image tokens to keys and values.
 struct AddedProjections {
     add_k_proj: Linear,
     add_v_proj: Linear,
@@ -286,7 +288,7 @@ struct AddedProjections {
 }
 
 impl AddedProjections {
-    /// Nothing where the model takes no image tokens.
+    /// `None` for a model without image tokens.
     fn load(config: &WanConfig, vb: VarBuilder) -> Result<Option<Self>> {
         let Some(width) = config.added_kv_proj_dim else { return Ok(None) };
         let dim = config.dim();

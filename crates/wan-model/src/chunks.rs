@@ -1,8 +1,8 @@
-//! A video's tokens in runs of bounded length.
+//! The tokens of a video in runs of bounded length.
 //!
-//! All of a block but its self-attention treats every token by itself, so it is done for one run
-//! of tokens after the other: what a layer needs beside its input and output is as large as the
-//! run, not as the video. The feed-forward's inner tensor alone would be six residual streams.
+//! Except for self-attention, a block treats every token separately. So it works on one run of
+//! tokens after the other, and its intermediate tensors are as large as a run, not as the video.
+//! (The inner tensor of the feed-forward alone would be as large as six residual streams.)
 
 use std::ops::Range;
 
@@ -10,14 +10,15 @@ use candle_core::{Device, Tensor};
 
 use crate::error::{Error, Result};
 
-/// Tokens that go through a block's layers at once. Each run reads (and from half precision
-/// widens) all weights of the block, so much fewer would cost time.
+/// Tokens of a run on the CPU. Each run reads all weights of the block, and widens those in half
+/// precision, so much shorter runs would take longer.
 const TOKENS_AT_ONCE: usize = 512;
 
-/// The same off the CPU, where a shorter run would not fill the device.
+/// Tokens of a run on a GPU, where a shorter run would not use the whole device.
 const TOKENS_AT_ONCE_OFF_CPU: usize = 4096;
 
-/// `0..tokens` in runs of about equal length; of a batch, `TOKENS_AT_ONCE` in all.
+/// `0..tokens` in runs of about equal length. Over the whole batch, a run has at most the tokens
+/// above, but at least 16 per batch element.
 pub(crate) fn chunks(
     device: &Device,
     batch: usize,
@@ -29,19 +30,19 @@ pub(crate) fn chunks(
     (0..tokens).step_by(length).map(move |start| start..(start + length).min(tokens))
 }
 
-/// A tensor `[B,L,D]` put together from runs of its tokens.
+/// Assembles a tensor `[B,L,D]` from runs of its tokens.
 pub(crate) struct Assembly {
     tokens: usize,
     whole: Option<Tensor>,
 }
 
 impl Assembly {
-    /// Of `tokens` tokens, none of them here yet.
+    /// An assembly of `tokens` tokens, still empty.
     pub(crate) fn new(tokens: usize) -> Self {
         Self { tokens, whole: None }
     }
 
-    /// Puts `part [B,l,D]` at tokens `start..start + l`. A part that is the whole is not copied.
+    /// Puts `part [B,l,D]` at tokens `start..start + l`. A part with all tokens is not copied.
     pub(crate) fn put(&mut self, start: usize, part: Tensor) -> Result<()> {
         let (batch, tokens, width) = part.dims3()?;
         if tokens == self.tokens {
@@ -58,7 +59,7 @@ impl Assembly {
         Ok(())
     }
 
-    /// The tensor, once every part is in place.
+    /// The assembled tensor. Every part must be in place.
     pub(crate) fn finish(self) -> Result<Tensor> {
         self.whole.ok_or_else(|| Error::input("tokens", "at least one", self.tokens))
     }

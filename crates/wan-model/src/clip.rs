@@ -1,14 +1,13 @@
-//! The vision half of CLIP, whose penultimate hidden state is the image condition of Wan 2.1 and
+//! The vision model of CLIP. Its penultimate hidden state is the image condition of Wan 2.1 and
 //! SkyReels-V2 I2V.
 //!
-//! The published one is open-clip's ViT-H/14 trained with XLM-RoBERTa, under the names of
-//! transformers 5.23.0 `CLIPVisionModel` (with its `pre_layrnorm`). candle-transformers' `clip`
-//! has quick GELU alone, where this model wants the exact one, and layer norms that lose digits
-//! (see `fused`), so the transformer is written here.
+//! The published model is open-clip's ViT-H/14 trained with XLM-RoBERTa, under the names of
+//! transformers 5.23.0 `CLIPVisionModel` (with its `pre_layrnorm`). candle-transformers' `clip` has
+//! only quick GELU, where this model needs the exact GELU, and layer norms that lose digits (see
+//! `fused`). So the transformer is written here.
 
 use candle_core::{Module, Tensor};
 use candle_nn::VarBuilder;
-use serde::{Deserialize, Serialize};
 
 use crate::attention::Heads;
 use crate::bicubic;
@@ -18,48 +17,9 @@ use crate::linear::{Linear, linear};
 use crate::observer::{self, Observer, Point};
 use crate::threads;
 
-/// `config.json` of a CLIP vision model (transformers' names). Other fields are ignored.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ClipVisionConfig {
-    /// Width of a hidden state.
-    pub hidden_size: usize,
-    /// Inner width of the feed-forward layers.
-    pub intermediate_size: usize,
-    /// Number of layers.
-    pub num_hidden_layers: usize,
-    /// Attention heads.
-    pub num_attention_heads: usize,
-    /// Colours of a picture.
-    #[serde(default = "rgb")]
-    pub num_channels: usize,
-    /// Height and width of a picture.
-    pub image_size: usize,
-    /// Height and width of a patch.
-    pub patch_size: usize,
-    /// Activation of the feed-forward layers.
-    pub hidden_act: Activation,
-    /// Epsilon of every norm.
-    #[serde(default = "epsilon")]
-    pub layer_norm_eps: f64,
-}
+mod config;
 
-fn rgb() -> usize {
-    3
-}
-
-fn epsilon() -> f64 {
-    1e-5
-}
-
-/// Activation of the feed-forward layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// `x/2 (1 + erf(x / sqrt 2))`: open-clip.
-    Gelu,
-    /// `x sigmoid(1.702 x)`: OpenAI.
-    QuickGelu,
-}
+pub use config::{Activation, ClipVisionConfig};
 
 impl Activation {
     fn forward(self, x: &Tensor) -> candle_core::Result<Tensor> {
@@ -70,57 +30,22 @@ impl Activation {
     }
 }
 
-impl ClipVisionConfig {
-    /// ViT-H/14, the image encoder of every published Wan 2.1 and SkyReels-V2 I2V model.
-    pub fn vit_h_14() -> Self {
-        Self {
-            hidden_size: 1280,
-            intermediate_size: 5120,
-            num_hidden_layers: 32,
-            num_attention_heads: 16,
-            num_channels: rgb(),
-            image_size: 224,
-            patch_size: 14,
-            hidden_act: Activation::Gelu,
-            layer_norm_eps: epsilon(),
-        }
-    }
-
-    /// Tokens of a picture: one for each patch, and the class in front.
-    pub fn tokens(&self) -> usize {
-        (self.image_size / self.patch_size).pow(2) + 1
-    }
-
-    fn check(&self) -> Result<()> {
-        let refuse = |reason: &str| Err(Error::Config(reason.to_owned()));
-        if self.num_hidden_layers == 0 {
-            return refuse("num_hidden_layers: starts at 1");
-        }
-        if self.num_attention_heads == 0
-            || !self.hidden_size.is_multiple_of(self.num_attention_heads)
-        {
-            return refuse("num_attention_heads: does not divide hidden_size");
-        }
-        if self.patch_size == 0 || !self.image_size.is_multiple_of(self.patch_size) {
-            return refuse("patch_size: does not divide image_size");
-        }
-        Ok(())
-    }
-}
-
-/// How a picture comes to the square that CLIP takes; the references differ.
+/// How a picture is resized to CLIP's square input; the references differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resizing {
-    /// The short side to the square's, antialiased, rounded to 8 bits, and the middle cut out:
-    /// transformers' `CLIPImageProcessor`, which diffusers' pipelines use.
+    /// Resizes the short side to that of the square, antialiased and rounded to 8 bits, and cuts
+    /// out the middle: transformers' `CLIPImageProcessor`, which diffusers' pipelines use.
     Crop,
-    /// Both sides to the square's, without antialiasing: Wan2.1 9737cba `wan/modules/clip.py`,
-    /// SkyReels-V2 abed76f.
+    /// Resizes both sides to those of the square, without antialiasing: Wan2.1 9737cba
+    /// `wan/modules/clip.py`, SkyReels-V2 abed76f.
     Squash,
 }
 
-/// Pictures `[B,3,H,W]` in 0..=1 to CLIP's input `[B,3,size,size]`: resized (bicubic), less the
-/// mean of each colour, over its standard deviation. f32.
+/// Pictures `[B,3,H,W]` in 0..=1 to CLIP's input `[B,3,size,size]`, f32: resized (bicubic), then
+/// normalised by mean and standard deviation per colour.
+///
+/// # Errors
+/// [`Error::Input`] for another shape.
 pub fn preprocess(pictures: &Tensor, size: usize, resizing: Resizing) -> Result<Tensor> {
     const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
     const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
@@ -158,8 +83,12 @@ pub struct ClipVision {
 }
 
 impl ClipVision {
-    /// Builds the encoder from weights under transformers' names. The last norm and the
-    /// projection are not read: nothing here comes after the hidden states.
+    /// Builds the encoder from weights under transformers' names. The last norm and the projection
+    /// are not read, because only hidden states are used.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a config that fits no model, and errors of missing or misshaped
+    /// tensors.
     pub fn load(config: ClipVisionConfig, vb: VarBuilder) -> Result<Self> {
         config.check()?;
         let layers = config.num_hidden_layers;
@@ -186,8 +115,11 @@ impl ClipVision {
         &self.config
     }
 
-    /// What the transformer takes: the hidden state before the last layer, `[B,tokens,D]`, from
-    /// preprocessed pictures `[B,3,S,S]`. The last layer is not run.
+    /// The hidden state before the last layer, `[B,tokens,D]`, of preprocessed pictures
+    /// `[B,3,S,S]`: the input of the video transformer. The last layer is not run.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for another shape.
     pub fn penultimate(&self, pixel_values: &Tensor) -> Result<Tensor> {
         self.penultimate_observed(pixel_values, &mut ())
     }
@@ -204,8 +136,11 @@ impl ClipVision {
         self.run(pixel_values, self.layers.len() - 1, observer)
     }
 
-    /// Preprocessed pictures `[B,3,S,S]` to the last hidden state `[B,tokens,D]`, with the hidden
-    /// state before each layer shown.
+    /// Preprocessed pictures `[B,3,S,S]` to the last hidden state `[B,tokens,D]`. The observer sees
+    /// the hidden state before each layer.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for another shape.
     pub fn forward_observed(
         &self,
         pixel_values: &Tensor,
@@ -228,7 +163,7 @@ impl ClipVision {
         })
     }
 
-    /// `[B,C,S,S]` to `[B,tokens,D]`: the class, then the patches row by row.
+    /// `[B,C,S,S]` to `[B,tokens,D]`: the class token, then the patches row by row.
     fn embed(&self, pixels: &Tensor) -> Result<Tensor> {
         let ClipVisionConfig { num_channels, image_size, patch_size: p, hidden_size, .. } =
             self.config;

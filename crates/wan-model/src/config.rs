@@ -1,12 +1,12 @@
-//! Shape of a Wan or SkyReels-V2 transformer, as diffusers writes it to `config.json` (diffusers
-//! 0.42.1, `WanTransformer3DModel` and `SkyReelsV2Transformer3DModel`). The sizes that were
-//! published are in [`published`](crate::published).
+//! Shape of a Wan or SkyReels-V2 transformer, in the form of diffusers' `config.json` (diffusers
+//! 0.42.1, `WanTransformer3DModel` and `SkyReelsV2Transformer3DModel`). The published sizes are in
+//! [`published`](crate::published).
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// `config.json` of a transformer folder. Fields diffusers writes beside these are ignored.
+/// `config.json` of a transformer folder. Other fields are ignored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WanConfig {
     /// Latent frames, rows and columns that one token covers.
@@ -15,9 +15,9 @@ pub struct WanConfig {
     pub num_attention_heads: usize,
     /// Width of one head; even, so that it splits into rotary pairs.
     pub attention_head_dim: usize,
-    /// Latent channels going in (16; 36 with an image condition; 48 for TI2V-5B).
+    /// Input channels (16; 36 with an image condition; 48 for TI2V-5B).
     pub in_channels: usize,
-    /// Latent channels coming out.
+    /// Output channels.
     pub out_channels: usize,
     /// Width of the text encoder's output.
     pub text_dim: usize,
@@ -36,7 +36,8 @@ pub struct WanConfig {
     /// Width of the image encoder's output, for models that take image tokens.
     #[serde(default)]
     pub image_dim: Option<usize>,
-    /// Width of the image tokens' key and value projections; the model's own where it is set.
+    /// Width of the image tokens' key and value projections; equal to [`dim`](Self::dim) if
+    /// present.
     #[serde(default)]
     pub added_kv_proj_dim: Option<usize>,
     /// Longest axis, in patches, that the rotary table covers.
@@ -81,7 +82,7 @@ impl WanConfig {
         self.image_dim.is_some()
     }
 
-    /// Refuses configs that no Wan model has, before any weight is read.
+    /// Refuses configs that no Wan model has. Called before any weight is read.
     pub(crate) fn check(&self) -> Result<()> {
         let refuse = |reason: String| Err(Error::Config(reason));
         if self.added_kv_proj_dim != self.image_dim.map(|_| self.dim()) {

@@ -1,4 +1,5 @@
-//! What happens before the first block: patches, time, text and frame rate to width D.
+//! The embeddings before the first block: patches, timesteps, text, image and frame rate, to width
+//! D.
 //!
 //! Source: diffusers 0.42.1 `WanTimeTextImageEmbedding`, `SkyReelsV2Transformer3DModel`.
 
@@ -15,7 +16,7 @@ use crate::rope::Grid;
 use crate::rows::Rows;
 use crate::timesteps::Timesteps;
 
-/// Convolution whose kernel is its stride, hence a matrix product over patches.
+/// A convolution with kernel equal to stride, computed as a matrix product over patches.
 pub(crate) struct PatchEmbedding {
     projection: Linear,
     patch: [usize; 3],
@@ -64,7 +65,7 @@ impl PatchEmbedding {
     }
 }
 
-/// Timesteps to `e` and `e0`.
+/// Timesteps to the time embedding `e` and the time projection `e0`.
 pub(crate) struct TimeEmbedding {
     linear_1: Linear,
     linear_2: Linear,
@@ -75,7 +76,7 @@ pub(crate) struct TimeEmbedding {
 }
 
 impl TimeEmbedding {
-    /// `vb` is the model's root: the frame-rate weights lie beside the condition embedder.
+    /// `vb` is the root of the model: the frame-rate weights are beside the condition embedder.
     pub(crate) fn load(config: &WanConfig, vb: &VarBuilder) -> Result<Self> {
         let (dim, freq_dim) = (config.dim(), config.freq_dim);
         let condition = vb.pp("condition_embedder");
@@ -119,7 +120,7 @@ impl TimeEmbedding {
     }
 }
 
-/// Frame rate as a condition: class 0 is 16 fps, class 1 everything else (SkyReels-V2 abed76f).
+/// The frame rate as a condition: class 0 is 16 fps, class 1 any other (SkyReels-V2 abed76f).
 struct FrameRateEmbedding {
     embedding: Embedding,
     linear_1: Linear,
@@ -199,10 +200,10 @@ pub(crate) struct ImageEmbedding {
 }
 
 impl ImageEmbedding {
-    /// PyTorch's default, whatever the config says of the other norms.
+    /// PyTorch's default; the config's epsilon applies to other norms only.
     const EPS: f64 = 1e-5;
 
-    /// Nothing where the model takes no image tokens.
+    /// `None` for a model without image tokens.
     pub(crate) fn load(config: &WanConfig, vb: VarBuilder) -> Result<Option<Self>> {
         let Some(image_dim) = config.image_dim else { return Ok(None) };
         let vb = vb.pp("condition_embedder").pp("image_embedder");
@@ -223,7 +224,7 @@ impl ImageEmbedding {
         }))
     }
 
-    /// `[B,T,image_dim]` to `[B,T,D]`; with positions, the tokens of two images are joined:
+    /// `[B,T,image_dim]` to `[B,T,D]`. A model with positions joins the tokens of two images:
     /// `[2B,T,image_dim]` to `[B,2T,D]`.
     pub(crate) fn forward(&self, image_embeds: &Tensor, batch: usize) -> Result<Tensor> {
         let width = self.image_dim;

@@ -1,10 +1,10 @@
-//! What can go wrong, as facts: which file, which tensor, what was expected, what was found.
+//! The errors of this crate: file, tensor, what was expected and what was found.
 
 use std::path::PathBuf;
 
-use crate::inspect::Misfit;
+use crate::misfit::Misfit;
 
-/// Everything this crate can fail with.
+/// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file could not be opened or read.
@@ -12,18 +12,18 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A file is there, but is cut short or is not what its name says.
+    /// A file is cut short, or is not in the format of its name.
     #[error("{}: {reason}", path.display())]
     MalformedFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, with the numbers that show it.
+        /// The defect, with numbers.
         reason: String,
     },
-    /// A file is no longer what it was when its header was read.
+    /// A file was changed after its header was read.
     #[error(
         "{}: changed since its header was read ({difference}); open the model again",
         path.display()
@@ -31,7 +31,7 @@ pub enum Error {
     ChangedFile {
         /// The file.
         path: PathBuf,
-        /// What it was, and what it is.
+        /// What it was then, and what it is now.
         difference: String,
     },
     /// The model needs a tensor that the weights do not have.
@@ -42,7 +42,7 @@ pub enum Error {
         /// Full name of the tensor.
         name: String,
     },
-    /// A tensor has another shape than the config asks for.
+    /// A tensor does not have the shape that follows from the config.
     #[error("{origin}: tensor `{name}` has shape {found:?}, the config asks for {expected:?}")]
     WrongShape {
         /// The weight file it came from.
@@ -54,7 +54,7 @@ pub enum Error {
         /// Shape in the file.
         found: Vec<usize>,
     },
-    /// The tensors of files are not those of the network that they were opened for.
+    /// The tensors of files are not those of the network they were opened for.
     #[error("{origin}: {misfit}")]
     Misfit {
         /// The weight files.
@@ -62,17 +62,17 @@ pub enum Error {
         /// Which tensors, and how they differ.
         misfit: Misfit,
     },
-    /// A tensor or list handed to a forward pass does not fit the model.
+    /// An argument of a forward pass does not fit the model.
     #[error("{what}: expected {expected}, got {found}")]
     Input {
-        /// Which argument.
+        /// The argument.
         what: &'static str,
-        /// What would have fitted.
+        /// What fits.
         expected: String,
-        /// What was handed over.
+        /// What was passed.
         found: String,
     },
-    /// A config that names no model this crate can build.
+    /// A config of no model that this crate can build.
     #[error("config: {0}")]
     Config(String),
     /// An [`Observer`](crate::Observer) ended the forward pass.
@@ -87,8 +87,8 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Hands the error through candle's `VarBuilder`, whose backends may only return candle's
-    /// own; `From<candle_core::Error>` takes it out again on the other side.
+    /// Wraps the error to pass it through candle's `VarBuilder`, whose backends return candle's
+    /// errors. `From<candle_core::Error>` unwraps it.
     pub(crate) fn through_candle(self) -> candle_core::Error {
         candle_core::Error::WrappedContext { wrapped: Box::new(self), context: String::new() }
     }

@@ -1,4 +1,5 @@
-//! Kinds of models: what a transformer's config says beyond the shapes of its tensors.
+//! Kinds of models: the facts that follow from a transformer's config beside the shapes of its
+//! tensors.
 //!
 //! | variant | models | given frames enter as |
 //! |---|---|---|
@@ -9,14 +10,14 @@
 //! | `i2v` | Wan 2.2 I2V A14B | channels |
 //! | `flf2v` | Wan 2.1 FLF2V | channels, and tokens of the first and the last picture |
 //!
-//! Which models were published is in [`published`](crate::published).
+//! The published models are in [`published`](crate::published).
 
 use crate::config::WanConfig;
 
 /// Latent channels of the VAE that Wan 2.2's text-and-image-to-video model comes with.
 const TI2V_CHANNELS: usize = 48;
 
-/// Part of `_class_name` in `model_index.json` of SkyReels-V2's diffusion-forcing pipelines.
+/// Part of `_class_name` in `model_index.json` of a SkyReels-V2 diffusion-forcing pipeline.
 const DIFFUSION_FORCING: &str = "DiffusionForcing";
 
 /// Length that prompts are padded to, in tokens (Wan2.1, commit 9737cba,
@@ -28,32 +29,31 @@ pub const PROMPT_TOKENS: usize = 512;
 pub struct Family {
     /// `t2v`, `i2v`, `flf2v`, `ti2v` or `df`.
     pub variant: &'static str,
-    /// How it takes given frames.
+    /// How given frames enter the model.
     pub intake: Intake,
-    /// Noise level, 0 to 1, at and above which the first of two experts runs, where a model has two
-    /// and its folder does not say (Wan2.2, commit 42bf4cf, `wan/configs`).
+    /// Noise level, 0 to 1, at and above which the first of two experts runs. The default for a
+    /// model folder that does not name one (Wan2.2, commit 42bf4cf, `wan/configs`).
     pub boundary_ratio: f64,
-    /// Whether it is told the class of the frame rate.
+    /// Whether the class of the frame rate is an input.
     pub takes_fps_class: bool,
 }
 
-/// How a model takes given frames.
+/// How given frames enter a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Intake {
-    /// As channels beside the latents (image-to-video models); else as clean latent frames.
+    /// As channels beside the latents (image-to-video models); if not, as clean latent frames.
     pub channels: bool,
-    /// As clean latents that the model sees in the place of the first frames (TI2V), with any
-    /// sampler; else in front of those that a diffusion-forcing sampler moves.
+    /// As clean latents in place of the first frames (TI2V), with any sampler; if not, in front of
+    /// the frames that a diffusion-forcing sampler moves.
     pub in_place: bool,
-    /// As tokens of the image encoder too.
+    /// As tokens of the image encoder as well.
     pub tokens: bool,
-    /// Tokens of a first and a last frame (FLF2V), not of one picture.
+    /// As tokens of a first and a last frame (FLF2V) instead of one picture.
     pub both_ends: bool,
 }
 
 impl Family {
-    /// The family of a transformer; `pipeline` is `_class_name` of `model_index.json`, empty where
-    /// there is none.
+    /// The family of a transformer. `pipeline` is `_class_name` of `model_index.json`, or empty.
     pub fn of(config: &WanConfig, pipeline: &str) -> Self {
         let channels = config.in_channels > config.out_channels;
         let both_ends = config.pos_embed_seq_len.is_some();
@@ -77,8 +77,8 @@ impl Family {
         }
     }
 
-    /// Class of a frame rate, where the model is told it: 0 for 16 frames per second, 1 for any
-    /// other (SkyReels-V2, commit abed76f).
+    /// Class of a frame rate if the model takes one: 0 for 16 frames per second, 1 for any other
+    /// (SkyReels-V2, commit abed76f).
     pub fn fps_class(&self, fps: f64) -> Option<u32> {
         self.takes_fps_class.then(|| u32::from(fps.round() != 16.0))
     }

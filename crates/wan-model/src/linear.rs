@@ -1,8 +1,8 @@
-//! A linear layer whose weight is stored the way the matrix product wants it.
+//! A linear layer whose weight is stored as `[in, out]`.
 //!
-//! `candle_nn::Linear` hands the product a transposed view of the file's `[out, in]`, which it
-//! repacks in every call: at a few hundred tokens that halves the speed on two threads (144
-//! tokens, 192 to 192: 218 us against 106 us). Turning it once at load costs nothing later.
+//! `candle_nn::Linear` passes a transposed view of the file's `[out, in]` to the matrix product,
+//! which repacks it in every call. At a few hundred tokens this halves the speed on two threads
+//! (144 tokens, 192 to 192: 218 us against 106 us). Here the weight is transposed once, at load.
 
 use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
@@ -12,8 +12,7 @@ use crate::product::widened_product;
 
 /// `x W^T + b` with `W` from a file's `weight [out, in]`.
 ///
-/// The weight's dtype is the computation's: `x` is rounded to it, and the result has the dtype
-/// `x` came in.
+/// Computed in the dtype of the weight, to which `x` is rounded. The result has the dtype of `x`.
 #[derive(Clone, Debug)]
 pub(crate) struct Linear {
     /// `[in, out]`, contiguous.

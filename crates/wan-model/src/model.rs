@@ -1,9 +1,9 @@
 //! The Wan transformer in three stages: [`embed`](WanModel::embed),
 //! [`blocks`](WanModel::blocks), [`head`](WanModel::head).
 //!
-//! The caller runs the stages, so whatever wants to skip the blocks or look between them does
-//! so outside the model. Source: diffusers 0.42.1 `WanTransformer3DModel`,
-//! `SkyReelsV2Transformer3DModel`; Wan2.1 9737cba; SkyReels-V2 abed76f.
+//! The caller runs the stages, so that it can skip the blocks or read tensors between them. Source:
+//! diffusers 0.42.1 `WanTransformer3DModel`, `SkyReelsV2Transformer3DModel`; Wan2.1 9737cba;
+//! SkyReels-V2 abed76f.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use candle_core::{DType, Module, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::attention::Attention;
-use crate::block::{Block, ContextKeyValue, Surroundings};
+use crate::block::{Block, BlockInputs, ContextKeyValue};
 use crate::chunks::{Assembly, chunks};
 use crate::config::WanConfig;
 use crate::embeddings::{ImageEmbedding, PatchEmbedding, TextEmbedding, TimeEmbedding};
@@ -38,8 +38,8 @@ pub struct WanModel {
     proj_out: Linear,
 }
 
-/// A prompt, and an image where the model takes one, as the blocks read them: computed once,
-/// used in every step.
+/// The condition of the blocks: a prompt, and an image if the model takes image tokens. Computed
+/// once and used in every step.
 #[derive(Clone, Debug)]
 pub struct TextContext {
     hidden: Tensor,
@@ -53,16 +53,16 @@ impl TextContext {
         &self.hidden
     }
 
-    /// Image embedding `[B,T,D]`, likewise; of models that take image tokens.
+    /// Image embedding `[B,T,D]`, before the blocks' projections; for models with image tokens.
     pub fn image(&self) -> Option<&Tensor> {
         self.image.as_ref()
     }
 }
 
-/// What the blocks and the head need to know of latents and timesteps.
+/// Latents and timesteps after embedding: the inputs of blocks and head.
 #[derive(Clone, Debug)]
 pub struct Embedded {
-    /// Patch tokens `[B,L,D]`: what enters the first block, in the residual stream's dtype
+    /// Patch tokens `[B,L,D]`, the input of the first block, in the residual stream's dtype
     /// ([`Numerics::stream_dtype`]).
     pub hidden: Tensor,
     /// Time embedding, rows `[B,K,D]`: modulates the head.
@@ -76,21 +76,30 @@ pub struct Embedded {
 }
 
 impl WanModel {
-    /// Builds the model from weights under diffusers' names, f32 throughout.
+    /// Builds the model from weights under diffusers' names, in f32.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a config that fits no model, and errors of missing or misshaped
+    /// tensors.
     pub fn load(config: WanConfig, vb: VarBuilder) -> Result<Self> {
         Self::load_with(config, vb, Numerics::default())
     }
 
     /// Builds the model from weights under diffusers' names, in the formats of `numerics`. Each
-    /// tensor is asked for in the format it is used in; the dtype that `vb` stands at counts for
-    /// nothing.
+    /// tensor is requested in the format of its use; the dtype of `vb` has no effect.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
     pub fn load_with(config: WanConfig, vb: VarBuilder, numerics: Numerics) -> Result<Self> {
         let blocks = config.num_layers;
         Self::load_blocks(config, vb, numerics, blocks)
     }
 
-    /// The model with its embeddings and head alone: the time signals are those of the whole model,
-    /// and hidden states pass through unchanged. For whoever plans and does not generate.
+    /// The model without blocks: embeddings and head alone. Time signals are those of the whole
+    /// model; hidden states pass unchanged. For plans, which do not generate.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
     pub fn load_without_blocks(
         config: WanConfig,
         vb: VarBuilder,
@@ -131,7 +140,7 @@ impl WanModel {
         &self.config
     }
 
-    /// Blocks that it holds: [`WanConfig::num_layers`], unless it was loaded without them.
+    /// Number of blocks: [`WanConfig::num_layers`], or 0 if it was loaded without blocks.
     pub fn block_count(&self) -> usize {
         self.blocks.len()
     }
@@ -141,16 +150,25 @@ impl WanModel {
         self.numerics
     }
 
-    /// As [`context`](Self::context), of a model without image tokens.
+    /// [`context`](Self::context) of a model without image tokens.
+    ///
+    /// # Errors
+    /// As [`context`](Self::context).
     pub fn text_context(&self, prompt_embeds: &Tensor) -> Result<TextContext> {
         self.context(prompt_embeds, None)
     }
 
-    /// Embeddings and every block's cross-attention keys and values. `prompt_embeds` is the text
-    /// encoder's output `[B,T,text_dim]`, of any float dtype as all inputs; `T` is used as it comes: padding rows are attended to,
-    /// as in training. `image_embeds` is the image encoder's penultimate hidden state
-    /// `[B,T',image_dim]`, or `[2B,T',image_dim]` (first and last frame of each video) where the
-    /// model has positions for two images; just where [`WanConfig::takes_image_tokens`].
+    /// Embeds the condition and computes every block's cross-attention keys and values. Inputs may
+    /// have any float dtype.
+    ///
+    /// `prompt_embeds` is the text encoder's output `[B,T,text_dim]`. All `T` rows are attended to,
+    /// including padding, as in training. `image_embeds` is given if and only if
+    /// [`WanConfig::takes_image_tokens`]: the image encoder's penultimate hidden state
+    /// `[B,T',image_dim]`, or `[2B,T',image_dim]` (first and last frame of each video) for a model
+    /// with positions for two images.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for another shape, or an image that is missing or not taken.
     pub fn context(
         &self,
         prompt_embeds: &Tensor,
@@ -159,8 +177,11 @@ impl WanModel {
         self.observed(&mut ()).context(prompt_embeds, image_embeds)
     }
 
-    /// Latents `[B,C,F,H,W]` and their timesteps to tokens and modulation. `fps_class` is one
-    /// class a video (0 for 16 fps, 1 for others) where `inject_sample_info` is set, else none.
+    /// Embeds latents `[B,C,F,H,W]` and their timesteps. `fps_class` has one class per video (0 for
+    /// 16 fps, 1 for any other) if the config sets `inject_sample_info`, else it is `None`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for latents, timesteps or classes that do not fit the model or each other.
     pub fn embed(
         &self,
         latents: &Tensor,
@@ -170,10 +191,12 @@ impl WanModel {
         self.observed(&mut ()).embed(latents, timesteps, fps_class)
     }
 
-    /// Runs the blocks of `range` on `hidden [B,L,D]`; gives `[B,L,D]` in the residual stream's
-    /// dtype ([`Numerics::stream_dtype`]), so a residual `after - before` of what
-    /// [`embed`](Self::embed) or an earlier range gave has it too. `hidden` may have any float
-    /// dtype; the empty range gives it back as it is.
+    /// Runs the blocks of `range` on `hidden [B,L,D]`, which may have any float dtype. Returns
+    /// `[B,L,D]` in the residual stream's dtype ([`Numerics::stream_dtype`]); so a residual `after
+    /// - before` has that dtype too. An empty range returns `hidden` unchanged.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a range outside the blocks, or tensors that do not fit each other.
     pub fn blocks(
         &self,
         range: Range<usize>,
@@ -185,30 +208,40 @@ impl WanModel {
         self.observed(&mut ()).blocks(range, hidden, embedded, text, attention)
     }
 
-    /// Velocity `[B,C_out,F,H,W]` (noise minus clean), f32, from what the last block handed on.
+    /// Velocity `[B,C_out,F,H,W]` (noise minus clean sample), f32, from the output of the last
+    /// block.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for `hidden` of another shape.
     pub fn head(&self, hidden: &Tensor, embedded: &Embedded) -> Result<Tensor> {
         self.observed(&mut ()).head(hidden, embedded)
     }
 
-    /// The same stages with someone looking.
+    /// The same stages with an observer of their intermediate tensors.
     pub fn observed<'a>(&'a self, observer: &'a mut dyn Observer) -> Observed<'a> {
         Observed { model: self, observer }
     }
 }
 
-/// A model whose intermediate tensors an observer sees; see [`WanModel::observed`].
+/// A model with an observer of its intermediate tensors; see [`WanModel::observed`].
 pub struct Observed<'a> {
     model: &'a WanModel,
     observer: &'a mut dyn Observer,
 }
 
 impl Observed<'_> {
-    /// As [`WanModel::text_context`].
+    /// [`WanModel::text_context`].
+    ///
+    /// # Errors
+    /// As there.
     pub fn text_context(&mut self, prompt_embeds: &Tensor) -> Result<TextContext> {
         self.context(prompt_embeds, None)
     }
 
-    /// As [`WanModel::context`].
+    /// [`WanModel::context`].
+    ///
+    /// # Errors
+    /// As there.
     pub fn context(
         &mut self,
         prompt_embeds: &Tensor,
@@ -241,7 +274,10 @@ impl Observed<'_> {
         }
     }
 
-    /// As [`WanModel::embed`].
+    /// [`WanModel::embed`].
+    ///
+    /// # Errors
+    /// As there.
     pub fn embed(
         &mut self,
         latents: &Tensor,
@@ -267,10 +303,10 @@ impl Observed<'_> {
         Ok(Embedded { hidden, e, e0, grid, rope })
     }
 
-    /// As [`WanModel::blocks`].
+    /// [`WanModel::blocks`], observed.
     ///
     /// # Errors
-    /// [`Error::Stopped`] where the observer ends the pass.
+    /// As there; [`Error::Stopped`] if the observer ends the pass.
     pub fn blocks(
         &mut self,
         range: Range<usize>,
@@ -288,21 +324,24 @@ impl Observed<'_> {
         if batch != text_batch {
             return Err(Error::input("text", format!("a batch of {batch}"), text_batch));
         }
-        let surroundings =
-            Surroundings { e0: &embedded.e0, rope: &embedded.rope, grid: embedded.grid, attention };
+        let inputs =
+            BlockInputs { e0: &embedded.e0, rope: &embedded.rope, grid: embedded.grid, attention };
         threads::on_worker(|| {
             let mut hidden = hidden.clone();
             for number in range {
                 observer::check(self.observer)?;
                 let _span = tracing::debug_span!("block", number).entered();
                 let (block, text) = (&self.model.blocks[number], &text.key_values[number]);
-                hidden = block.forward(&hidden, &surroundings, text, self.observer)?;
+                hidden = block.forward(&hidden, &inputs, text, self.observer)?;
             }
             Ok(hidden)
         })
     }
 
-    /// As [`WanModel::head`].
+    /// [`WanModel::head`].
+    ///
+    /// # Errors
+    /// As there.
     pub fn head(&mut self, hidden: &Tensor, embedded: &Embedded) -> Result<Tensor> {
         let _span = tracing::debug_span!("head").entered();
         self.check_hidden(hidden, embedded)?;

@@ -1,34 +1,34 @@
-//! In which number formats a transformer computes and hands on.
+//! The number formats of a transformer.
 
 use candle_core::DType;
 
 use crate::error::{Error, Result};
 
-/// Number formats of a transformer; the default is f32 throughout.
+/// Number formats of a transformer; the default is f32 for everything.
 ///
-/// `compute` is the format of the blocks' matrices, and of what enters each matrix product and
-/// each attention: queries, keys, values, the inputs of every linear layer. Everything else is
-/// f32 whatever `compute` is: patch, time, text and image embeddings, norms, modulation, gates,
-/// softmax, rotation, activations, the output projection, and the sums inside a block. So are
-/// the sums of matrix products on the CPU, which widens as it goes.
+/// `compute` is the format of the blocks' matrices and of the operands of every matrix product and
+/// attention in a block: queries, keys, values, inputs of linear layers. Everything else is f32:
+/// patch, time, text and image embeddings, norms, modulation, gates, softmax, rotation,
+/// activations, the output projection, and the sums inside a block. On the CPU the sums of matrix
+/// products are f32 as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Numerics {
     /// `F32`, `BF16` or `F16`.
     pub compute: DType,
-    /// What one block hands to the next.
+    /// Format of the residual stream between blocks.
     pub stream: ResidualStream,
 }
 
-/// The format in which the residual stream `[B,L,D]` goes from block to block. Inside a block the
-/// sums are f32 either way.
+/// The number format of the residual stream `[B,L,D]` between blocks. Inside a block the sums are
+/// f32 in both cases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ResidualStream {
-    /// f32, as Wan's original has it after its first gated sum (Wan2.1 9737cba, `WanAttentionBlock`).
+    /// f32, as in Wan's original after its first gated sum (Wan2.1 9737cba, `WanAttentionBlock`).
     #[default]
     F32,
-    /// The computation's format: half the memory. Rounded once at the end of each block, as in
-    /// SkyReels-V2 abed76f; diffusers 0.42.1 (`WanTransformerBlock`) rounds after each of a
-    /// block's three sums, which is less exact and saves nothing more.
+    /// [`Numerics::compute`]: half the memory. Rounded once, at the end of each block, as in
+    /// SkyReels-V2 abed76f. diffusers 0.42.1 (`WanTransformerBlock`) rounds after each of a block's
+    /// three sums, which is less exact and saves no more memory.
     Compute,
 }
 
@@ -47,7 +47,7 @@ impl Numerics {
         }
     }
 
-    /// Refuses formats that nothing here computes in.
+    /// Refuses formats in which the model cannot compute.
     pub(crate) fn check(self) -> Result<()> {
         match self.compute {
             DType::F32 | DType::BF16 | DType::F16 => Ok(()),

@@ -1,5 +1,4 @@
-//! Looking at intermediate tensors, and ending a forward pass early, without the model knowing who
-//! looks, or why.
+//! Observation of intermediate tensors, and the early end of a forward pass.
 
 use candle_core::Tensor;
 
@@ -22,9 +21,9 @@ pub enum Point {
     ImageContext,
     /// Inside block number `.0`.
     Block(usize, BlockPoint),
-    /// What enters the output projection `[B,L,D]`.
+    /// Input of the output projection `[B,L,D]`.
     HeadIn,
-    /// What leaves the output projection `[B,L,pt ph pw C]`.
+    /// Output of the output projection `[B,L,pt ph pw C]`.
     HeadOut,
     /// Text encoder: hidden state before layer `.0`, `[B,T,d_model]`.
     TextHidden(usize),
@@ -51,20 +50,21 @@ pub enum BlockPoint {
     Attn2,
     /// Feed-forward output, not yet gated.
     Ffn,
-    /// What the block hands on.
+    /// Output of the block.
     Out,
 }
 
-/// Sees tensors as they pass, perhaps on another thread than the caller's, and can end the pass. `()`
-/// sees nothing.
+/// Receives intermediate tensors, possibly on another thread than the caller's, and can end the
+/// pass. `()` receives none.
 pub trait Observer: Send {
-    /// Whether tensors are to be put together for it: blocks work on runs of tokens, and whole
-    /// intermediate tensors exist only for someone who looks.
+    /// Whether to assemble tensors for this observer: blocks work on runs of tokens, so whole
+    /// intermediate tensors exist only if they are observed.
     fn looks(&self) -> bool {
         true
     }
 
-    /// Called once per point and forward pass, in order; a block's when it is done.
+    /// Called once per point and forward pass, in order; for the points of a block, when it is
+    /// done.
     fn see(&mut self, point: Point, tensor: &Tensor);
 
     /// Whether the pass is to end here, with [`Error::Stopped`]. Asked before every block of a

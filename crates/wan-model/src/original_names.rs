@@ -1,35 +1,35 @@
-//! Names of tensors in the files that the models were first published in, and in ComfyUI's, as
-//! the names of diffusers and transformers that the loaders ask for.
+//! Translates the tensor names of the originally published files and of ComfyUI's files to the
+//! names of diffusers and transformers, which the loaders use.
 //!
-//! Nothing here reads a file. The same network has the same tensors in every layout, but for the
-//! image encoder, which was published with queries, keys and values in one tensor. Sources: Wan2.1
+//! No file is read here. A network has the same tensors in every layout, except for the image
+//! encoder, which was published with queries, keys and values in one tensor. Sources: Wan2.1
 //! 9737cba, Wan2.2 42bf4cf and SkyReels-V2 abed76f (`wan/modules`), diffusers 0.42.1
 //! `loaders/single_file_utils.py`. ComfyUI's files have the original names, the transformer's
 //! perhaps behind `model.diffusion_model.`, and transformers' names for the encoders.
 
 use std::collections::HashSet;
 
-/// Whose names a file has.
+/// The naming scheme of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// diffusers' or transformers', or none that is known here.
+    /// Names of diffusers or transformers, or unknown names.
     Diffusers,
-    /// The original transformer's: Wan and SkyReels-V2.
+    /// Names of the original transformers of Wan and SkyReels-V2.
     Transformer,
-    /// The original Wan 2.1 VAE's.
+    /// Names of the original Wan 2.1 VAE.
     Vae21 {
-        /// Layers between one step up and the next in the decoder's flat list, step included.
+        /// Layers per level in the decoder's flat list, including the step up.
         level: usize,
     },
-    /// The original Wan 2.2 VAE's.
+    /// Names of the original Wan 2.2 VAE.
     Vae22,
-    /// The original text encoder's.
+    /// Names of the original text encoder.
     TextEncoder,
-    /// The original image encoder's.
+    /// Names of the original image encoder.
     ImageEncoder,
 }
 
-/// What of an original tensor a renamed one is.
+/// The part of an original tensor that a renamed one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// All of it.
@@ -57,13 +57,13 @@ impl Part {
     }
 }
 
-/// Takes the prefix off that ComfyUI writes before a transformer's names.
+/// Removes the prefix that ComfyUI writes before a transformer's names.
 pub fn without_prefix(name: &str) -> &str {
     name.strip_prefix("model.diffusion_model.").unwrap_or(name)
 }
 
 impl Layout {
-    /// Tells the layout from the names of a file, already without prefix.
+    /// The layout of a file with these names, which have no prefix.
     pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let names: HashSet<&str> = names.into_iter().collect();
         let any = |start: &str| names.iter().any(|name| name.starts_with(start));
@@ -87,8 +87,8 @@ impl Layout {
         }
     }
 
-    /// The tensors that `name` holds, under the names the loaders ask for; a name that this
-    /// layout does not know stays as it is.
+    /// The tensors in the tensor `name`, under the loaders' names. An unknown name is returned
+    /// unchanged.
     pub fn rename(self, name: &str) -> Vec<(String, Part)> {
         let renamed = match self {
             Self::Diffusers => None,
@@ -122,7 +122,7 @@ const TRANSFORMER: Table = &[
     ("head.modulation", "scale_shift_table"),
 ];
 
-/// The second and third norm change places; the first and the original second have no tensors.
+/// The second and third norm are swapped; the first and the original second have no tensors.
 const BLOCK: Table = &[
     ("modulation", "scale_shift_table"),
     ("norm3.", "norm2."),
@@ -184,7 +184,7 @@ const IMAGE_LAYER: Table = &[
     ("mlp.2.", "mlp.fc2."),
 ];
 
-/// Replaces the first start in `table` that `name` has.
+/// `name` with the first start in `table` that matches replaced.
 fn replace_start(name: &str, table: Table) -> Option<String> {
     table.iter().find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)))
 }
@@ -220,7 +220,8 @@ fn middle(name: &str) -> Option<String> {
     }
 }
 
-/// What lies in a level: flat in Wan 2.1, but for diffusers' decoder; nested in Wan 2.2.
+/// A layer of a level. Wan 2.1 has one flat list (diffusers nests the decoder's), Wan 2.2 nests
+/// them.
 fn level(layout: Layout, name: &str) -> Option<String> {
     let (list, rest) = name.split_once('.')?;
     let (blocks, step) = match list {

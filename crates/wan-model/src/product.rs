@@ -1,10 +1,10 @@
-//! The product of matrices: all products of this crate go through here.
+//! The matrix product. All products of this crate are computed here.
 //!
 //! candle's CPU backend asks for the number of physical cores in every product. On Linux that reads
-//! `/proc/cpuinfo`, unless `RAYON_NUM_THREADS` is set, which is the user's to set and not a
-//! library's. Here [`threads::of_products`] asks once, and `gemm` is called with the arguments that
-//! candle gives it, so the bits are candle's. Source: huggingface/candle 0.11.1,
-//! `candle-core/src/cpu_backend/mod.rs`, `MatMul`.
+//! `/proc/cpuinfo`, unless `RAYON_NUM_THREADS` is set, which a library must not do. Here
+//! [`threads::of_products`] asks once, and `gemm` is called with candle's arguments, so the bits
+//! are those of candle. Source: huggingface/candle 0.11.1, `candle-core/src/cpu_backend/mod.rs`,
+//! `MatMul`.
 #![allow(unsafe_code, reason = "gemm takes pointers and strides; one call, in `multiply`")]
 
 use candle_core::backend::BackendStorage;
@@ -19,12 +19,12 @@ use crate::threads;
 
 /// Product of `a [..,m,k]` and `b [..,k,n]`, `[..,m,n]`, of one dtype and with equal leading axes.
 ///
-/// On the CPU: f64, f32, f16 and bf16, the last multiplied in f32 and rounded once; any strides, as
-/// those of a transposed or a broadcast view. On a GPU, and where candle was built with MKL or
-/// Accelerate, it is candle's product, and the views are those that it takes.
+/// On the CPU: f64, f32, f16 and bf16 (multiplied in f32 and rounded once), with any strides, such
+/// as those of transposed and broadcast views. On a GPU, and where candle was built with MKL or
+/// Accelerate, it is candle's product, with the views that candle takes.
 ///
 /// # Errors
-/// If shapes, dtypes or devices do not go together.
+/// If shapes, dtypes or devices do not fit each other.
 pub(crate) fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if !a.device().is_cpu() || utils::has_mkl() || utils::has_accelerate() {
         return a.matmul(b);
@@ -32,7 +32,7 @@ pub(crate) fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     a.apply_op2_no_bwd(b, &Product)
 }
 
-/// As [`product`], but on the CPU halves are widened first, and their product is f32.
+/// [`product`], except that 16-bit floats on the CPU are widened first and their product is f32.
 pub(crate) fn widened_product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     match (a.device().is_cpu(), a.dtype()) {
         (true, DType::BF16 | DType::F16) => {
@@ -110,15 +110,16 @@ impl<'a> Factors<'a> {
         dims.into()
     }
 
-    /// Whether all matrices `b` are one, and the rows of all matrices `a` follow one another: then
-    /// the stack is one matrix of more rows.
+    /// Whether all matrices `b` are the same one and the rows of all matrices `a` are contiguous.
+    /// Then the stack is one product with more rows.
     fn are_one(&self) -> bool {
         let rows_follow = |number: usize| self.a.start(number) == number * self.m * self.k;
         self.a.row_stride() == self.k
             && (0..self.count).all(|number| self.b.start(number) == 0 && rows_follow(number))
     }
 
-    /// All products, row by row, of the parts of the storages that the factors lie in.
+    /// All products, row by row. `a` and `b` are the parts of the storages in which the factors
+    /// lie.
     fn multiply<T: WithDType>(&self, a: &[T], b: &[T]) -> Vec<T> {
         let (zero, one) = (T::from_f64(0.), T::from_f64(1.));
         let mut out = vec![zero; self.count * self.m * self.n];
@@ -132,9 +133,10 @@ impl<'a> Factors<'a> {
         let rows = if self.are_one() { self.count * self.m } else { self.m };
         for (number, out) in out.chunks_exact_mut(rows * self.n).enumerate() {
             let (a, b) = (&a[self.a.start(number)..], &b[self.b.start(number)..]);
-            // SAFETY: `out` has `rows * n` numbers, in rows of `n`. `Stack::part` saw that the
-            // last number of the last matrix of each factor lies within its slice, and strides are
-            // not negative; so do all others. T is one of those that `gemm` knows (`cpu_fwd`).
+            // SAFETY: `out` has `rows * n` elements, in rows of `n`. `Stack::part` checked that the
+            // last element of the last matrix of each factor lies within its slice; strides are not
+            // negative, so all other elements do too. `cpu_fwd` calls this with types of `gemm`
+            // only.
             unsafe {
                 gemm::gemm(
                     rows,
@@ -163,7 +165,7 @@ impl<'a> Factors<'a> {
     }
 }
 
-/// The matrices of one factor, by number of the leading axes, the last the fastest.
+/// The matrices of one factor, numbered over the leading axes, the last axis fastest.
 struct Stack<'a>(&'a Layout);
 
 impl Stack<'_> {
@@ -175,7 +177,7 @@ impl Stack<'_> {
         self.0.stride()[self.0.dims().len() - 1]
     }
 
-    /// Where matrix `number` begins, after where the first one does.
+    /// Offset of matrix `number` from the first.
     fn start(&self, mut number: usize) -> usize {
         let leading = self.0.dims().len() - 2;
         let axes = self.0.dims()[..leading].iter().zip(self.0.stride()).rev();
@@ -187,7 +189,7 @@ impl Stack<'_> {
         start
     }
 
-    /// The numbers from the first of the first matrix to the last of the last.
+    /// The elements from the first of the first matrix to the last of the last.
     fn part<'n, T>(&self, numbers: &'n [T]) -> Result<&'n [T]> {
         if self.0.shape().elem_count() == 0 {
             return Ok(&[]);

@@ -1,5 +1,5 @@
-//! The published models: what inspection knows a transformer by, and how each was sampled by those
-//! who published it. All of it is data, in `published.toml`.
+//! The published models: their configs, by which inspection recognises them, and the settings with
+//! which their publishers sample them. All of it is data in `published.toml`.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -13,23 +13,23 @@ use crate::config::WanConfig;
 /// A published model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Published {
-    /// Name of Wan's `--task`: `t2v-1.3B`.
+    /// Name in Wan's `--task`: `t2v-1.3B`.
     pub id: String,
-    /// Who published it as what.
+    /// Its publisher and its published name.
     pub title: String,
-    /// Transformers: 1, or 2 where one is for high noise and one for low.
+    /// Number of transformers: 1, or 2 where one is for high noise and one for low.
     pub experts: usize,
-    /// Shape of each of them.
+    /// Config of each transformer.
     pub transformer: WanConfig,
-    /// How it is sampled.
+    /// The publisher's settings.
     pub defaults: Sampling,
 }
 
-/// How a model is sampled by those who published it. Fields are named as the flags.
+/// The settings with which a publisher samples a model. Fields are named like the flags.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sampling {
-    /// What the video should not show.
+    /// Negative prompt of classifier-free guidance.
     pub negative_prompt: String,
     /// Width and height in pixels, as `832*480`.
     pub size: String,
@@ -39,17 +39,17 @@ pub struct Sampling {
     pub sample_steps: u32,
     /// Flow shift.
     pub sample_shift: f64,
-    /// Flow shifts of the sizes that have one of their own.
+    /// Flow shift by size, for sizes with another one.
     #[serde(default)]
     pub sample_shift_of_size: BTreeMap<String, f64>,
-    /// Guidance scale; of two experts, of the first.
+    /// Guidance scale; that of the first expert if there are two.
     pub sample_guide_scale: f64,
-    /// Guidance scale of the second expert; none: the same.
+    /// Guidance scale of the second expert; none: that of the first.
     #[serde(default)]
     pub sample_guide_scale_low: Option<f64>,
     /// Frames per second.
     pub fps: f64,
-    /// Id of the sampler, where the model needs one of its own.
+    /// Id of the sampler, if the model needs a certain one.
     #[serde(default)]
     pub sampler: Option<String>,
 }
@@ -79,7 +79,7 @@ fn one() -> usize {
     1
 }
 
-/// What the document says, complete.
+/// The content of the document, with common values filled in.
 struct Catalogue {
     defaults: Sampling,
     models: Vec<Published>,
@@ -89,17 +89,17 @@ static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
     read(include_str!("published.toml")).expect("published.toml is built in, and tests read it")
 });
 
-/// All published models. Some have the same transformer.
+/// All published models. Some have equal transformers.
 pub fn all() -> &'static [Published] {
     &CATALOGUE.models
 }
 
-/// The published model of this id.
+/// The published model with this id.
 pub fn find(id: &str) -> Option<&'static Published> {
     all().iter().find(|model| model.id == id)
 }
 
-/// Wan's own defaults, for a model that is not known to be a published one.
+/// Wan's own defaults, for a model that is not recognised as a published one.
 pub fn common_defaults() -> &'static Sampling {
     &CATALOGUE.defaults
 }
@@ -121,7 +121,7 @@ fn read(text: &str) -> Result<Catalogue, toml::de::Error> {
     })
 }
 
-/// What is common, with an entry's own values in the place of some.
+/// The common values, overridden by an entry's own.
 fn merged<T: DeserializeOwned>(common: &Table, own: Table) -> Result<T, toml::de::Error> {
     let mut all = common.clone();
     all.extend(own);

@@ -1,9 +1,9 @@
 //! Rotary position embedding over time, height and width.
 //!
-//! A head's `d` numbers are `d/2` pairs `(2i, 2i+1)`. The first pairs turn with the frame, the
-//! next with the row, the last with the column: height and width take `2 floor(d/6)` numbers
-//! each, time the rest (44, 42, 42 of 128). Pair `j` of an axis of width `a` turns by
-//! `position * 10000^(-2j/a)`. Angles in f64. Source: diffusers 0.42.1 `WanRotaryPosEmbed`.
+//! The `d` elements of a head are `d/2` pairs `(2i, 2i+1)`. The first pairs rotate with the frame,
+//! the next with the row, the last with the column: height and width take `2 floor(d/6)` elements
+//! each, time the rest (44, 42, 42 of 128). Pair `j` of an axis of width `a` rotates by `position *
+//! 10000^(-2j/a)`. Angles are f64. Source: diffusers 0.42.1 `WanRotaryPosEmbed`.
 
 use std::ops::Range;
 
@@ -29,7 +29,7 @@ impl Grid {
         self.height * self.width
     }
 
-    /// Tokens of the video, L: frame by frame, row by row.
+    /// Tokens of the video, L; they are ordered frame by frame, row by row.
     pub fn tokens(&self) -> usize {
         self.frames * self.frame_tokens()
     }
@@ -44,14 +44,17 @@ pub struct Rope {
     pub sin: Tensor,
 }
 
-/// How a head's numbers are shared out: time, height, width.
+/// Elements of a head for time, height and width.
 fn axis_dims(head_dim: usize) -> [usize; 3] {
     let side = 2 * (head_dim / 6);
     [head_dim - 2 * side, side, side]
 }
 
 impl Rope {
-    /// Tables for a grid whose axes are at most `longest` patches long.
+    /// Tables for a grid.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if an axis is longer than `longest` patches.
     pub fn new(grid: Grid, head_dim: usize, longest: usize, device: &Device) -> Result<Self> {
         let lengths = [grid.frames, grid.height, grid.width];
         if lengths.iter().any(|length| *length > longest) {
@@ -82,13 +85,13 @@ impl Rope {
 }
 
 impl Rope {
-    /// The tables of a run of tokens.
+    /// The tables for a run of tokens.
     pub(crate) fn of_tokens(&self, tokens: &Range<usize>) -> Result<Self> {
         let own = |table: &Tensor| table.narrow(0, tokens.start, tokens.len());
         Ok(Self { cos: own(&self.cos)?, sin: own(&self.sin)? })
     }
 
-    /// Turns the pairs of every head of `x [B,L,H head_dim]`, then multiplies by `scale`.
+    /// Rotates the pairs of every head of `x [B,L,H head_dim]`, then multiplies by `scale`.
     pub(crate) fn rotate(&self, x: &Tensor, scale: f64) -> Result<Tensor> {
         if fused::fits(x) {
             let op = Rotate { scale: scale as f32 };
@@ -104,7 +107,7 @@ impl Rope {
     }
 }
 
-/// candle's `rope_i` wants the heads in front, which costs two copies around it.
+/// Rotation without the two copies that candle's `rope_i` needs to bring the heads to the front.
 struct Rotate {
     scale: f32,
 }

@@ -1,10 +1,10 @@
-//! A signal with one row per distinct noise level, and which row each frame or token uses.
+//! A signal with one row per distinct timestep, and the row number of each frame or token.
 //!
-//! In diffusion forcing every latent frame has a timestep of its own, so the published code
-//! copies the time embedding to every token: 6.3 GB in f32 for the 14B model at 97 frames of
-//! 544x960. But frames share levels: a synchronous run has one level, an asynchronous one as
-//! many as blocks are under way. [`Rows`] keeps the K distinct rows of each batch element and a
-//! small index; the kernels of `fused` read the row a token needs, and nothing is expanded.
+//! In diffusion forcing every latent frame has its own timestep, so the published code copies the
+//! time embedding to every token: 6.3 GB in f32 for the 14B model at 97 frames of 544x960. But
+//! frames share timesteps: a synchronous run has one, an asynchronous run about one per moving
+//! block. [`Rows`] keeps the K distinct rows of each batch element and a small index. The kernels
+//! of `fused` read the row of a token, and nothing is expanded.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use candle_core::Tensor;
 
 use crate::error::{Error, Result};
 
-/// `[B,K,..]` distinct rows and, for each batch element, which row each of its `n` entries uses.
+/// Distinct rows `[B,K,..]` and, for each batch element, the row number of each of its `n` entries.
 ///
-/// Entries are the whole video (`n = 1`), latent frames or tokens, always in token order: token
-/// `l` of `L` belongs to entry `l / (L / n)`.
+/// Entries are the whole video (`n = 1`), latent frames or tokens, in token order: token `l` of `L`
+/// belongs to entry `l / (L / n)`.
 #[derive(Clone, Debug)]
 pub struct Rows {
     rows: Tensor,
@@ -24,7 +24,10 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Takes `[B,K,..]` rows and `B` lists of `n` row numbers below `K`.
+    /// From rows `[B,K,..]` and `B` lists of `n` row numbers below `K`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for another shape or a row number that is too large.
     pub fn new(rows: Tensor, index: Arc<[Vec<u32>]>) -> Result<Self> {
         let (batch, distinct) = match rows.dims() {
             [batch, distinct, ..] => (*batch, *distinct),
@@ -45,13 +48,16 @@ impl Rows {
         Ok(Self { rows, index })
     }
 
-    /// Other values under the same index: `[B,K,..]`.
+    /// Other rows `[B,K,..]` with the same index.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
     pub fn with_rows(&self, rows: Tensor) -> Result<Self> {
         Self::new(rows, self.index.clone())
     }
 
-    /// The same rows for a run out of `tokens` tokens: one entry per token of the run, or the
-    /// one entry that serves all.
+    /// The same rows for a run of `tokens` tokens: one entry per token of the run, or the one entry
+    /// of the whole video.
     pub(crate) fn of_tokens(&self, run: &Range<usize>, tokens: usize) -> Result<Self> {
         let entries = self.entries();
         if entries == 1 || run.len() == tokens {
@@ -95,12 +101,16 @@ impl Rows {
         self.rows.dims()[1]
     }
 
-    /// Bytes the rows hold.
+    /// Bytes of the distinct rows.
     pub fn bytes(&self) -> usize {
         self.rows.elem_count() * self.rows.dtype().size_in_bytes()
     }
 
-    /// One row per entry, `[B,n,..]`: what the index avoids; for tests and foreign devices.
+    /// One row per entry, `[B,n,..]`, for tests and for devices without a kernel that uses the
+    /// index.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn gather(&self) -> Result<Tensor> {
         let mut gathered = Vec::with_capacity(self.index.len());
         for (batch, index) in self.index.iter().enumerate() {
@@ -110,8 +120,8 @@ impl Rows {
         Ok(Tensor::stack(&gathered, 0)?) // [B,n,..]
     }
 
-    /// The rows in a shape that broadcasts over tokens viewed as `[B,g,L/g,D]`: `[B,g,1,D]` with
-    /// `g = 1` where one row serves all, else `g = n`. For `[B,K,D]` rows.
+    /// Rows `[B,K,D]` as `[B,g,1,D]`, which broadcasts over tokens viewed as `[B,g,L/g,D]`: `g = 1`
+    /// if there is one distinct row, else `g = n`.
     pub(crate) fn broadcast(&self) -> Result<Tensor> {
         let rows = if self.distinct() == 1 { self.rows.clone() } else { self.gather()? };
         Ok(rows.unsqueeze(2)?) // [B,g,1,D]

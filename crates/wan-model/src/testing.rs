@@ -1,4 +1,4 @@
-//! Random tensors and weights for tests. Each test names its seeds: what failed once fails again.
+//! Random tensors and weights for tests. Each test names its seeds, so that failures repeat.
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
@@ -7,7 +7,7 @@ use candle_nn::{Init, VarBuilder};
 use crate::config::WanConfig;
 use crate::published;
 
-/// Normally distributed numbers that a seed decides.
+/// Normally distributed numbers from a seed.
 struct Draw(u64);
 
 impl Draw {
@@ -37,8 +37,8 @@ impl Draw {
     }
 }
 
-/// Numbers for every name and shape asked for, whatever the order. (A `VarMap` gives zeros, which
-/// prove nothing.)
+/// Random weights for every name and shape, independent of the order of requests. (The zeros of a
+/// `VarMap` would hide errors.)
 struct AnyWeights(u64);
 
 impl SimpleBackend for AnyWeights {
@@ -88,7 +88,7 @@ pub(crate) fn numbers(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// Largest difference between two tensors; infinite where one has a number that is none.
+/// Largest difference between two tensors; infinite if a difference is NaN.
 pub(crate) fn distance(a: &Tensor, b: &Tensor) -> f32 {
     assert_eq!(a.dims(), b.dims());
     let difference = |(a, b): (&f32, f32)| (a - b).abs();
@@ -96,8 +96,8 @@ pub(crate) fn distance(a: &Tensor, b: &Tensor) -> f32 {
     numbers(a).iter().zip(numbers(b)).map(difference).fold(0., worst)
 }
 
-/// Checks that most pixels of a picture in -1..=1 are not clamped. Where all are, any two pictures
-/// are equal, and comparing them proves nothing.
+/// Checks that most pixels of a picture in -1..=1 are not clamped: comparing clamped pictures would
+/// prove nothing.
 #[track_caller]
 pub(crate) fn assert_mostly_unclamped(picture: &Tensor) {
     let pixels = numbers(picture);

@@ -7,31 +7,40 @@ use candle_core::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::rows::Rows;
 
-/// `B x n` timesteps (0 clean, 1000 noise), held as the distinct values of each batch element
-/// and an index.
+/// `B x n` timesteps (0 clean, 1000 noise), held as the distinct values of each batch element and
+/// an index.
 ///
-/// A synchronous run has one distinct value however many frames there are, so its embedding is
-/// the same single row, bit for bit, in the per-video and the per-frame form.
+/// A synchronous run has one distinct value for any number of frames, so its embedding is the same
+/// row, bit for bit, in the per-video and the per-frame form.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Timesteps {
-    /// `[B][K]`; shorter lists are filled up with their last value, which no entry uses.
+    /// `[B][K]`; shorter lists are padded with their last value, which no entry uses.
     distinct: Vec<Vec<f64>>,
     index: Arc<[Vec<u32>]>,
 }
 
 impl Timesteps {
     /// One timestep per video, `[B]`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for an empty list.
     pub fn per_video(timesteps: &[f64]) -> Result<Self> {
         let one_each: Vec<_> = timesteps.iter().map(|t| vec![*t]).collect();
         Self::new(&one_each)
     }
 
     /// One timestep per latent frame, `[B][F]`: SkyReels-V2 diffusion forcing.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for empty lists or lists of different length.
     pub fn per_frame(timesteps: &[Vec<f64>]) -> Result<Self> {
         Self::new(timesteps)
     }
 
     /// One timestep per token, `[B][tokens]`: Wan 2.2 TI2V.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for empty lists or lists of different length.
     pub fn per_token(timesteps: &[Vec<f64>]) -> Result<Self> {
         Self::new(timesteps)
     }
@@ -69,8 +78,8 @@ impl Timesteps {
     /// `[cos(t f_0) .. cos(t f_h) sin(t f_0) .. sin(t f_h)]` with `f_i = 10000^(-i/h)`, in f64,
     /// rounded to f32: rows `[B,K,width]`.
     ///
-    /// Source: Wan2.1 9737cba, `sinusoidal_embedding_1d`, which is f64 too. diffusers' Wan takes
-    /// it in f32, up to 3.6e-5 away.
+    /// Source: Wan2.1 9737cba, `sinusoidal_embedding_1d`, in f64 as well. diffusers computes it in
+    /// f32, with differences up to 3.6e-5.
     pub(crate) fn sinusoid(&self, width: usize, device: &Device) -> Result<Rows> {
         let half = width / 2;
         let frequencies: Vec<f64> =
@@ -85,7 +94,7 @@ impl Timesteps {
     }
 }
 
-/// Distinct values in order of first appearance, and where each entry's value is among them.
+/// Distinct values in order of first appearance, and the number of each entry's value.
 fn dedup(timesteps: &[f64]) -> (Vec<f64>, Vec<u32>) {
     let mut distinct: Vec<f64> = Vec::new();
     let mut index = Vec::with_capacity(timesteps.len());

@@ -1,4 +1,4 @@
-//! Prompt to token ids.
+//! Converts a prompt to token ids.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use tokenizers::Tokenizer;
 
 use crate::error::{Error, Result};
 
-/// Largest vocabulary that is worth listing to a person.
+/// Largest vocabulary that [`PromptTokenizer::known_words`] lists.
 const LISTED_MAX: usize = 1000;
 
 /// A tokenizer read from `tokenizer.json`.
@@ -36,6 +36,9 @@ impl TokenIds {
 
 impl PromptTokenizer {
     /// Reads a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read, [`Error::MalformedFile`] if it is not a tokenizer.
     pub fn from_file(path: &Path) -> Result<Self> {
         let bytes =
             std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
@@ -45,15 +48,18 @@ impl PromptTokenizer {
         Ok(Self { path: path.to_owned(), tokenizer, unknown })
     }
 
-    /// Ids of a prompt, the end token included, padded to `max_len`. White space is collapsed
-    /// first, as diffusers' `prompt_clean` does. A prompt that is too long loses words at its
-    /// end but keeps the end token.
+    /// Ids of a prompt with its end token, padded to `max_len`. White space is collapsed first, as
+    /// in diffusers' `prompt_clean`. A prompt that is too long loses words at its end but keeps the
+    /// end token.
+    ///
+    /// # Errors
+    /// [`Error::MalformedFile`] if the tokenizer cannot encode the prompt.
     pub fn encode(&self, prompt: &str, max_len: usize) -> Result<TokenIds> {
         let prompt = prompt.split_whitespace().collect::<Vec<_>>().join(" ");
         let mut ids = self.ids(&prompt, true)?;
         let words = self.ids(&prompt, false)?.len();
         if ids.len() > max_len {
-            // Special tokens stand at the end only: T5 has no start token.
+            // Special tokens are at the end only: T5 has no start token.
             let special = ids.split_off(words);
             ids.truncate(max_len.saturating_sub(special.len()));
             ids.extend(special);
@@ -65,11 +71,11 @@ impl PromptTokenizer {
         Ok(TokenIds { ids, mask })
     }
 
-    /// Words of a prompt that have no token of their own, in order, each once.
+    /// Words of a prompt that encode to the unknown token, in order, each once.
     pub fn unknown_words(&self, prompt: &str) -> Vec<String> {
         let mut unknown: Vec<String> = Vec::new();
         for word in prompt.split_whitespace() {
-            // A word that cannot be encoded at all is as unknown as one without a token.
+            // A word that cannot be encoded counts as unknown.
             let known = self
                 .ids(word, false)
                 .is_ok_and(|ids| ids.iter().all(|id| Some(*id) != self.unknown));
@@ -80,7 +86,8 @@ impl PromptTokenizer {
         unknown
     }
 
-    /// The words of a small vocabulary, sorted, without special tokens; nothing for a large one.
+    /// The words of a small vocabulary, sorted, without special tokens; empty for a large
+    /// vocabulary.
     pub fn known_words(&self) -> Vec<String> {
         if self.tokenizer.get_vocab_size(true) > LISTED_MAX {
             return Vec::new();

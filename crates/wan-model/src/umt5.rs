@@ -1,14 +1,12 @@
 //! The UMT5 text encoder.
 //!
-//! candle-transformers' `t5.rs` makes one relative position bias in the first layer and passes
-//! it on; UMT5 has one per layer, so this is an encoder of its own. No projection has a bias,
-//! scores are not scaled, padded positions are masked as keys. Source: transformers 5.23.0
-//! `UMT5EncoderModel`.
+//! candle-transformers' `t5.rs` has one relative position bias for all layers; UMT5 has one per
+//! layer, so the encoder is written here. No projection has a bias, scores are not scaled, and
+//! padded positions are masked as keys. Source: transformers 5.23.0 `UMT5EncoderModel`.
 
 use candle_core::{D, DType, Module, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::with_tracing::{Embedding, RmsNorm};
-use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::fused;
@@ -16,57 +14,9 @@ use crate::linear::{Linear, linear_no_bias};
 use crate::observer::{self, Observer, Point};
 use crate::product::product;
 
-/// `config.json` of a UMT5 text encoder (transformers' names). Other fields are ignored.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Umt5Config {
-    /// Size of the vocabulary.
-    pub vocab_size: usize,
-    /// Width of a hidden state.
-    pub d_model: usize,
-    /// Width of one head.
-    pub d_kv: usize,
-    /// Inner width of the feed-forward layers.
-    pub d_ff: usize,
-    /// Number of layers.
-    pub num_layers: usize,
-    /// Attention heads; `num_heads * d_kv` need not be `d_model`.
-    pub num_heads: usize,
-    /// Rows of the relative position table, half of them for each direction.
-    pub relative_attention_num_buckets: usize,
-    /// Distance from which on all positions share a bucket.
-    pub relative_attention_max_distance: usize,
-    /// Epsilon of every norm.
-    pub layer_norm_epsilon: f64,
-}
+mod config;
 
-impl Umt5Config {
-    /// UMT5-XXL, the text encoder of every published Wan and SkyReels-V2 model.
-    pub fn xxl() -> Self {
-        Self {
-            vocab_size: 256_384,
-            d_model: 4096,
-            d_kv: 64,
-            d_ff: 10_240,
-            num_layers: 24,
-            num_heads: 64,
-            relative_attention_num_buckets: 32,
-            relative_attention_max_distance: 128,
-            layer_norm_epsilon: 1e-6,
-        }
-    }
-
-    fn check(&self) -> Result<()> {
-        let refuse = |reason: &str| Err(Error::Config(reason.to_owned()));
-        let buckets = self.relative_attention_num_buckets;
-        if buckets < 4 || !buckets.is_multiple_of(4) {
-            return refuse("relative_attention_num_buckets: not a multiple of 4");
-        }
-        if self.relative_attention_max_distance <= buckets / 4 {
-            return refuse("relative_attention_max_distance: not beyond the exact buckets");
-        }
-        Ok(())
-    }
-}
+pub use config::Umt5Config;
 
 /// A UMT5 encoder.
 pub struct Umt5Encoder {
@@ -78,6 +28,10 @@ pub struct Umt5Encoder {
 
 impl Umt5Encoder {
     /// Builds the encoder from weights under transformers' names.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a config that fits no model, and errors of missing or misshaped
+    /// tensors.
     pub fn load(config: Umt5Config, vb: VarBuilder) -> Result<Self> {
         config.check()?;
         let _span = tracing::info_span!("load_text_encoder", layers = config.num_layers).entered();
@@ -104,11 +58,17 @@ impl Umt5Encoder {
 
     /// Ids and mask `[B,T]` (integers; mask 1 for words, 0 for padding) to the last hidden state
     /// `[B,T,d_model]`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for other or different shapes.
     pub fn forward(&self, ids: &Tensor, mask: &Tensor) -> Result<Tensor> {
         self.forward_observed(ids, mask, &mut ())
     }
 
-    /// As [`forward`](Self::forward), with the hidden state before each layer shown.
+    /// [`forward`](Self::forward) with an observer of the hidden state before each layer.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
     pub fn forward_observed(
         &self,
         ids: &Tensor,
@@ -135,7 +95,11 @@ impl Umt5Encoder {
         Ok(self.final_layer_norm.forward(&hidden)?)
     }
 
-    /// What the transformer takes: the last hidden state with padded positions zeroed.
+    /// The last hidden state `[B,T,d_model]` with padded positions set to 0: the input of the video
+    /// transformer.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
     pub fn prompt_embeds(&self, ids: &Tensor, mask: &Tensor) -> Result<Tensor> {
         self.prompt_embeds_observed(ids, mask, &mut ())
     }
@@ -165,9 +129,9 @@ impl Umt5Encoder {
     }
 }
 
-/// Row of the relative position table: exact for near keys, logarithmic up to the maximum
-/// distance, the upper half for keys behind the query. In f32, as PyTorch takes it, so that
-/// distances on a border fall to the same side.
+/// Row of the relative position table: exact for near keys, logarithmic up to the maximum distance;
+/// the upper half is for keys after the query. Computed in f32 like PyTorch, so that distances on a
+/// border get the same bucket.
 fn bucket(config: &Umt5Config, query: usize, key: usize) -> u32 {
     let side = config.relative_attention_num_buckets / 2;
     let exact = side / 2;

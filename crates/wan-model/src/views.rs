@@ -1,4 +1,4 @@
-//! What an observer sees of a block that works on runs of tokens.
+//! Whole intermediate tensors of a block for an observer, assembled from runs of tokens.
 
 use candle_core::Tensor;
 
@@ -6,7 +6,7 @@ use crate::chunks::Assembly;
 use crate::error::Result;
 use crate::observer::{BlockPoint, Observer, Point};
 
-/// Puts a block's intermediate tensors together, if someone looks, and shows them at its end.
+/// Assembles the intermediate tensors of a block if they are observed, and shows them at its end.
 pub(crate) struct Views<'a> {
     observer: &'a mut dyn Observer,
     block: usize,
@@ -16,12 +16,12 @@ pub(crate) struct Views<'a> {
 }
 
 impl<'a> Views<'a> {
-    /// Of block number `block` on `tokens` tokens.
+    /// For block number `block` on `tokens` tokens.
     pub(crate) fn new(block: usize, tokens: usize, observer: &'a mut dyn Observer) -> Self {
         Self { observer, block, tokens, seen: Vec::new() }
     }
 
-    /// Tokens from `start` on of what passes at `point`.
+    /// Adds the tokens from `start` on of the tensor at `point`.
     pub(crate) fn see(&mut self, point: BlockPoint, start: usize, part: &Tensor) -> Result<()> {
         if !self.observer.looks() {
             return Ok(());
@@ -35,7 +35,7 @@ impl<'a> Views<'a> {
         Ok(())
     }
 
-    /// Shows everything.
+    /// Shows all assembled tensors.
     pub(crate) fn show(self) -> Result<()> {
         for (point, assembly) in self.seen {
             self.observer.see(Point::Block(self.block, point), &assembly.finish()?);

@@ -1,16 +1,14 @@
-//! Checkpoint files to a `VarBuilder`, one tensor at a time.
+//! Reads checkpoint files into a `VarBuilder`, one tensor at a time.
 //!
-//! candle's memory-mapped loader is `unsafe` and its buffered one keeps the whole file beside
-//! the tensors. Here the header is read once, the length of the file is checked against it, and
-//! each tensor is read from its place when a layer asks for it, so the peak is one tensor above
-//! the model.
+//! candle's memory-mapped loader is `unsafe`, and its buffered loader keeps the whole file beside
+//! the tensors. Here the header is read once, the length of the file is compared with it, and each
+//! tensor is read when a layer requests it. So the peak is one tensor above the model.
 //!
-//! Files may have diffusers' and transformers' names, or those the models were first published
-//! under (see [`Layout`]); either way tensors are found by the former. 8-bit floats with a
-//! `scale_weight` beside each matrix, as ComfyUI has them, are multiplied by it (`scales`).
+//! Files may have the names of diffusers and transformers, or those of the original publications
+//! (see [`Layout`]). In both cases tensors are requested by the former. 8-bit floats with a
+//! `scale_weight` beside each matrix, as in ComfyUI's files, are multiplied by it (`scales`).
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -26,9 +24,11 @@ use crate::original_names::{self, Layout, Part};
 mod file;
 mod scales;
 mod shards;
+mod stored;
 
 pub use file::WeightFile;
 use shards::Index;
+use stored::Stored;
 
 /// Opens safetensors files as one set of weights; a `*.safetensors.index.json` stands for its
 /// shards. Every float tensor is converted to `dtype` when it is read (half-precision files are
@@ -40,71 +40,47 @@ pub fn open(paths: &[PathBuf], dtype: DType, device: &Device) -> Result<VarBuild
     Ok(Arc::new(Weights::open(paths)?).opened(dtype, device)?.weights)
 }
 
-/// Weights that a network is loaded from, and the bytes that went into it.
+/// Weights for a network's loader, and a count of the bytes that were handed out.
 pub struct Opened {
-    /// What the network's loader takes.
+    /// The input of the loader.
     pub weights: VarBuilder<'static>,
     handed_out: Arc<AtomicU64>,
 }
 
 impl Opened {
-    /// Bytes of the tensors handed out so far, in the formats that they were asked for: after
-    /// loading, what the network holds.
+    /// Bytes of the tensors handed out so far, in the requested formats. After loading, this is
+    /// what the network holds.
     pub fn bytes(&self) -> u64 {
         self.handed_out.load(Relaxed)
     }
 }
 
-/// Open safetensors files and where each tensor lies in them. Headers are read once, when they are
-/// opened; tensors when they are asked for.
+/// Open safetensors files and the place of each tensor. Headers are read once, when the files are
+/// opened; tensors are read when they are requested.
 pub struct Weights {
     /// The paths that were opened.
     paths: Vec<PathBuf>,
     files: Vec<WeightFile>,
     layout: Layout,
     tensors: HashMap<String, Stored>,
-    /// Factors of 8-bit tensors, by the name of the tensor they belong to.
+    /// Factors of 8-bit tensors, by the name of their tensor.
     scales: HashMap<String, Stored>,
 }
 
-/// What a network's loader reads from.
+/// The backend of the `VarBuilder`.
 struct Source {
     weights: Arc<Weights>,
     /// See [`Opened::bytes`].
     handed_out: Arc<AtomicU64>,
 }
 
-/// Where a tensor lies.
-#[derive(Clone)]
-struct Stored {
-    /// Position of its file.
-    file: usize,
-    /// Name in the file.
-    original: String,
-    /// Entry of the whole in the file's header.
-    info: TensorInfo,
-    /// What of it the tensor is.
-    part: Part,
-    shape: Vec<usize>,
-}
-
-impl Stored {
-    /// Its bytes among the file's.
-    fn place(&self) -> Range<usize> {
-        let (start, end) = self.info.data_offsets;
-        match self.part {
-            Part::Whole | Part::Squeezed => start..end,
-            Part::Third(third) => {
-                let length = (end - start) / 3;
-                start + third * length..start + (third + 1) * length
-            }
-        }
-    }
-}
-
 impl Weights {
-    /// Reads the headers of `paths` and checks that the files are as long as they say, that
-    /// shards are complete, that no tensor comes twice, and that factors fit their tensors.
+    /// Reads the headers of `paths`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a file cannot be read. [`Error::MalformedFile`] if a file is shorter than
+    /// its header says, a shard is incomplete, a tensor occurs twice, or a factor does not fit its
+    /// tensor.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         let (mut files, mut stored) = (Vec::new(), Vec::new());
         for path in paths {
@@ -127,15 +103,18 @@ impl Weights {
         let (layout, paths) = (Layout::of(names), paths.to_vec());
         let (tensors, scales) = (HashMap::new(), HashMap::new());
         let mut weights = Self { paths, files, layout, tensors, scales };
-        let mut promised = false;
+        let mut marked = false;
         for (name, info, file) in stored {
-            match scales::is_mark(&name) {
-                true => promised = true,
-                false => weights.insert(name, info, file)?,
+            if scales::is_mark(&name) {
+                marked = true;
+            } else {
+                weights.insert(name, info, file)?;
             }
         }
-        weights.check_scales(promised)?;
-        Ok(weights)
+        match scales::fault(&weights.tensors, &weights.scales, marked) {
+            Some((stored, reason)) => Err(weights.malformed(stored, reason)),
+            None => Ok(weights),
+        }
     }
 
     fn insert(&mut self, original: String, info: TensorInfo, file: usize) -> Result<()> {
@@ -164,11 +143,12 @@ impl Weights {
         Ok(())
     }
 
-    /// As a loader takes them; tensors that do not name a format come as `dtype`.
+    /// A `VarBuilder` over these weights. Tensors are converted to the requested format, or to
+    /// `dtype`.
     ///
     /// # Errors
-    /// [`Error::ChangedFile`] if a file was written to since its header was read: its tensors may
-    /// lie elsewhere.
+    /// [`Error::ChangedFile`] if a file was written to after its header was read: its tensors may
+    /// be in other places.
     pub fn opened(self: &Arc<Self>, dtype: DType, device: &Device) -> Result<Opened> {
         self.files.iter().try_for_each(WeightFile::check_unchanged)?;
         let handed_out = Arc::<AtomicU64>::default();
@@ -177,25 +157,25 @@ impl Weights {
         Ok(Opened { weights, handed_out })
     }
 
-    /// The paths that were opened, as a message names them.
+    /// The opened paths, as text for messages.
     pub(crate) fn origin(&self) -> String {
         let paths = self.paths.iter().map(|path| path.display().to_string());
         paths.collect::<Vec<_>>().join(", ")
     }
 
-    /// Whose names the files have.
+    /// The naming scheme of the files.
     pub fn layout(&self) -> Layout {
         self.layout
     }
 
-    /// Names of all tensors as the loaders ask for them, sorted.
+    /// The loaders' names of all tensors, sorted.
     pub fn names(&self) -> Vec<&str> {
         let mut names: Vec<_> = self.tensors.keys().map(String::as_str).collect();
         names.sort_unstable();
         names
     }
 
-    /// Shape of a tensor; of its part where the file has it as part of another.
+    /// Shape of a tensor, or of its part where the file has it as part of another.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|stored| stored.shape.as_slice())
     }
@@ -210,12 +190,16 @@ impl Weights {
         self.tensors.get(name).map(|stored| stored.place().len())
     }
 
-    /// What a tensor is called in the file.
+    /// Name of a tensor in the file.
     pub fn original_name(&self, name: &str) -> Option<&str> {
         self.tensors.get(name).map(|stored| stored.original.as_str())
     }
 
-    /// A tensor in its own number format, but for 8-bit ones with a scale, which are f32.
+    /// Reads a tensor in its own number format; an 8-bit tensor with a factor becomes f32.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`] for an unknown name, [`Error::Io`] if the file cannot be read, and
+    /// [`Error::MalformedFile`] for a factor that is not positive.
     pub fn tensor(&self, name: &str, device: &Device) -> Result<Tensor> {
         let stored = self.find(name)?;
         let tensor = self.read(stored, device)?;
@@ -223,6 +207,20 @@ impl Weights {
             Some(scale) => self.scaled(&tensor, scale),
             None => Ok(tensor),
         }
+    }
+
+    fn scaled(&self, tensor: &Tensor, scale: &Stored) -> Result<Tensor> {
+        let factor = self.read(scale, tensor.device())?.to_dtype(DType::F32)?;
+        if let Some(bad) = scales::bad_number(&factor)? {
+            let name = &scale.original;
+            let reason = format!("tensor `{name}` has the factor {bad}, expected positive numbers");
+            return Err(self.malformed(scale, reason));
+        }
+        scales::multiplied(tensor, &factor)
+    }
+
+    fn malformed(&self, stored: &Stored, reason: String) -> Error {
+        Error::MalformedFile { path: self.files[stored.file].path.clone(), reason }
     }
 
     fn find(&self, name: &str) -> Result<&Stored> {
@@ -269,8 +267,8 @@ impl SimpleBackend for Source {
         device: &Device,
     ) -> candle_core::Result<Tensor> {
         let stored = self.weights.find(name).map_err(Error::through_candle)?;
-        // candle 0.11.1 asks CUDA for casts of 8-bit floats under names that its kernels do not
-        // have, so these are widened on the CPU.
+        // candle 0.11.1 requests casts of 8-bit floats from CUDA under names that its kernels do
+        // not have, so these tensors are widened on the CPU.
         let is_8_bit = stored.info.dtype == safetensors::Dtype::F8_E4M3;
         let cast_on = if is_8_bit { &Device::Cpu } else { device };
         let tensor = self.weights.tensor(name, cast_on).map_err(Error::through_candle)?;

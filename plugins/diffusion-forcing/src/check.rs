@@ -1,15 +1,18 @@
-//! Settings that the references run into trouble with, refused before anything runs.
+//! Refuses options with which the references fail or give wrong frames.
 
 use wan_plugin_api::{Attention, Error, Result};
 
-use crate::chunks::{Chunk, TemporalScale};
+use crate::chunk::{Chunk, TemporalScale};
 use crate::matrix::Layout;
 
-/// Refuses a chunk whose matrix would not bring every frame from noise to clean.
+/// Refuses a chunk whose matrix would not take every frame from noise to clean.
 ///
-/// The references check the lag of a sliding window alone. Otherwise they drop the frames behind
-/// the last whole block, take a clean frame that does not fill a block for noise, lose the updates
-/// in front of a window that never arrives, and fail where nothing is left to sample.
+/// The references check only the lag of a sliding window. Otherwise they drop the frames after the
+/// last whole block, treat a clean frame that does not fill a block as noise, lose the updates of
+/// blocks that the window never reaches, and fail where nothing is left to sample.
+///
+/// # Errors
+/// `Invalid`, with options that would work.
 pub(crate) fn check(chunk: &Chunk, steps: usize, scale: TemporalScale) -> Result<()> {
     let layout = &chunk.layout;
     let of = if chunk.first > 0 { " of the last chunk" } else { "" };
@@ -21,8 +24,12 @@ pub(crate) fn check(chunk: &Chunk, steps: usize, scale: TemporalScale) -> Result
     sliding_window(layout, steps)
 }
 
-/// Refuses a length that is no multiple of the block; `of` says whose it is, and `setting` what
-/// gives another, where that is one to recommend.
+/// Refuses a length that is not a positive multiple of the block. `of` names its owner in the
+/// message; `setting` returns the option that gives another length, if that length can be
+/// recommended.
+///
+/// # Errors
+/// `Invalid`, with the nearest lengths.
 pub(crate) fn whole_blocks(
     frames: usize,
     of: &str,
@@ -44,10 +51,11 @@ pub(crate) fn whole_blocks(
     )))
 }
 
-/// What a block may see.
+/// The attention between blocks.
 ///
-/// Blocks of one frame are refused with the mask: diffusers takes that for no mask at all, and
-/// SkyReels-V2 for one from frame to frame.
+/// # Errors
+/// `Invalid` for a causal mask over blocks of one frame: diffusers applies no mask then,
+/// SkyReels-V2 one between frames.
 pub(crate) fn attention(causal: bool, block_frames: usize) -> Result<Attention> {
     match (causal, block_frames) {
         (false, _) => Ok(Attention::Bidirectional),

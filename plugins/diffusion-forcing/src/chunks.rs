@@ -1,40 +1,23 @@
-//! Long video: chunks that are sampled one after the other, each with a matrix of its own.
+//! Long video: chunks that are sampled one after the other, each with its own timestep matrix.
 //!
-//! A chunk starts with the last frames of the one before it, `overlap_history` of them, as its
-//! clean prefix. The hand-over is by latents: they stay where they are in the video and are neither
-//! decoded nor encoded again. That is the rule of diffusers (commit 58eb52c,
-//! `pipeline_skyreels_v2_diffusion_forcing.py`); SkyReels-V2 itself (abed76f) decodes the overlap
-//! and encodes its pixels anew, so that the prefix starts with a latent of a single pixel frame.
+//! A chunk starts with the last `overlap_history` frames of the previous one as its clean prefix.
+//! They are taken over as latents, without decoding and encoding. This is the rule of diffusers
+//! (commit 58eb52c, `pipeline_skyreels_v2_diffusion_forcing.py`). SkyReels-V2 itself (abed76f)
+//! decodes the overlap and encodes its pixels again, so that the prefix starts with a latent of a
+//! single pixel frame.
 //!
-//! A prefix consists of whole blocks. What an overlap has beyond them ("resampled" frames) belongs
-//! to the chunk's first moving block: it starts from noise once more, is seen by the frames around
-//! it, and is dropped in the end, as both references do. The video keeps the first version.
+//! A prefix consists of whole blocks. The rest of an overlap ("resampled" frames) belongs to the
+//! chunk's first moving block: it starts from noise again, the frames around it attend to it, and
+//! it is dropped in the end, as in both references. The video keeps the first version.
 
 use wan_plugin_api::{Error, Result, SampleRequest};
 
-use crate::Options;
 use crate::check::{check, whole_blocks};
+use crate::chunk::{Chunk, TemporalScale};
 use crate::matrix::Layout;
+use crate::options::Options;
 
-/// A stretch of the video with a matrix of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Chunk {
-    /// Absolute number of its first latent frame.
-    pub(crate) first: usize,
-    /// Frames behind the prefix that the chunk before has finished and this one samples again.
-    pub(crate) resampled: usize,
-    /// The frames themselves, counted from `first`.
-    pub(crate) layout: Layout,
-}
-
-impl Chunk {
-    /// Frames that an earlier chunk has finished.
-    pub(crate) fn overlap(&self) -> usize {
-        self.layout.prefix_frames + self.resampled
-    }
-}
-
-/// All chunks of a request, and what the user should know of them.
+/// All chunks of a request, and notices for the user.
 #[derive(Debug)]
 pub(crate) struct Chunks {
     pub(crate) list: Vec<Chunk>,
@@ -42,7 +25,10 @@ pub(crate) struct Chunks {
 }
 
 impl Chunks {
-    /// Lays out the chunks and refuses those that could not be sampled.
+    /// The chunks of a request.
+    ///
+    /// # Errors
+    /// `Invalid` for lengths that do not fit each other, with lengths that would.
     pub(crate) fn new(options: &Options, request: &SampleRequest) -> Result<Self> {
         let scale = TemporalScale(request.temporal_scale.max(1) as usize);
         let (frames, capacity) = (request.frames as usize, request.window_frames as usize);
@@ -76,7 +62,7 @@ impl Chunks {
     }
 }
 
-/// Refuses lengths with which chunks could not follow each other.
+/// Refuses an overlap that leaves no new frame in a chunk, and a chunk that is not of whole blocks.
 fn fitting(base: usize, overlap: usize, whole: &Layout, scale: TemporalScale) -> Result<()> {
     if overlap >= base {
         return Err(Error::invalid(format!(
@@ -107,6 +93,7 @@ fn cut(whole: &Layout, overlap: usize) -> Vec<Chunk> {
     (0..=(whole.frames - base).div_ceil(stride)).map(chunk).collect()
 }
 
+/// A notice for the user if the overlap is not of whole blocks.
 fn rounded_down(overlap: usize, whole: &Layout, scale: TemporalScale) -> Option<String> {
     let block = whole.block_frames;
     let (kept, resampled) = (overlap - overlap % block, overlap % block);
@@ -122,22 +109,6 @@ fn rounded_down(overlap: usize, whole: &Layout, scale: TemporalScale) -> Option<
             kept + block
         )
     })
-}
-
-/// Pixel frames that a latent frame stands for, the first one excepted, which holds one.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TemporalScale(pub(crate) usize);
-
-impl TemporalScale {
-    /// Latent frames that hold so many pixel frames.
-    pub(crate) fn latent_frames(self, pixel_frames: usize) -> usize {
-        pixel_frames.div_ceil(self.0)
-    }
-
-    /// Pixel frames of one latent frame or more.
-    pub(crate) fn pixel_frames(self, latent_frames: usize) -> usize {
-        self.0 * (latent_frames - 1) + 1
-    }
 }
 
 #[cfg(test)]

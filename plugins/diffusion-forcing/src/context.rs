@@ -1,35 +1,35 @@
-//! What a model sees in place of finished frames: a prefix with a little noise on it, and frames
-//! of an overlap that are sampled a second time.
+//! The frames that the model sees in place of finished ones: a prefix with a little noise, and
+//! frames of an overlap that are sampled a second time.
 //!
-//! The host's latents do not change by it: a finished frame keeps its bits.
+//! The host's latents do not change: a finished frame keeps its bits.
 
 use std::ops::Range;
 
 use wan_plugin_api::{Result, Step, Tensor, TensorOps, term};
 
-use crate::chunks::Chunk;
+use crate::chunk::Chunk;
 
-/// Stream of the noise that is added to a prefix; the index is the number of the round.
+/// Noise stream of a prefix; the index is the number of the round.
 const PREFIX_NOISE: u64 = 0;
 
-/// Stream of the noise that resampled frames start from; the index is the number of the chunk.
+/// Noise stream of resampled frames at their start; the index is the number of the chunk.
 const RESAMPLED_NOISE: u64 = 1;
 
-/// What is shown, and what has to be kept for it.
+/// The noise on a prefix, and the resampled frames of the current chunk.
 pub(crate) struct Context {
-    /// What the model is told of a clean prefix: 0, or a little, with noise of that level added.
+    /// Timestep of the prefix, 0 or more; noise of that level is added to what the model sees.
     pub(crate) prefix_timestep: f64,
-    /// The frames of the chunk that are being sampled a second time.
+    /// The resampled frames of the chunk after the last round.
     pub(crate) resampled: Option<Tensor>,
 }
 
 impl Context {
-    /// With noise of `addnoise_condition` thousandths on every prefix.
+    /// Adds noise of sigma `addnoise_condition / 1000` to every prefix.
     pub(crate) fn new(addnoise_condition: u32) -> Self {
         Self { prefix_timestep: f64::from(addnoise_condition), resampled: None }
     }
 
-    /// The window with resampled frames as far as they have come.
+    /// The window with its resampled frames in their current state.
     pub(crate) fn with_resampled(
         &self,
         sample: &Tensor,
@@ -51,7 +51,7 @@ impl Context {
         }
     }
 
-    /// `moved` with the frames that the host holds in place of resampled ones, which are kept for
+    /// `moved` with the host's finished frames in place of the resampled ones, which are kept for
     /// the chunk's next round.
     pub(crate) fn without_resampled(
         &mut self,
@@ -70,10 +70,10 @@ impl Context {
         replaced(moved, frames, &finished, ops)
     }
 
-    /// The window with noise on the prefix, image or overlap.
+    /// The window with noise on the prefix (image or overlap).
     ///
-    /// Fresh noise in every round, as the references have it; theirs comes from a global generator,
-    /// this from the request's seed.
+    /// The noise is new in every round, as in the references. Theirs comes from a global generator,
+    /// this one from the request's seed.
     pub(crate) fn with_prefix_noise(
         &self,
         sample: &Tensor,
@@ -94,20 +94,20 @@ impl Context {
     }
 }
 
-/// Places of the resampled frames in the chunk, which is its own window.
+/// The resampled frames, counted from the first of the chunk.
 fn resampled_frames(chunk: &Chunk) -> Range<usize> {
     chunk.layout.prefix_frames..chunk.overlap()
 }
 
-/// Frames of a tensor; the tensor itself where they are all.
+/// Frames of a tensor; the same handle if they are all of its frames.
 pub(crate) fn part(whole: &Tensor, frames: &Range<usize>, ops: &dyn TensorOps) -> Result<Tensor> {
-    match frames.len() == whole.form().frames as usize {
-        true => Ok(whole.clone()),
-        false => ops.narrow_frames(whole, frames.start, frames.len()),
+    if frames.len() == whole.form().frames as usize {
+        return Ok(whole.clone());
     }
+    ops.narrow_frames(whole, frames.start, frames.len())
 }
 
-/// Parts one behind the other.
+/// The parts joined along the frame axis.
 pub(crate) fn joined(parts: &[Tensor], ops: &dyn TensorOps) -> Result<Tensor> {
     match parts {
         [only] => Ok(only.clone()),
@@ -115,7 +115,7 @@ pub(crate) fn joined(parts: &[Tensor], ops: &dyn TensorOps) -> Result<Tensor> {
     }
 }
 
-/// `whole` with other frames in one place.
+/// `whole` with `frames` replaced by another tensor.
 fn replaced(
     whole: &Tensor,
     frames: Range<usize>,

@@ -1,4 +1,4 @@
-//! The levels that every frame goes down, step by step, whenever its turn comes.
+//! The noise levels of a frame, by its step.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::sync::Arc;
 use wan_plugin_api::{Error, FrameLevel, Result, SampleRequest};
 use wan_samplers::{SigmaTable, Solver, SolverOptions};
 
-use crate::chunks::Chunk;
+use crate::chunk::Chunk;
 use crate::matrix::Row;
 
-/// What the model is told of a frame that is still pure noise, whatever the first timestep is.
+/// Timestep of a frame that is still pure noise, whatever the first timestep of the table is.
 const NOT_STARTED_TIMESTEP: f64 = 999.0;
 
 /// A solver's table, and the part of it that is run.
@@ -26,18 +26,21 @@ impl Descent {
         Ok(Self { options, table, part })
     }
 
-    /// What the user should know of it.
+    /// A notice for the user if the run does not start from pure noise.
     pub(crate) fn notice(&self) -> Option<String> {
         self.options.notice(&self.table)
     }
 
-    /// Steps that a frame takes.
+    /// Steps of each frame.
     pub(crate) fn steps(&self) -> usize {
         self.part.len()
     }
 
-    /// Refuses chunks for a part of a schedule: a chunk goes on from clean frames of the one
-    /// before, and its resampled frames start from pure noise.
+    /// Checks that a part of a schedule is not combined with chunks: a chunk continues from clean
+    /// frames of the previous one, and its resampled frames start from pure noise.
+    ///
+    /// # Errors
+    /// `Invalid` for more than one chunk with a part of the schedule.
     pub(crate) fn fits(&self, chunks: &[Chunk]) -> Result<()> {
         if chunks.len() > 1 && self.part != (0..self.table.steps()) {
             return Err(Error::invalid(
@@ -48,12 +51,12 @@ impl Descent {
         Ok(())
     }
 
-    /// The step of the table that a block with this counter takes, if it takes one.
+    /// The step of the table for a counter of [`Row`]; `None` before the first and after the last.
     pub(crate) fn index(&self, counter: usize) -> Option<usize> {
         (1..=self.steps()).contains(&counter).then(|| self.part.start + counter - 1)
     }
 
-    /// Where a frame with this counter stands.
+    /// Level of a frame with this counter.
     pub(crate) fn level(&self, frame: u32, counter: usize) -> FrameLevel {
         let SigmaTable { sigmas, timesteps } = &*self.table;
         match self.index(counter) {
@@ -68,7 +71,7 @@ impl Descent {
         }
     }
 
-    /// Where the frame of `level`, with this counter, stands at the end of its step.
+    /// `level`, of a frame with this counter, at the end of its step.
     pub(crate) fn arrived(&self, level: &FrameLevel, counter: usize) -> FrameLevel {
         match self.index(counter) {
             Some(index) => self.table.arrived(level, index),
@@ -76,7 +79,7 @@ impl Descent {
         }
     }
 
-    /// How often a row asks the model.
+    /// Model evaluations of a row: the most that a moving block needs.
     pub(crate) fn evaluations(&self, row: &Row) -> u32 {
         let of = |block: usize| match self.index(row.counters[block]) {
             Some(index) if row.updates[block] => {
@@ -87,7 +90,7 @@ impl Descent {
         row.window.clone().map(of).max().unwrap_or(1)
     }
 
-    /// A fresh solver for frames from `first_frame` of the video on.
+    /// A fresh solver for a sample whose first frame is `first_frame` of the video.
     pub(crate) fn solver(&self, first_frame: u32) -> Box<dyn Solver> {
         self.options.solver_from(&self.table, first_frame)
     }

@@ -2,33 +2,36 @@
 //! Forcing: Next-token Prediction Meets Full-Sequence Diffusion"), as SkyReels-V2 samples with it
 //! (Chen et al. 2025, commit abed76f).
 //!
-//! Frames are sampled in blocks. With `ar_step` 0 all blocks move together; otherwise each follows
-//! its left neighbour by `ar_step` steps, a wave of denoising that runs along the video. Clean
-//! frames at the start (an image, or the end of what came before) are context at level 0.
+//! Frames are sampled in blocks. With `ar_step` 0 all blocks move together; otherwise each block
+//! follows its left neighbour by `ar_step` steps. Clean frames at the start (an image, or the end
+//! of an earlier video) are context at timestep 0.
 //!
-//! A video of more than `base_num_frames` is sampled chunk by chunk if `overlap_history` says how
-//! many frames each takes over from the one before; without an overlap the wave runs through a
-//! window of `base_num_frames` that slides along. Both are rounds, and nothing to the host.
+//! With `overlap_history`, a video of more than `base_num_frames` is sampled in chunks, each
+//! starting with the last frames of the one before. Without it, a window of `base_num_frames`
+//! slides along the video. The host sees rounds in both cases.
 //!
-//! # How a plugin is made
+//! # How to write a plugin
 //!
-//! This crate is written as a third party would write it, and may be read as the example:
+//! This crate is written as by a third party and can be read as an example:
 //!
-//! 1. `Cargo.toml`: `crate-type = ["cdylib"]`, and `wan-plugin-api`. (`wan-samplers` is here for
-//!    its solvers; a plugin with its own arithmetic does without.)
+//! 1. `Cargo.toml`: `crate-type = ["cdylib"]`, and `wan-plugin-api`. (`wan-samplers` provides
+//!    solvers; a plugin with its own arithmetic does not need it.)
 //! 2. A struct for the options, which the host fills completely, and one for the sampler.
-//! 3. `new` checks the settings, `schedule` lays out all rounds, `step` carries out one.
+//! 3. `new` checks the options, `schedule` returns all rounds, `step` carries out one.
 //! 4. [`export_plugin!`](wan_plugin_api::export_plugin) on the last line.
 //!
-//! The wave itself is pure arithmetic and lies in `matrix.rs`; `chunks.rs` divides a long video,
-//! and the settings that cannot work are refused in `check.rs`. What a model sees in place of
-//! finished frames is the matter of `context.rs`, and what is saved of a run of `state.rs`.
+//! `matrix.rs` computes which block is at which step in which round. `chunks.rs` divides a long
+//! video, `check.rs` refuses options that cannot work, `descent.rs` has the noise levels of a
+//! frame, `context.rs` the frames that the model sees in place of finished ones, `state.rs` the
+//! saved state.
 
 mod check;
+mod chunk;
 mod chunks;
 mod context;
 mod descent;
 mod matrix;
+mod options;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -36,56 +39,35 @@ mod tests;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use serde::Deserialize;
 use wan_plugin_api::extensions::STATE;
 use wan_plugin_api::{
     Attention, Denoise, FrameLevel, Message, OptionSpec, Result, Round, SampleRequest, Sampler,
     Schedule, Step, Tensor, TensorOps,
 };
-use wan_samplers::{Solver, SolverOptions};
+use wan_samplers::Solver;
 
-use chunks::{Chunk, Chunks};
+use chunk::Chunk;
+use chunks::Chunks;
 use context::Context;
 use descent::Descent;
 use matrix::Row;
+use options::{AttentionOption, Options};
 
-/// What a user can set. The host has checked every value against [`Sampler::options`] and filled
-/// in the defaults, so there is nothing optional here.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Options {
-    ar_step: usize,
-    causal_block_size: usize,
-    attention: AttentionOption,
-    causal_attention: bool,
-    addnoise_condition: u32,
-    base_num_frames: u32,
-    overlap_history: u32,
-    #[serde(flatten)]
-    solver: SolverOptions,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum AttentionOption {
-    Bidirectional,
-    BlockCausal,
-}
-
-/// The sampler: one object for one request.
+/// The sampler.
 pub struct DiffusionForcing {
     chunks: Chunks,
     rounds: Vec<PlannedRound>,
     attention: Attention,
     context: Context,
     descent: Descent,
-    /// The runs of blocks that are on their way, by their first block. A chunk leaves none behind.
+    /// Runs of blocks that are being sampled, by their first block; empty at the end of a chunk.
     moving: BTreeMap<usize, Moving>,
 }
 
-/// A run has a solver of its own: runs stand at different steps, and a multistep history belongs to
-/// one of them.
+/// A run of blocks that is being sampled. It has its own solver, because runs are at different
+/// steps and a multistep history belongs to one run.
 struct Moving {
-    /// Number of its first frame in the video.
+    /// Number in the video of its first frame.
     first_frame: u32,
     solver: Box<dyn Solver>,
 }
@@ -104,35 +86,7 @@ impl Sampler for DiffusionForcing {
     const DOC: &'static str = "every latent frame at its own noise level (SkyReels-V2)";
 
     fn options() -> Vec<OptionSpec> {
-        let mut specs = vec![
-            OptionSpec::int("ar_step", 0, (0, 1000), "steps by which a block follows; 0: together")
-                .flag("ar_step"),
-            OptionSpec::int("causal_block_size", 1, (1, 1000), "latent frames of a block")
-                .flag("causal_block_size"),
-            // SkyReels' own programs leave attention open unless told otherwise; diffusers masks
-            // it as soon as blocks are longer than one frame. Hence a setting of its own.
-            OptionSpec::choice(
-                "attention",
-                &["bidirectional", "block_causal"],
-                "what a block sees: all blocks, or itself and those before it",
-            )
-            .flag("attention"),
-            OptionSpec::bool("causal_attention", false, "short for attention = block_causal")
-                .flag("causal_attention"),
-            OptionSpec::int("addnoise_condition", 0, (0, 60), "noise on a prefix, in 1/1000")
-                .flag("addnoise_condition"),
-            OptionSpec::int("base_num_frames", 0, (0, 100_000), "frames sampled at once; 0: all")
-                .flag("base_num_frames"),
-            OptionSpec::int(
-                "overlap_history",
-                0,
-                (0, 100_000),
-                "frames that a chunk of a long video takes over from the one before; 0: no chunks",
-            )
-            .flag("overlap_history"),
-        ];
-        specs.extend(SolverOptions::specs());
-        specs
+        Options::specs()
     }
 
     fn extensions() -> Vec<String> {
@@ -141,7 +95,7 @@ impl Sampler for DiffusionForcing {
 
     fn new(options: Options, request: &SampleRequest) -> Result<Self> {
         let descent = Descent::new(options.solver.clone(), request)?;
-        // From here on, the steps are those that each frame takes.
+        // From here on, `steps` are the steps of each frame.
         let request = &SampleRequest { steps: descent.steps() as u32, ..request.clone() };
         let chunks = Chunks::new(&options, request)?;
         descent.fits(&chunks.list)?;
@@ -176,8 +130,8 @@ impl Sampler for DiffusionForcing {
         Ok(Schedule { rounds, notices })
     }
 
-    /// An evaluation for the whole window, then every run of moving blocks by its own solver; and
-    /// so once more where a solver asks twice.
+    /// Evaluates the whole window, then moves every run of blocks by its own solver. Repeats both
+    /// for a solver with two evaluations.
     fn step(
         &mut self,
         sample: &Tensor,
@@ -197,7 +151,7 @@ impl Sampler for DiffusionForcing {
             let velocity = model.velocity(&seen, &arrived)?;
             moved = self.each_run(&row, &chunk, [&moved, &velocity], ops, Half::Second)?;
         }
-        // A finished run needs no history; handles are memory.
+        // Drops the histories of finished runs: handles are memory.
         self.moving.retain(|block, _| row.counters[*block] < self.descent.steps());
         let is_last = self.rounds.get(step.index + 1).is_none_or(|next| next.chunk != number);
         self.context.without_resampled(&moved, sample, &chunk, is_last, ops)
@@ -208,7 +162,7 @@ impl Sampler for DiffusionForcing {
     }
 }
 
-/// Which evaluation of a step's two.
+/// The two evaluations of a step.
 #[derive(Clone, Copy)]
 enum Half {
     First,
@@ -216,25 +170,25 @@ enum Half {
 }
 
 impl DiffusionForcing {
-    /// Where a frame, counted from its chunk's first, stands in a row.
+    /// Level of a frame in a row; `frame` is counted from the first of the chunk.
     fn level(&self, chunk: &Chunk, row: &Row, frame: usize) -> FrameLevel {
         let number = (chunk.first + frame) as u32;
         let counter = row.counters[frame / chunk.layout.block_frames];
         match self.descent.index(counter) {
-            // Moves inside the sampler alone: the frame that the host holds is finished.
+            // Resampled inside the sampler; the host's frame is finished.
             Some(_) if frame < chunk.overlap() => {
                 let level = self.descent.level(number, counter);
                 FrameLevel::frozen(number, level.timestep, level.sigma)
             }
             None if counter > 0 && frame < chunk.layout.prefix_frames => {
-                // The sample is clean; the noise is only in what the model sees.
+                // The host's frame is clean; only the model sees noise.
                 FrameLevel::frozen(number, self.context.prefix_timestep, 0.0)
             }
             _ => self.descent.level(number, counter),
         }
     }
 
-    /// The levels of a row once its moving frames have taken their steps.
+    /// The levels of a row after its steps.
     fn arrived(&self, row: &Row, chunk: &Chunk, levels: &[FrameLevel]) -> Vec<FrameLevel> {
         let arrived = |level: &FrameLevel| {
             let frame = level.frame as usize - chunk.first;
@@ -244,7 +198,7 @@ impl DiffusionForcing {
         levels.iter().map(arrived).collect()
     }
 
-    /// `sample` with its moving frames one step on, or half of one.
+    /// `sample` after one half of a step of its moving frames.
     fn each_run(
         &mut self,
         row: &Row,

@@ -1,24 +1,22 @@
-//! The timestep matrix: which block of frames is how far, in which row.
+//! The timestep matrix: the step of every block of frames, row by row.
 //!
-//! A block is `block_frames` latent frames that share a noise level. Each has a counter: 0 not
-//! started, `k` in `1..=steps` moving through step `k` in this row, `steps + 1` done. A block
-//! starts `ar_step` rows after its left neighbour, or when that one is done if this is sooner.
-//! Where the window holds fewer blocks than there are, it slides right as the block behind it
-//! starts to move.
+//! A block is `block_frames` latent frames with a common noise level. It has a counter: 0 not
+//! started, `k` in `1..=steps` taking step `k` in this row, `steps + 1` done. A block starts
+//! `ar_step` rows after its left neighbour, or when the neighbour is done if that is sooner. If the
+//! window has fewer blocks than the video, it slides right when the next block starts to move.
 //!
 //! Source: `generate_timestep_matrix` of SkyReels-V2 (commit abed76f,
 //! `pipelines/diffusion_forcing_pipeline.py`), which diffusers (commit 58eb52c) repeats. It is
-//! followed to the letter, what it does with unsuitable numbers included; [`check`](crate::check)
-//! stands in front of it.
+//! followed exactly, even for unsuitable numbers; [`check`](crate::check) refuses those first.
 
 use std::ops::Range;
 
-/// Frames, blocks and their lag.
+/// The frames of a chunk, its blocks, and the lag between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
-    /// Latent frames in all.
+    /// Latent frames of the chunk.
     pub(crate) frames: usize,
-    /// Latent frames that the model takes at once.
+    /// Latent frames of the window, which the model takes at once.
     pub(crate) window_frames: usize,
     /// Clean latent frames at the start.
     pub(crate) prefix_frames: usize,
@@ -33,15 +31,15 @@ pub(crate) struct Layout {
 pub(crate) struct Row {
     /// Counter of every block.
     pub(crate) counters: Vec<usize>,
-    /// Whether this row moves it.
+    /// Whether this row updates each block.
     pub(crate) updates: Vec<bool>,
-    /// The blocks that the model sees.
+    /// The blocks of the window.
     pub(crate) window: Range<usize>,
 }
 
 impl Row {
-    /// The window in runs of neighbouring blocks with equal counters. Blocks that move with equal
-    /// counters have started together and stay together, so a run is one sample to a solver.
+    /// The window, divided into runs of neighbouring blocks with equal counters. Moving blocks with
+    /// equal counters started together and stay together, so a run is one sample for a solver.
     pub(crate) fn runs(&self) -> Vec<Range<usize>> {
         let stands = |block: &usize| (self.counters[*block], self.updates[*block]);
         let blocks: Vec<usize> = self.window.clone().collect();
@@ -51,12 +49,12 @@ impl Row {
 }
 
 impl Layout {
-    /// Blocks in all.
+    /// Blocks of the chunk.
     pub(crate) fn blocks(&self) -> usize {
         self.frames / self.block_frames
     }
 
-    /// Blocks in the window.
+    /// Blocks of the window.
     pub(crate) fn window_blocks(&self) -> usize {
         self.window_frames / self.block_frames
     }
@@ -66,7 +64,7 @@ impl Layout {
         self.prefix_frames / self.block_frames
     }
 
-    /// All rows, until every block has moved through `steps` steps.
+    /// All rows, until every block has taken `steps` steps.
     pub(crate) fn rows(&self, steps: usize) -> Vec<Row> {
         let done = steps + 1;
         let mut counters = vec![0; self.blocks()];
@@ -102,7 +100,7 @@ mod tests {
 
     use super::*;
     use crate::check;
-    use crate::chunks::{Chunk, TemporalScale};
+    use crate::chunk::{Chunk, TemporalScale};
 
     fn checked(layout: &Layout, steps: usize) -> wan_plugin_api::Result<()> {
         let chunk = Chunk { first: 0, resampled: 0, layout: *layout };

@@ -1,5 +1,5 @@
-//! What goes on in another process: the solvers that are on their way, and the frames that are
-//! sampled a second time. All else is of the options and the request.
+//! The saved state: the solvers of moving runs, and the resampled frames. Everything else follows
+//! from options and request.
 
 use serde::{Deserialize, Serialize};
 use wan_plugin_api::Result;
@@ -8,12 +8,12 @@ use wan_samplers::Memory;
 
 use crate::{DiffusionForcing, Moving};
 
-/// A run of blocks that is on its way.
+/// A moving run of blocks.
 #[derive(Debug, Serialize, Deserialize)]
 struct Run {
-    /// Its first block, in its chunk.
+    /// Its first block, counted from the first of the chunk.
     block: usize,
-    /// Number of its first frame in the video.
+    /// Number in the video of its first frame.
     first_frame: u32,
 }
 
@@ -26,7 +26,7 @@ impl State for DiffusionForcing {
         };
         saved.put("runs", self.moving.iter().map(run).collect::<Vec<_>>())?;
         for (block, moving) in &self.moving {
-            Memory::put(&*moving.solver, &solver_of(*block), &mut saved)?;
+            moving.solver.save().put(&solver_of(*block), &mut saved)?;
         }
         saved.put_tensors("resampled", &self.context.resampled);
         Ok(saved)
@@ -39,7 +39,7 @@ impl State for DiffusionForcing {
                 return Err(misfit("runs", format!("blocks below {blocks}"), block));
             }
             let mut solver = self.descent.solver(first_frame);
-            Memory::take(&mut *solver, &solver_of(block), saved)?;
+            solver.load(Memory::take(&solver_of(block), saved)?)?;
             self.moving.insert(block, Moving { first_frame, solver });
         }
         self.context.resampled = saved.take_tensor("resampled")?;
@@ -47,7 +47,7 @@ impl State for DiffusionForcing {
     }
 }
 
-/// The name of the memory of a run that begins with this block.
+/// Name of the saved memory of the run whose first block this is.
 fn solver_of(block: usize) -> String {
     format!("solver of block {block}")
 }

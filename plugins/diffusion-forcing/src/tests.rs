@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use wan_plugin_api::options::{OptionValues, complete};
 use wan_plugin_kit::{ModelFn, VecOps, values};
-use wan_samplers::{SolverKind, UniPc, Uniform};
+use wan_samplers::{SolverKind, SolverOptions, UniPc, Uniform};
 
 use super::*;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use wan_host::parts::OpenedPlugin;
 use wan_plugin_api::library::Library;
-use wan_plugin_kit::{Config, Subject, check};
+use wan_plugin_kit::{CacheUnderTest, Config, check};
 
 /// Mutants whose names begin so have no defect.
 const UNHARMED: &str = "unharmed";
@@ -67,8 +67,8 @@ pub fn run(
     let library = open(mutants)?;
     libraries.push(library);
     let planted: Vec<String> = describe(&library)?;
-    let subjects = Subject::all(&libraries).map_err(|e| anyhow!("{e}"))?;
-    let outcome = |subject: &Subject| {
+    let subjects = CacheUnderTest::all(&libraries).map_err(|e| anyhow!("{e}"))?;
+    let outcome = |subject: &CacheUnderTest| {
         let report = check(subject, config);
         let is_planted = planted.iter().any(|id| id == subject.id());
         let harmed = is_planted && !subject.id().starts_with(UNHARMED);
@@ -88,8 +88,8 @@ pub fn run(
 ///
 /// # Errors
 /// If a library cannot be loaded, or one of its caches cannot be made.
-pub fn subjects(plugins: &[PathBuf]) -> Result<Vec<Subject>> {
-    Subject::all(&open_all(plugins)?).map_err(|e| anyhow!("{e}"))
+pub fn subjects(plugins: &[PathBuf]) -> Result<Vec<CacheUnderTest>> {
+    CacheUnderTest::all(&open_all(plugins)?).map_err(|e| anyhow!("{e}"))
 }
 
 fn open_all(plugins: &[PathBuf]) -> Result<Vec<Library>> {

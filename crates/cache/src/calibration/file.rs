@@ -1,4 +1,4 @@
-//! What `wan cache calibrate` wrote for one model.
+//! The calibration file of one model, as `wan cache calibrate` writes it.
 //!
 //! ```json
 //! {
@@ -10,7 +10,7 @@
 //! }
 //! ```
 //!
-//! Members that are not known here are left alone.
+//! Other members are ignored.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use wan_plugin_api::{CacheContext, Error, ModelIdentity, Result};
 
-/// The one schema that there is.
+/// The schema version that this build reads.
 const SCHEMA: u32 = 1;
 
 /// A calibration of one model.
@@ -43,7 +43,7 @@ struct Polynomial {
     coefficients: Vec<f64>,
 }
 
-/// MagCache's ratios, a column per branch.
+/// MagCache's ratios, one column per guidance branch.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct Columns {
     pub(crate) cond: Vec<f64>,
@@ -52,10 +52,10 @@ pub(crate) struct Columns {
 }
 
 impl CalibrationFile {
-    /// Reads the option `calibration`; none where it was not given.
+    /// Reads the option `calibration`; `None` where it is null.
     ///
     /// # Errors
-    /// `Invalid` for another document, or one of another model.
+    /// `Invalid` for a document of another kind or schema, or of another model.
     pub(crate) fn read(given: &Value, context: &CacheContext) -> Result<Option<Self>> {
         if given.is_null() {
             return Ok(None);
@@ -74,7 +74,10 @@ impl CalibrationFile {
         Ok(Some(file))
     }
 
-    /// Polynomial over the change of a time signal (`e` or `e0`).
+    /// The polynomial for the change of a time signal, `e` or `e0`, highest power first.
+    ///
+    /// # Errors
+    /// `Invalid` if the file has none for it.
     pub(crate) fn coefficients(&self, mode: &str) -> Result<&[f64]> {
         let row = self.polynomials.get(mode).filter(|row| !row.coefficients.is_empty());
         row.map(|row| row.coefficients.as_slice()).ok_or_else(|| {
@@ -88,6 +91,9 @@ impl CalibrationFile {
     }
 
     /// MagCache's ratios.
+    ///
+    /// # Errors
+    /// `Invalid` if the file has none.
     pub(crate) fn columns(&self) -> Result<&Columns> {
         self.ratios.as_ref().filter(|columns| !columns.cond.is_empty()).ok_or_else(|| {
             Error::invalid(

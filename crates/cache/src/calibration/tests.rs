@@ -1,8 +1,8 @@
 use super::*;
-use crate::trial;
+use crate::fixture;
 
 fn context(identity: (u32, u32, u32, u32)) -> CacheContext {
-    let mut context = trial::context(8);
+    let mut context = fixture::context(8);
     context.timesteps_max = 1;
     (context.model.dim, context.model.layers) = (identity.0, identity.1);
     (context.model.in_channels, context.experts) = (identity.2, identity.3);

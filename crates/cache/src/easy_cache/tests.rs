@@ -2,7 +2,7 @@ use serde::Deserialize;
 use wan_plugin_api::FrameLevel;
 
 use super::*;
-use crate::trial::{Moment, context, falling, following, moments, run};
+use crate::fixture::{Moment, context, falling, following, moments, run};
 use crate::{HalfMemory, HalfOptions, Store};
 
 fn options(threshold: f64, retention: u32, last: u32) -> EasyCacheOptions {

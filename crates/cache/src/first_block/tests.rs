@@ -1,5 +1,5 @@
 use super::*;
-use crate::trial::{Moment, context, falling, moments, run};
+use crate::fixture::{Moment, context, falling, moments, run};
 use crate::{HalfMemory, HalfOptions, Store};
 
 fn options() -> FirstBlockOptions {

@@ -1,13 +1,13 @@
-//! Weights of the kept residuals in a forecast, frame by frame.
+//! Weights of the kept tensors in a forecast, per frame.
 //!
 //! ```text
 //! w_j = blend * prod_{m != j} (sigma - sigma_m) / (sigma_j - sigma_m) + (1 - blend) * [j = 0]
 //! ```
 
-/// Weights of one frame at `sigma`; `nodes` are its sigmas at the kept residuals, newest first.
+/// Weights of one frame at `sigma`; `nodes` are its sigmas at the kept tensors, newest first.
 ///
-/// Nodes that repeat a newer one say nothing new and get no weight, so a frame that has not moved
-/// keeps the newest residual.
+/// A node equal to a newer one gets weight 0, so a frame that has not moved keeps the newest
+/// tensor.
 pub(super) fn weights(sigma: f64, nodes: &[f64], blend: f64) -> Vec<f64> {
     let is_new = |j: usize| nodes[..j].iter().all(|newer| *newer != nodes[j]);
     let distinct: Vec<usize> = (0..nodes.len()).filter(|j| is_new(*j)).collect();
@@ -19,7 +19,7 @@ pub(super) fn weights(sigma: f64, nodes: &[f64], blend: f64) -> Vec<f64> {
         .map(|j| {
             let extrapolated = if distinct.contains(&j) { lagrange(j) } else { 0.0 };
             let newest = if j == 0 { 1.0 } else { 0.0 };
-            // Exactly one of the two where the blend says so, whatever the other is.
+            // At blend 1 or 0 exactly one of the two, even where the other is infinite.
             match blend {
                 1.0 => extrapolated,
                 0.0 => newest,

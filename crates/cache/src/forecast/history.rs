@@ -1,4 +1,4 @@
-//! The last computed residuals, each with the noise level of every frame.
+//! The last computed tensors (residuals or outputs), each with the sigma of every frame.
 
 use std::collections::VecDeque;
 
@@ -9,15 +9,14 @@ use super::correction::Correction;
 use super::extrapolation::weights;
 use crate::held::fits;
 
-/// A computed residual.
+/// A computed tensor.
 struct Point {
     residual: Tensor,
     /// Sigma of each frame when it was computed.
     sigmas: Vec<f64>,
 }
 
-/// The last `order + 1` computed residuals (outputs), newest first; one more where what the
-/// forecasts led astray is given back.
+/// The last `order + 1` computed tensors, newest first; `order + 2` with a [`Correction`].
 pub(super) struct History {
     points: VecDeque<Point>,
     order: usize,
@@ -25,12 +24,12 @@ pub(super) struct History {
     correction: Option<Correction>,
 }
 
-/// How wrong a forecast would have been, and how far it would have reached.
+/// The error of a forecast, measured where the tensor was computed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Measured {
     /// `sum |forecast - computed| / sum |computed|` over the updated frames.
     pub(super) error: f64,
-    /// Mean way in sigma of the updated frames since the newest kept residual.
+    /// Mean distance in sigma of the updated frames from the newest kept tensor.
     pub(super) gap: f64,
     /// Order of the forecast.
     pub(super) order: usize,
@@ -52,17 +51,17 @@ impl History {
         Self { points: VecDeque::new(), order, blend, correction }
     }
 
-    /// Points that a forecast is made from.
+    /// The points that a forecast is made from.
     fn known(&self) -> impl Iterator<Item = &Point> {
         self.points.iter().take(self.order + 1)
     }
 
-    /// Order that the kept residuals allow.
+    /// The order that the kept tensors allow.
     pub(super) fn order(&self) -> usize {
         self.known().count().saturating_sub(1)
     }
 
-    /// Drops residuals of another shape than what is computed now.
+    /// Drops all tensors unless they have the shape of what is computed now.
     pub(super) fn keep_only(&mut self, form: TensorForm, frames: usize) {
         let right = |p: &Point| fits(&p.residual, form) && p.sigmas.len() == frames;
         if !self.points.iter().all(right) {
@@ -77,7 +76,7 @@ impl History {
         }
     }
 
-    /// A forecast stood in at `levels`.
+    /// Notes a reuse at `levels`.
     pub(super) fn reused(&mut self, levels: &[FrameLevel]) {
         if let Some(correction) = &mut self.correction {
             correction.reused(levels);
@@ -88,7 +87,7 @@ impl History {
         self.points.is_empty()
     }
 
-    /// Keeps a residual; the oldest goes where there are too many.
+    /// Keeps a computed tensor and drops the oldest above the limit.
     pub(super) fn push(&mut self, residual: &Tensor, levels: &[FrameLevel]) {
         let sigmas = levels.iter().map(|l| l.sigma).collect();
         self.points.push_front(Point { residual: residual.clone(), sigmas });
@@ -134,7 +133,8 @@ impl History {
         }
     }
 
-    /// Mean way in sigma of the updated frames since the newest residual; none where none moves.
+    /// Mean distance in sigma of the updated frames from the newest tensor; `None` without updated
+    /// frames or tensors.
     pub(super) fn gap(&self, levels: &[FrameLevel]) -> Option<f64> {
         let newest = self.points.front()?;
         let moving = levels.iter().zip(&newest.sigmas).filter(|(level, _)| level.update);
@@ -144,7 +144,7 @@ impl History {
         (count > 0).then(|| way / f64::from(count))
     }
 
-    /// What the residual will be at `levels`.
+    /// The forecast at `levels`, with the pending correction.
     pub(super) fn forecast(&self, levels: &[FrameLevel], ops: &dyn TensorOps) -> Result<Tensor> {
         let coefficients = self.coefficients(levels);
         let terms: Vec<_> = self
@@ -156,10 +156,9 @@ impl History {
         ops.combine(&terms)
     }
 
-    /// How wrong a forecast of `residual` would have been, what is given back aside; none where
-    /// that is undefined.
+    /// The error of a forecast of `residual`, without correction; `None` where it is undefined.
     ///
-    /// Goes frame by frame, so that its temporaries are a frame each.
+    /// Works frame by frame, so that its temporaries have the size of one frame.
     pub(super) fn measure(
         &self,
         residual: &Tensor,
@@ -187,7 +186,7 @@ impl History {
         Ok(error.is_finite().then_some(Measured { error, gap, order: self.order() }))
     }
 
-    /// A row of weights per kept residual, one weight per frame, with what is given back.
+    /// One row of weights per kept tensor, one weight per frame, with the pending correction.
     fn coefficients(&self, levels: &[FrameLevel]) -> Vec<Vec<f64>> {
         let mut rows = self.extrapolation(levels);
         let Some(correction) = &self.correction else { return rows };
@@ -200,7 +199,7 @@ impl History {
         rows
     }
 
-    /// The weights of the extrapolation alone, for the residuals that it is made from.
+    /// The weights of the extrapolation alone, for the tensors that it is made from.
     fn extrapolation(&self, levels: &[FrameLevel]) -> Vec<Vec<f64>> {
         let mut rows = vec![Vec::with_capacity(levels.len()); self.known().count()];
         for (frame, level) in levels.iter().enumerate() {

@@ -1,7 +1,7 @@
 use wan_plugin_api::FrameLevel;
 
 use super::*;
-use crate::trial::{Moment, Outcome, context, falling, following, moments, run};
+use crate::fixture::{Moment, Outcome, context, falling, following, moments, run};
 use crate::{HalfMemory, HalfOptions, Store};
 
 fn options() -> ForecastOptions {

@@ -3,7 +3,7 @@ use wan_plugin_api::options::complete;
 use wan_plugin_kit::{VecOps, values};
 
 use super::*;
-use crate::trial::{Moment, context, falling, moments, run};
+use crate::fixture::{Moment, context, falling, moments, run};
 use crate::{EasyCache, FirstBlockCache};
 
 /// Largest relative error of one rounding to bf16, and to f8 e4m3.

@@ -1,7 +1,7 @@
-//! Which evaluations MagCache always computes: a fraction at the start of each expert's phase.
+//! The evaluations that MagCache always computes: a fraction at the start of each expert's phase.
 //!
-//! MagCache counts calls, two per evaluation (the prompt's branch is even, the other odd), and the
-//! fractions round in calls. With `c` the call, `S` the calls of the first expert and `A` all:
+//! MagCache counts calls, two per step (`cond` even, `uncond` odd), and rounds the fraction in
+//! calls. With `c` the number of a call, `S` the calls of the first expert and `A` all calls:
 //!
 //! ```text
 //! one expert    c < int(A r)
@@ -14,7 +14,7 @@
 
 use wan_plugin_api::CacheContext;
 
-/// Channels of a model that is given an image beside the latents.
+/// Input channels of an image-to-video model.
 const I2V_CHANNELS: u32 = 36;
 
 /// Protected calls of one stream.
@@ -22,9 +22,9 @@ const I2V_CHANNELS: u32 = 36;
 pub(super) struct Phase {
     /// Calls before this stream.
     before: u32,
-    /// 1 on the negative prompt's branch.
+    /// 1 on the branch `uncond`, else 0.
     odd: u32,
-    /// Calls of the first expert; none for a model of one.
+    /// Calls of the first expert; `None` for a model with one expert.
     split: Option<u32>,
     all: u32,
     is_i2v: bool,
@@ -53,9 +53,10 @@ impl Phase {
         let (all, ratio) = (f64::from(self.all), self.ratio);
         let Some(split) = self.split.map(f64::from) else { return call < (all * ratio).trunc() };
         let second = (all - split) * ratio + split;
-        match self.is_i2v {
-            true => call < second.trunc(),
-            false => call < (split * ratio).trunc() || (split <= call && call <= second),
+        if self.is_i2v {
+            call < second.trunc()
+        } else {
+            call < (split * ratio).trunc() || (split <= call && call <= second)
         }
     }
 }

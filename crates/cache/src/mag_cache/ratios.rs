@@ -1,5 +1,5 @@
-//! A column of MagCache's ratios, stretched to the steps of a run, and read by each frame at its
-//! own step.
+//! A column of MagCache's ratios, resampled to the steps of a run; each frame reads it at its own
+//! step.
 
 use wan_plugin_api::state::{Bits, Saved, misfit};
 use wan_plugin_api::{CacheContext, FrameLevel, Result};
@@ -20,23 +20,23 @@ pub(super) fn resample(table: &[f64], steps: usize) -> Vec<f64> {
     }
 }
 
-/// Where each frame stands in the column, and how its residual's size has changed since the last
-/// computed evaluation.
+/// The step of each frame in the column, and the product of its ratios since the last computed
+/// evaluation.
 #[derive(Debug, Clone)]
 pub(super) struct FrameRatios {
     column: Vec<f64>,
-    /// Steps that each frame has taken.
+    /// Number of updates of each frame so far.
     steps: Vec<usize>,
-    /// Product of its ratios since the last computed evaluation.
+    /// Product of each frame's ratios since the last computed evaluation.
     ratios: Vec<f64>,
 }
 
 impl FrameRatios {
-    /// Frames that start where this stream starts.
+    /// All frames at the step at which this stream starts.
     pub(super) fn new(table: &[f64], context: &CacheContext) -> Self {
         let evaluations =
             context.evaluations_before + context.evaluations + context.evaluations_after;
-        // With one level for all frames every evaluation is a step of each.
+        // With one level for all frames, every evaluation is a step of every frame.
         let steps = if context.timesteps_max <= 1 { evaluations } else { context.steps };
         Self {
             column: resample(table, steps as usize),
@@ -45,8 +45,8 @@ impl FrameRatios {
         }
     }
 
-    /// Takes one more evaluation in: `mean |1 - ratio|` over the updated frames; none where no
-    /// frame is updated, or there are other frames than before.
+    /// Multiplies the ratios of one evaluation in and returns `mean |1 - ratio|` over the updated
+    /// frames; `None` where no frame is updated or the number of frames has changed.
     pub(super) fn advance(&mut self, levels: &[FrameLevel]) -> Option<f64> {
         if levels.len() != self.steps.len() {
             self.steps.resize(levels.len(), 0);
@@ -62,7 +62,7 @@ impl FrameRatios {
         mean(&errors).filter(|mean| mean.is_finite())
     }
 
-    /// Counts the steps that this evaluation takes.
+    /// Counts the updates of one evaluation.
     pub(super) fn count(&mut self, levels: &[FrameLevel]) {
         for (steps, level) in self.steps.iter_mut().zip(levels) {
             *steps += usize::from(level.update);
@@ -77,19 +77,19 @@ impl FrameRatios {
     pub(super) fn take(&mut self, saved: &mut Saved) -> Result<()> {
         self.steps = saved.take("steps")?;
         self.ratios = Bits::floats(&saved.take::<Vec<Bits>>("ratios")?);
-        match self.ratios.len() == self.steps.len() {
-            true => Ok(()),
-            false => Err(misfit("ratios", self.steps.len(), self.ratios.len())),
+        if self.ratios.len() != self.steps.len() {
+            return Err(misfit("ratios", self.steps.len(), self.ratios.len()));
         }
+        Ok(())
     }
 
-    /// The residual is fresh.
+    /// Sets all ratios to 1, after a computed evaluation.
     pub(super) fn reset(&mut self) {
         self.ratios.fill(1.0);
     }
 }
 
-/// Mean that is exactly the value where all are equal.
+/// Mean of the values; exactly their common value where all are equal.
 fn mean(values: &[f64]) -> Option<f64> {
     let first = *values.first()?;
     let rest: f64 = values.iter().map(|v| v - first).sum();

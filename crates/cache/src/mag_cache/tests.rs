@@ -4,7 +4,7 @@ use wan_plugin_api::FrameLevel;
 
 use super::ratios::resample;
 use super::*;
-use crate::trial::{Moment, context, falling, moments, run};
+use crate::fixture::{Moment, context, falling, moments, run};
 use crate::{HalfMemory, HalfOptions, Store};
 
 /// A context that takes the table by name, `first` evaluations being the first expert's.

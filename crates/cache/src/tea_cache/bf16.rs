@@ -1,4 +1,4 @@
-//! The relative change as a framework takes it of bf16 tensors: every intermediate is rounded.
+//! The relative change of bf16 tensors with every intermediate rounded to bf16, as PyTorch does.
 //!
 //! ```text
 //! bf16(bf16(mean |bf16(a - b)|) / bf16(mean |b|))        a, b in bf16
@@ -9,7 +9,7 @@
 
 use wan_plugin_api::{DType, Result, Tensor, TensorOps};
 
-/// The change from `anchor` to `signal` over all frames; none where it is undefined.
+/// The relative change from `anchor` to `signal` over all frames; `None` where it is undefined.
 pub(super) fn relative_change(
     signal: &Tensor,
     anchor: &Tensor,
@@ -20,8 +20,8 @@ pub(super) fn relative_change(
     let differences = now.iter().zip(&before).map(|(a, b)| to_bf16(a - b));
     let (difference, size) = (mean_abs(differences), mean_abs(before.iter().copied()));
     let ratio = to_bf16(difference / size);
-    let says_something = ratio.is_finite() && now.iter().any(|v| *v != 0.0);
-    Ok(says_something.then_some(f64::from(ratio)))
+    let is_defined = ratio.is_finite() && now.iter().any(|v| *v != 0.0);
+    Ok(is_defined.then_some(f64::from(ratio)))
 }
 
 /// Mean of the magnitudes, rounded to bf16.
@@ -31,7 +31,7 @@ fn mean_abs(values: impl ExactSizeIterator<Item = f32>) -> f32 {
     to_bf16((sum / count) as f32)
 }
 
-/// Rounds to the nearest bf16, ties to even; what is not finite stays so.
+/// Rounds to the nearest bf16, ties to even; NaN and infinity stay as they are.
 fn to_bf16(value: f32) -> f32 {
     if !value.is_finite() {
         return value;

@@ -9,7 +9,7 @@ use wan_plugin_api::options::complete;
 use wan_plugin_api::{FrameLevel, OptionValues};
 
 use super::*;
-use crate::trial::{context, moments, run};
+use crate::fixture::{context, moments, run};
 
 #[derive(Deserialize)]
 struct Logs {

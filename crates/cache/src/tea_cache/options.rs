@@ -1,10 +1,11 @@
-//! What TeaCache can be told.
+//! The options of TeaCache.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use wan_plugin_api::{Gate, OptionSpec, Protects, Rule, Signal};
+use wan_plugin_api::{Error, Gate, OptionSpec, Protects, Result, Rule};
 
 use super::preset::Preset;
+use super::rule::{Anchor, Mode, Negative};
 use crate::calibration::TEA_CACHE_ROWS;
 use crate::limits::LimitOptions;
 use crate::scope::Scope;
@@ -18,67 +19,21 @@ pub struct TeaCacheOptions {
     pub threshold: f64,
     /// Published polynomial: `auto` (the model's own), `none`, or a row by name.
     pub table: String,
-    /// What `wan cache calibrate` wrote, or null.
+    /// Content of a file of `wan cache calibrate`, or null.
     pub calibration: Value,
     /// Polynomial that rescales the change, highest power first; empty: from `table`.
     pub coefficients: Vec<f64>,
     /// A reference to follow in everything that it fixes.
     pub preset: Preset,
-    /// What the signal is compared with.
+    /// The evaluation that the signal is compared with.
     pub anchor: Anchor,
-    /// Frames that count.
+    /// Latent frames that count in the change.
     pub scope: Scope,
-    /// What a negative value of the polynomial means.
+    /// How a negative value of the polynomial counts.
     pub negative: Negative,
     /// Which evaluations always compute.
     #[serde(flatten)]
     pub limits: LimitOptions,
-}
-
-/// The time signal that is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// The time embedding, `[F, D]`.
-    E,
-    /// The time projection, `[F, 6, D]`.
-    E0,
-}
-
-/// What the signal is compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Anchor {
-    /// The previous evaluation (TeaCache, SkyReels-V2): changes add up along the path.
-    Previous,
-    /// The last computed evaluation (WanVideoWrapper): distances from one point add up.
-    Computed,
-}
-
-/// What a negative value of the polynomial means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Negative {
-    /// No change.
-    Clamp,
-    /// A step back, as the references have it.
-    Reference,
-}
-
-impl Mode {
-    pub(super) fn signal(self) -> Signal {
-        match self {
-            Self::E => Signal::TimeEmbedding,
-            Self::E0 => Signal::TimeProjection,
-        }
-    }
-
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::E => "e",
-            Self::E0 => "e0",
-        }
-    }
 }
 
 impl Default for TeaCacheOptions {
@@ -99,7 +54,8 @@ impl Default for TeaCacheOptions {
 }
 
 impl TeaCacheOptions {
-    /// Only sums of changes from step to step that never shrink grow with the threshold alone.
+    /// The rule is monotone in the threshold only where the sum is a path length that never
+    /// shrinks.
     pub(super) fn rule(&self, protects: Protects) -> Rule {
         Rule {
             all_frames: self.scope == Scope::AllFrames,
@@ -112,6 +68,26 @@ impl TeaCacheOptions {
             protects: Some(protects),
             ..Rule::default()
         }
+    }
+
+    /// These options with everything that the preset fixes.
+    ///
+    /// # Errors
+    /// `Invalid`, naming an option whose value is neither its default nor the preset's.
+    pub(super) fn settled(mut self) -> Result<Self> {
+        let preset = self.preset;
+        let Some(fixed) = preset.fixed(self.mode) else { return Ok(self) };
+        let default = Self::default();
+        fix(preset, "anchor", &mut self.anchor, default.anchor, fixed.anchor)?;
+        fix(preset, "scope", &mut self.scope, default.scope, Scope::AllFrames)?;
+        fix(preset, "negative", &mut self.negative, default.negative, Negative::Reference)?;
+        let (limits, default) = (&mut self.limits, default.limits);
+        fix(preset, "last", &mut limits.last, default.last, fixed.last)?;
+        fix(preset, "max_skips", &mut limits.max_skips, default.max_skips, 0)?;
+        if let Some(retention) = fixed.retention {
+            fix(preset, "retention", &mut limits.retention, default.retention, retention)?;
+        }
+        Ok(self)
     }
 
     pub(super) fn specs() -> Vec<OptionSpec> {
@@ -144,4 +120,26 @@ impl TeaCacheOptions {
         ];
         [own, default.limits.specs()].concat()
     }
+}
+
+/// Sets the option `name` to the value that the preset fixes.
+fn fix<T: PartialEq + Copy + Serialize>(
+    preset: Preset,
+    name: &str,
+    given: &mut T,
+    default: T,
+    fixed: T,
+) -> Result<()> {
+    if *given != default && *given != fixed {
+        let word = |value: T| serde_json::json!(value).to_string().trim_matches('"').to_string();
+        return Err(Error::invalid(format!(
+            "preset {} fixes {name} = {}, and {name} = {} was given; leave it out, or take \
+             preset = none",
+            preset.word(),
+            word(fixed),
+            word(*given)
+        )));
+    }
+    *given = fixed;
+    Ok(())
 }

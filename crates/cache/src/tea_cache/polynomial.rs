@@ -1,14 +1,15 @@
-//! Where TeaCache's polynomial comes from: given, calibrated, or published.
+//! The source of TeaCache's polynomial: given, calibrated or published.
 
 use wan_plugin_api::{CacheContext, Error, Result};
 
 use super::options::TeaCacheOptions;
 use crate::calibration::{CalibrationFile, TeaCacheRow, tea_cache_row, tea_cache_row_of};
 
-/// The coefficients, highest power first; empty for the change itself.
+/// The coefficients, highest power first; empty for the identity.
 ///
 /// # Errors
-/// `Invalid` where two sources are given, or the one that is has nothing for this mode.
+/// `Invalid` where two sources are given, where the given one has no polynomial for the mode, and
+/// for a coefficient that is not finite.
 pub(super) fn coefficients(options: &TeaCacheOptions, context: &CacheContext) -> Result<Vec<f64>> {
     let file = CalibrationFile::read(&options.calibration, context)?;
     let given: Vec<&str> = [

@@ -1,41 +1,40 @@
-//! The rules of the references, each in one word.
+//! The rules of the references, as presets.
 //!
-//! - `upstream` (ali-vilab/TeaCache at 7c10efc): previous, all frames, negative values step back,
-//!   no cap. Mode `e`: the first and the last evaluation compute; mode `e0`: the first five.
-//! - `wanvideowrapper` (kijai/ComfyUI-WanVideoWrapper at a623f87): computed, all frames, negative
-//!   values step back, no cap, last step unprotected; the sum is kept in f32. `retention` is the
-//!   wrapper's `start_step + 1`.
+//! - `upstream` (ali-vilab/TeaCache at 7c10efc): anchor `previous`, all frames, negative values
+//!   lower the sum, no limit on reuses in a row. Mode `e`: the first and the last evaluation
+//!   compute; mode `e0`: the first five.
+//! - `wanvideowrapper` (kijai/ComfyUI-WanVideoWrapper at a623f87): anchor `computed`, all frames,
+//!   negative values lower the sum, no limit on reuses in a row, last step not protected; the sum
+//!   is f32. `retention` is the wrapper's `start_step + 1`.
 //! - `wanvideowrapper-half` (the same at 6fadcbd): the signals are bf16; the element-wise
 //!   difference, both means and their ratio are each rounded to bf16.
-//! - `skyreels` (SkyworkAI/SkyReels-V2 at abed76f): as `upstream`, with its counter, see below.
+//! - `skyreels` (SkyworkAI/SkyReels-V2 at abed76f): as `upstream`, with SkyReels-V2's counter.
 //!
-//! The decisions are checked against logs of the references' own code: `upstream` by the golden
-//! cases, the others by `logs.json` (`tools/record_cache_logs`).
+//! Tests compare the decisions with logs of the references' own code: `upstream` in the golden
+//! cases, the others in `logs.json` (`tools/record_cache_logs`).
 //!
-//! SkyReels-V2 counts two calls per step and begins again at `num_steps`, which is the number of
-//! steps (of rounds, when asynchronous) and not of calls. So the first evaluations are protected a
-//! second time halfway through, and the last never. An odd number would end in the middle of a
-//! pair: from there on prompt and negative prompt would take each other's residuals. That cannot
-//! be had here, and is refused.
+//! SkyReels-V2's counter counts two calls per step, one per guidance branch, and restarts at
+//! `num_steps`, which is the number of steps (of rounds, when asynchronous), not of calls. So the
+//! first evaluations are protected a second time halfway through, and the last never are. With an
+//! odd number the counter restarts between the two branches of a step, and each branch would then
+//! reuse the residual of the other. That is refused here.
 //!
-//! The counter's two calls per step are the two branches of guidance; without guidance SkyReels-V2
-//! alternates between two residuals on one branch, which no preset follows. When a video is
-//! extended asynchronously SkyReels-V2 goes on with the count of the first window; here every
-//! window counts its own rounds.
+//! Two cases are not followed. Without guidance, SkyReels-V2 alternates between two residuals on
+//! one branch. And when it extends a video asynchronously, it continues the count of the first
+//! window; here every window counts its own rounds.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use wan_plugin_api::{CacheContext, Error, Result};
 
-use super::options::{Anchor, Mode, Negative, TeaCacheOptions};
-use crate::scope::Scope;
+use super::rule::{Anchor, Mode};
 
 /// A reference to follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preset {
-    /// Our own rule.
+    /// No reference: this project's own rule.
     None,
-    /// The authors' code.
+    /// TeaCache's own code.
     Upstream,
     /// `ComfyUI-WanVideoWrapper`, all in f32.
     Wanvideowrapper,
@@ -45,7 +44,7 @@ pub enum Preset {
     Skyreels,
 }
 
-/// How the numbers of a decision are rounded.
+/// The number formats in which a decision is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rounding {
     /// Everything in f64.
@@ -57,10 +56,11 @@ pub(super) enum Rounding {
 }
 
 /// What a preset fixes.
-struct Fixed {
-    anchor: Anchor,
-    retention: Option<u32>,
-    last: u32,
+pub(super) struct Fixed {
+    pub(super) anchor: Anchor,
+    /// None where the option is free.
+    pub(super) retention: Option<u32>,
+    pub(super) last: u32,
 }
 
 impl Preset {
@@ -69,11 +69,12 @@ impl Preset {
     pub(super) const DOC: &'static str =
         "a reference to follow in what it fixes (anchor, scope, negative, last, max_skips)";
 
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         Self::WORDS[self as usize]
     }
 
-    fn fixed(self, mode: Mode) -> Option<Fixed> {
+    /// What the preset fixes in a mode; all frames count and negative values lower the sum besides.
+    pub(super) fn fixed(self, mode: Mode) -> Option<Fixed> {
         let protected = match mode {
             Mode::E => (1, 1),
             Mode::E0 => (5, 0),
@@ -103,10 +104,10 @@ impl Preset {
         }
     }
 
-    /// After how many evaluations the first ones are protected again.
+    /// Number of evaluations after which the first ones are protected again.
     ///
     /// # Errors
-    /// `Invalid` where the reference would mix the branches up.
+    /// `Invalid` where the reference would swap the residuals of the two branches.
     pub(super) fn period(self, context: &CacheContext) -> Result<Option<u32>> {
         if self != Self::Skyreels {
             return Ok(None);
@@ -120,46 +121,5 @@ impl Preset {
             )));
         }
         Ok(Some(rounds / 2))
-    }
-
-    /// The options as the preset has them.
-    ///
-    /// # Errors
-    /// `Invalid`, naming an option that was given another value than the preset's.
-    pub(super) fn settle(self, mut options: TeaCacheOptions) -> Result<TeaCacheOptions> {
-        let Some(fixed) = self.fixed(options.mode) else { return Ok(options) };
-        let default = TeaCacheOptions::default();
-        self.fix("anchor", &mut options.anchor, default.anchor, fixed.anchor)?;
-        self.fix("scope", &mut options.scope, default.scope, Scope::AllFrames)?;
-        self.fix("negative", &mut options.negative, default.negative, Negative::Reference)?;
-        let (limits, default) = (&mut options.limits, default.limits);
-        self.fix("last", &mut limits.last, default.last, fixed.last)?;
-        self.fix("max_skips", &mut limits.max_skips, default.max_skips, 0)?;
-        if let Some(retention) = fixed.retention {
-            self.fix("retention", &mut limits.retention, default.retention, retention)?;
-        }
-        Ok(options)
-    }
-
-    fn fix<T: PartialEq + Copy + Serialize>(
-        self,
-        name: &str,
-        given: &mut T,
-        default: T,
-        fixed: T,
-    ) -> Result<()> {
-        if *given != default && *given != fixed {
-            let word =
-                |value: T| serde_json::json!(value).to_string().trim_matches('"').to_string();
-            return Err(Error::invalid(format!(
-                "preset {} fixes {name} = {}, and {name} = {} was given; leave it out, or take \
-                 preset = none",
-                self.word(),
-                word(fixed),
-                word(*given)
-            )));
-        }
-        *given = fixed;
-        Ok(())
     }
 }

@@ -2,9 +2,9 @@ use serde_json::json;
 use wan_plugin_api::{DType, FrameLevel};
 
 use super::*;
+use crate::fixture::{Moment, Outcome, context, falling, moments, run, run_in};
 use crate::limits::LimitOptions;
 use crate::scope::Scope;
-use crate::trial::{Moment, Outcome, context, falling, moments, run, run_in};
 use crate::{HalfMemory, HalfOptions, Store};
 
 fn options() -> TeaCacheOptions {

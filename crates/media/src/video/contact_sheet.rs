@@ -1,19 +1,19 @@
-//! A few frames of a clip side by side in one PNG, for a README or a quick look.
+//! A contact sheet: a few frames of a clip side by side in one PNG.
 
 use std::path::Path;
 
 use super::{VideoFrames, write_complete};
 use crate::error::{Error, Result};
 
-/// Between the pictures: a grey that reads on light and dark pages.
+/// Colour between the pictures: a grey for light and dark pages.
 const GAP_GREY: u8 = 128;
 
-/// How the frames of a sheet are laid out.
+/// The layout of a contact sheet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SheetLayout {
-    /// Pictures in a row; 0 puts all in one row.
+    /// Pictures in a row; 0: all in one row.
     pub columns: usize,
-    /// Every pixel becomes a square of this side, so that small clips stay sharp. 0 counts as 1.
+    /// Side of the square that each pixel becomes. 0 counts as 1.
     pub scale: usize,
     /// Pixels between two pictures.
     pub gap: usize,
@@ -34,8 +34,8 @@ pub fn evenly_spaced(frames: &VideoFrames, count: usize) -> Vec<usize> {
 /// Writes the frames numbered `indices` (from 0, in that order) to `path` as one RGB PNG.
 ///
 /// # Errors
-/// [`Error::NoSuchFrame`] for an index past the end, [`Error::Write`] when the file
-/// cannot be written; nothing is left under its name then.
+/// [`Error::NoSuchFrame`] for an index past the end, [`Error::Write`] when the file cannot be
+/// written; nothing is left under its name then.
 pub fn write_png_sheet(
     path: &Path,
     frames: &VideoFrames,

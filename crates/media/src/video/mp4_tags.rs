@@ -4,38 +4,38 @@
 //! Specification, "Metadata item list"): `©nam`, `©cmt` and `desc`, each holding one `data` box of
 //! UTF-8. Every box is a 32-bit big-endian size (itself included), four letters and a payload.
 //!
-//! The index (`moov`) stands before the pictures (`mdat`), so whatever is added to it moves the
-//! pictures: the chunk offsets in `stco` and `co64` are absolute and must move along.
+//! The index (`moov`) is before the pictures (`mdat`), so adding to it moves the pictures. The
+//! chunk offsets in `stco` and `co64` are absolute and are raised by the same number of bytes.
 
 use std::ops::Range;
 use std::path::Path;
 
-use crate::error::{self, Error};
+use crate::error::{self, Error, StructureError};
 
-/// Four letters that name a box.
+/// Name of a box: four bytes.
 type BoxName = [u8; 4];
 
 const TITLE: BoxName = *b"\xa9nam";
 const COMMENT: BoxName = *b"\xa9cmt";
 const DESCRIPTION: BoxName = *b"desc";
 
-/// The way from a track to its chunk offsets.
+/// Path of boxes from `moov` to the chunk offsets of a track.
 const OFFSETS_PATH: [BoxName; 4] = [*b"trak", *b"mdia", *b"minf", *b"stbl"];
 
 /// Length of a box header: size and name.
 const HEADER_BYTES: usize = 8;
 
-/// Version and flags, with which `meta`, `hdlr`, `stco` and `co64` begin.
+/// Length of version and flags, with which `meta`, `hdlr`, `stco` and `co64` begin.
 const VERSION_FLAGS_BYTES: usize = 4;
 
-/// What is said about a video inside its file. An empty text is left out.
+/// Texts about a video inside its file. An empty text is not written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VideoTags {
-    /// What a player shows as its name; here, the prompt.
+    /// `©nam`: the name that players show. `wan` writes the prompt.
     pub title: String,
-    /// A line for people.
+    /// `©cmt`: any text. `wan` writes the whole sidecar, as JSON (docs/sidecar.md).
     pub comment: String,
-    /// Everything needed to make the video again, as JSON.
+    /// `desc`: a line for people. `wan` writes its own version.
     pub description: String,
 }
 
@@ -46,22 +46,7 @@ impl VideoTags {
     }
 }
 
-/// How an MP4 file differs from what this module can work with.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum StructureError {
-    /// A box that every MP4 file has is not there.
-    #[error("it has no `{0}` box")]
-    Missing(&'static str),
-    /// A box claims to be longer than what it lies in, or is cut off.
-    #[error("the box at byte {0} is cut off")]
-    Truncated(usize),
-    /// The index grew past what its size fields can say (4 GiB).
-    #[error("it is too large for 32-bit sizes")]
-    TooLarge,
-}
-
-/// Reads the tags of the MP4 file at `path`; texts that are absent come back empty.
+/// Reads the tags of the MP4 file at `path`; absent texts are empty.
 ///
 /// # Errors
 /// [`Error::Read`] if the file cannot be read, [`Error::Structure`] if it is no MP4.
@@ -94,7 +79,7 @@ fn tags_of(mp4: &[u8]) -> Result<VideoTags, StructureError> {
     Ok(tags)
 }
 
-/// Adds `tags` at the end of the index of `mp4` and moves the chunk offsets behind it.
+/// Adds `tags` at the end of the index of `mp4` and raises the chunk offsets behind it.
 ///
 /// # Errors
 /// [`StructureError`] if `mp4` has no index or its boxes do not add up.

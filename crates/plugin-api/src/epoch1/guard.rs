@@ -1,4 +1,4 @@
-//! Runs an author's code so that a panic becomes an error instead of the end of the process.
+//! Runs an author's code and turns a panic into an error.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -12,7 +12,8 @@ thread_local! {
     static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Calls `body`; a panic in it becomes an error that says what, and in a library also where.
+/// Calls `body`. A panic becomes an error of kind `Panicked` with the message and, in a library,
+/// the source location.
 pub(super) fn guard<T>(id: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
     let outer = GUARDED.replace(true);
     let result = catch_unwind(AssertUnwindSafe(body));
@@ -26,21 +27,21 @@ pub(super) fn guard<T>(id: &str, body: impl FnOnce() -> Result<T>) -> Result<T> 
     })
 }
 
-/// Sets a panic hook that notes the place of a guarded panic and prints nothing: the error says
-/// everything, and a report on the terminal would bury it. Other panics go to the hook before it.
+/// Installs a panic hook that prints nothing inside [`guard`]: the error has the message and the
+/// location already. Other panics go to the previous hook.
 ///
-/// For a library alone, which has a standard library of its own and so a hook of its own. A
-/// strategy that is linked into a program shares that program's hook, which is not ours to set.
+/// For a plugin library alone, which has its own standard library, hence its own hook. A strategy
+/// that is linked into a program shares the hook of that program, which stays as it is.
 pub(super) fn keep_library_quiet() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let previous = take_hook();
         set_hook(Box::new(move |info| {
-            if !GUARDED.get() {
-                return previous(info);
+            if GUARDED.get() {
+                PLACE.set(info.location().map(ToString::to_string).unwrap_or_default());
+            } else {
+                previous(info);
             }
-            let place = info.location().map(ToString::to_string);
-            PLACE.set(place.unwrap_or_default());
         }));
     });
 }
@@ -50,7 +51,7 @@ fn text(payload: &(dyn Any + Send)) -> &str {
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
-/// An author's object; dropping it cannot panic either.
+/// An author's object. A panic while it is dropped is caught as well.
 pub(super) struct Guarded<T>(Option<T>);
 
 impl<T> Guarded<T> {
@@ -70,7 +71,7 @@ impl<T> Guarded<T> {
 impl<T> Drop for Guarded<T> {
     fn drop(&mut self) {
         let object = self.0.take();
-        // Nobody is left to tell.
+        // Nobody receives the error.
         let _ = guard("drop", move || {
             drop(object);
             Ok(())

@@ -1,4 +1,4 @@
-//! The host's side of the door: libraries, samplers and caches as ordinary Rust objects.
+//! The host's side: libraries, samplers and caches as ordinary Rust objects.
 
 use std::path::Path;
 
@@ -8,24 +8,18 @@ use super::convert::{
     BORROWED, from_abi, from_json, handle, message_from_abi, message_to_abi, opaque, to_abi,
     to_json,
 };
-use super::plugin_side::module;
 use super::*;
 use crate::library::{
     AnyCache, AnyLibrary, AnySampler, CacheInstance, Epoch, Library, OpenError, SamplerInstance,
 };
 use crate::{
     Action, Attention, CacheContext, CachePlan, Coefficients, DType, Decision, Denoise, Error,
-    Evaluation, Message, OptionValues, Place, Plugin, PluginDescription, Result, SampleRequest,
-    Schedule, Step, Tensor, TensorOps, Term,
+    Evaluation, Message, OptionValues, Place, PluginDescription, Result, SampleRequest, Schedule,
+    Step, Tensor, TensorOps, Term,
 };
 
-/// This epoch, as the host lists it.
-pub const EPOCH: Epoch = Epoch { number: 1, open };
-
-/// Wraps a plugin that is linked into this program.
-pub(crate) fn built_in<P: Plugin>() -> impl AnyLibrary {
-    module::<P>()
-}
+/// This epoch.
+pub const EPOCH: Epoch = Epoch { number: NUMBER, open };
 
 fn open(path: &Path) -> std::result::Result<Library, OpenError> {
     lib_header_from_path(path)
@@ -34,7 +28,7 @@ fn open(path: &Path) -> std::result::Result<Library, OpenError> {
         .map_err(|error| open_error(&error.to_string()))
 }
 
-/// abi_stable prints both layouts in full; the facts are in its `Error:` lines.
+/// Takes the `Error:` lines out of abi_stable's report, which prints both layouts in full.
 fn open_error(report: &str) -> OpenError {
     let mut errors: Vec<&str> = report
         .lines()
@@ -166,7 +160,7 @@ impl AnyCache for PlannedCache {
     }
 }
 
-/// The host's model behind the ABI.
+/// The host's model as an object of the binary interface.
 struct LocalModel<'a>(&'a mut dyn Denoise);
 
 impl AbiDenoise for LocalModel<'_> {
@@ -179,7 +173,7 @@ impl AbiDenoise for LocalModel<'_> {
     }
 }
 
-/// The host's operations behind the ABI.
+/// The host's operations as an object of the binary interface.
 struct LocalOps<'a>(&'a dyn TensorOps);
 
 impl AbiOps for LocalOps<'_> {

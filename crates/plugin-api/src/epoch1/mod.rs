@@ -1,23 +1,24 @@
 //! **Epoch 1 of the binary interface: frozen.**
 //!
 //! abi_stable checks the layout of everything in this file when a library is loaded, and it
-//! refuses an older plugin as soon as the host's side has one field or method more. So nothing
-//! here is ever changed or added: new abilities are extensions by id, carried by the `extension`
-//! methods as a document and tensors, and a break is a new module `epoch2` beside this one, with
-//! the host trying the newest first.
+//! refuses an older plugin if the host's side has one more field or method. So nothing here is ever
+//! changed or added. New abilities are extensions by id, carried by the `extension` methods as a
+//! document and tensors. A break is a new module `epoch2` beside this one.
 //!
 //! What happens once per run (descriptions, options, requests, schedules, plans) crosses as JSON,
 //! written and read by the same serde types on both sides; readers ignore members they do not
 //! know. What happens at every step crosses as the plain structs below.
 //!
-//! This folder is the only place that knows abi_stable: `plugin_side` wraps an author's traits
-//! (and catches their panics), `host_side` gives the host ordinary Rust objects.
+//! Only this folder uses abi_stable: `plugin_side` wraps an author's traits and catches their
+//! panics, `module` exports them, `host_side` gives the host ordinary Rust objects.
 #![allow(missing_docs, reason = "abi_stable's macros generate undocumented items")]
 #![allow(non_local_definitions, clippy::used_underscore_binding, reason = "abi_stable's macros")]
 #![allow(unsafe_code, reason = "abi_stable's macros, and one constructor in plugin_side")]
 
+mod convert;
 mod guard;
 mod host_side;
+mod module;
 mod plugin_side;
 
 use abi_stable::StableAbi;
@@ -30,18 +31,22 @@ use serde::{Deserialize, Serialize};
 
 pub use abi_stable::library::LibHeader;
 pub use host_side::EPOCH;
-pub(crate) use host_side::built_in;
-pub use plugin_side::{CacheFactory, SamplerFactory, header};
+pub(crate) use module::built_in;
+pub use module::header;
+pub use plugin_side::{CacheFactory, SamplerFactory};
 
-/// Frames, elements, number format and place of a tensor.
+/// Number of this epoch in a manifest.
+pub const NUMBER: u32 = 1;
+
+/// The form of a tensor: frames, elements, number format and place.
 #[repr(C)]
 #[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TensorForm {
-    /// Latent frames along the frame axis.
+    /// Latent frames.
     pub frames: u32,
     /// Elements of one frame.
     pub frame_elements: u64,
-    /// Bytes that the handle keeps alive.
+    /// Bytes that a handle keeps alive.
     pub bytes: u64,
     dtype: u32,
     place: u32,
@@ -51,13 +56,13 @@ pub struct TensorForm {
 #[repr(C)]
 #[derive(StableAbi, Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct FrameLevel {
-    /// Absolute number of the latent frame.
+    /// Number of the latent frame in the video, from 0.
     pub frame: u32,
-    /// Whether the step moves it; if not, it is context only.
+    /// Whether the step updates it; if not, it is context only.
     pub update: bool,
-    /// What the model is told: `1000 * sigma`, rounded as the solver's source rounds it.
+    /// The model's input: `1000 * sigma`, rounded as the solver's source rounds it.
     pub timestep: f64,
-    /// Noise fraction now, 1 pure noise, 0 clean.
+    /// Noise fraction before the step: 1 pure noise, 0 clean.
     pub sigma: f64,
     /// Noise fraction after the step.
     pub sigma_next: f64,
@@ -98,7 +103,7 @@ pub struct AbiError {
 
 type AbiResult<T> = RResult<T, AbiError>;
 
-/// A summand: one coefficient, or one per frame.
+/// A summand: a tensor, and one coefficient or one per frame.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct AbiTerm<'a> {
@@ -235,104 +240,4 @@ impl RootModule for PluginModule {
     const NAME: &'static str = "wan_plugin";
     // The epoch's own version, not this crate's: it never moves.
     const VERSION_STRINGS: VersionStrings = VersionStrings::new("1.0.0");
-}
-
-mod convert {
-    //! Plain Rust to ABI and back.
-
-    use abi_stable::std_types::{RErr, ROk};
-
-    use super::*;
-    use crate::{DType, Error, ErrorKind, Message, Place, Result, Tensor};
-
-    impl TensorForm {
-        /// A form; `bytes` is what the handle keeps alive, which may differ from the elements
-        /// times their size (repeated rows are held once).
-        pub fn new(
-            frames: u32,
-            frame_elements: u64,
-            dtype: DType,
-            place: Place,
-            bytes: u64,
-        ) -> Self {
-            Self { frames, frame_elements, bytes, dtype: dtype as u32, place: place as u32 }
-        }
-
-        /// Number format; `None` for one of a later epoch.
-        pub fn dtype(&self) -> Option<DType> {
-            DType::from_code(self.dtype)
-        }
-
-        /// Where it lies.
-        pub fn place(&self) -> Place {
-            if self.place == Place::Host as u32 { Place::Host } else { Place::Device }
-        }
-
-        /// Whether a tensor has as many frames, and as many elements in each.
-        pub fn same_shape(&self, other: Self) -> bool {
-            (self.frames, self.frame_elements) == (other.frames, other.frame_elements)
-        }
-
-        /// Elements of all frames.
-        pub fn elements(&self) -> u64 {
-            self.frames as u64 * self.frame_elements
-        }
-    }
-
-    impl From<Error> for AbiError {
-        fn from(error: Error) -> Self {
-            Self { kind: error.kind as u32, message: error.message.into() }
-        }
-    }
-
-    impl From<AbiError> for Error {
-        fn from(error: AbiError) -> Self {
-            Self { kind: ErrorKind::from_code(error.kind), message: error.message.into() }
-        }
-    }
-
-    pub(super) fn to_abi<T, U>(result: Result<T>, map: impl FnOnce(T) -> U) -> AbiResult<U> {
-        match result {
-            Ok(value) => ROk(map(value)),
-            Err(error) => RErr(error.into()),
-        }
-    }
-
-    pub(super) fn from_abi<T>(result: AbiResult<T>) -> Result<T> {
-        result.into_result().map_err(Error::from)
-    }
-
-    pub(super) fn handle(tensor: Tensor) -> TensorHandle {
-        tensor.0
-    }
-
-    pub(super) fn message_to_abi(message: Message) -> AbiMessage {
-        AbiMessage {
-            document: message.document.into(),
-            tensors: message.tensors.into_iter().map(handle).collect(),
-        }
-    }
-
-    pub(super) fn message_from_abi(message: AbiMessage) -> Message {
-        Message {
-            document: message.document.into(),
-            tensors: message.tensors.into_iter().map(Tensor).collect(),
-        }
-    }
-
-    pub(super) fn to_json<T: Serialize>(value: &T) -> Result<RString> {
-        serde_json::to_string(value)
-            .map(RString::from)
-            .map_err(|e| Error::failed(format!("cannot be written as JSON: {e}")))
-    }
-
-    pub(super) fn from_json<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T> {
-        serde_json::from_str(text).map_err(|e| Error::invalid(format!("{what}: {e}")))
-    }
-
-    pub(super) fn opaque<T>(value: &mut T) -> RMut<'_, T> {
-        RMut::new(value)
-    }
-
-    pub(super) const BORROWED: TD_Opaque = TD_Opaque;
 }

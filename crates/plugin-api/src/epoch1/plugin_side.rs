@@ -1,19 +1,16 @@
-//! A plugin's side of the door: an author's traits behind ABI objects, every panic caught.
+//! The plugin's side: an author's traits behind objects of the binary interface. Every panic is
+//! caught.
 
 use std::sync::Mutex;
-
-use abi_stable::library::{__call_root_module_loader, CheckTypeLayout, RootModuleResult};
-use abi_stable::prefix_type::PrefixTypeTrait;
 
 use super::convert::{
     from_abi, from_json, handle, message_from_abi, message_to_abi, to_abi, to_json,
 };
-use super::guard::{Guarded, guard, keep_library_quiet};
+use super::guard::{Guarded, guard};
 use super::*;
 use crate::{
-    Action, Attention, Cache, Choice, Coefficients, DType, Denoise, Error, Evaluation, Message,
-    Place, Plugin, PluginDescription, Result, Round, Sampler, Signal, Step, Strategy, Tensor,
-    TensorOps, Term,
+    Action, Attention, Cache, Choice, Coefficients, DType, Denoise, Evaluation, Message, Place,
+    Result, Round, Sampler, Signal, Step, Strategy, Tensor, TensorOps, Term,
 };
 
 struct SamplerObject<S: Sampler>(Guarded<S>);
@@ -120,7 +117,7 @@ impl Denoise for RemoteModel<'_> {
 
 /// The host's operations, seen from the plugin.
 ///
-/// The object is borrowed mutably at the boundary, so calls take turns.
+/// The object is borrowed mutably at the boundary, so a lock serialises the calls.
 struct RemoteOps<'a>(Mutex<OpsRef<'a>>);
 
 impl<'a> RemoteOps<'a> {
@@ -196,17 +193,22 @@ impl TensorOps for RemoteOps<'_> {
     }
 }
 
-/// Makes objects of one sampler.
+/// Describes and makes one sampler.
 pub struct SamplerFactory {
-    strategy: fn() -> Strategy,
-    create: fn(&str, &str) -> Result<SamplerBox>,
+    pub(super) strategy: fn() -> Strategy,
+    pub(super) create: fn(&str, &str) -> Result<SamplerBox>,
 }
 
 impl SamplerFactory {
     /// The factory of `S`.
     pub fn of<S: Sampler>() -> Self {
         Self {
-            strategy: Strategy::of_sampler::<S>,
+            strategy: || Strategy {
+                id: S::ID.into(),
+                doc: S::DOC.into(),
+                options: S::options(),
+                extensions: S::extensions(),
+            },
             create: |options, request| {
                 let sampler = S::new(from_json(S::ID, options)?, &from_json(S::ID, request)?)?;
                 let object = SamplerObject(Guarded::new(sampler));
@@ -216,97 +218,27 @@ impl SamplerFactory {
     }
 }
 
-/// Makes objects of one cache.
+/// Describes and makes one cache.
 pub struct CacheFactory {
-    strategy: fn() -> Strategy,
-    create: fn(&str, &str) -> Result<CacheBox>,
+    pub(super) strategy: fn() -> Strategy,
+    pub(super) create: fn(&str, &str) -> Result<CacheBox>,
 }
 
 impl CacheFactory {
     /// The factory of `C`.
     pub fn of<C: Cache>() -> Self {
         Self {
-            strategy: Strategy::of_cache::<C>,
+            strategy: || Strategy {
+                id: C::ID.into(),
+                doc: C::DOC.into(),
+                options: C::options(),
+                extensions: C::extensions(),
+            },
             create: |options, context| {
                 let cache = C::new(from_json(C::ID, options)?, &from_json(C::ID, context)?)?;
                 let object = CacheObject(Guarded::new(cache));
                 Ok(AbiCache_TO::from_value(object, TD_Opaque))
             },
         }
-    }
-}
-
-extern "C" fn describe<P: Plugin>() -> AbiResult<RString> {
-    let description = guard(P::NAME, || {
-        to_json(&PluginDescription {
-            name: P::NAME.into(),
-            version: P::VERSION.into(),
-            licence: P::LICENCE.into(),
-            samplers: P::samplers().iter().map(|f| (f.strategy)()).collect(),
-            caches: P::caches().iter().map(|f| (f.strategy)()).collect(),
-        })
-    });
-    to_abi(description, |d| d)
-}
-
-extern "C" fn create_sampler<P: Plugin>(
-    id: RStr<'_>,
-    options: RStr<'_>,
-    request: RStr<'_>,
-) -> AbiResult<SamplerBox> {
-    let made = guard(id.as_str(), || {
-        let factories = P::samplers();
-        let found = factories.iter().find(|f| (f.strategy)().id == id.as_str());
-        (found.ok_or_else(|| absent(P::NAME, "sampler", id))?.create)(&options, &request)
-    });
-    to_abi(made, |s| s)
-}
-
-extern "C" fn create_cache<P: Plugin>(
-    id: RStr<'_>,
-    options: RStr<'_>,
-    context: RStr<'_>,
-) -> AbiResult<CacheBox> {
-    let made = guard(id.as_str(), || {
-        let factories = P::caches();
-        let found = factories.iter().find(|f| (f.strategy)().id == id.as_str());
-        (found.ok_or_else(|| absent(P::NAME, "cache", id))?.create)(&options, &context)
-    });
-    to_abi(made, |c| c)
-}
-
-fn absent(plugin: &str, kind: &str, id: RStr<'_>) -> Error {
-    Error::unsupported(format!("{plugin} has no {kind} {id}"))
-}
-
-/// The module of a plugin, whether it lies in a library or in the host itself.
-pub(super) fn module<P: Plugin>() -> PluginModule {
-    PluginModuleFields {
-        describe: describe::<P>,
-        create_sampler: create_sampler::<P>,
-        create_cache: create_cache::<P>,
-    }
-    .leak_into_prefix()
-}
-
-/// What a host calls first in a library; a plugin that is linked into the host never comes here.
-extern "C" fn root_module<P: Plugin>() -> RootModuleResult {
-    keep_library_quiet();
-    __call_root_module_loader(module::<P>)
-}
-
-/// The header that [`export_plugin!`](crate::export_plugin) exports.
-pub const fn header<P: Plugin>() -> LibHeader {
-    // SAFETY: `root_module` returns a `PluginModule`, the type that the header is made for.
-    unsafe { LibHeader::from_constructor::<PluginModule>(root_module::<P>, CheckTypeLayout::Yes) }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_exported_header_has_the_name_that_abi_stable_looks_for() {
-        let macro_text = include_str!("../plugin.rs");
-        let name = abi_stable::library::ROOT_MODULE_LOADER_NAME;
-        assert!(macro_text.contains(&format!("export_name = \"{name}\"")), "{name}");
     }
 }

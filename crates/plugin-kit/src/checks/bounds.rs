@@ -1,20 +1,20 @@
-//! Thresholds, protected evaluations, and the number that allows a reuse.
+//! Thresholds, protected evaluations, and the gate of a reuse.
 
 use wan_plugin_api::{CachePlan, Choice, Gate, Protects};
 
+use crate::case::{Case, Checked, Stop, Verdict, computes, ensure, held_if, reuses};
 use crate::drive::{Entry, decisions};
-use crate::trial::{Checked, Stop, Trial, Verdict, computes, ensure, held_if, reuses};
 
-pub(crate) fn off(trial: &Trial<'_>) -> Checked {
-    let Some(spec) = trial.subject.specs().iter().find(|s| s.name == "threshold") else {
+pub(crate) fn off(case: &Case<'_>) -> Checked {
+    let Some(spec) = case.cache.specs().iter().find(|s| s.name == "threshold") else {
         return Ok(Verdict::Unmet);
     };
     if spec.check(&0.0.into()).is_err() {
         return Ok(Verdict::Unmet);
     }
-    let script = trial.script();
+    let script = case.script();
     for (index, entry) in
-        trial.run_with(&trial.options_with("threshold", 0.0), &script)?.iter().enumerate()
+        case.run_with(&case.options_with("threshold", 0.0), &script)?.iter().enumerate()
     {
         ensure!(entry.choice == Choice::Compute, "evaluation {index} reused");
         ensure!(!entry.kept, "evaluation {index} asked for what it computed");
@@ -23,22 +23,22 @@ pub(crate) fn off(trial: &Trial<'_>) -> Checked {
     Ok(Verdict::Held)
 }
 
-pub(crate) fn first(trial: &Trial<'_>) -> Checked {
-    let log = trial.run(&trial.script())?;
+pub(crate) fn first(case: &Case<'_>) -> Checked {
+    let log = case.run(&case.script())?;
     ensure!(log[0].choice == Choice::Compute, "{}", decisions(&log));
     Ok(Verdict::Held)
 }
 
-pub(crate) fn limits(trial: &Trial<'_>) -> Checked {
-    let script = trial.script();
-    let declared = trial.plan(&script)?.rule.protects;
-    let Some(protects) = declared.or_else(|| from_options(trial)) else {
+pub(crate) fn limits(case: &Case<'_>) -> Checked {
+    let script = case.script();
+    let declared = case.plan(&script)?.rule.protects;
+    let Some(protects) = declared.or_else(|| from_options(case)) else {
         return Ok(Verdict::Unmet);
     };
     if declared.is_some() {
-        options_are_declared(trial, protects)?;
+        options_are_declared(case, protects)?;
     }
-    let log = trial.run(&script)?;
+    let log = case.run(&script)?;
     let (all, mut row) = (log.len(), 0);
     for (index, entry) in log.iter().enumerate() {
         row = if entry.choice == Choice::Reuse { row + 1 } else { 0 };
@@ -53,8 +53,8 @@ pub(crate) fn limits(trial: &Trial<'_>) -> Checked {
     Ok(Verdict::Held)
 }
 
-fn from_options(trial: &Trial<'_>) -> Option<Protects> {
-    let number = |name| trial.number(name).map(|n| n.max(0.0) as u32);
+fn from_options(case: &Case<'_>) -> Option<Protects> {
+    let number = |name| case.number(name).map(|n| n.max(0.0) as u32);
     let [first, last, reuses_max] = ["retention", "last", "max_skips"].map(number);
     let found = first.or(last).or(reuses_max);
     found.map(|_| Protects {
@@ -64,10 +64,10 @@ fn from_options(trial: &Trial<'_>) -> Option<Protects> {
     })
 }
 
-/// A value that the user set must be found in the declaration; a preset may overrule a default.
-fn options_are_declared(trial: &Trial<'_>, declared: Protects) -> Result<(), Stop> {
-    let Some(options) = from_options(trial) else { return Ok(()) };
-    let set = |name| trial.was_set(name);
+/// An option that was set must be in the declaration; a preset may overrule a default.
+fn options_are_declared(case: &Case<'_>, declared: Protects) -> Result<(), Stop> {
+    let Some(options) = from_options(case) else { return Ok(()) };
+    let set = |name| case.was_set(name);
     let first = !set("retention") || declared.first >= options.first;
     let last = !set("last") || declared.last >= options.last;
     let row = !set("max_skips")
@@ -77,11 +77,11 @@ fn options_are_declared(trial: &Trial<'_>, declared: Protects) -> Result<(), Sto
     Ok(())
 }
 
-pub(crate) fn gate(trial: &Trial<'_>) -> Checked {
-    let script = trial.script();
-    let plan = trial.plan(&script)?;
+pub(crate) fn gate(case: &Case<'_>) -> Checked {
+    let script = case.script();
+    let plan = case.plan(&script)?;
     let Some(gate) = &plan.rule.gate else { return Ok(Verdict::Unmet) };
-    let log = trial.run(&script)?;
+    let log = case.run(&script)?;
     let mut sum = 0.0;
     for (index, entry) in log.iter().enumerate() {
         let computed = entry.choice == Choice::Compute;
@@ -98,7 +98,7 @@ pub(crate) fn gate(trial: &Trial<'_>) -> Checked {
             };
             sum += step.unwrap_or(0.0);
             let is_sum = step.is_none() || (value - sum).abs() <= 1e-5 * (1.0 + sum.abs());
-            // Where the cache did not ask its number, it shows 0.
+            // A computed evaluation may report 0 instead of the sum.
             ensure!(
                 is_sum || (computed && value == 0.0),
                 "evaluation {index} of {}: {value}, and its steps add up to {sum}",
@@ -111,7 +111,7 @@ pub(crate) fn gate(trial: &Trial<'_>) -> Checked {
                 gate.below
             );
         }
-        // Measured or not.
+        // Whether it was measured or not.
         if computed {
             sum = 0.0;
         }
@@ -119,7 +119,7 @@ pub(crate) fn gate(trial: &Trial<'_>) -> Checked {
     Ok(held_if(reuses(&log).next().is_some()))
 }
 
-/// The gate's number and its step.
+/// The measured values of the gate and of its step.
 fn numbers(plan: &CachePlan, gate: &Gate, entry: &Entry) -> Option<(f64, Option<f64>)> {
     let of = |name: &str| {
         let place = plan.measures.iter().position(|m| m == name)?;
@@ -132,14 +132,14 @@ fn numbers(plan: &CachePlan, gate: &Gate, entry: &Entry) -> Option<(f64, Option<
     Some((of(&gate.measure)?, step))
 }
 
-pub(crate) fn monotone(trial: &Trial<'_>) -> Checked {
-    let Some(smaller) = trial.number("threshold").filter(|t| *t > 0.0) else {
+pub(crate) fn monotone(case: &Case<'_>) -> Checked {
+    let Some(smaller) = case.number("threshold").filter(|t| *t > 0.0) else {
         return Ok(Verdict::Unmet);
     };
-    let larger = smaller * (1.0 + 4.0 * trial.input.at);
-    let script = trial.script();
-    let log = trial.run(&script)?;
-    let more = trial.run_with(&trial.options_with("threshold", larger), &script)?;
+    let larger = smaller * (1.0 + 4.0 * case.input.at);
+    let script = case.script();
+    let log = case.run(&script)?;
+    let more = case.run_with(&case.options_with("threshold", larger), &script)?;
     ensure!(
         computes(&more) <= computes(&log),
         "{} at {smaller}, {} at {larger}",

@@ -1,10 +1,10 @@
-//! Which frames count, and how.
+//! Which latent frames count in a decision.
 
 use wan_plugin_api::Choice;
 
-use crate::drive::{Entry, Script, decisions};
-use crate::levels::{Levels, behind_resting};
-use crate::trial::{Checked, Stop, Trial, Verdict, ensure};
+use crate::case::{Case, Checked, Stop, Verdict, ensure};
+use crate::drive::{Entry, decisions};
+use crate::levels::{Levels, with_frozen_prefix};
 
 fn same_choices(what: &str, a: &[Entry], b: &[Entry]) -> Result<(), Stop> {
     let choices = |log: &[Entry]| log.iter().map(|e| e.choice).collect::<Vec<Choice>>();
@@ -12,27 +12,27 @@ fn same_choices(what: &str, a: &[Entry], b: &[Entry]) -> Result<(), Stop> {
     Ok(())
 }
 
-pub(crate) fn prefix(trial: &Trial<'_>) -> Checked {
-    let script = trial.script();
-    let count = trial.input.one_of(&[1, 2, 4]);
+pub(crate) fn prefix(case: &Case<'_>) -> Checked {
+    let script = case.script();
+    let count = case.input.one_of(&[1, 2, 4]);
     let mut behind = script.clone();
-    behind.levels = behind_resting(&script.levels, count, 0.0);
-    behind.world.first_frame = count;
-    same_choices("behind clean frames", &trial.run(&script)?, &trial.run(&behind)?)?;
+    behind.levels = with_frozen_prefix(&script.levels, count, 0.0);
+    behind.model.first_frame = count;
+    same_choices("behind clean frames", &case.run(&script)?, &case.run(&behind)?)?;
     Ok(Verdict::Held)
 }
 
-pub(crate) fn resting(trial: &Trial<'_>) -> Checked {
-    let mut script = trial.script();
-    script.levels = behind_resting(&script.levels, 1, 0.0);
+pub(crate) fn resting(case: &Case<'_>) -> Checked {
+    let mut script = case.script();
+    script.levels = with_frozen_prefix(&script.levels, 1, 0.0);
     let mut other = script.clone();
-    other.world.resting_seed = Some(!script.world.seed);
+    other.model.resting_seed = Some(!script.model.seed);
     other.levels = at_another_level(&script.levels);
-    same_choices("with other frames at rest", &trial.run(&script)?, &trial.run(&other)?)?;
+    same_choices("with other frames at rest", &case.run(&script)?, &case.run(&other)?)?;
     Ok(Verdict::Held)
 }
 
-/// Frames that do not move any more, at other levels.
+/// The same levels, except for frames that are never updated again: these move to other levels.
 fn at_another_level(levels: &Levels) -> Levels {
     let mut moved = levels.clone();
     for evaluation in 0..levels.len() {
@@ -48,31 +48,31 @@ fn at_another_level(levels: &Levels) -> Levels {
     moved
 }
 
-pub(crate) fn equal_levels(trial: &Trial<'_>) -> Checked {
-    let mut one = trial.script();
+pub(crate) fn equal_levels(case: &Case<'_>) -> Checked {
+    let mut one = case.script();
     one.levels.iter_mut().for_each(|levels| levels.truncate(1));
-    // What comes after the frame's end is no evaluation of a stream of it alone.
+    // The first frame alone: without the evaluations after its last update.
     one.levels.retain(|levels| levels[0].update);
-    one.world.equal_frames = true;
-    // Twice as many are summed without rounding.
+    one.model.equal_frames = true;
+    // Sums over two equal frames are exactly doubled.
     let mut two = one.clone();
     for levels in &mut two.levels {
         let mut second = levels[0];
         second.frame = 1;
         levels.push(second);
     }
-    same_choices("with a second frame like it", &trial.run(&one)?, &trial.run(&two)?)?;
+    same_choices("with a second frame like it", &case.run(&one)?, &case.run(&two)?)?;
     Ok(Verdict::Held)
 }
 
-pub(crate) fn rows(trial: &Trial<'_>) -> Checked {
-    let script = trial.script();
-    let plan = trial.plan(&script)?;
-    let mut dense: Script = script.clone();
-    dense.world.rows_per_token = true;
-    let (distinct, dense) = (trial.run(&script)?, trial.run(&dense)?);
+pub(crate) fn rows(case: &Case<'_>) -> Checked {
+    let script = case.script();
+    let plan = case.plan(&script)?;
+    let mut dense = script.clone();
+    dense.model.rows_per_token = true;
+    let (distinct, dense) = (case.run(&script)?, case.run(&dense)?);
     if let Some(gate) = plan.rule.gate {
-        // Equal in exact arithmetic; a sum that falls on its limit may round either way.
+        // Both are equal in exact arithmetic. A sum on the limit may round to either side.
         let on_the_edge = |m: &f64| (m - gate.below).abs() <= 1e-9 * gate.below.abs();
         if distinct.iter().flat_map(|e| &e.measured).any(on_the_edge) {
             return Ok(Verdict::Unmet);

@@ -1,13 +1,13 @@
-//! What a decision does not depend on, and what it does.
+//! What decisions depend on, and what they must not depend on.
 
 use wan_plugin_api::Choice;
 
-use crate::drive::{Entry, Script, Stream, decisions};
-use crate::levels::falling;
-use crate::trial::{Checked, Stop, Trial, Verdict, ensure, failed, held_if, last_computed};
+use crate::case::{Case, Checked, Stop, Verdict, ensure, failed, held_if, last_computed};
+use crate::drive::{Driver, Entry, decisions};
+use crate::script::Script;
 use crate::vec_ops::VecOps;
 
-/// Breaks unless two logs show the same decisions and numbers.
+/// `Stop::Broken` unless two logs have the same choices and measured numbers.
 fn decide_alike(a: &[Entry], b: &[Entry]) -> Result<(), Stop> {
     let choices = a.iter().map(|e| e.choice).eq(b.iter().map(|e| e.choice));
     let measured = a.iter().map(|e| &e.measured).eq(b.iter().map(|e| &e.measured));
@@ -16,68 +16,60 @@ fn decide_alike(a: &[Entry], b: &[Entry]) -> Result<(), Stop> {
     Ok(())
 }
 
-pub(crate) fn repeats(trial: &Trial<'_>) -> Checked {
-    let script = trial.script();
-    let first = trial.run(&script)?;
-    let again = trial.run(&script)?;
+pub(crate) fn repeats(case: &Case<'_>) -> Checked {
+    let script = case.script();
+    let first = case.run(&script)?;
+    let again = case.run(&script)?;
     decide_alike(&first, &again)?;
     ensure!(first == again, "{} with other tensors", decisions(&first));
     Ok(Verdict::Held)
 }
 
-pub(crate) fn interleaved(trial: &Trial<'_>) -> Checked {
-    let first = trial.script();
-    let shared = trial.plan(&first)?.shared_decision;
-    let first_alone = trial.run(&first)?;
-    let mut second = Script { branch: "uncond", ..first.clone() };
-    second.world.seed = !first.world.seed;
-    match shared {
-        true => second.leaders = first_alone.iter().map(|e| e.choice).collect(),
-        false => second.levels = falling(&trial.input.other),
-    }
-    let second_alone = trial.run(&second)?;
-    let mut streams = [trial.stream(&first)?, trial.stream(&second)?];
-    for turn in trial.input.order.iter().copied().map(usize::from) {
-        if !streams[turn].is_over() {
-            streams[turn].evaluate().map_err(failed)?;
+pub(crate) fn interleaved(case: &Case<'_>) -> Checked {
+    let first = case.script();
+    let first_alone = case.run(&first)?;
+    let second = case.other_branch(&first, &first_alone)?;
+    let second_alone = case.run(&second)?;
+    let mut drivers = [case.driver(&first)?, case.driver(&second)?];
+    for turn in case.input.order.iter().copied().map(usize::from) {
+        if !drivers[turn].is_over() {
+            drivers[turn].evaluate().map_err(failed)?;
         }
     }
-    let finish = |stream: Stream<'_, VecOps>| stream.run().map(|s| s.end().0).map_err(failed);
-    let [first_stream, second_stream] = streams;
-    for (alone, together) in
-        [(first_alone, finish(first_stream)?), (second_alone, finish(second_stream)?)]
-    {
+    let finish = |mut driver: Driver<'_, VecOps>| driver.run().map(|()| driver.end().0);
+    for (alone, driver) in [first_alone, second_alone].into_iter().zip(drivers) {
+        let together = finish(driver).map_err(failed)?;
         decide_alike(&alone, &together)?;
         ensure!(alone == together, "{} with other tensors", decisions(&alone));
     }
     Ok(Verdict::Held)
 }
 
-pub(crate) fn schedule_only(trial: &Trial<'_>) -> Checked {
-    let script = trial.script();
+pub(crate) fn schedule_only(case: &Case<'_>) -> Checked {
+    let script = case.script();
     let mut other = script.clone();
-    other.world.seed = !script.world.seed;
-    decide_alike(&trial.run(&script)?, &trial.run(&other)?)?;
+    other.model.seed = !script.model.seed;
+    decide_alike(&case.run(&script)?, &case.run(&other)?)?;
     Ok(Verdict::Held)
 }
 
-pub(crate) fn branches(trial: &Trial<'_>) -> Checked {
-    let script = trial.script();
+pub(crate) fn branches(case: &Case<'_>) -> Checked {
+    let script = case.script();
     let other = Script { branch: "uncond", ..script.clone() };
-    decide_alike(&trial.run(&script)?, &trial.run(&other)?)?;
+    decide_alike(&case.run(&script)?, &case.run(&other)?)?;
     Ok(Verdict::Held)
 }
 
-/// Evaluations with numbers that count as many.
+/// Measured evaluations that are enough to tell two columns of numbers apart.
 const MANY: usize = 5;
 
-pub(crate) fn own_numbers(trial: &Trial<'_>) -> Checked {
-    let script = trial.script();
+pub(crate) fn own_numbers(case: &Case<'_>) -> Checked {
+    let script = case.script();
     let other = Script { branch: "uncond", ..script.clone() };
-    let (cond, uncond) = (trial.run(&script)?, trial.run(&other)?);
+    let (cond, uncond) = (case.run(&script)?, case.run(&other)?);
     let measured =
         |log: &[Entry]| log.iter().filter(|e| e.measured.iter().any(|m| *m != 0.0)).count();
-    // Two columns of a table may well agree in a few places.
+    // Two columns of a table may agree in a few entries.
     if measured(&cond).min(measured(&uncond)) < MANY {
         return Ok(Verdict::Unmet);
     }
@@ -86,21 +78,21 @@ pub(crate) fn own_numbers(trial: &Trial<'_>) -> Checked {
     Ok(Verdict::Held)
 }
 
-pub(crate) fn scale(trial: &Trial<'_>) -> Checked {
-    let script = trial.script();
+pub(crate) fn scale(case: &Case<'_>) -> Checked {
+    let script = case.script();
     let mut scaled = script.clone();
-    scaled.world.scale = trial.input.one_of(&[0.125, 0.5, 2.0, 16.0]);
-    let (plain, scaled) = (trial.run(&script)?, trial.run(&scaled)?);
+    scaled.model.scale = case.input.one_of(&[0.125, 0.5, 2.0, 16.0]);
+    let (plain, scaled) = (case.run(&script)?, case.run(&scaled)?);
     let choices = plain.iter().map(|e| e.choice).eq(scaled.iter().map(|e| e.choice));
     ensure!(choices, "{} and scaled {}", decisions(&plain), decisions(&scaled));
     Ok(Verdict::Held)
 }
 
-pub(crate) fn follower(trial: &Trial<'_>) -> Checked {
+pub(crate) fn follower(case: &Case<'_>) -> Checked {
     let choice = |reuse: &bool| if *reuse { Choice::Reuse } else { Choice::Compute };
-    let leaders: Vec<Choice> = trial.input.order.iter().cycle().take(32).map(choice).collect();
-    let script = Script { branch: "uncond", leaders, ..trial.script() };
-    let log = trial.run(&script)?;
+    let leaders: Vec<Choice> = case.input.order.iter().cycle().take(32).map(choice).collect();
+    let script = Script { branch: "uncond", leaders, ..case.script() };
+    let log = case.run(&script)?;
     for (index, entry) in log.iter().enumerate() {
         let leader = script.leaders[index];
         let can_reuse = last_computed(&log, index).is_some_and(|e| e.kept);

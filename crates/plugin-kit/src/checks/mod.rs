@@ -1,4 +1,4 @@
-//! What each property checks.
+//! The checks, one function per property.
 
 pub(crate) mod bounds;
 pub(crate) mod frames;

@@ -1,14 +1,14 @@
-//! What an answer looks like, and what a reuse is.
+//! The form of a decision, and what a reused tensor is.
 
 use wan_plugin_api::{DType, TensorForm};
 
+use crate::case::{Case, Checked, Verdict, ensure, held_if, last_computed, reuses};
 use crate::drive::{Entry, Reused, decisions};
-use crate::trial::{Checked, Trial, Verdict, ensure, held_if, last_computed, reuses};
 
-pub(crate) fn answers(trial: &Trial<'_>) -> Checked {
-    let script = trial.script();
-    let measures = trial.plan(&script)?.measures;
-    let log = trial.run(&script)?;
+pub(crate) fn answers(case: &Case<'_>) -> Checked {
+    let script = case.script();
+    let measures = case.plan(&script)?.measures;
+    let log = case.run(&script)?;
     ensure!(log.len() == script.levels.len(), "{} decisions", log.len());
     for (index, Entry { measured, .. }) in log.iter().enumerate() {
         let counts = measured.is_empty() || measured.len() == measures.len();
@@ -19,11 +19,11 @@ pub(crate) fn answers(trial: &Trial<'_>) -> Checked {
     Ok(Verdict::Held)
 }
 
-pub(crate) fn form(trial: &Trial<'_>) -> Checked {
-    let mut script = trial.script();
-    let at = trial.input.index_in(script.levels.len());
-    script.world.grown = at..at + usize::from(trial.input.variant % 3);
-    let log = trial.run(&script)?;
+pub(crate) fn form(case: &Case<'_>) -> Checked {
+    let mut script = case.script();
+    let at = case.input.index_in(script.levels.len());
+    script.model.grown = at..at + usize::from(case.input.variant % 3);
+    let log = case.run(&script)?;
     let shape = |form: &TensorForm| (form.frames, form.frame_elements);
     for (index, Entry { reused, computes, .. }) in log.iter().enumerate() {
         let Some(Reused { form, .. }) = reused else { continue };
@@ -32,8 +32,8 @@ pub(crate) fn form(trial: &Trial<'_>) -> Checked {
     Ok(held_if(reuses(&log).next().is_some()))
 }
 
-pub(crate) fn stored(trial: &Trial<'_>) -> Checked {
-    let log = trial.run(&trial.script())?;
+pub(crate) fn stored(case: &Case<'_>) -> Checked {
+    let log = case.run(&case.script())?;
     for (index, _) in reuses(&log) {
         let kept = last_computed(&log, index).is_some_and(|entry| entry.kept);
         ensure!(kept, "evaluation {index} of {}: nothing was kept before", decisions(&log));
@@ -41,8 +41,8 @@ pub(crate) fn stored(trial: &Trial<'_>) -> Checked {
     Ok(held_if(reuses(&log).next().is_some()))
 }
 
-pub(crate) fn newest(trial: &Trial<'_>) -> Checked {
-    let log = trial.run(&trial.script())?;
+pub(crate) fn newest(case: &Case<'_>) -> Checked {
+    let log = case.run(&case.script())?;
     let mut seen = false;
     for (index, entry) in reuses(&log) {
         let (Some(reused), Some(source)) = (&entry.reused, last_computed(&log, index)) else {
@@ -60,7 +60,7 @@ pub(crate) fn newest(trial: &Trial<'_>) -> Checked {
     Ok(held_if(seen))
 }
 
-/// Whether `reused` is what `source` computed, in its own format.
+/// Whether `reused` is what `source` computed, rounded to the format of `reused`.
 fn is_rounding(reused: &Reused, source: &Entry) -> bool {
     let narrow = reused.form.dtype().unwrap_or(DType::F32);
     let is_same = source.computes.dtype() == Some(narrow);
@@ -69,15 +69,15 @@ fn is_rounding(reused: &Reused, source: &Entry) -> bool {
         && reused.elements.chunks(frame_elements).zip(source.computed.chunks(frame_elements)).all(
             |(reused, computed)| {
                 let largest = computed.iter().fold(0f32, |largest, v| largest.max(v.abs()));
-                reused.iter().zip(computed).all(|(a, b)| match is_same {
-                    true => a == b,
-                    false => (a - b).abs() <= half_unit(narrow, *b, largest),
+                reused.iter().zip(computed).all(|(a, b)| {
+                    if is_same { a == b } else { (a - b).abs() <= half_unit(narrow, *b, largest) }
                 })
             },
         )
 }
 
-/// Most that rounding a value changes it; f8 is scaled by the largest of its frame.
+/// Largest change that rounding makes to `value`. In f8 the scale is `largest / 448`, where
+/// `largest` is the largest magnitude of the frame.
 fn half_unit(dtype: DType, value: f32, largest: f32) -> f32 {
     let relative = match dtype {
         DType::F32 => 0.0,

@@ -1,60 +1,57 @@
-//! A state that is saved and goes on in a fresh object.
+//! A state is saved, loaded into a fresh object, and the stream goes on.
 
 use wan_plugin_api::extensions::STATE;
 use wan_plugin_api::{TensorForm, state};
 
-use crate::drive::{Entry, Reused, Script, decisions};
-use crate::levels::falling;
+use crate::case::{Case, Checked, Stop, Verdict, ensure, failed};
+use crate::drive::{Driver, Entry, Reused, decisions};
 use crate::saved::SavedBytes;
-use crate::trial::{Checked, Stop, Trial, Verdict, ensure, failed};
+use crate::script::Script;
+use crate::vec_ops::VecOps;
 
-/// Both branches are saved before either is loaded, so that a state is known to be its own.
-pub(crate) fn saved_and_loaded(trial: &Trial<'_>) -> Checked {
-    if !trial.subject.extensions().iter().any(|id| id == STATE) {
+/// Saves both branches before it loads either, to catch state that two objects share.
+pub(crate) fn saved_and_loaded(case: &Case<'_>) -> Checked {
+    if !case.cache.extensions().iter().any(|id| id == STATE) {
         return Ok(Verdict::Unmet);
     }
-    let first = trial.script();
-    let first_alone = trial.run(&first)?;
-    let mut second = Script { branch: "uncond", ..first.clone() };
-    second.world.seed = !first.world.seed;
-    match trial.plan(&first)?.shared_decision {
-        true => second.leaders = first_alone.iter().map(|e| e.choice).collect(),
-        false => second.levels = falling(&trial.input.other),
-    }
-    let second_alone = trial.run(&second)?;
-    let first_saved = saved(trial, &first)?;
-    let second_saved = saved(trial, &second)?;
+    let first = case.script();
+    let first_alone = case.run(&first)?;
+    let second = case.other_branch(&first, &first_alone)?;
+    let second_alone = case.run(&second)?;
+    let first_saved = saved(case, &first)?;
+    let second_saved = saved(case, &second)?;
     for (script, alone, saved) in
         [(&first, first_alone, first_saved), (&second, second_alone, second_saved)]
     {
-        goes_on(trial, script, &alone, saved)?;
+        goes_on(case, script, &alone, saved)?;
     }
     Ok(Verdict::Held)
 }
 
-/// What came of a stream up to somewhere, and what its cache saved there; all else is gone.
-fn saved(trial: &Trial<'_>, script: &Script) -> Result<(Vec<Entry>, SavedBytes), Stop> {
-    let mut stream = trial.stream(script)?;
-    for _ in 0..trial.input.index_in(script.levels.len()) {
-        stream.evaluate().map_err(failed)?;
+/// Drives part of a script. Returns the log and the saved state; the cache and its tensors are
+/// dropped.
+fn saved(case: &Case<'_>, script: &Script) -> Result<(Vec<Entry>, SavedBytes), Stop> {
+    let mut driver = case.driver(script)?;
+    for _ in 0..case.input.index_in(script.levels.len()) {
+        driver.evaluate().map_err(failed)?;
     }
-    let bytes = SavedBytes::save(|id, message| stream.extension(id, message));
-    Ok((stream.end().0, bytes.map_err(failed)?))
+    let bytes = SavedBytes::save(|id, message| driver.extension(id, message));
+    Ok((driver.end().0, bytes.map_err(failed)?))
 }
 
-/// Breaks unless a fresh cache goes on from there as the stream did `alone`.
+/// `Stop::Broken` unless a fresh cache, loaded with the state, goes on exactly as `alone` did.
 fn goes_on(
-    trial: &Trial<'_>,
+    case: &Case<'_>,
     script: &Script,
     alone: &[Entry],
     (before, bytes): (Vec<Entry>, SavedBytes),
 ) -> Result<(), Stop> {
     let at = before.len();
-    let mut stream = trial.stream(script)?;
-    let message = bytes.message(stream.ground()).map_err(failed)?;
-    state::load(message, |id, message| stream.extension(id, message)).map_err(failed)?;
-    stream.log = before;
-    let log = stream.run().map_err(failed)?.end().0;
+    let mut driver = Driver::after(before, case.create(script)?, VecOps::default(), script);
+    let message = bytes.message(driver.backend()).map_err(failed)?;
+    state::load(message, |id, message| driver.extension(id, message)).map_err(failed)?;
+    driver.run().map_err(failed)?;
+    let (log, _) = driver.end();
     for (index, (entry, expected)) in log.iter().zip(alone).enumerate().skip(at) {
         let place = || format!("evaluation {index} of {}, saved before {at}", decisions(alone));
         ensure!(entry.choice == expected.choice, "{}: {:?}", place(), entry.choice);
@@ -79,7 +76,7 @@ fn goes_on(
     Ok(())
 }
 
-/// What is measured and what stands in, to the bit.
+/// Bits of the measured numbers, and bits and form of the reused tensor.
 fn bits(entry: &Entry) -> (Vec<u64>, Option<(Vec<u32>, TensorForm)>) {
     let of = |reused: &Reused| (reused.elements.iter().map(|e| e.to_bits()).collect(), reused.form);
     (entry.measured.iter().map(|m| m.to_bits()).collect(), entry.reused.as_ref().map(of))

@@ -13,12 +13,12 @@ struct Held(Box<dyn Solver>);
 impl State for Held {
     fn save(&self) -> Result<Saved> {
         let mut saved = Saved::default();
-        Memory::put(&*self.0, "solver", &mut saved)?;
+        self.0.save().put("solver", &mut saved)?;
         Ok(saved)
     }
 
     fn load(&mut self, saved: &mut Saved) -> Result<()> {
-        Memory::take(&mut *self.0, "solver", saved)
+        self.0.load(Memory::take("solver", saved)?)
     }
 }
 

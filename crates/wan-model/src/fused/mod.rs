@@ -1,9 +1,9 @@
-//! Row kernels that candle's CPU backend has no fused or no accurate form of.
+//! Row kernels for which candle's CPU backend has no fused or no accurate form.
 //!
-//! candle runs elementwise operations one by one on one thread, and its layer norm takes the
-//! variance as `E[x^2] - E[x]^2` in f32, which loses three digits where the mean is large. Each
-//! function here is one pass over the rows on all threads for f32 on the CPU; elsewhere it is
-//! the same formula in candle's own operations.
+//! candle runs elementwise operations one by one on one thread, and its layer norm computes the
+//! variance as `E[x^2] - E[x]^2` in f32, which loses three digits where the mean is large. For f32
+//! on the CPU, each function here is one pass over the rows on all threads. For other formats and
+//! devices it is the same formula in candle's operations.
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, DType, Layout, Result, Tensor, bail};
@@ -17,7 +17,7 @@ pub(crate) use modulation::{add_gated, modulate};
 pub(crate) use norm::{layer_norm, softmax};
 pub(crate) use pointwise::{add, add_bias, gelu, gelu_tanh};
 
-/// Fewest numbers worth a thread of their own.
+/// Smallest number of elements per task of the thread pool.
 const GRAIN: usize = 1 << 13;
 
 pub(crate) fn fits(tensor: &Tensor) -> bool {
@@ -31,7 +31,7 @@ pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a 
     }
 }
 
-/// Applies `row(number, out)` to every row of `width` numbers, in parallel.
+/// Makes `count` elements in rows of `width`: `row(number, out)` fills each row, in parallel.
 pub(crate) fn each_row(
     count: usize,
     width: usize,
@@ -46,7 +46,7 @@ pub(crate) fn each_row(
     CpuStorage::F32(out)
 }
 
-/// Changes every row of `width` numbers, in parallel.
+/// Applies `row` to every row of `width` elements, in parallel.
 fn each_row_in_place(
     storage: &mut CpuStorage,
     layout: &Layout,
@@ -65,7 +65,7 @@ fn each_row_in_place(
 /// `e^x` to about one part in 10^7, without branches so that it vectorises. Cephes `expf`.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    // Adding and subtracting 1.5 * 2^23 rounds to an integer, which also lies in the low bits.
+    // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
     const ROUND: f32 = 12_582_912.;
     let x = x.clamp(-87.3, 88.3);
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
@@ -81,7 +81,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     y * f32::from_bits(exponent)
 }
 
-/// Sum in eight interleaved lanes: vectorises, and rounds less than one running sum.
+/// Sum in eight interleaved lanes: it vectorises, and rounds less than one running sum.
 #[inline(always)]
 fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0f32; 8];

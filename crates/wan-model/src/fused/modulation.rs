@@ -1,4 +1,4 @@
-//! Shift, scale and gate from the row that each token's noise level has.
+//! Shift, scale and gate by the row of each token's noise level.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::rows::Rows;
 /// Row number of each entry, by batch element.
 type Index = Arc<[Vec<u32>]>;
 
-/// `x (1 + scale) + shift` for `x [B,L,D]`, where shift and scale are numbers `shift` and `scale`
-/// of the `[B,K,C,D]` rows that each token's entry uses.
+/// `x (1 + scale) + shift` for `x [B,L,D]`. Shift and scale are components `shift` and `scale` of
+/// the row `[C,D]` that each token's entry uses, of rows `[B,K,C,D]`.
 pub(crate) fn modulate(x: &Tensor, table: &Rows, shift: usize, scale: usize) -> Result<Tensor> {
     let (batch, tokens, width) = x.dims3()?;
     if fits(x) {
@@ -26,7 +26,7 @@ pub(crate) fn modulate(x: &Tensor, table: &Rows, shift: usize, scale: usize) -> 
     y.reshape((batch, tokens, width)) // [B,L,D]
 }
 
-/// `x + branch * gate` for `[B,L,D]`, where gate is number `gate` of the `[B,K,C,D]` rows.
+/// `x + branch * gate` for `[B,L,D]`, where gate is component `gate` of rows `[B,K,C,D]`.
 pub(crate) fn add_gated(x: &Tensor, branch: &Tensor, table: &Rows, gate: usize) -> Result<Tensor> {
     let (batch, tokens, width) = x.dims3()?;
     if fits(x) {
@@ -39,14 +39,14 @@ pub(crate) fn add_gated(x: &Tensor, branch: &Tensor, table: &Rows, gate: usize) 
     x + branch.broadcast_mul(&gate)?.reshape((batch, tokens, width))? // [B,L,D]
 }
 
-/// Number `c` of `[B,K,C,D]` rows, as `[B,g,1,D]`.
+/// Component `c` of rows `[B,K,C,D]`, as `[B,g,1,D]`.
 fn component(table: &Rows, c: usize, dtype: DType) -> Result<Tensor> {
     let rows = table.rows().narrow(2, c, 1)?.squeeze(2)?.to_dtype(dtype)?; // [B,K,D]
     let picked = table.with_rows(rows).and_then(|rows| rows.broadcast());
     picked.map_err(crate::Error::through_candle)
 }
 
-/// Where a token's row of `[B,K,C,D]` starts.
+/// Finds the start of a token's row in rows `[B,K,C,D]`.
 struct Lookup<'a> {
     index: &'a [Vec<u32>],
     tokens: usize,

@@ -1,4 +1,4 @@
-//! Activation, bias and sum.
+//! Activations, bias and sum.
 
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor,
@@ -6,7 +6,7 @@ use candle_core::{
 
 use super::{GRAIN, each_row, each_row_in_place, exp, fits, slice};
 
-/// GELU as it is defined, `x/2 (1 + erf(x / sqrt 2))`.
+/// The exact GELU, `x/2 (1 + erf(x / sqrt 2))`.
 pub(crate) fn gelu(x: &Tensor) -> Result<Tensor> {
     if fits(x) { x.contiguous()?.apply_op1_no_bwd(&Gelu) } else { x.gelu_erf() }
 }
@@ -89,8 +89,8 @@ impl InplaceOp2 for AddBias {
     }
 }
 
-/// Adds two tensors of one shape. candle's own addition hands large tensors to a second thread
-/// pool, which fights with rayon's for the cores.
+/// Adds two tensors of one shape. candle's addition runs large tensors on a second thread pool,
+/// which competes with rayon's for the cores.
 pub(crate) fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if !fits(a) || a.dims() != b.dims() {
         return a + b;

@@ -1,4 +1,4 @@
-//! The tensors of each network, by name and shape: what its loader asks for, without loading.
+//! Name and shape of the tensors that each network's loader needs.
 
 use std::collections::BTreeMap;
 
@@ -137,7 +137,7 @@ fn encoder_levels(all: &mut Expected, config: &VaeConfig, dims: &[usize]) {
     }
 }
 
-/// Gives the channels that leave the last level.
+/// Returns the output channels of the last level.
 fn decoder_levels(all: &mut Expected, config: &VaeConfig, dims: &[usize]) -> usize {
     let mut channels = dims.first().copied().unwrap_or(config.base_dim);
     for (level, dim) in dims.iter().enumerate() {
@@ -178,7 +178,7 @@ fn residual(all: &mut Expected, name: &str, inputs: usize, outputs: usize) {
     }
 }
 
-/// `table` is what the file calls the embedding: transformers writes it under either name.
+/// `table` is the name of the embedding in the file: transformers writes it under either name.
 pub(super) fn text_encoder(config: &Umt5Config, table: &str) -> Expected {
     let (mut all, width) = (Expected::default(), config.d_model);
     let inner = config.num_heads * config.d_kv;

@@ -1,25 +1,25 @@
-//! Tensors that files hold though no network here reads them, and why that is harmless. Any other
-//! tensor without a reader means that the files are of another network.
+//! Tensors in files that no network here reads, each with the reason why this is harmless. Any
+//! other unread tensor means that the files are of another network.
 
-use crate::inspect::Network;
+use super::network::Network;
 
-/// Tensors whose names have this in the place that the list says, and the reason.
+/// Part of a tensor's name, and the reason why the tensor is harmless.
 type Names = &'static [(&'static str, &'static str)];
 
-/// By the end of the name, in every network.
+/// Ends of names, in every network.
 const ENDS: Names = &[(
     "scale_input",
     "range of what enters a product of 8-bit floats; products are taken in wider formats here",
 )];
 
-/// By the start of the name.
+/// Starts of names in a text encoder.
 const OF_THE_TEXT_ENCODER: Names = &[
     ("shared.", "the embedding, which transformers writes under two names"),
     ("encoder.embed_tokens.", "the embedding, which transformers writes under two names"),
     ("spiece_model", "ComfyUI's copy of the tokenizer's file"),
 ];
 
-/// By the start of the name. What is used is the hidden state before the last layer.
+/// Starts of names in an image encoder, of which the hidden state before the last layer is used.
 const OF_THE_IMAGE_ENCODER: Names = &[
     ("vision_model.embeddings.position_ids", "the numbers from 0 on, which older releases saved"),
     ("vision_model.post_layernorm.", "comes after the hidden state that is used"),
@@ -33,7 +33,7 @@ const OF_THE_IMAGE_ENCODER: Names = &[
 ];
 
 impl Network {
-    /// Whether a file of this network may hold a tensor of this name without a reader.
+    /// Whether a file of this network may have an unread tensor of this name.
     pub(super) fn passes_over(&self, name: &str) -> bool {
         let starts: Names = match self {
             Self::Transformer(_) | Self::Vae(_) => &[],

@@ -1,8 +1,8 @@
-//! The published networks, and networks of other sizes as their shapes tell.
+//! The published networks, and networks of other sizes derived from their shapes.
 
+use super::network::Network;
 use crate::clip::ClipVisionConfig;
 use crate::config::{self, WanConfig};
-use crate::inspect::Network;
 use crate::published;
 use crate::umt5::Umt5Config;
 use crate::vae::VaeConfig;
@@ -11,15 +11,15 @@ use crate::weights::Weights;
 /// A published network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Known {
-    /// What flags call it: `t2v-1.3B`.
+    /// Its name in flags: `t2v-1.3B`.
     pub id: &'static str,
-    /// Who published it as what.
+    /// Its publisher and its published name.
     pub title: &'static str,
-    /// Its shape.
+    /// Its kind and config.
     pub network: Network,
 }
 
-/// All published networks. Some are twice here, since nothing in their files differs.
+/// All published networks. Some have equal tensors.
 pub fn known() -> Vec<Known> {
     let vaes = [
         ("vae-2.1", "Wan 2.1 VAE", VaeConfig::wan_2_1()),
@@ -49,7 +49,7 @@ pub fn known() -> Vec<Known> {
     known
 }
 
-/// Reads a network of another size from the shapes.
+/// Derives a network of another size from the shapes.
 pub(super) fn infer(weights: &Weights) -> Option<Network> {
     let shapes = Shapes(weights);
     shapes
@@ -72,14 +72,14 @@ impl Shapes<'_> {
         self.0.shape(name).is_some()
     }
 
-    /// Layers under `{start}{number}.`.
+    /// Number of layers named `{start}{number}.`.
     fn layers(&self, start: &str) -> usize {
         let number = |name: &str| name.strip_prefix(start)?.split('.').next()?.parse().ok();
         let numbers = self.0.names().into_iter().filter_map(number);
         numbers.max().map_or(0, |last: usize| last + 1)
     }
 
-    /// Heads are not in the file; all published ones are 128 wide.
+    /// The width of heads is not in the file; it is 128 in all published transformers.
     fn transformer(&self) -> Option<WanConfig> {
         const HEAD: usize = 128;
         let patches = "patch_embedding.weight";
@@ -109,7 +109,8 @@ impl Shapes<'_> {
         })
     }
 
-    /// Levels as in the published VAEs; statistics of the latents are not in the file.
+    /// Levels as in the published VAEs. The statistics of the latents are not in the file: mean 0
+    /// and deviation 1.
     fn vae(&self) -> Option<VaeConfig> {
         let residual = self.has("encoder.down_blocks.0.resnets.0.conv1.weight");
         let published = if residual { VaeConfig::wan_2_2() } else { VaeConfig::wan_2_1() };
@@ -146,7 +147,7 @@ impl Shapes<'_> {
         })
     }
 
-    /// Heads are not in the file; ViT-H's are 80 wide, all others 64.
+    /// The width of heads is not in the file: 80 in ViT-H, 64 in all others.
     fn image_encoder(&self) -> Option<ClipVisionConfig> {
         let patches = "vision_model.embeddings.patch_embedding.weight";
         let (hidden_size, patch_size) = (self.axis(patches, 0)?, self.axis(patches, 2)?);

@@ -1,5 +1,6 @@
 //! Sparse files of real size, and the lists against the loaders.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -10,12 +11,15 @@ use candle_nn::VarBuilder;
 use candle_nn::var_builder::SimpleBackend;
 
 use super::*;
-use crate::clip::ClipVision;
+use crate::clip::{ClipVision, ClipVisionConfig};
+use crate::config::WanConfig;
 use crate::model::WanModel;
+use crate::original_names::Layout;
 use crate::original_names::tests::restore;
 use crate::testing::transformer;
-use crate::umt5::Umt5Encoder;
-use crate::vae::Vae;
+use crate::umt5::{Umt5Config, Umt5Encoder};
+use crate::vae::{Vae, VaeConfig};
+use crate::weights::Weights;
 
 pub(super) type Shapes = BTreeMap<String, Vec<usize>>;
 

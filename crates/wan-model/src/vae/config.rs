@@ -1,28 +1,28 @@
-//! Shape of a Wan VAE, as diffusers writes it to `config.json` (diffusers 0.42.1,
+//! Shape of a Wan VAE, in the form of diffusers' `config.json` (diffusers 0.42.1,
 //! `AutoencoderKLWan`).
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// `config.json` of a VAE folder. Fields diffusers writes beside these are ignored.
+/// `config.json` of a VAE folder. Other fields are ignored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VaeConfig {
     /// Channels at full resolution.
     pub base_dim: usize,
-    /// The decoder's, where it is wider than the encoder (Wan 2.2).
+    /// Channels of the decoder at full resolution, if other than those of the encoder (Wan 2.2).
     #[serde(default)]
     pub decoder_base_dim: Option<usize>,
     /// Latent channels.
     pub z_dim: usize,
     /// Channels of each level, in units of `base_dim`.
     pub dim_mult: Vec<usize>,
-    /// Residual blocks of a level; the decoder has one more.
+    /// Residual blocks of a level of the encoder; the decoder has one more.
     pub num_res_blocks: usize,
-    /// Scales with attention beside the middle block's; none in any published VAE.
+    /// Scales with attention, beside the middle block; empty in every published VAE.
     #[serde(default)]
     pub attn_scales: Vec<f64>,
-    /// Which steps down between levels halve time too (diffusers' spelling).
+    /// For each step down between levels, whether it halves the frames too (diffusers' spelling).
     pub temperal_downsample: Vec<bool>,
     /// Mean of each latent channel over the training set.
     pub latents_mean: Vec<f64>,
@@ -31,19 +31,19 @@ pub struct VaeConfig {
     /// Whether levels have parameter-free shortcuts (Wan 2.2).
     #[serde(default)]
     pub is_residual: bool,
-    /// Channels going into the encoder: 3 colours, times the pixels of a patch.
+    /// Input channels of the encoder: 3 colours times the pixels of a patch.
     #[serde(default = "rgb")]
     pub in_channels: usize,
-    /// Channels coming out of the decoder, likewise.
+    /// Output channels of the decoder: 3 colours times the pixels of a patch.
     #[serde(default = "rgb")]
     pub out_channels: usize,
-    /// Pixel frames per latent frame, but for the first, which stands alone.
+    /// Pixel frames per latent frame, except for the first, which has one.
     #[serde(default = "four")]
     pub scale_factor_temporal: usize,
     /// Pixel rows (and columns) per latent row.
     #[serde(default = "eight")]
     pub scale_factor_spatial: usize,
-    /// Side of the pixel patches folded into channels first (Wan 2.2).
+    /// Side of the pixel patches that are folded into channels (Wan 2.2).
     #[serde(default)]
     pub patch_size: Option<usize>,
 }
@@ -119,7 +119,7 @@ impl VaeConfig {
         }
     }
 
-    /// Side of the pixel patches folded into channels; 1 where none are.
+    /// Side of the pixel patches that are folded into channels; 1 without folding.
     pub fn patch_side(&self) -> usize {
         self.patch_size.unwrap_or(1)
     }

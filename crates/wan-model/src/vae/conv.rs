@@ -1,9 +1,10 @@
 //! Convolution over time and space.
 //!
-//! candle has no 3-D convolution, and its 2-D one gathers patches number by number (27 GFLOP/s
-//! where a matrix product runs at 100). Here the kernel is one matrix `[O, kt C kh kw]`, set up at
-//! load; patches are copied row by row into a tile that stays in the cache, and a tile is one
-//! matrix product. Off the CPU the taps in time become channels of candle's 2-D convolution.
+//! candle has no 3-D convolution, and its 2-D convolution gathers patches element by element (27
+//! GFLOP/s where a matrix product has 100). Here the kernel is one matrix `[O, kt C kh kw]`, made
+//! at load. Patches are copied row by row into a tile that stays in the processor's cache, and a
+//! tile is one matrix product. On a GPU the taps in time become channels of candle's 2-D
+//! convolution.
 
 use std::ops::Range;
 
@@ -15,10 +16,10 @@ use crate::error::Result;
 use crate::fused;
 use crate::product::product;
 
-/// Numbers in a tile of patches: 512 KiB, half of a usual second-level cache.
+/// Elements of a tile of patches: 512 KiB, half of a common second-level cache.
 const TILE_MAX: usize = 1 << 17;
 
-/// Numbers in the patches that candle's convolution writes out at once: 512 MiB.
+/// Elements of the patches that candle's convolution writes out at once: 512 MiB.
 const PATCHES_MAX: usize = 1 << 27;
 
 /// How a convolution moves over its input.
@@ -120,8 +121,8 @@ impl Conv {
         if fused::fits(&x) { self.tiled(&x) } else { self.by_conv2d(&x) }
     }
 
-    /// As [`forward`](Self::forward), after the frames seen before (zeros at first): `[B,T,O,..]`.
-    /// `history` is then the last frames of what was seen.
+    /// [`forward`](Self::forward) with the previous frames of the stream in front (zeros at first):
+    /// `[B,T,O,..]`. Replaces `history` by the last frames seen.
     pub(crate) fn causal(&self, x: &Tensor, history: &mut Option<Tensor>) -> Result<Tensor> {
         let before = self.geometry.taps - 1;
         if before == 0 {
@@ -133,7 +134,7 @@ impl Conv {
             None => Tensor::zeros((batch, before, channels, height, width), x.dtype(), x.device())?,
         };
         let seen = Tensor::cat(&[&past, x], 1)?; // [B,kt-1+T,C,H,W]
-        // A copy: a view would keep all of `seen` alive until the next chunk.
+        // Copied: a view would keep all of `seen` alive until the next chunk.
         *history = Some(seen.narrow(1, seen.dim(1)? - before, before)?.force_contiguous()?);
         self.forward(&seen)
     }
@@ -165,7 +166,7 @@ impl Conv {
             (0..batch * out_frames * bands).into_par_iter().map(tile).collect();
         let (tiles, bias) = (tiles?, self.bias.to_vec1::<f32>()?);
 
-        // Tiles hold a band of every output channel; the result wants whole channels.
+        // A tile has a band of every output channel; the result has whole channels.
         let plane = out_height * out_width;
         let mut out = vec![0f32; batch * out_frames * outputs * plane];
         out.par_chunks_mut(plane).enumerate().for_each(|(number, out)| {
@@ -181,10 +182,10 @@ impl Conv {
         Ok(Tensor::from_vec(out, shape, x.device())?)
     }
 
-    /// One output frame after the other, its taps as channels, a band of rows at a time: candle
-    /// writes a band's patches out, which for a whole picture would be gigabytes. On the CPU this
-    /// is for formats other than f32, in which no loader of ours reads a VAE; candle's product
-    /// within asks for the number of cores there (see `product`).
+    /// One output frame after the other, with its taps as channels, a band of rows at a time:
+    /// candle writes out the patches of a band, which for a whole picture would be gigabytes. On
+    /// the CPU this serves formats other than f32, in which no loader here reads a VAE; candle's
+    /// product asks for the number of cores then (see `product`).
     fn by_conv2d(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, frames, channels, height, width) = x.dims5()?;
         let Geometry { taps, time_stride, kernel, stride, pad_before, pad_after, doubled } =
@@ -217,7 +218,7 @@ impl Conv {
     }
 }
 
-/// Frames a convolution reads patches from.
+/// The frames from which a convolution reads patches.
 struct Input {
     channels: usize,
     height: usize,
@@ -270,8 +271,8 @@ impl Input {
     }
 }
 
-/// Divides each pixel by the root mean square of its channels, times `gamma [C]`, and applies
-/// SiLU where asked. `[B,T,C,H,W]`. Source: diffusers 0.42.1 `WanRMS_norm`.
+/// Divides each pixel of `x [B,T,C,H,W]` by the root mean square of its channels, multiplies by
+/// `gamma [C]`, and applies SiLU if `silu` is set. Source: diffusers 0.42.1 `WanRMS_norm`.
 pub(crate) fn channel_norm(x: &Tensor, gamma: &Tensor, silu: bool) -> Result<Tensor> {
     let (batch, frames, channels, height, width) = x.dims5()?;
     if !fused::fits(x) {
@@ -294,7 +295,7 @@ fn channel_norm_f32(values: &[f32], gamma: &[f32], plane: usize, silu: bool) -> 
     let channels = gamma.len();
     let root = (channels as f32).sqrt();
     let blocks = plane.div_ceil(PIXELS);
-    // One factor a pixel, then one pass by channel: both write whole contiguous runs.
+    // First one factor per pixel, then one pass per channel: both write contiguous runs.
     let factors: Vec<Vec<f32>> = (0..values.len() / (channels * plane) * blocks)
         .into_par_iter()
         .map(|number| {
@@ -325,7 +326,7 @@ fn channel_norm_f32(values: &[f32], gamma: &[f32], plane: usize, silu: bool) -> 
     out
 }
 
-/// Loads the `gamma` of a channel norm; the files have it with `ones` trailing axes of 1.
+/// Loads the `gamma` of a channel norm, which has `ones` trailing axes of length 1 in the files.
 pub(crate) fn load_gamma(channels: usize, ones: usize, vb: VarBuilder) -> Result<Tensor> {
     let mut shape = vec![channels];
     shape.resize(1 + ones, 1);

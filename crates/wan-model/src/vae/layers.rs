@@ -1,5 +1,5 @@
-//! What encoder and decoder are made of. All activations are `[B,T,C,H,W]`, so that frames lie
-//! beside the batch and a frame is one piece of memory.
+//! The layers of encoder and decoder. All activations are `[B,T,C,H,W]`, so that each frame is
+//! contiguous in memory.
 //!
 //! Source: diffusers 0.42.1 `WanResidualBlock`, `WanAttentionBlock`, `WanResample`.
 
@@ -7,67 +7,15 @@ use candle_core::Tensor;
 use candle_nn::VarBuilder;
 
 use crate::attention::Heads;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fused;
 use crate::observer::{self, Observer, Point};
 use crate::threads;
 use crate::vae::conv::{Conv, Geometry, channel_norm, load_gamma};
-use crate::vae::shortcut::Level;
+use crate::vae::memory::Memory;
+use crate::vae::shortcut::Shortcut;
 
-/// What the causal convolutions of one stream remember of the chunks before: a slot for each
-/// layer that asks, in call order.
-#[derive(Default)]
-pub(crate) struct Memory {
-    slots: Vec<Option<Tensor>>,
-    next: usize,
-    chunks: usize,
-}
-
-impl Memory {
-    /// To be called after each chunk.
-    pub(crate) fn end_chunk(&mut self) {
-        self.next = 0;
-        self.chunks += 1;
-    }
-
-    /// Whether this is the first chunk: the single first frame.
-    pub(crate) fn is_first(&self) -> bool {
-        self.chunks == 0
-    }
-
-    /// A fresh memory for each of `count` tiles, or those of the chunks before.
-    pub(crate) fn one_for_each(
-        memories: &mut Vec<Self>,
-        count: usize,
-        chunk: &Tensor,
-    ) -> Result<()> {
-        if memories.is_empty() {
-            memories.resize_with(count, Self::default);
-        }
-        if memories.len() == count {
-            return Ok(());
-        }
-        let expected = format!("the size of the chunks before, {} tiles", memories.len());
-        Err(Error::input("chunk", expected, chunk.dims()))
-    }
-
-    /// Bytes of the frames that several streams remember.
-    pub(crate) fn bytes(memories: &[Self]) -> usize {
-        let frames = memories.iter().flat_map(|memory| memory.slots.iter().flatten());
-        frames.map(|frames| frames.elem_count() * frames.dtype().size_in_bytes()).sum()
-    }
-
-    /// The slot of the layer that asks; empty in the first chunk.
-    pub(crate) fn slot(&mut self) -> &mut Option<Tensor> {
-        if self.next == self.slots.len() {
-            self.slots.push(None);
-        }
-        self.next += 1;
-        &mut self.slots[self.next - 1]
-    }
-}
-
-/// Two normed causal convolutions around a shortcut.
+/// A residual block: two normed causal convolutions and a shortcut.
 pub(crate) struct Residual {
     norm1: Tensor,
     conv1: Conv,
@@ -138,7 +86,7 @@ pub(crate) struct Resample {
 }
 
 impl Resample {
-    /// Twice the size with `outputs` channels; twice the frames where `time` is set.
+    /// Doubles the size, to `outputs` channels; doubles the frames if `time` is set.
     pub(crate) fn load_up(
         (channels, outputs): (usize, usize),
         time: bool,
@@ -154,7 +102,7 @@ impl Resample {
         })
     }
 
-    /// Half the size; half the frames where `time` is set.
+    /// Halves the size; halves the frames if `time` is set.
     pub(crate) fn load_down(channels: usize, time: bool, vb: VarBuilder) -> Result<Self> {
         let space = vb.pp("resample").pp(1);
         let time =
@@ -175,8 +123,8 @@ impl Resample {
     }
 }
 
-/// The first frame stays single and unseen by the convolution, whose history therefore starts
-/// with zeros in the second chunk.
+/// Doubles the frames. The first frame of a stream stays single and does not enter the convolution,
+/// so that the history starts with zeros in the second chunk.
 fn double_frames(time: &Conv, x: &Tensor, memory: &mut Memory) -> Result<Tensor> {
     let first = memory.is_first();
     let history = memory.slot();
@@ -188,7 +136,8 @@ fn double_frames(time: &Conv, x: &Tensor, memory: &mut Memory) -> Result<Tensor>
     Ok(doubled.reshape((batch, 2 * frames, channels, height, width))?)
 }
 
-/// The first frame passes alone; later chunks are convolved behind the last frame before them.
+/// Halves the frames. The first frame of a stream passes unchanged; later chunks are convolved with
+/// the last frame before them in front.
 fn halve_frames(time: &Conv, x: &Tensor, memory: &mut Memory) -> Result<Tensor> {
     let last = x.narrow(1, x.dim(1)? - 1, 1)?.force_contiguous()?;
     match memory.slot().replace(last) {
@@ -197,7 +146,7 @@ fn halve_frames(time: &Conv, x: &Tensor, memory: &mut Memory) -> Result<Tensor> 
     }
 }
 
-/// A layer of the encoder's or decoder's list.
+/// A layer of encoder or decoder.
 pub(crate) enum Layer {
     Residual(Residual),
     Attention(FrameAttention),
@@ -233,7 +182,24 @@ impl Layer {
     }
 }
 
-/// Convolution in, layers, norm, convolution out: encoder and decoder alike.
+/// The layers of a level of Wan 2.2, and the shortcut that is added to their output.
+pub(crate) struct Level {
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) shortcut: Shortcut,
+}
+
+impl Level {
+    fn forward(&self, x: &Tensor, memory: &mut Memory, observer: &dyn Observer) -> Result<Tensor> {
+        let first = memory.is_first();
+        let mut inner = x.clone();
+        for layer in &self.layers {
+            inner = layer.forward(&inner, memory, observer)?;
+        }
+        Ok(fused::add(&inner, &self.shortcut.forward(x, first)?)?)
+    }
+}
+
+/// The network of an encoder or a decoder: convolution in, layers, norm, convolution out.
 pub(crate) struct Stack {
     pub(crate) conv_in: Conv,
     pub(crate) layers: Vec<Layer>,
@@ -242,8 +208,8 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// The next chunk `[B,T,C,H,W]` of a stream. Where the observer ends it, the memory is of no use
-    /// any more.
+    /// Runs the network on the next chunk `[B,T,C,H,W]` of a stream. The memory is of no use after
+    /// the observer has ended the pass.
     pub(crate) fn forward(
         &self,
         chunk: &Tensor,

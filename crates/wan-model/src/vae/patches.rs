@@ -1,6 +1,6 @@
 //! Pixels folded into channels and back (Wan 2.2). All tensors `[B,T,C,H,W]`.
 //!
-//! A patch of `p` by `p` pixels becomes `p p` channels of each colour, columns before rows.
+//! A patch of `p` by `p` pixels becomes `p p` channels per colour, ordered by column, then by row.
 //! Source: diffusers 0.42.1 `patchify`, `unpatchify`.
 
 use candle_core::{Result, Tensor};

@@ -1,23 +1,12 @@
-//! Levels with a shortcut around them that has no parameters (Wan 2.2).
+//! The shortcut around a level, without parameters (Wan 2.2).
 //!
-//! Down: space and time are folded into channels, and runs of channels averaged. Up: channels are
-//! repeated and unfolded into space and time. Source: diffusers 0.42.1 `AvgDown3D`, `DupUp3D`,
+//! Down: folds space and time into channels and averages runs of channels. Up: repeats channels and
+//! unfolds them into space and time. Source: diffusers 0.42.1 `AvgDown3D`, `DupUp3D`,
 //! `WanResidualDownBlock`, `WanResidualUpBlock`.
 
 use candle_core::Tensor;
 
-use crate::error::Result;
-use crate::fused;
-use crate::observer::Observer;
-use crate::vae::layers::{Layer, Memory};
-
-/// The layers of a level, and what is added to their output.
-pub(crate) struct Level {
-    pub(crate) layers: Vec<Layer>,
-    pub(crate) shortcut: Shortcut,
-}
-
-/// From a level's input to its output.
+/// A shortcut from the input of a level to its output.
 pub(crate) enum Shortcut {
     /// To a lower resolution.
     Average(Resolution),
@@ -25,44 +14,35 @@ pub(crate) enum Shortcut {
     Repeat(Resolution),
 }
 
-/// Channels and resolution on the far side of a level.
+/// Output channels of a level, and its change of resolution.
 #[derive(Clone, Copy)]
 pub(crate) struct Resolution {
-    /// Channels that come out.
+    /// Output channels.
     pub(crate) channels: usize,
-    /// How many frames are one, or one becomes.
+    /// Factor between the numbers of frames.
     pub(crate) time: usize,
-    /// The same for rows, and for columns.
+    /// Factor between the numbers of rows, and of columns.
     pub(crate) space: usize,
 }
 
-impl Level {
-    pub(crate) fn forward(
-        &self,
-        x: &Tensor,
-        memory: &mut Memory,
-        observer: &dyn Observer,
-    ) -> Result<Tensor> {
-        let first = memory.is_first();
-        let mut inner = x.clone();
-        for layer in &self.layers {
-            inner = layer.forward(&inner, memory, observer)?;
-        }
-        let around = match &self.shortcut {
-            Shortcut::Average(to) => average(x, *to)?,
-            Shortcut::Repeat(to) => {
+impl Shortcut {
+    /// What is added to the output of a level with input `x [B,T,C,H,W]`. `first`: `x` is the first
+    /// chunk of a stream.
+    pub(crate) fn forward(&self, x: &Tensor, first: bool) -> candle_core::Result<Tensor> {
+        match self {
+            Self::Average(to) => average(x, *to),
+            Self::Repeat(to) => {
                 let repeated = repeat(x, *to)?;
-                // The first frame stays single in the layers, so only its last copy is wanted.
+                // The first frame stays single in the layers: only its last copy is added.
                 let skip = if first { to.time - 1 } else { 0 };
-                repeated.narrow(1, skip, repeated.dim(1)? - skip)?
+                repeated.narrow(1, skip, repeated.dim(1)? - skip)
             }
-        };
-        Ok(fused::add(&inner, &around)?)
+        }
     }
 }
 
 /// `[B,T,C,H,W]` to `[B,T',channels,H',W']`. A number of frames that does not divide, such as the
-/// single first one, is filled up with zeros in front.
+/// single first frame, is padded with zeros in front.
 fn average(x: &Tensor, to: Resolution) -> candle_core::Result<Tensor> {
     let Resolution { channels: outputs, time, space } = to;
     let padding = x.dim(1)?.next_multiple_of(time) - x.dim(1)?;

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
 
 use super::*;
 use crate::broadcasts::{BOTH, N, check_close, over, wide};

@@ -1,27 +1,28 @@
-//! A picture in overlapping tiles, each coded on its own, the overlaps blended.
+//! Tiling: a picture is cut into overlapping tiles, each is coded separately, and the overlaps are
+//! blended.
 //!
-//! Every tile streams through with a memory of its own, as if it were a video. Going on from top
-//! left, the first rows of a tile fade in from the last rows of the tile above, its first columns
-//! from the tile to the left, both already blended; then what the next tiles will bring is cut
-//! off. Source: diffusers 0.42.1 `AutoencoderKLWan.tiled_encode`, `tiled_decode`, `blend_v`,
-//! `blend_h`.
+//! Every tile is a stream with its own memory, like a video. Starting at the top left, the first
+//! rows of a tile are blended with the last rows of the tile above, and its first columns with
+//! those of the tile to the left; both of these are blended already. Then the part that the next
+//! tiles cover is cut off. Source: diffusers 0.42.1 `AutoencoderKLWan.tiled_encode`,
+//! `tiled_decode`, `blend_v`, `blend_h`.
 
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
-use crate::vae::VaeConfig;
+use crate::vae::config::VaeConfig;
 
-/// How pictures are cut, for [`encode_tiled`](crate::vae::Vae::encode_tiled) and
-/// [`decode_tiled`](crate::vae::Vae::decode_tiled). One that fits a tile is not cut.
+/// Side and distance of tiles, for [`encode_tiled`](crate::vae::Vae::encode_tiled) and
+/// [`decode_tiled`](crate::vae::Vae::decode_tiled). A picture that fits into one tile is not cut.
 ///
 /// Both numbers are multiples of the VAE's factor in space. A decoder counts them in pixels. The
-/// encoder of a VAE with patches (Wan 2.2) counts them in patches, as diffusers does, so that its
-/// tiles are twice as large.
+/// encoder of a VAE with patches (Wan 2.2) counts them in patches, as in diffusers, so its tiles
+/// are twice as large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tiling {
     /// Side of a tile.
     pub min: usize,
-    /// From one tile to the next, at most `min`; the difference is blended.
+    /// Distance from one tile to the next, at most `min`. The difference is blended.
     pub stride: usize,
 }
 
@@ -37,13 +38,13 @@ impl Tiling {
 }
 
 impl Default for Tiling {
-    /// diffusers': tiles of 256 every 192.
+    /// That of diffusers: tiles of 256, 192 apart.
     fn default() -> Self {
         Self { min: 256, stride: 192 }
     }
 }
 
-/// A side and a stride on one side of the coder.
+/// Side and stride in the units of the coder's input or output.
 #[derive(Clone, Copy)]
 struct Steps {
     side: usize,
@@ -56,7 +57,7 @@ impl Steps {
     }
 }
 
-/// Where the tiles of a picture lie, before and after the coder.
+/// The tiles of a picture, before and after coding.
 pub(crate) struct Tiles {
     before: Steps,
     after: Steps,
@@ -94,7 +95,7 @@ impl Tiles {
         Ok(Self::over((height, width), before, Steps::new(tiling, config.patch_side())))
     }
 
-    /// One tile, whatever the size.
+    /// One tile of any size.
     const WHOLE: Self = {
         let all = Steps { side: usize::MAX, stride: usize::MAX };
         Self { before: all, after: all, rows: 1, columns: 1 }
@@ -121,7 +122,7 @@ impl Tiles {
         Ok(tile.contiguous()?)
     }
 
-    /// What the coder made of all tiles, `[B,T,C,h,w]` each, to one picture `[B,T,C,H,W]`.
+    /// Joins the coded tiles, `[B,T,C,h,w]` each, to one picture `[B,T,C,H,W]`.
     pub(crate) fn join(&self, mut tiles: Vec<Tensor>) -> Result<Tensor> {
         let Steps { side, stride } = self.after;
         let overlap = side - stride;
@@ -149,7 +150,7 @@ impl Tiles {
     }
 }
 
-/// `second` with its start along `dim` faded in from the end of `first`.
+/// `second`, with its start along `dim` blended with the end of `first`.
 fn fade(first: &Tensor, second: &Tensor, dim: usize, overlap: usize) -> Result<Tensor> {
     let (before, size) = (first.dim(dim)?, second.dim(dim)?);
     let extent = overlap.min(before).min(size);

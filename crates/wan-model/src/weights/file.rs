@@ -1,4 +1,4 @@
-//! One safetensors file: its header, and tensors read from their places.
+//! One safetensors file: its header and its tensors.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -10,27 +10,28 @@ use safetensors::tensor::Metadata;
 
 use crate::error::{Error, Result};
 
-/// Bytes of the header's length, which stands before it.
+/// Bytes of the header's length, which is before the header.
 const PREFIX: usize = 8;
 
 /// Longest header that the format allows.
 const HEADER_MAX: u64 = 100_000_000;
 
-/// An open safetensors file, read place by place.
+/// An open safetensors file.
 pub struct WeightFile {
     pub(super) path: PathBuf,
     file: Mutex<File>,
     /// Bytes of the whole file.
     length: u64,
-    /// What stands before the first tensor: 8 bytes of header length, then the header.
+    /// All bytes before the first tensor: the length of the header, then the header.
     head: Vec<u8>,
 }
 
 impl WeightFile {
-    /// Reads the header and checks that the file is as long as it says.
+    /// Reads the header and compares the length of the file with it.
     ///
     /// # Errors
-    /// If it is missing, cut short or another format.
+    /// [`Error::Io`] if the file cannot be read, [`Error::MalformedFile`] if it is cut short or
+    /// another format.
     pub fn open(path: &Path) -> Result<(Self, Metadata)> {
         let io = |source| Error::Io { path: path.to_owned(), source };
         let malformed = |reason| Error::MalformedFile { path: path.to_owned(), reason };
@@ -62,11 +63,10 @@ impl WeightFile {
         Ok((Self { path: path.to_owned(), file: Mutex::new(file), length, head }, header))
     }
 
-    /// Compares the file with what it was when it was opened: its length, and all before its
-    /// tensors.
+    /// Compares length and header of the file with those read when it was opened.
     ///
     /// # Errors
-    /// [`Error::ChangedFile`] if it was written to; if it cannot be read.
+    /// [`Error::ChangedFile`] if they differ, [`Error::Io`] if the file cannot be read.
     pub(super) fn check_unchanged(&self) -> Result<()> {
         let io = |source| Error::Io { path: self.path.clone(), source };
         let changed = |difference| Error::ChangedFile { path: self.path.clone(), difference };
@@ -84,10 +84,10 @@ impl WeightFile {
         Ok(())
     }
 
-    /// The bytes of a tensor's `data_offsets`, or of a part of them.
+    /// Reads bytes by their offsets after the header, as in a tensor's `data_offsets`.
     ///
     /// # Errors
-    /// If the file cannot be read.
+    /// [`Error::Io`] if the file cannot be read.
     pub fn read(&self, place: Range<usize>) -> Result<Vec<u8>> {
         let io = |source| Error::Io { path: self.path.clone(), source };
         let mut bytes = vec![0; place.len()];

@@ -1,4 +1,4 @@
-//! Sharded checkpoints: an index file beside the shards that it names.
+//! Sharded checkpoints: an index file, and the shards that it names beside it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
-/// `*.safetensors.index.json`. Its metadata is not needed.
+/// `*.safetensors.index.json`. Its metadata is ignored.
 #[derive(Deserialize)]
 pub(super) struct Index {
     /// Tensor name to the file name of its shard.
@@ -15,7 +15,7 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Reads `path` if it is an index by name.
+    /// Reads `path` if its name is that of an index.
     pub(super) fn open(path: &Path) -> Result<Option<Self>> {
         if !path.to_string_lossy().ends_with(".index.json") {
             return Ok(None);
@@ -29,13 +29,13 @@ impl Index {
         Ok(Some(serde_json::from_slice(&text).map_err(malformed)?))
     }
 
-    /// The shards, which lie beside the index at `path`.
+    /// The shards, in the folder of the index at `path`.
     pub(super) fn shards(&self, path: &Path) -> Vec<PathBuf> {
         let names: BTreeSet<&String> = self.weight_map.values().collect();
         names.into_iter().map(|name| path.with_file_name(name)).collect()
     }
 
-    /// Checks that the shards together hold what the index says.
+    /// Checks that the shards together have all tensors of the index.
     pub(super) fn check(&self, path: &Path, found: &HashSet<String>) -> Result<()> {
         match self.weight_map.iter().find(|(name, _)| !found.contains(*name)) {
             None => Ok(()),

@@ -1,10 +1,10 @@
-//! A stream of evaluations for tests: numbers in, decisions out.
+//! Streams of evaluations for tests, with every number written out: the signal that a cache reads,
+//! and what computing gives. (The kit's `drive` makes both from a seed.)
 
-use wan_plugin_api::{
-    Action, Cache, CacheContext, Choice, DType, Decision, Evaluation, FrameLevel, ModelIdentity,
-    Place, Tensor,
-};
+use wan_plugin_api::{Action, Cache, Choice, DType, Decision, Evaluation, FrameLevel, Tensor};
 use wan_plugin_kit::{VecOps, values};
+
+pub(crate) use wan_plugin_kit::small_context as context;
 
 /// One evaluation: levels, the signal that the cache reads, and what computing would give.
 #[derive(Debug, Clone)]
@@ -15,43 +15,16 @@ pub(crate) struct Moment {
     pub(crate) leader: Option<Choice>,
 }
 
-/// What came of a stream.
+/// The log of a stream.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Outcome {
-    /// `C` and `s`, in order.
+    /// `C` for compute, `s` for reuse.
     pub(crate) decisions: String,
     pub(crate) measured: Vec<Vec<f64>>,
-    /// What stood in; empty where it was computed.
+    /// Elements of the reused tensor; empty where the evaluation was computed.
     pub(crate) reused: Vec<Vec<f32>>,
-    /// Most bytes held between two calls.
+    /// Largest number of bytes held between two evaluations.
     pub(crate) held_max: u64,
-}
-
-/// A stream of `evaluations` over two frames of one token of a model of width 1.
-pub(crate) fn context(evaluations: u32) -> CacheContext {
-    CacheContext {
-        branch: "cond".into(),
-        expert: 0,
-        evaluations,
-        evaluations_before: 0,
-        evaluations_after: 0,
-        steps: evaluations,
-        experts: 1,
-        model: ModelIdentity {
-            variant: "df".into(),
-            dim: 1,
-            layers: 1,
-            in_channels: 16,
-            hash: String::new(),
-        },
-        frames: 2,
-        frame_tokens: 1,
-        timesteps_max: 2,
-        dtype: DType::F32,
-        signal_dtype: DType::F32,
-        frame_output_elements: 1,
-        keep: Place::Device,
-    }
 }
 
 /// Two frames of which the first falls from sigma 1 to 0 in `count` equal steps; the second does

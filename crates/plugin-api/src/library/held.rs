@@ -1,53 +1,46 @@
-//! A plugin as the host holds it, whatever epoch of the interface it was built for.
-//!
-//! An [`Epoch`] knows how a library of its own is opened, and answers in today's terms. So the host
-//! has one kind of sampler and one kind of cache, and a plugin that was built years ago is one of
-//! them: the epoch that it speaks translates.
+//! A loaded plugin, independent of the epoch it was built for.
 
 use std::fmt;
 use std::ops::Deref;
 use std::path::Path;
 
 use crate::{
-    CacheContext, CachePlan, Decision, Denoise, Evaluation, Message, OptionValues, Plugin,
-    PluginDescription, Result, SampleRequest, Schedule, Step, Tensor, TensorOps, epoch1,
+    CacheContext, CachePlan, Decision, Denoise, Evaluation, Message, OptionValues,
+    PluginDescription, Result, SampleRequest, Schedule, Step, Tensor, TensorOps,
 };
-
-/// The epochs of this crate, the current one first, then the earlier ones.
-pub const EPOCHS: &[Epoch] = &[epoch1::EPOCH];
 
 /// An epoch of the binary interface.
 #[derive(Debug, Clone, Copy)]
 pub struct Epoch {
-    /// What a manifest calls it.
+    /// Its number in a manifest.
     pub number: u32,
-    /// Loads a library that was built for it and checks its layout.
+    /// Loads a library that was built for this epoch and checks its layout.
     ///
-    /// Read its manifest first (`manifest`): it tells in one line what this cannot.
+    /// Read the library's manifest first (module `manifest`): it refuses other files in one line.
     pub open: fn(&Path) -> std::result::Result<Library, OpenError>,
 }
 
 /// Why a library was refused.
 #[derive(Debug)]
 pub struct OpenError {
-    /// One line.
+    /// One line, for the user.
     pub summary: String,
-    /// Everything that the check says, up to thousands of lines: for the log.
+    /// The full report of the layout check, up to thousands of lines, for the log.
     pub report: String,
 }
 
-/// What an epoch makes of a library.
+/// A library of any epoch.
 pub trait AnyLibrary: Send + Sync {
-    /// What the plugin says of itself.
+    /// The plugin's description of itself.
     ///
     /// # Errors
-    /// If the plugin fails, or what it says cannot be read.
+    /// The error of the plugin; `Invalid` if its answer cannot be read.
     fn describe(&self) -> Result<PluginDescription>;
 
-    /// Makes a sampler.
+    /// Makes a sampler with complete options.
     ///
     /// # Errors
-    /// What the sampler says against the options or the request.
+    /// `Unsupported` for an unknown id, and the error of [`Sampler::new`](crate::Sampler::new).
     fn create_sampler(
         &self,
         id: &str,
@@ -55,10 +48,10 @@ pub trait AnyLibrary: Send + Sync {
         request: &SampleRequest,
     ) -> Result<SamplerInstance>;
 
-    /// Makes a cache and asks for its plan.
+    /// Makes a cache with complete options and asks for its plan.
     ///
     /// # Errors
-    /// What the cache says against the options or the context.
+    /// `Unsupported` for an unknown id, and the error of [`Cache::new`](crate::Cache::new).
     fn create_cache(
         &self,
         id: &str,
@@ -67,7 +60,7 @@ pub trait AnyLibrary: Send + Sync {
     ) -> Result<CacheInstance>;
 }
 
-/// A sampler object; see [`Sampler`](crate::Sampler), whose options are given by now.
+/// A sampler object: the methods of [`Sampler`](crate::Sampler) after `new`.
 #[expect(missing_docs, reason = "each method is documented at `Sampler`")]
 pub trait AnySampler: Send {
     fn schedule(&self) -> Result<Schedule>;
@@ -81,8 +74,8 @@ pub trait AnySampler: Send {
     fn extension(&mut self, id: &str, message: Message) -> Result<Message>;
 }
 
-/// A cache object; see [`Cache`](crate::Cache), whose options are given by now. Its plan is what it
-/// said when it was made.
+/// A cache object: the methods of [`Cache`](crate::Cache) after `new`. `plan` returns the plan that
+/// was read when the object was made.
 #[expect(missing_docs, reason = "each method is documented at `Cache`")]
 pub trait AnyCache: Send {
     fn plan(&self) -> &CachePlan;
@@ -97,20 +90,14 @@ pub type SamplerInstance = Box<dyn AnySampler>;
 /// A cache of a library.
 pub type CacheInstance = Box<dyn AnyCache>;
 
-/// A handle to a plugin, loaded from a file or built in, that stays until the process ends.
+/// A plugin, loaded from a file or built in. Cheap to copy; stays loaded until the process ends.
 #[derive(Clone, Copy)]
 pub struct Library(&'static dyn AnyLibrary);
 
 impl Library {
-    /// Holds what an epoch has opened, for good: code and strings of a library are used until the
-    /// process ends.
+    /// Keeps an opened library until the process ends, because its code and strings stay in use.
     pub fn new(opened: impl AnyLibrary + 'static) -> Self {
         Self(Box::leak(Box::new(opened)))
-    }
-
-    /// A plugin that is linked into this program; it goes through the same door.
-    pub fn built_in<P: Plugin>() -> Self {
-        Self::new(epoch1::built_in::<P>())
     }
 }
 

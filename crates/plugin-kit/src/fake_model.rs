@@ -1,61 +1,81 @@
-//! A small model: what its signals are, and what its blocks would compute.
+//! A fake model: its signals, and what its blocks compute, as pure functions of a seed.
 //!
-//! Signals are smooth in the timestep, as the real ones are. What is computed differs at every
-//! evaluation, so that a wrong reuse shows.
+//! Signals are smooth in the timestep, as those of a real model are. What is computed differs at
+//! every evaluation, so that a wrong reuse shows.
 
 use wan_plugin_api::{DType, FrameLevel, Place, Signal};
-
-use crate::ground::{Part, TimeRows};
-use crate::levels::{Levels, distinct};
 
 /// Width of the hidden states.
 pub(crate) const DIM: usize = 4;
 
-/// The model and its latents.
+/// What a tensor is to the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A signal that `decide` reads.
+    Signal(Signal),
+    /// What an evaluation computes, as `store` receives it.
+    Computed,
+}
+
+/// The distinct rows of a time signal, and the row of each frame.
 #[derive(Debug, Clone, PartialEq)]
-pub struct World {
-    /// Another seed, another prompt and other noise.
+pub struct TimeRows {
+    /// `TimeEmbedding` or `TimeProjection`.
+    pub signal: Signal,
+    /// Elements, row after row.
+    pub rows: Vec<f32>,
+    /// Elements of one row.
+    pub width: usize,
+    /// The row of each frame.
+    pub index: Vec<u32>,
+}
+
+/// A model and its latents. Every field changes the tensors that a cache is shown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FakeModel {
+    /// Seed of all contents: stands for prompt and noise.
     pub seed: u64,
-    /// Tokens of a frame, and elements of its latents over [`World::LATENT_CHANNELS`].
+    /// Tokens of one latent frame. Its latents have [`FakeModel::LATENT_CHANNELS`] elements a
+    /// token.
     pub tokens: usize,
-    /// Number of the first frame, as far as contents go.
+    /// Frame number whose contents are those of frame 0.
     pub first_frame: u32,
-    /// Number of the first evaluation, as far as contents go.
+    /// Offset added to the number of an evaluation before contents are made.
     pub first_evaluation: usize,
-    /// Seed of frames that do not move any more; none: `seed`.
+    /// Seed of frames that are never updated again; none: `seed`.
     pub resting_seed: Option<u64>,
-    /// All frames have the same contents.
+    /// Whether all frames have the same contents.
     pub equal_frames: bool,
-    /// All signals, and all that is computed, are multiplied by this.
+    /// Factor on all signals and on all that is computed.
     pub scale: f32,
-    /// Time signals have a row per token.
+    /// Whether time signals have one row per token instead of one per distinct timestep.
     pub rows_per_token: bool,
-    /// One evaluation whose signals are spoilt.
+    /// Number of an evaluation with defective signals, and the defect.
     pub spoilt: Option<(usize, Spoilt)>,
-    /// Evaluations with a token more.
+    /// Evaluations whose frames have one token more.
     pub grown: std::ops::Range<usize>,
-    /// Format of hidden states and residuals.
+    /// Number format of hidden states and residuals.
     pub dtype: DType,
-    /// Where kept tensors are wanted.
+    /// [`CacheContext::keep`](wan_plugin_api::CacheContext::keep).
     pub keep: Place,
 }
 
-/// What is wrong with a signal.
+/// A defect of the signals of one evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spoilt {
-    /// An element of each frame is not a number.
+    /// One element of each frame (of each row of a time signal) is NaN.
     NotANumber,
-    /// An element of each frame is infinite.
+    /// One element of each frame (of each row of a time signal) is infinite.
     Infinite,
-    /// All of it is zero.
+    /// All elements are zero.
     Zero,
 }
 
-impl World {
-    /// Elements of the latents for each token.
+impl FakeModel {
+    /// Elements of the latents per token.
     pub const LATENT_CHANNELS: usize = 4;
 
-    /// A world with two tokens a frame, in f32, kept on the device.
+    /// Two tokens a frame, f32, kept on the device, no defect.
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
@@ -73,27 +93,33 @@ impl World {
         }
     }
 
-    /// Tokens of a frame at an evaluation.
+    /// Tokens of one frame at an evaluation.
     pub(crate) fn tokens_at(&self, evaluation: usize) -> usize {
         self.tokens + usize::from(self.grown.contains(&evaluation))
     }
 
-    /// Elements of a signal that is not one of the time, or of what is computed.
-    pub(crate) fn elements(&self, part: Part, evaluation: usize, levels: &Levels) -> Vec<f32> {
+    /// Elements of all frames of one tensor, except for time signals
+    /// ([`time_rows`](Self::time_rows)).
+    pub(crate) fn elements(
+        &self,
+        role: Role,
+        evaluation: usize,
+        levels: &[Vec<FrameLevel>],
+    ) -> Vec<f32> {
         let frame_elements = DIM * self.tokens_at(evaluation);
         let mut elements = Vec::with_capacity(frame_elements * levels[evaluation].len());
         for (frame, level) in levels[evaluation].iter().enumerate() {
             let rests = levels[evaluation..].iter().all(|l| l.get(frame).is_none_or(|l| !l.update));
             let seed = self.resting_seed.filter(|_| rests).unwrap_or(self.seed);
             let evaluation = self.first_evaluation + evaluation;
-            let content = Content { part, seed, key: self.key(level), evaluation };
+            let content = Content { role, seed, key: self.key(level), evaluation };
             elements.extend((0..frame_elements).map(|i| self.scale * content.at(level, i)));
         }
-        self.spoil(part, evaluation, frame_elements, &mut elements);
+        self.spoil(role, evaluation, frame_elements, &mut elements);
         elements
     }
 
-    /// A time signal.
+    /// The rows of a time signal: width `DIM` of the embedding, `6 * DIM` of the projection.
     pub(crate) fn time_rows(
         &self,
         signal: Signal,
@@ -101,9 +127,9 @@ impl World {
         levels: &[FrameLevel],
     ) -> TimeRows {
         let width = if signal == Signal::TimeProjection { 6 * DIM } else { DIM };
-        let timesteps = distinct(levels);
+        let timesteps = distinct_timesteps(levels);
         let mut rows: Vec<f32> = timesteps.iter().flat_map(|t| self.embedding(*t, width)).collect();
-        self.spoil(Part::Signal(signal), evaluation, width, &mut rows);
+        self.spoil(Role::Signal(signal), evaluation, width, &mut rows);
         let row = |level: &FrameLevel| timesteps.iter().position(|t| *t == level.timestep);
         let index = levels.iter().filter_map(row).map(|row| row as u32).collect();
         TimeRows { signal, rows, width, index }
@@ -116,13 +142,13 @@ impl World {
     }
 
     fn key(&self, level: &FrameLevel) -> u32 {
-        // Frames before the first have keys at the far end.
+        // Frames before `first_frame` wrap around to the largest keys.
         if self.equal_frames { 0 } else { level.frame.wrapping_sub(self.first_frame) }
     }
 
-    fn spoil(&self, part: Part, evaluation: usize, run: usize, elements: &mut [f32]) {
+    fn spoil(&self, role: Role, evaluation: usize, run: usize, elements: &mut [f32]) {
         let Some((at, how)) = self.spoilt else { return };
-        if at != evaluation || part == Part::Computed {
+        if at != evaluation || role == Role::Computed {
             return;
         }
         match how {
@@ -133,9 +159,9 @@ impl World {
     }
 }
 
-/// Elements of one frame of one tensor.
+/// Contents of one frame of one tensor.
 struct Content {
-    part: Part,
+    role: Role,
     seed: u64,
     key: u32,
     evaluation: usize,
@@ -145,9 +171,9 @@ impl Content {
     fn at(&self, level: &FrameLevel, i: usize) -> f32 {
         let place = (u64::from(self.key) << 32) | i as u64;
         let base = noise(self.seed ^ self.salt(), place);
-        let wobble = match self.part {
-            // Latents move by their level alone, and rest where it rests.
-            Part::Signal(Signal::Sample) => 0.0,
+        let wobble = match self.role {
+            // Latents depend on the noise level alone: they rest where it rests.
+            Role::Signal(Signal::Sample) => 0.0,
             _ => {
                 0.03 * noise(self.seed ^ self.salt(), place ^ ((self.evaluation as u64 + 1) << 48))
             }
@@ -157,14 +183,25 @@ impl Content {
     }
 
     fn salt(&self) -> u64 {
-        match self.part {
-            Part::Computed => 1 << 20,
-            Part::Signal(signal) => (signal as u64) << 24,
+        match self.role {
+            Role::Computed => 1 << 20,
+            Role::Signal(signal) => (signal as u64) << 24,
         }
     }
 }
 
-/// -1 to 1, a pure function of its arguments (SplitMix64).
+/// The distinct timesteps of one evaluation, in order of their first frame.
+pub(crate) fn distinct_timesteps(levels: &[FrameLevel]) -> Vec<f64> {
+    let mut found = Vec::new();
+    for level in levels {
+        if !found.contains(&level.timestep) {
+            found.push(level.timestep);
+        }
+    }
+    found
+}
+
+/// A number from -1 to 1, a pure function of the arguments (SplitMix64).
 fn noise(seed: u64, place: u64) -> f64 {
     let mut z =
         seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ place.wrapping_mul(0xd1b5_4a32_d192_ed03);

@@ -1,104 +1,99 @@
-//! The cache that is checked.
+//! The cache under test.
 
 use wan_plugin_api::library::{CacheInstance, Library};
 use wan_plugin_api::options::complete;
 use wan_plugin_api::{CacheContext, Error, OptionKind, OptionSpec, OptionValues, Result, Strategy};
 
-use crate::drive::Script;
+use crate::fake_model::FakeModel;
 use crate::levels::side_by_side;
-use crate::world::World;
+use crate::script::Script;
 
-/// A cache of a library, loaded or built in.
+/// One cache of a library, loaded from a file or built in, and the options it is checked with.
 #[derive(Debug, Clone)]
-pub struct Subject {
+pub struct CacheUnderTest {
     library: Library,
     strategy: Strategy,
     base: OptionValues,
-    original: Option<Box<Subject>>,
+    full_width: Option<Box<CacheUnderTest>>,
 }
 
-impl Subject {
-    /// The cache called `id`. Its options are the defaults; where those are refused (a published
-    /// table that the small model has not got), the nearest that are not.
+impl CacheUnderTest {
+    /// The cache `id`. Its base options are the defaults. Where the defaults are refused (they name
+    /// a published table, and there is none for the fake model), one choice option takes another
+    /// word.
     ///
     /// # Errors
-    /// If the library has no such cache, or none of its options makes one.
+    /// `Unsupported` if the library has no such cache; otherwise the refusal of the defaults.
     pub fn new(library: Library, id: &str) -> Result<Self> {
         let strategy = library.describe()?.caches.into_iter().find(|s| s.id == id);
         let strategy = strategy.ok_or_else(|| Error::unsupported(format!("no cache {id}")))?;
         let base = complete(id, &strategy.options, &OptionValues::new())?;
-        let mut subject = Self { library, strategy, base, original: None };
-        subject.base = subject.accepted_base()?;
-        Ok(subject)
+        let mut cache = Self { library, strategy, base, full_width: None };
+        cache.base = cache.accepted_base()?;
+        Ok(cache)
     }
 
-    /// All caches of these libraries, each beside the one that it is the half of.
+    /// All caches of these libraries. A half-width cache knows the full-width one.
     ///
     /// # Errors
     /// If one of them cannot be made.
     pub fn all(libraries: &[Library]) -> Result<Vec<Self>> {
-        let mut subjects = Vec::new();
+        let mut caches = Vec::new();
         for library in libraries {
             for strategy in library.describe()?.caches {
-                subjects.push(Self::new(*library, &strategy.id)?);
+                caches.push(Self::new(*library, &strategy.id)?);
             }
         }
-        let originals = subjects.clone();
-        for subject in &mut subjects {
-            let context = trial_script().context();
-            let half_of = subject.create(&subject.base, &context)?.plan().rule.half_of.clone();
-            let original = half_of.and_then(|h| originals.iter().find(|s| s.id() == h.cache));
-            subject.original = original.cloned().map(Box::new);
+        let originals = caches.clone();
+        for cache in &mut caches {
+            let context = plain_script().context();
+            let half_of = cache.create(&cache.base, &context)?.plan().rule.half_of.clone();
+            let full_width = half_of.and_then(|h| originals.iter().find(|s| s.id() == h.cache));
+            cache.full_width = full_width.cloned().map(Box::new);
         }
-        Ok(subjects)
+        Ok(caches)
     }
 
-    /// The same with an option at another value, where none is drawn at random.
+    /// The same cache with one base option changed.
     pub fn with(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
         self.base.insert(name.into(), value.into());
         self
     }
 
-    /// The same beside the cache that it is the half of.
-    pub fn beside(mut self, original: Self) -> Self {
-        self.original = Some(Box::new(original));
-        self
-    }
-
-    /// Its id.
+    /// Id of the cache.
     pub fn id(&self) -> &str {
         &self.strategy.id
     }
 
-    /// Its line in a list.
+    /// The cache's line in `wan plugins list`.
     pub fn doc(&self) -> &str {
         &self.strategy.doc
     }
 
-    /// The cache that it is the half of.
-    pub fn original(&self) -> Option<&Self> {
-        self.original.as_deref()
+    /// The full-width cache of which this one is the half-width variant.
+    pub fn full_width(&self) -> Option<&Self> {
+        self.full_width.as_deref()
     }
 
-    /// The extensions that it answers.
+    /// Ids of the extensions that it lists.
     pub fn extensions(&self) -> &[String] {
         &self.strategy.extensions
     }
 
-    /// What it can be told.
+    /// The options that it takes.
     pub fn specs(&self) -> &[OptionSpec] {
         &self.strategy.options
     }
 
-    /// The options that it is checked at before random ones.
+    /// Complete options: random options are drawn around these.
     pub fn base(&self) -> &OptionValues {
         &self.base
     }
 
-    /// An object of it. Options that it does not have are left out.
+    /// Makes a cache object. Options that the cache does not take are left out.
     ///
     /// # Errors
-    /// What the cache says of its options.
+    /// The error of the cache: `Invalid` for options that cannot work in this context.
     pub fn create(&self, options: &OptionValues, context: &CacheContext) -> Result<CacheInstance> {
         let is_known = |name: &str| self.strategy.options.iter().any(|s| s.name == name);
         let known = options.iter().filter(|(name, _)| is_known(name));
@@ -106,9 +101,10 @@ impl Subject {
         self.library.create_cache(&self.strategy.id, &known, context)
     }
 
-    /// The defaults, or the first change of one word that makes them acceptable.
+    /// The defaults, or the defaults with the first word of a choice option that makes them
+    /// accepted.
     fn accepted_base(&self) -> Result<OptionValues> {
-        let context = trial_script().context();
+        let context = plain_script().context();
         let refusal = match self.create(&self.base, &context) {
             Ok(_) => return Ok(self.base.clone()),
             Err(refusal) => refusal,
@@ -127,7 +123,7 @@ impl Subject {
     }
 }
 
-/// Any stream that is no special case.
-fn trial_script() -> Script {
-    Script::new(side_by_side(2, 12, 10.0), World::new(0))
+/// Two frames, twelve evaluations, no special case.
+fn plain_script() -> Script {
+    Script::new(side_by_side(2, 12, 10.0), FakeModel::new(0))
 }

@@ -1,0 +1,14 @@
+//! The epochs that this crate can open.
+
+use super::held::{Epoch, Library};
+use crate::{Plugin, epoch1};
+
+/// The current epoch, then the earlier ones.
+pub const EPOCHS: &[Epoch] = &[epoch1::EPOCH];
+
+impl Library {
+    /// A plugin that is linked into this program. It goes through the binary interface too.
+    pub fn built_in<P: Plugin>() -> Self {
+        Self::new(epoch1::built_in::<P>())
+    }
+}

@@ -1,0 +1,12 @@
+//! A plugin as the host uses it, whatever epoch of the interface it was built for.
+//!
+//! Each [`Epoch`] opens the libraries built for it and translates to the types of this crate. So
+//! the host has one kind of sampler and one kind of cache, whenever a plugin was built.
+
+mod epochs;
+mod held;
+
+pub use epochs::EPOCHS;
+pub use held::{
+    AnyCache, AnyLibrary, AnySampler, CacheInstance, Epoch, Library, OpenError, SamplerInstance,
+};

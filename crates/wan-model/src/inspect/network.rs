@@ -1,0 +1,95 @@
+//! A network and the tensors that it needs.
+
+use std::collections::BTreeMap;
+
+use super::expected::{self, Expected};
+use crate::clip::ClipVisionConfig;
+use crate::config::WanConfig;
+use crate::misfit::Problem;
+use crate::umt5::Umt5Config;
+use crate::vae::VaeConfig;
+use crate::weights::Weights;
+
+/// A network and its config.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Network {
+    /// A Wan or SkyReels-V2 transformer.
+    Transformer(WanConfig),
+    /// A VAE, encoder and decoder.
+    Vae(VaeConfig),
+    /// A UMT5 encoder.
+    TextEncoder(Umt5Config),
+    /// A CLIP vision model.
+    ImageEncoder(ClipVisionConfig),
+}
+
+impl Network {
+    /// The kind of network, for messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Transformer(_) => "transformer",
+            Self::Vae(_) => "VAE",
+            Self::TextEncoder(_) => "text encoder",
+            Self::ImageEncoder(_) => "image encoder",
+        }
+    }
+
+    /// Name and shape of every tensor that its loader needs.
+    pub fn tensors(&self) -> BTreeMap<String, Vec<usize>> {
+        let Expected(tensors) = self.expected_under("shared.weight");
+        tensors
+    }
+
+    fn expected(&self, weights: &Weights) -> Expected {
+        let own = "encoder.embed_tokens.weight";
+        self.expected_under(if weights.shape(own).is_some() { own } else { "shared.weight" })
+    }
+
+    /// `table` is the name of a text encoder's embedding in the files.
+    fn expected_under(&self, table: &str) -> Expected {
+        match self {
+            Self::Transformer(config) => expected::transformer(config),
+            Self::Vae(config) => expected::vae(config),
+            Self::TextEncoder(config) => expected::text_encoder(config, table),
+            Self::ImageEncoder(config) => expected::image_encoder(config),
+        }
+    }
+
+    /// Share of the tensors of network and files that agree in name and shape.
+    pub(super) fn agreement(&self, weights: &Weights) -> f64 {
+        let Expected(expected) = self.expected(weights);
+        let (mut shared, mut all) = (0, expected.len());
+        for name in weights.names() {
+            match expected.get(name) {
+                Some(shape) if Some(shape.as_slice()) == weights.shape(name) => shared += 1,
+                Some(_) => {}
+                None if self.passes_over(name) => {}
+                None => all += 1,
+            }
+        }
+        shared as f64 / all as f64
+    }
+
+    pub(super) fn problems(&self, weights: &Weights) -> Vec<Problem> {
+        let Expected(expected) = self.expected(weights);
+        let mut problems = Vec::new();
+        for (name, expected) in &expected {
+            let (name, expected) = (name.clone(), expected.clone());
+            match weights.shape(&name) {
+                None => problems.push(Problem::Missing { name, expected }),
+                Some(found) if found != expected => {
+                    problems.push(Problem::WrongShape { name, expected, found: found.to_vec() });
+                }
+                Some(_) => {}
+            }
+        }
+        for name in weights.names() {
+            if !expected.contains_key(name) && !self.passes_over(name) {
+                let found = weights.shape(name).unwrap_or_default().to_vec();
+                let name = weights.original_name(name).unwrap_or(name).to_owned();
+                problems.push(Problem::Unexpected { name, found });
+            }
+        }
+        problems
+    }
+}

@@ -1,0 +1,74 @@
+//! The autoencoder: both networks, and the statistics of the latents.
+
+use candle_core::Tensor;
+use candle_nn::VarBuilder;
+
+use crate::error::{Error, Result};
+use crate::vae::config::VaeConfig;
+use crate::vae::conv::{Conv, Geometry};
+use crate::vae::layers::Stack;
+use crate::vae::{decoder, encoder};
+
+/// A Wan 2.1 or 2.2 VAE. Immutable; streams own their memory.
+pub struct Vae {
+    pub(super) config: VaeConfig,
+    pub(super) encoder: Stack,
+    pub(super) quant_conv: Conv,
+    pub(super) post_quant_conv: Conv,
+    pub(super) decoder: Stack,
+}
+
+impl Vae {
+    /// Builds encoder and decoder from weights under diffusers' names.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a config that fits no VAE, and errors of missing or misshaped tensors.
+    pub fn load(config: VaeConfig, vb: VarBuilder) -> Result<Self> {
+        config.check()?;
+        let _span = tracing::info_span!("load_vae").entered();
+        let (z, point) = (config.z_dim, Geometry::POINT);
+        Ok(Self {
+            encoder: encoder::load(&config, vb.pp("encoder"))?,
+            quant_conv: Conv::load(2 * z, 2 * z, point, vb.pp("quant_conv"))?,
+            post_quant_conv: Conv::load(z, z, point, vb.pp("post_quant_conv"))?,
+            decoder: decoder::load(&config, vb.pp("decoder"))?,
+            config,
+        })
+    }
+
+    /// The config the VAE was built from.
+    pub fn config(&self) -> &VaeConfig {
+        &self.config
+    }
+
+    /// Raw latents `[B,z,F,h,w]` to the latents of the transformer: `(latents - mean) / std`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for another shape.
+    pub fn normalise(&self, latents: &Tensor) -> Result<Tensor> {
+        let (mean, std) = self.statistics(latents)?;
+        Ok(latents.broadcast_sub(&mean)?.broadcast_div(&std)?)
+    }
+
+    /// The inverse of [`normalise`](Self::normalise): `latents * std + mean`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for another shape.
+    pub fn denormalise(&self, latents: &Tensor) -> Result<Tensor> {
+        let (mean, std) = self.statistics(latents)?;
+        Ok(latents.broadcast_mul(&std)?.broadcast_add(&mean)?)
+    }
+
+    fn statistics(&self, latents: &Tensor) -> Result<(Tensor, Tensor)> {
+        let z = self.config.z_dim;
+        match *latents.dims() {
+            [_, channels, _, _, _] if channels == z => {}
+            _ => return Err(Error::input("latents", format!("[B,{z},F,h,w]"), latents.dims())),
+        }
+        let by_channel = |numbers: &[f64]| {
+            let numbers = Tensor::new(numbers, latents.device())?.to_dtype(latents.dtype())?;
+            numbers.reshape((1, z, 1, 1, 1))
+        };
+        Ok((by_channel(&self.config.latents_mean)?, by_channel(&self.config.latents_std)?))
+    }
+}
