@@ -37,7 +37,7 @@ pub use test::{Case, Scope, Test};
 
 /// What to check, and how long to wait.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct CheckOptions {
     /// These tests alone; empty: all.
     pub only: Vec<Test>,
     /// Where random inputs begin.
@@ -55,7 +55,7 @@ pub struct Settings {
 /// # Errors
 /// If the file cannot be read or may not be loaded, or this program cannot be started again.
 /// Whatever the library does is in the report.
-pub fn check(library: &Path, settings: &Settings) -> Result<Report> {
+pub fn check(library: &Path, settings: &CheckOptions) -> Result<Report> {
     let (path, hash) = OpenedPlugin::identify(library, settings.allowed.as_ref())?;
     let mut report = Report::new(path, hash, settings.seed);
     // The first case tells what the library offers; without it there is nothing more to ask.
@@ -71,14 +71,14 @@ pub fn check(library: &Path, settings: &Settings) -> Result<Report> {
     Ok(report)
 }
 
-impl Settings {
+impl CheckOptions {
     fn selects(&self, test: Test) -> bool {
         self.only.is_empty() || self.only.contains(&test)
     }
 }
 
 /// Runs the cases, as many at a time as there are processors; findings are in the cases' order.
-fn side_by_side(library: &Path, cases: Vec<Case>, settings: &Settings) -> Result<Vec<Finding>> {
+fn side_by_side(library: &Path, cases: Vec<Case>, settings: &CheckOptions) -> Result<Vec<Finding>> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(cases.len());
     let waiting = Mutex::new(cases.into_iter().enumerate());
     let done = Mutex::new(Vec::new());

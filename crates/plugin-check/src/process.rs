@@ -13,7 +13,7 @@ use wan_plugin_api::PluginDescription;
 use super::outcome::{Failed, Outcome, Status};
 use super::patience::Patience;
 use super::test::{Case, Scope, Test};
-use super::{Errand, Settings, cache, library, options, sampler};
+use super::{CheckOptions, Errand, cache, library, options, sampler};
 
 /// What a case's process writes. A file, because a library may print whatever it likes.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ const TAIL: usize = 4096;
 pub(super) fn run(
     library: &Path,
     case: &Case,
-    settings: &Settings,
+    settings: &CheckOptions,
 ) -> Result<(Outcome, Option<PluginDescription>)> {
     let folder = tempfile::tempdir().map_err(Error::io(Path::new("a temporary folder")))?;
     let (answer, errors) = (folder.path().join("answer.json"), folder.path().join("stderr"));

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 pub use candidate::{Candidate, Change};
 pub use runs::{Run, Runs};
-pub use summary::{Gate, Summary};
+pub use summary::{Summary, Thresholds};
 
 use crate::shared::Shared;
 use quality::Quality;
@@ -40,7 +40,7 @@ pub struct Comparison<'a> {
     /// The candidates.
     pub candidates: Vec<Candidate>,
     /// What a candidate must reach.
-    pub gate: Gate,
+    pub gate: Thresholds,
     /// Where everything lies.
     pub folder: PathBuf,
     /// Set to stop.
@@ -55,7 +55,7 @@ pub struct ComparisonReport {
     /// The prompts.
     pub prompts: Vec<String>,
     /// What a candidate must reach.
-    pub gate: Gate,
+    pub gate: Thresholds,
     /// One line per candidate.
     pub candidates: Vec<Summary>,
     /// Every run, prompt by prompt.

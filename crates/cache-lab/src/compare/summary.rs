@@ -7,14 +7,14 @@ use super::runs::Run;
 
 /// What a candidate must reach.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Gate {
+pub struct Thresholds {
     /// Evaluations of the reference over those computed, mean over prompts.
     pub saved: f64,
     /// PSNR of the worst prompt, dB.
     pub worst_psnr: f64,
 }
 
-impl Default for Gate {
+impl Default for Thresholds {
     fn default() -> Self {
         Self { saved: 1.5, worst_psnr: 30.0 }
     }
@@ -53,7 +53,7 @@ pub struct Summary {
 
 impl Summary {
     /// Sums up; none where nothing was run.
-    pub fn of(candidate: &Candidate, runs: &[Run], gate: Gate) -> Option<Self> {
+    pub fn of(candidate: &Candidate, runs: &[Run], gate: Thresholds) -> Option<Self> {
         let worst = runs.iter().min_by(|a, b| a.quality.psnr.total_cmp(&b.quality.psnr))?;
         let mean = |of: &dyn Fn(&Run) -> f64| runs.iter().map(of).sum::<f64>() / runs.len() as f64;
         let frames = || runs.iter().flat_map(|r| &r.quality.frame_ssim).copied();

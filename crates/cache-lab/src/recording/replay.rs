@@ -51,7 +51,7 @@ pub struct Replayed {
 }
 
 /// A cache object on its stream.
-struct Stream {
+struct BranchReplay {
     branch: String,
     cache: CacheInstance,
     ops: HostOps,
@@ -64,7 +64,7 @@ impl Replay {
     /// What the cache says, or if it decides where nothing was recorded.
     pub fn of(recording: &Recording, chosen: &Chosen) -> Result<Self> {
         let contents = recording.contents();
-        let mut streams: Vec<Stream> = Vec::new();
+        let mut streams: Vec<BranchReplay> = Vec::new();
         let mut evaluations = Vec::new();
         let (mut memory, mut measures) = (CacheMemory::default(), Vec::new());
         for (number, evaluation) in contents.evaluations.iter().enumerate() {
@@ -98,10 +98,10 @@ impl Replay {
     }
 }
 
-fn begin(chosen: &Chosen, context: &CacheContext, branch: &str) -> Result<Stream> {
+fn begin(chosen: &Chosen, context: &CacheContext, branch: &str) -> Result<BranchReplay> {
     let context = CacheContext { branch: branch.into(), ..context.clone() };
     let ops = HostOps::new(Device::Cpu, Noise::new(0), Default::default());
-    let stream = Stream { branch: branch.into(), cache: chosen.cache(&context)?, ops };
+    let stream = BranchReplay { branch: branch.into(), cache: chosen.cache(&context)?, ops };
     match stream.cache.plan().decides {
         DecisionPoint::AfterBlock(block) if block > 0 => Err(Error::invalid(format!(
             "{} decides after block {block}; a recording has what happens before the blocks and \
@@ -112,7 +112,7 @@ fn begin(chosen: &Chosen, context: &CacheContext, branch: &str) -> Result<Stream
     }
 }
 
-impl Stream {
+impl BranchReplay {
     fn evaluate(
         &mut self,
         recording: &Recording,

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use wan_cache_lab::compare::{Candidate, Change, Comparison, ComparisonReport, Gate, Summary};
+use wan_cache_lab::compare::{
+    Candidate, Change, Comparison, ComparisonReport, Summary, Thresholds,
+};
 use wan_host::parts::Registry;
 use wan_host::{Error, Request, Result, Settings};
 
@@ -52,14 +54,14 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let request = Request { base_seed: Some(settings.base_seed as i64), ..request };
     let cancel = cancel_on_interrupt();
     let mut progress = Progress::new(args::progress_form(matches));
-    let default = Gate::default();
+    let default = Thresholds::default();
     let number = |name: &str, default: f64| matches.get_one(name).copied().unwrap_or(default);
     let comparison = Comparison {
         model: &model,
         prompts: prompts(matches, &settings)?,
         request,
         candidates: candidates.concat(),
-        gate: Gate {
+        gate: Thresholds {
             saved: number("gate_saved", default.saved),
             worst_psnr: number("gate_psnr", default.worst_psnr),
         },

@@ -8,7 +8,7 @@ use serde_json::json;
 use wan_host::parts::Registry;
 use wan_host::{Error, Result};
 use wan_plugin_api::options::did_you_mean;
-use wan_plugin_check::{Case, Errand, Report, Settings, Status, Test};
+use wan_plugin_check::{Case, CheckOptions, Errand, Report, Status, Test};
 
 use crate::args::{flag, json as json_flag};
 
@@ -65,7 +65,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     }
 }
 
-fn settings(registry: &Registry, matches: &ArgMatches) -> Result<Settings> {
+fn settings(registry: &Registry, matches: &ArgMatches) -> Result<CheckOptions> {
     let named = matches.get_many::<String>("only").into_iter().flatten();
     let only = named.map(|name| test(name)).collect::<Result<_>>()?;
     let seconds = matches.get_one::<f64>("timeout").copied().unwrap_or_default();
@@ -73,7 +73,7 @@ fn settings(registry: &Registry, matches: &ArgMatches) -> Result<Settings> {
         .ok()
         .filter(|timeout| !timeout.is_zero())
         .ok_or_else(|| Error::invalid(format!("--timeout {seconds}: seconds above 0")))?;
-    Ok(Settings {
+    Ok(CheckOptions {
         only,
         seed: matches.get_one("seed").copied().unwrap_or_else(drawn),
         timeout,
