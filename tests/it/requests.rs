@@ -1,12 +1,13 @@
-//! One door for what is asked: flags, `wan.toml`, a JSON job and Rust make a request, and settings say
-//! where each value came from.
+//! One door for what is asked: flags, `wan.toml`, a JSON job and Rust make a request, and settings
+//! say where each value came from.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use candle_core::Tensor;
 use serde_json::{Value, json};
 use wan_host::parts::RunContext;
-use wan_host::{Error, Origin, Request, Turn};
+use wan_host::{Error, Format, Origin, Request, Turn};
 use wan_tests::tiny_model::TinyModel;
 
 use crate::demo::generate;
@@ -186,7 +187,7 @@ fn formats_take_turns_on_one_model() {
     TinyModel::t2v().write(folder.path()).unwrap();
     let model = demo_model().engine().open(folder.path()).unwrap();
     let wide = Request { prompt: Some("a red ball".into()), ..short_request() };
-    let narrow: Request = Request { dtype: serde_json::from_value(json!("bf16")).unwrap(), ..wide.clone() };
+    let narrow = Request { dtype: Some(Format::Bf16), ..wide.clone() };
     let (wide, narrow) = (model.settle(&wide).unwrap(), model.settle(&narrow).unwrap());
     let context = RunContext::default();
     let conditions = model.encode(&wide, &context.cancel).unwrap();
@@ -196,7 +197,7 @@ fn formats_take_turns_on_one_model() {
     let wide = run.finish_with(&mut |_| {}).unwrap();
     let run = model.run_in(&narrow, conditions, &context).unwrap();
     let narrow = run.finish_with(&mut |_| {}).unwrap();
-    let differ = |a: &candle_core::Tensor, b| (a - b).unwrap().abs().unwrap().max_all().unwrap();
+    let differ = |a: &Tensor, b: &Tensor| (a - b).unwrap().abs().unwrap().max_all().unwrap();
     let most = differ(&wide.latents, &narrow.latents).to_scalar::<f32>().unwrap();
     assert!(most > 0.0, "both were computed in one format");
 }
