@@ -14,7 +14,7 @@ const LISTED_MAX: usize = 20;
 
 pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     let path = matches.get_one::<PathBuf>("path").expect("clap requires it");
-    let sets = weight_sets(path)?;
+    let (sets, as_list) = (weight_sets(path)?, matches.get_flag("json"));
     let mut problems = 0;
     let mut list = Vec::new();
     for (name, files) in sets {
@@ -24,12 +24,13 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
             None => Inspection::of(&weights),
         };
         problems += inspection.problems.len();
-        match matches.get_flag("json") {
-            true => list.push(as_json(&name, &inspection)),
-            false => print(&name, &inspection),
+        if as_list {
+            list.push(as_json(&name, &inspection));
+        } else {
+            print(&name, &inspection);
         }
     }
-    if matches.get_flag("json") {
+    if as_list {
         say!("{:#}", json!(list));
     }
     match problems {
@@ -77,10 +78,10 @@ fn weight_sets(path: &Path) -> Result<Vec<(String, Vec<PathBuf>)>> {
             sets.push((folder.display().to_string(), files));
         }
     }
-    match sets.is_empty() {
-        true => Err(Error::invalid(format!("{}: no .safetensors file in it", path.display()))),
-        false => Ok(sets),
+    if sets.is_empty() {
+        return Err(Error::invalid(format!("{}: no .safetensors file in it", path.display())));
     }
+    Ok(sets)
 }
 
 fn subfolders(path: &Path) -> Result<Vec<PathBuf>> {

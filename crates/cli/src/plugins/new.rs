@@ -135,10 +135,10 @@ fn suggestion(name: &str) -> String {
     }
     let text = words.trim_start_matches(|c: char| !c.is_ascii_lowercase());
     let words: Vec<&str> = text.split_whitespace().collect();
-    match words.is_empty() {
-        true => String::new(),
-        false => format!("; did you mean {}?", words.join("-")),
+    if words.is_empty() {
+        return String::new();
     }
+    format!("; did you mean {}?", words.join("-"))
 }
 
 /// `my-sampler` gives `MySampler`.

@@ -8,6 +8,7 @@ use wan_model::vae::Vae;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::inputs::conditions::{Conditions, given_frames_mask};
+use crate::latents::LATENT_FRAME_AXIS;
 
 impl Conditions {
     /// Channels that Wan's image-to-video models take beside the latents, `[1, 4 + z, F, h, w]`: the
@@ -62,5 +63,5 @@ fn encode(
         next = numbers.end;
         means.push(encoder.next_observed(&chunk(numbers)?, &mut cancel)?.mean);
     }
-    Ok(vae.normalise(&Tensor::cat(&means, 2)?)?)
+    Ok(vae.normalise(&Tensor::cat(&means, LATENT_FRAME_AXIS)?)?)
 }
