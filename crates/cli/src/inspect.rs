@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 use serde_json::{Value, json};
 use wan_host::{Error, Result};
-use wan_model::inspect::{Inspection, Network};
+use wan_model::inspect::{Inspection, Network, Size};
 use wan_model::weights::Weights;
 
 /// Problems of one set of weights that are listed; the rest are counted.
@@ -154,15 +154,18 @@ fn print(name: &str, inspection: &Inspection) {
     }
 }
 
+fn size_json(size: &Size) -> Value {
+    json!({ "tensors": size.tensors, "parameters": size.parameters, "bytes": size.bytes })
+}
+
 fn as_json(name: &str, inspection: &Inspection) -> serde_json::Value {
-    let size = |s: &wan_model::inspect::Size| json!({ "tensors": s.tensors, "parameters": s.parameters, "bytes": s.bytes });
     let dtypes: serde_json::Map<String, serde_json::Value> =
-        inspection.dtypes.iter().map(|(dtype, s)| (dtype.clone(), size(s))).collect();
+        inspection.dtypes.iter().map(|(dtype, s)| (dtype.clone(), size_json(s))).collect();
     json!({
         "path": name,
         "layout": format!("{:?}", inspection.layout),
         "candidates": inspection.candidates.iter().map(|k| k.id).collect::<Vec<_>>(),
-        "size": size(&inspection.size()),
+        "size": size_json(&inspection.size()),
         "dtypes": dtypes,
         "problems": inspection.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })

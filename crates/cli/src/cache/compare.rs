@@ -99,7 +99,8 @@ fn print(report: &ComparisonReport) {
         &report.candidates
     {
         say!(
-            "{:width$}  {saved:4.2}x  {faster:4.2}x  {mean_psnr:5.1}  {worst_psnr:5.1}  {ssim:.3}  {}",
+            "{:width$}  {saved:4.2}x  {faster:4.2}x  {mean_psnr:5.1}  {worst_psnr:5.1}  {ssim:.3}  \
+             {}",
             candidate.name,
             match (&candidate.change, passed) {
                 (Change::Steps(_), _) => "floor",

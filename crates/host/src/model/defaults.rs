@@ -1,5 +1,5 @@
-//! What completes a request: `wan.toml` of the model folder, how the published model is sampled, and
-//! Wan's own defaults.
+//! What completes a request: `wan.toml` of the model folder, how the published model is sampled,
+//! and Wan's own defaults.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,8 +70,8 @@ impl Defaults {
         Self { request, origin: Origin::Wan, task: None, shift_of_size, scheduler_shift: None }
     }
 
-    /// Flow shift of a video of this size, and who says so: the shift that this size has of its own,
-    /// else the scheduler config's, else the shift of all sizes.
+    /// Flow shift of a video of this size, and who says so: the shift that this size has of its
+    /// own, else the scheduler config's, else the shift of all sizes.
     pub(crate) fn sample_shift(&self, size: Size) -> Option<(f64, Origin)> {
         let of_size = self.shift_of_size.get(&size.to_string());
         let of_size = of_size.map(|shift| (*shift, self.origin));

@@ -1,9 +1,9 @@
 //! One run: a sampler carries latents from noise to clean, a round at a time.
 //!
 //! [`Run::new`] is the only way to set one up: production, the planner of caches and the golden
-//! cases differ in the values of [`RunSpec`] and in who has the [`Experts`](crate::denoise::experts::Experts).
-//! Everything that a run needs is its own, so it can be kept, moved to another thread and stepped in
-//! turn with others.
+//! cases differ in the values of [`RunSpec`] and in who has the
+//! [`Experts`](crate::denoise::experts::Experts). Everything that a run needs is its own, so it can
+//! be kept, moved to another thread and stepped in turn with others.
 
 pub(crate) mod handover;
 pub(crate) mod spec;
@@ -224,15 +224,15 @@ impl Run {
     /// Does the next round; none: all are done.
     ///
     /// # Errors
-    /// [`Error::Busy`] where the expert of the round has no room beside those that are lent to other
-    /// runs: nothing has changed, call it again later. [`Error::Cancelled`] if asked to stop. What
-    /// the sampler, the cache, the model or the device said; the run is of no use after that.
+    /// [`Error::Busy`] where the expert of the round has no room beside those that are lent to
+    /// other runs: nothing has changed, call it again later. [`Error::Cancelled`] if asked to stop.
+    /// What the sampler, the cache, the model or the device said; the run is of no use after that.
     pub fn round(&mut self) -> Result<Option<RoundDone>> {
         self.round_with(WhenBusy::Say)
     }
 
-    /// As [`round`](Self::round), but waits for the expert of the round. For runs on threads of their
-    /// own.
+    /// As [`round`](Self::round), but waits for the expert of the round. For runs on threads of
+    /// their own.
     ///
     /// # Errors
     /// As [`round`](Self::round), but for `Busy`.
