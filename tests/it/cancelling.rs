@@ -1,4 +1,5 @@
-//! A cancel is obeyed within one block or layer of a network, whichever is at work: counted, not timed.
+//! A cancel is obeyed within one block or layer of a network, whichever is at work: counted, not
+//! timed.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -98,8 +99,8 @@ fn within_every_network() {
     for name in &whole {
         *counts.entry(*name).or_insert(0) += 1;
     }
-    // Two prompts through one layer each; the last but one of two; two steps, two branches, two blocks;
-    // two chunks through the VAE's layers, of which the encoder has 10 and the decoder 14.
+    // Two prompts through one layer each; the last but one of two; two steps, two branches, two
+    // blocks; two chunks through the VAE's layers, of which the encoder has 10 and the decoder 14.
     let expected =
         [("text_layer", 2), ("image_layer", 1), ("block", 8), ("vae_layer", 2 * (10 + 14))];
     assert_eq!(counts, BTreeMap::from(expected));

@@ -1,4 +1,5 @@
-//! `wan cache compare`: figures by another way, gates at their very edge, and what an interrupt leaves.
+//! `wan cache compare`: figures by another way, gates at their very edge, and what an interrupt
+//! leaves.
 
 use std::fs;
 use std::io::Read;

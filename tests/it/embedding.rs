@@ -138,8 +138,8 @@ fn request() -> Request {
     Request::new("a big red ball moving right over a meadow").frame_num(9).sample_steps(8)
 }
 
-/// Makes a video, and another that begins with a picture of it; with a cache of a library, one that is
-/// kept in memory and one that is written and read.
+/// Makes a video, and another that begins with a picture of it; with a cache of a library, one that
+/// is kept in memory and one that is written and read.
 fn sets_a_picture_in_motion(model: &Model) {
     let cache = choice("teacache", &[("threshold", json!(0.3)), ("retention", json!(1))]);
     let first = model.generate(&with_cache(request(), cache.clone())).unwrap();

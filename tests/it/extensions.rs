@@ -1,8 +1,8 @@
 //! What came after the epoch was frozen: extensions of caches, samplers and the host's operations.
 
 use candle_core::{Device, Tensor as CandleTensor};
-use wan_host::Cancel;
 use wan_host::parts::{HostOps, Item, Kind, Noise, Registry};
+use wan_host::{Cancel, Request};
 use wan_plugin_api::extensions::{FRAME_DECISIONS, FrameDecisions, FrameDecisionsQuestion, STATE};
 use wan_plugin_api::library::SamplerInstance;
 use wan_plugin_api::{
@@ -11,7 +11,7 @@ use wan_plugin_api::{
 };
 
 use crate::plugin_door::context;
-use crate::support::{fixture, registry};
+use crate::support::{demo_model_with, error_text, fixture, registry, short_request, wan};
 
 #[test]
 fn an_extension_answers_beside_a_plugin_that_does_not_know_it() {
@@ -37,6 +37,44 @@ fn an_extension_answers_beside_a_plugin_that_does_not_know_it() {
     assert_eq!(extensions, [STATE]);
     let error = older.extension(FRAME_DECISIONS, question()).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unsupported);
+}
+
+#[test]
+fn a_run_that_cannot_be_saved_says_so_once_and_at_its_start() {
+    let expected =
+        format!("frame-scoped does not answer {STATE}: a run with it cannot be saved and resumed");
+    let mut registry = registry();
+    registry.add_file(&fixture("extension")).unwrap();
+    let (model, cancel) = (demo_model_with(registry), Cancel::default());
+    let begin = |request: &Request| {
+        let settings = model.settle(request).unwrap();
+        let conditions = model.encode(&settings, &cancel).unwrap();
+        model.run(&settings, conditions, &cancel).unwrap()
+    };
+    let mut whole = begin(&short_request().cache("teacache"));
+    assert!(whole.notices().is_empty(), "{:?}", whole.notices());
+    whole.state().unwrap();
+    let request = short_request().sample_steps(2).cache("frame-scoped");
+    let mut run = begin(&request);
+    let expected = vec![expected];
+    assert_eq!(run.notices(), expected);
+    assert_eq!(run.state().unwrap_err().to_string(), expected[0]);
+    assert_eq!(model.generate(&request).unwrap().notices, expected);
+
+    let folder = tempfile::tempdir().unwrap();
+    let (plugins, video) = (folder.path().join("plugins"), folder.path().join("out.mp4"));
+    std::fs::create_dir(&plugins).unwrap();
+    let library = fixture("extension");
+    std::fs::copy(&library, plugins.join(library.file_name().unwrap())).unwrap();
+    let base = ["generate", "--progress", "json", "--save_file", video.to_str().unwrap()];
+    let short = ["--frame_num", "5", "--sample_steps", "2", "--cache", "frame-scoped"];
+    let plugin_dir = ["--plugin_dir", plugins.to_str().unwrap()];
+    let output = wan(&[&base[..], &short, &plugin_dir].concat());
+    let said = error_text(&output);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.matches(&expected[0]).count(), 1, "{said}");
+    let denoise = said.find(r#""phase":"denoise""#).unwrap();
+    assert!(said.find(&expected[0]).unwrap() < denoise, "{said}");
 }
 
 /// The fixture's sampler at a flow shift of 3.

@@ -42,6 +42,7 @@ mod processors;
 mod promises;
 mod recordings;
 mod reference;
+mod requests;
 mod runs;
 mod spied;
 mod stream;

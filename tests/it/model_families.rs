@@ -10,7 +10,7 @@ use wan_host::{Cancel, Checkpoint, Conditions};
 use wan_media::{fit, read_image};
 use wan_tests::tiny_model::TinyModel;
 
-use crate::support::{error_text, wan};
+use crate::support::{bits, error_text, wan};
 use crate::tiny_bench::{Bench, Run, SIDE};
 
 #[test]
@@ -152,11 +152,6 @@ fn encoded(bench: &Bench, image: &str) -> Tensor {
     let pixels = Tensor::from_vec(values, (SIDE, SIDE, 3), &Device::Cpu).unwrap(); // [H, W, 3]
     let pixels = pixels.permute((2, 0, 1)).unwrap().unsqueeze(1).unwrap().unsqueeze(0).unwrap();
     Conditions::clean_latents_of(&vae, &pixels.contiguous().unwrap(), &Cancel::default()).unwrap()
-}
-
-fn bits(tensor: &Tensor) -> Vec<u32> {
-    let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    values.into_iter().map(f32::to_bits).collect()
 }
 
 /// Checks that the picture is the first latent frame to the bit, and that the others follow it.

@@ -1,5 +1,5 @@
-//! Folders of every family: planned as they run, pickles named, a boundary where none is written, and
-//! the peak of memory.
+//! Folders of every family: planned as they run, pickles named, a boundary where none is written,
+//! and the peak of memory.
 
 use std::collections::BTreeMap;
 use std::fs;

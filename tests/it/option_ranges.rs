@@ -1,5 +1,5 @@
-//! An option out of its range is refused wherever it comes from: a flag, a model folder's `wan.toml`,
-//! a sidecar that is reproduced.
+//! An option out of its range is refused wherever it comes from: a flag, a model folder's
+//! `wan.toml`, a sidecar that is reproduced.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! What a run writes and says: its files by name, the tags of the container, a contact sheet, progress,
-//! a cache report.
+//! What a run writes and says: its files by name, the tags of the container, a contact sheet,
+//! progress, a cache report.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,5 +1,5 @@
-//! What a flag promises changes the file: every setting once, by a table that fails when a new setting
-//! has no row.
+//! What a flag promises changes the file: every setting once, by a table that fails when a new
+//! setting has no row.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,5 +1,5 @@
-//! What the host does with streams of evaluations: windows, guidance branches and experts, each with
-//! cache objects of its own, looked at from outside by a cache that writes down what it sees.
+//! What the host does with streams of evaluations: windows, guidance branches and experts, each
+//! with cache objects of its own, looked at from outside by a cache that writes down what it sees.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -225,7 +225,8 @@ impl Count {
 #[test]
 fn figures_of_the_sidecar_are_those_of_an_independent_count() {
     let bench = bench(&["--sample_steps", "6"]);
-    // Windows of different lengths: 9 and then 6 latent frames; a residual is 16 tokens of 192 each.
+    // Windows of different lengths: 9 and then 6 latent frames; a residual is 16 tokens of 192
+    // each.
     let windows = ["--frame_num", "37", "--base_num_frames", "33", "--overlap_history", "17"];
     for (keep, options) in [
         (1, vec!["reuse=2,3,5", "keep=1"]),

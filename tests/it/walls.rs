@@ -176,8 +176,8 @@ const ARROWS_OF_PLUGINS: [(&str, &[&str]); 7] = [
     ("teacache", &["wan-cache", "wan-plugin-api"]),
 ];
 
-/// Packages of ours that link `package`, by themselves or through another. Features are those of the
-/// whole workspace, as it is built: an optional dependency counts where anybody turns it on.
+/// Packages of ours that link `package`, by themselves or through another. Features are those of
+/// the whole workspace, as it is built: an optional dependency counts where anybody turns it on.
 fn who_links(package: &str) -> BTreeSet<String> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(checkout()).args(["tree", "--locked", "--offline", "--workspace"]);

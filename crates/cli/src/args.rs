@@ -128,8 +128,8 @@ fn generate(registry: &Registry) -> Command {
         .about("Generate a video from a prompt")
         .after_help(
             "Every flag may be written with underscores or hyphens. Flags that are not given take \
-             the default of --task, else of the model folder's wan.toml, else of the published model \
-             that the tensors are of.\n\n\
+             the default of --task, else of the model folder's wan.toml, else of the published \
+             model that the tensors are of.\n\n\
              Examples:\n  wan generate --prompt \"a big red ball moving right over a meadow\"\n  \
              wan generate --cache none --base_seed 7 --save_file out.mp4\n  \
              wan generate --sample_steps 30 --cache_option threshold=0.2 --cache_report",

@@ -33,16 +33,16 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     let mut progress = Progress::new(args::progress_form(matches));
     progress.phase("load", 0);
     let (vae, latents) = (checkpoint.load_vae(&device)?, latents.to_device(&device)?);
-    progress.phase("decode", latents.dims()[2]);
     let tiling = matches.get_flag("vae_tiling") || sidecar.settings.vae_tiling;
     let tiling = tiling.then(Tiling::default);
     let mut decoding = Decoding::new(&vae, &latents, tiling, cancel_on_interrupt())?;
+    progress.phase("decode", decoding.latent_frames());
     if let Err(error) = decoding.with_given(&sidecar.settings) {
         eprintln!("wan: the given frames cannot be put in front again: {error}");
     }
     let frames = decoding.collect_frames_with(&mut |done, of| progress.step(done, of, None))?;
     progress.finish();
-    progress.phases().iter().for_each(|(name, seconds)| sidecar.add_phase(name, *seconds));
+    progress.note_phases(&mut sidecar);
     Generated { frames, sidecar, notices: Vec::new() }.save(&output.video)?;
     say!("wrote {} and {}", output.video.display(), output.sidecar.display());
     Ok(())

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use wan_host::parts::{DecisionCount, Registry};
-use wan_host::{Cancel, Conditions, Error, Generated, Model, Result, Sampled, Settings, Sidecar};
+use wan_host::{Cancel, Conditions, Error, Generated, Model, Result, Sampled, Settings};
 use wan_media::{SheetLayout, VideoFrames, evenly_spaced, psnr, write_png_sheet};
 
 use super::finish::{self, Output};
@@ -37,10 +37,9 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     model.load_transformers(settings)?;
     let job = Job { model, settings, conditions, cancel };
     let sampled = job.sample(&mut progress)?;
-    sampled.notices.iter().for_each(|notice| eprintln!("wan: {notice}"));
 
     let mut sidecar = model.sidecar(settings, &sampled)?;
-    note_phases(&mut sidecar, &progress);
+    progress.note_phases(&mut sidecar);
     if let Some(recorded) = &recorded {
         recorded.check_latents(&sidecar)?;
     }
@@ -58,8 +57,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     })?;
     progress.phase("write", 0);
     progress.finish();
-    sidecar.phases.clear();
-    note_phases(&mut sidecar, &progress);
+    progress.note_phases(&mut sidecar);
     sidecar.memory.see_the_end(model.device());
     let video = Generated { frames, sidecar, notices: Vec::new() };
     video.save(&output.video)?;
@@ -75,10 +73,6 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
         job.report_cache((&sampled, &video.frames))?;
     }
     Ok(())
-}
-
-fn note_phases(sidecar: &mut Sidecar, progress: &Progress) {
-    progress.phases().iter().for_each(|(name, seconds)| sidecar.add_phase(name, *seconds));
 }
 
 /// Eight frames, evenly spaced.
@@ -99,8 +93,11 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn sample(&self, progress: &mut Progress) -> Result<Sampled> {
-        progress.phase("denoise", self.settings.sample_steps as usize);
         let run = self.model.run(self.settings, self.conditions.clone(), self.cancel)?;
+        // No line goes into a bar that is shown.
+        progress.finish();
+        run.notices().iter().for_each(|notice| eprintln!("wan: {notice}"));
+        progress.phase("denoise", self.settings.sample_steps as usize);
         let sampled = run.finish_with(&mut |round| {
             progress.step(round.done, round.rounds, Some(round.decisions));
         })?;
@@ -109,8 +106,8 @@ impl Job<'_> {
     }
 
     fn decode(&self, sampled: &Sampled, progress: &mut Progress) -> Result<VideoFrames> {
-        progress.phase("decode", sampled.latents.dims()[2]);
         let decoding = self.model.decode(self.settings, &sampled.latents, self.cancel)?;
+        progress.phase("decode", decoding.latent_frames());
         decoding.collect_frames_with(&mut |done, of| progress.step(done, of, None))
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 use serde_json::{Value, json};
 use wan_host::{Error, Result};
-use wan_model::inspect::{Inspection, Network};
+use wan_model::inspect::{Inspection, Network, Size};
 use wan_model::weights::Weights;
 
 /// Problems of one set of weights that are listed; the rest are counted.
@@ -14,7 +14,7 @@ const LISTED_MAX: usize = 20;
 
 pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     let path = matches.get_one::<PathBuf>("path").expect("clap requires it");
-    let sets = weight_sets(path)?;
+    let (sets, as_list) = (weight_sets(path)?, matches.get_flag("json"));
     let mut problems = 0;
     let mut list = Vec::new();
     for (name, files) in sets {
@@ -24,12 +24,13 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
             None => Inspection::of(&weights),
         };
         problems += inspection.problems.len();
-        match matches.get_flag("json") {
-            true => list.push(as_json(&name, &inspection)),
-            false => print(&name, &inspection),
+        if as_list {
+            list.push(as_json(&name, &inspection));
+        } else {
+            print(&name, &inspection);
         }
     }
-    if matches.get_flag("json") {
+    if as_list {
         say!("{:#}", json!(list));
     }
     match problems {
@@ -77,10 +78,10 @@ fn weight_sets(path: &Path) -> Result<Vec<(String, Vec<PathBuf>)>> {
             sets.push((folder.display().to_string(), files));
         }
     }
-    match sets.is_empty() {
-        true => Err(Error::invalid(format!("{}: no .safetensors file in it", path.display()))),
-        false => Ok(sets),
+    if sets.is_empty() {
+        return Err(Error::invalid(format!("{}: no .safetensors file in it", path.display())));
     }
+    Ok(sets)
 }
 
 fn subfolders(path: &Path) -> Result<Vec<PathBuf>> {
@@ -153,15 +154,18 @@ fn print(name: &str, inspection: &Inspection) {
     }
 }
 
+fn size_json(size: &Size) -> Value {
+    json!({ "tensors": size.tensors, "parameters": size.parameters, "bytes": size.bytes })
+}
+
 fn as_json(name: &str, inspection: &Inspection) -> serde_json::Value {
-    let size = |s: &wan_model::inspect::Size| json!({ "tensors": s.tensors, "parameters": s.parameters, "bytes": s.bytes });
     let dtypes: serde_json::Map<String, serde_json::Value> =
-        inspection.dtypes.iter().map(|(dtype, s)| (dtype.clone(), size(s))).collect();
+        inspection.dtypes.iter().map(|(dtype, s)| (dtype.clone(), size_json(s))).collect();
     json!({
         "path": name,
         "layout": format!("{:?}", inspection.layout),
         "candidates": inspection.candidates.iter().map(|k| k.id).collect::<Vec<_>>(),
-        "size": size(&inspection.size()),
+        "size": size_json(&inspection.size()),
         "dtypes": dtypes,
         "problems": inspection.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })

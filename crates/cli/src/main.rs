@@ -1,7 +1,8 @@
 //! The program `wan`: the command line, and what it says on the terminal.
 //!
-//! It knows every crate below it: it reads flags, calls the library, shows progress, prints results and
-//! gives exit codes. What belongs to the process alone is done here: the log, Ctrl-C, standard output.
+//! It knows every crate below it: it reads flags, calls the library, shows progress, prints results
+//! and gives exit codes. What belongs to the process alone is done here: the log, Ctrl-C, standard
+//! output.
 //!
 //! It never touches a tensor, and decides nothing that a library's user could not decide as well.
 

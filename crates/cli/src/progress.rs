@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use wan_host::Sidecar;
 use wan_host::parts::DecisionCount;
 
 /// How progress is shown, on the error stream.
@@ -33,6 +34,7 @@ impl ProgressForm {
 /// Phases of a run, shown and timed.
 pub(crate) struct Progress {
     form: ProgressForm,
+    /// Those that have ended and are in no sidecar yet, with their seconds.
     phases: Vec<(&'static str, f64)>,
     current: Option<Current>,
 }
@@ -98,9 +100,9 @@ impl Progress {
         self.phases.push((name, seconds));
     }
 
-    /// The phases that have ended, with their seconds.
-    pub(crate) fn phases(&self) -> &[(&'static str, f64)] {
-        &self.phases
+    /// Moves the phases that have ended into the sidecar.
+    pub(crate) fn note_phases(&mut self, sidecar: &mut Sidecar) {
+        self.phases.drain(..).for_each(|(name, seconds)| sidecar.add_phase(name, seconds));
     }
 }
 

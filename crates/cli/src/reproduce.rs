@@ -64,17 +64,14 @@ impl Recorded {
     /// If any of them changed, unless changes are allowed: then they are only named.
     pub(super) fn check_parts(&self, model: &Model, settings: &Settings) -> Result<()> {
         let changes = model.changes_since(&self.sidecar, settings);
-        match changes.is_empty() {
-            true => Ok(()),
-            false if self.allow_changes => {
-                changes.iter().for_each(|change| eprintln!("wan: since then {change}"));
-                Ok(())
-            }
-            false => Err(Error::invalid(format!(
+        if !changes.is_empty() && !self.allow_changes {
+            return Err(Error::invalid(format!(
                 "cannot reproduce: {}; --allow_changes goes on all the same",
                 changes.join("; ")
-            ))),
+            )));
         }
+        changes.iter().for_each(|change| eprintln!("wan: since then {change}"));
+        Ok(())
     }
 
     /// Compares the latents with the recorded ones.
@@ -82,19 +79,20 @@ impl Recorded {
     /// # Errors
     /// If they differ though nothing else did.
     pub(super) fn check_latents(&self, now: &Sidecar) -> Result<()> {
-        match now.latents_hash == self.sidecar.latents_hash {
-            true => eprintln!("wan: the latents equal the recorded ones bit for bit"),
-            false if self.allow_changes => {
-                eprintln!("wan: the latents differ from the recorded ones")
-            }
-            false => {
-                return Err(Error::invalid(format!(
-                    "the latents differ from the recorded ones, made on {} and now on {}: another \
-                     kind of processor? --allow_changes writes the video all the same",
-                    self.sidecar.device, now.device
-                )));
-            }
+        let are_equal = now.latents_hash == self.sidecar.latents_hash;
+        if !are_equal && !self.allow_changes {
+            return Err(Error::invalid(format!(
+                "the latents differ from the recorded ones, made on {} and now on {}: another \
+                 kind of processor? --allow_changes writes the video all the same",
+                self.sidecar.device, now.device
+            )));
         }
+        let how = if are_equal {
+            "equal the recorded ones bit for bit"
+        } else {
+            "differ from the recorded ones"
+        };
+        eprintln!("wan: the latents {how}");
         Ok(())
     }
 }

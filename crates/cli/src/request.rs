@@ -15,7 +15,15 @@ use super::args;
 /// # Errors
 /// For a flag or a field of the job that does not fit.
 pub(super) fn settle(model: &Model, matches: &ArgMatches) -> Result<Settings> {
-    let settings = model.settle(&request(model, matches)?)?;
+    settle_request(model, &request(model, matches)?)
+}
+
+/// The settings that a request asks for; what there is to say of them is said.
+///
+/// # Errors
+/// For a field that does not fit.
+pub(super) fn settle_request(model: &Model, request: &Request) -> Result<Settings> {
+    let settings = model.settle(request)?;
     settings.notices().iter().for_each(|notice| eprintln!("wan: {notice}"));
     Ok(settings)
 }

@@ -1,5 +1,5 @@
-//! Embeds the engine: loads the plugins of a folder, sets a picture in motion, and has the frames in
-//! memory. The picture is made here; a program would have its own.
+//! Embeds the engine: loads the plugins of a folder, sets a picture in motion, and has the frames
+//! in memory. The picture is made here; a program would have its own.
 //!
 //! ```sh
 //! cargo run --release --example embed -- demo-model target/release/plugins moving.mp4

@@ -1,5 +1,5 @@
-//! Takes the steps of a generation one by one: shows progress, stops in the middle, keeps the state,
-//! and goes on from it to the same latents.
+//! Takes the steps of a generation one by one: shows progress, stops in the middle, keeps the
+//! state, and goes on from it to the same latents.
 //!
 //! ```sh
 //! cargo run --release --example progress_and_cancel -- demo-model

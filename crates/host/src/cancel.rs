@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 
 /// Stops what it was handed to: clones are one and the same.
 ///
-/// Work looks at it between rounds and between the blocks and layers of every network, and ends with
-/// [`Error::Cancelled`].
+/// Work looks at it between rounds and between the blocks and layers of every network, and ends
+/// with [`Error::Cancelled`].
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 

@@ -47,8 +47,8 @@ pub enum Error {
     Tensor(candle_core::Error),
     /// The device has no room for a tensor.
     #[error(
-        "the device has no memory left ({0}); take a smaller size or fewer frames, bf16, or a cache \
-         that keeps less"
+        "the device has no memory left ({0}); take a smaller size or fewer frames, bf16, or a \
+         cache that keeps less"
     )]
     DeviceMemory(String),
     /// A video or picture could not be written or read.

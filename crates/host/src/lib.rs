@@ -24,27 +24,27 @@
 //!
 //! # In steps
 //!
-//! [`Model::generate`] is these, and whoever shows progress, saves runs or has several at once takes
-//! them one by one:
+//! [`Model::generate`] is these, and whoever shows progress, saves runs or has several at once
+//! takes them one by one:
 //!
 //! | step | gives | costs |
 //! |---|---|---|
-//! | [`Model::settle`] | [`Settings`]: complete, each value with its [`Origin`] | reads given pictures |
+//! | [`Model::settle`] | [`Settings`]: all values, and the [`Origin`] of each | reads given files |
 //! | [`Model::plan`] | [`Plan`]: work and bytes | nothing is loaded |
 //! | [`Model::encode`] | [`Conditions`] | the encoders, one after the other |
-//! | [`Model::run`] | a [`Run`], which [`Run::round`] steps | the transformers, from the first round on |
+//! | [`Model::run`] | a [`Run`], stepped by [`Run::round`] | the transformers, at the first round |
 //! | [`Run::finish`] | [`Sampled`]: latents, and what their making took | |
 //! | [`Model::decode`] | [`Decoding`]: frames, one latent frame's at a time | the VAE |
 //!
-//! An [`Engine`] and a [`Model`] are `Send + Sync` and cheap to clone; several runs go on at once on
-//! one model, with the bits that they would have alone. A [`Run`] is `Send`, owns what it needs, and
-//! can be saved between two rounds ([`Run::state`], [`Model::resume`]).
+//! An [`Engine`] and a [`Model`] are `Send + Sync` and cheap to clone; several runs go on at once
+//! on one model, with the bits that they would have alone. A [`Run`] is `Send`, owns what it needs,
+//! and can be saved between two rounds ([`Run::state`], [`Model::resume`]).
 //!
 //! # In your program
 //!
 //! The library changes nothing of the process: no environment variable, panic hook, signal handler,
-//! working directory or global subscriber, and it prints nothing. Progress is what [`Run::round`] and
-//! [`Decoding`] return; notices are values; `tracing` has the details.
+//! working directory or global subscriber, and it prints nothing. Progress is what [`Run::round`]
+//! and [`Decoding`] return; notices are values; `tracing` has the details.
 //!
 //! Cargo takes profiles from the workspace that builds, not from this one. **Copy the lines
 //! `[profile.dev.package...]` of this workspace's `Cargo.toml` into yours**, or build with

@@ -1,5 +1,5 @@
-//! What is needed to look inside: by the program, the cache laboratory, the plugin check and the golden
-//! cases. It may change with any version; [the door](crate) is what lasts.
+//! What is needed to look inside: by the program, the cache laboratory, the plugin check and the
+//! golden cases. It may change with any version; [the door](crate) is what lasts.
 
 pub use crate::denoise::noise::Noise;
 pub use crate::denoise::ops::HostOps;

@@ -35,8 +35,8 @@ struct Drawn<'t> {
     candidates: Vec<&'t Site>,
 }
 
-/// Functions in the order of the draw; the first `count` are taken, and the next where one has no site
-/// that compiles.
+/// Functions in the order of the draw; the first `count` are taken, and the next where one has no
+/// site that compiles.
 struct Urn<'t> {
     taken: Vec<Drawn<'t>>,
     waiting: Vec<Drawn<'t>>,

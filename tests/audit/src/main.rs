@@ -1,9 +1,9 @@
 //! Plants mistakes in a copy of the sources and counts which ones the tests notice.
 //!
 //! The copy is built once, with every mistake of `mutants.toml` behind a switch that an environment
-//! variable turns on (`switch/lib.rs`): 200 builds of the workspace would take days. The tests run once
-//! with a log of what they reach, and then each mutant runs with those that reach it, the fastest
-//! first, until one fails. An audit can be stopped at any time and goes on where it was.
+//! variable turns on (`switch/lib.rs`): 200 builds of the workspace would take days. The tests run
+//! once with a log of what they reach, and then each mutant runs with those that reach it, the
+//! fastest first, until one fails. An audit can be stopped at any time and goes on where it was.
 #![allow(clippy::disallowed_methods, reason = "builds and runs the tests")]
 
 mod draw;

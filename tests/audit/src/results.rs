@@ -1,4 +1,5 @@
-//! What became of each mutant, line by line on the disk, so that an audit can be stopped and goes on.
+//! What became of each mutant, line by line on the disk, so that an audit can be stopped and goes
+//! on.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};

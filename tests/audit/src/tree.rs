@@ -63,8 +63,8 @@ impl Tree {
         same.take_while(|s| s.range != site.range).count()
     }
 
-    /// The site of a mutant: where the list says, or in the one other function of the same name that
-    /// has it.
+    /// The site of a mutant: where the list says, or in the one other function of the same name
+    /// that has it.
     fn find(&self, mutant: &Mutant) -> Result<(&str, Site)> {
         if let Some((name, (source, sites))) = self.sources.get_key_value(&mutant.file) {
             let here = sites.iter().filter(|s| s.function == mutant.function);

@@ -200,8 +200,8 @@ fn with_switch(root: &Path, manifest: &[u8]) -> Result<Vec<u8>> {
     Ok(text.replacen("[dependencies]\n", &line, 1).into_bytes())
 }
 
-/// Copies a folder, times too: cargo compares them. Linked files would not do, since cargo writes into
-/// some of them, and two checkouts would take each other's word.
+/// Copies a folder, times too: cargo compares them. Linked files would not do, since cargo writes
+/// into some of them, and two checkouts would take each other's word.
 fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {

@@ -1,7 +1,7 @@
 //! Turns on one planted mistake, by the number in `WAN_MUTANT`.
 //!
-//! With `WAN_MUTANTS_REACHED`, a path, the numbers of all that are reached are appended to that file
-//! instead, each once per process.
+//! With `WAN_MUTANTS_REACHED`, a path, the numbers of all that are reached are appended to that
+//! file instead, each once per process.
 
 use std::fs::OpenOptions;
 use std::io::Write;

@@ -71,14 +71,16 @@ planted! {
     "bad_samplers" Some("aborts-in-range"), "sampler-shapes" crash "the fast mode is not there";
     "bad_samplers" Some("aborts-in-range"), "sampler-frozen" crash "the fast mode is not there";
     "bad_samplers" Some("aborts-in-range"), "sampler-constant" crash "the fast mode is not there";
-    "bad_samplers" Some("aborts-in-range"), "sampler-determinism" crash "the fast mode is not there";
+    "bad_samplers" Some("aborts-in-range"), "sampler-determinism" crash
+        "the fast mode is not there";
     "bad_samplers" Some("aborts-in-range"), "sampler-handles" crash "the fast mode is not there";
     "bad_samplers" Some("moves-frozen"), "sampler-frozen" fail "elements changed in round 0";
     "bad_samplers" Some("wrong-sign"), "sampler-constant" fail "away from the exact result";
     "bad_samplers" Some("asks-twice"), "sampler-shapes" fail "asked the model 2 times";
     "bad_samplers" Some("drops-a-frame"), "sampler-shapes" fail "a step gave";
     "bad_samplers" Some("loops-on-nan"), "sampler-numbers" timeout "no end after 8 s";
-    "bad_samplers" Some("panics-on-nan"), "sampler-numbers" fail "with NaN in the first element of the sample";
+    "bad_samplers" Some("panics-on-nan"), "sampler-numbers" fail
+        "with NaN in the first element of the sample";
     "bad_samplers" Some("swallows-errors"), "sampler-errors" fail "went on without it";
     "bad_samplers" Some("renames-errors"), "sampler-errors" fail "pass errors on";
     "bad_samplers" Some("slow"), "sampler-cost" warn "us for each step";

@@ -14,7 +14,8 @@ use serde::Deserialize;
 
 pub use list::{LIBRARIES, PLANTED, Planted};
 
-/// Strategies whose names begin so have no defect: they show that it is not the wrapper that is caught.
+/// Strategies whose names begin so have no defect: they show that it is not the wrapper that is
+/// caught.
 const UNHARMED: &str = "unharmed";
 
 /// Longest seconds of a test, which what hangs has to be waited for.

@@ -8,8 +8,8 @@ use crate::run::{Bench, Run};
 /// f32 on both devices: sums are taken in another order, and a sampling carries that along.
 const F32_MAX: f64 = 2e-4;
 
-/// The same where a cache keeps halves: a difference in the last bit of f32 can be one in the last bit
-/// of bf16, which is 4e-3 of a number.
+/// The same where a cache keeps halves: a difference in the last bit of f32 can be one in the last
+/// bit of bf16, which is 4e-3 of a number.
 const HALF_CACHE_MAX: f64 = 2e-3;
 
 /// Half precision on the GPU may be this many times as far from f32 as it is on the CPU.
@@ -69,8 +69,8 @@ fn agree(name: &str, (cpu, gpu): (&Run, &Run), most: f64) -> Result<bool> {
     Ok(fact(
         alike && error < most,
         &format!(
-            "{name}: latents differ by {error:.1e}, decisions {}; {:.4} s a step on the CPU, {:.4} s \
-             on the GPU",
+            "{name}: latents differ by {error:.1e}, decisions {}; {:.4} s a step on the CPU, {:.4} \
+             s on the GPU",
             if alike { "alike" } else { "DIFFER" },
             cpu.seconds_per_step(),
             gpu.seconds_per_step()
@@ -101,7 +101,8 @@ fn agree_in_eighths(bench: &Bench) -> Result<bool> {
     let gpu = bench.run(&bench.demo, &bench.device, &flags)?;
     let (cpu_bytes, gpu_bytes) = (cpu.cache_bytes("host"), gpu.cache_bytes("device"));
     let text = format!(
-        "8-bit cache: {gpu_bytes} bytes held on the GPU, {cpu_bytes} on the CPU; latents differ by {:.1e}",
+        "8-bit cache: {gpu_bytes} bytes held on the GPU, {cpu_bytes} on the CPU; latents \
+         differ by {:.1e}",
         gpu.error_against(&cpu)?
     );
     Ok(fact(gpu_bytes == cpu_bytes && gpu_bytes > 0, &text))

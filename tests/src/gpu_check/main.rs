@@ -1,7 +1,8 @@
-//! `wan-gpu-check --demo DIR [--device DEVICE] [agreement | memory | size ...]`: what only a GPU can
-//! show, one line for each fact. Runs the `wan` that lies beside it; no part named means all.
+//! `wan-gpu-check --demo DIR [--device DEVICE] [agreement | memory | size ...]`: what only a GPU
+//! can show, one line for each fact. Runs the `wan` that lies beside it; no part named means all.
 //!
-//! - `agreement`: the demo model on the CPU and on the GPU, in f32 and bf16, with caches and without;
+//! - `agreement`: the demo model on the CPU and on the GPU, in f32 and bf16, with caches and
+//!   without;
 //! - `memory`: what a cache takes of the GPU's memory, and that `--cache_device host` takes none;
 //! - `size`: a model of full width on the CPU and on the GPU, and a video of 832x480 decoded.
 //!

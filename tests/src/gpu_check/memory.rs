@@ -65,8 +65,8 @@ pub(crate) fn check(bench: &Bench) -> Result<bool> {
 
 fn print(name: &str, run: &Run) {
     println!(
-        "       {name}: {} between rounds, {} at most; the ledger has {} on the GPU, {} on the host; \
-         {:.3} s a step",
+        "       {name}: {} between rounds, {} at most; the ledger has {} on the GPU, {} on the \
+         host; {:.3} s a step",
         megabytes(run.memory().held),
         megabytes(run.memory().peak),
         megabytes(run.cache_bytes("device")),
@@ -84,8 +84,8 @@ fn frees(cache: &str, off: &Run, main: &Run, host: &Run) -> Result<bool> {
     let error = host.error_against(main)?;
     let reused = main.report.decisions["reused"].as_u64().unwrap_or(0);
     let text = format!(
-        "{cache}: the ledger has {}, moving it to the host frees {}; the host's run takes {} more or \
-         less than none; {reused} reuses, latents differ by {error:.1e}",
+        "{cache}: the ledger has {}, moving it to the host frees {}; the host's run takes {} more \
+         or less than none; {reused} reuses, latents differ by {error:.1e}",
         megabytes(held),
         megabytes(taken),
         megabytes(beside)

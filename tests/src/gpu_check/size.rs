@@ -33,8 +33,8 @@ pub(crate) fn check(bench: &Bench) -> Result<bool> {
     let (cpu, gpu) = (bench.run(&model, "cpu", &one)?, bench.run(&model, &bench.device, &one)?);
     let error = gpu.error_against(&cpu)?;
     let text = format!(
-        "full width, 2 blocks, 3120 tokens: latents differ by {error:.1e}; {:.3} s a step on the CPU, \
-         {:.3} s on the GPU",
+        "full width, 2 blocks, 3120 tokens: latents differ by {error:.1e}; {:.3} s a step on the \
+         CPU, {:.3} s on the GPU",
         cpu.seconds_per_step(),
         gpu.seconds_per_step()
     );

@@ -46,8 +46,8 @@ pub(crate) fn build(arguments: &[String]) -> Done {
     built?;
     build::lay_out(&folder.join("debug"))?;
     eprintln!(
-        "xtask: {}; a GPU's machine needs a driver, and cublas, cublasLt, curand and nvrtc of CUDA {} \
-         on LD_LIBRARY_PATH",
+        "xtask: {}; a GPU's machine needs a driver, and cublas, cublasLt, curand and nvrtc of CUDA \
+         {} on LD_LIBRARY_PATH",
         folder.join("debug/wan").display(),
         toolkit.version
     );

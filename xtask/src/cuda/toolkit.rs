@@ -7,7 +7,8 @@ use std::process::Command;
 use super::fail;
 use crate::{Done, execute};
 
-/// The compiler without the libraries, 105 MB. 13.0: what a newer one makes needs a driver above 580.
+/// The compiler without the libraries, 105 MB. 13.0: what a newer one makes needs a driver above
+/// 580.
 const WHEELS: [&str; 5] = [
     "nvidia-cuda-nvcc==13.0.88",
     "nvidia-nvvm==13.0.88",
@@ -62,8 +63,8 @@ fn fetched(environment: &Path) -> Result<Toolkit, u8> {
     eprintln!("xtask: no CUDA toolkit is installed; fetching NVIDIA's compiler (105 MB)");
     install(environment).inspect_err(|_| {
         eprintln!(
-            "xtask: NVIDIA's compiler could not be fetched; it takes python3 with venv and pip, and \
-             the Python package index. Or install a CUDA toolkit and set CUDA_HOME"
+            "xtask: NVIDIA's compiler could not be fetched; it takes python3 with venv and pip, \
+             and the Python package index. Or install a CUDA toolkit and set CUDA_HOME"
         );
     })?;
     in_environment(environment).ok_or_else(|| {

@@ -3,8 +3,8 @@
 //! - A **polynomial** for caches that compare time signals: from the change of the signal to the
 //!   change of the residual that is reused, both relative L1 between neighbouring evaluations, over
 //!   the frames that are updated (degree 4, as TeaCache's published ones are).
-//! - **Ratios** for caches that follow the residual's size: per step and branch, the mean over tokens
-//!   of `|r| / |r before|` (MagCache).
+//! - **Ratios** for caches that follow the residual's size: per step and branch, the mean over
+//!   tokens of `|r| / |r before|` (MagCache).
 //!
 //! Each comes with what it is worth on evaluations that it was not made from, and one that is worth
 //! too little is left out of the file.

@@ -48,7 +48,8 @@ fn ratios(recording: &Recording, branch: &str) -> Result<Vec<Ratio>> {
     let mut ratios = Vec::with_capacity(evaluations.len());
     for (number, evaluation) in evaluations.iter().enumerate() {
         let residual = recording.tensor(number, &format!("{branch}.residual"))?;
-        let norms = residual.to_dtype(DType::F64)?.sqr()?.sum(D::Minus1)?.sqrt()?.squeeze(0)?; // [L]
+        let squares = residual.to_dtype(DType::F64)?.sqr()?;
+        let norms = squares.sum(D::Minus1)?.sqrt()?.squeeze(0)?; // [L]
         let frame_tokens = norms.dims()[0] / evaluation.levels.len();
         let ratio = match &before {
             None => Ratio { mean: 1.0, spread: 0.0 },

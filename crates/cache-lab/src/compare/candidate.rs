@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use wan_host::parts::{Kind, Registry};
-use wan_host::{Error, Model, Request, Result, Settings, StrategyChoice};
+use wan_host::{Error, Model, Result, Settings, StrategyChoice};
 use wan_plugin_api::OptionValues;
 
 /// A change of the settings, and what it is called.
@@ -55,14 +55,14 @@ impl Candidate {
         Ok(Self { name, change: Change::Cache(choice) })
     }
 
-    /// The settings of `request`, which has no cache, with the change.
+    /// The settings of a run without a cache, with the change.
     ///
     /// # Errors
-    /// As [`Model::settle`].
-    pub fn settle(&self, model: &Model, request: &Request) -> Result<Settings> {
+    /// If an option or the number of steps is out of range.
+    pub fn settings(&self, model: &Model, uncached: &Settings) -> Result<Settings> {
         match &self.change {
-            Change::Cache(choice) => model.with_cache(&model.settle(request)?, Some(choice)),
-            Change::Steps(steps) => model.settle(&request.clone().sample_steps(*steps)),
+            Change::Cache(choice) => model.with_cache(uncached, Some(choice)),
+            Change::Steps(steps) => uncached.clone().with_sample_steps(*steps),
         }
     }
 }

@@ -50,7 +50,7 @@ pub struct Comparison<'a> {
 /// What `report.json` holds.
 #[derive(Debug, Serialize)]
 pub struct ComparisonReport {
-    /// Settings that all runs share; the prompt is the first one.
+    /// Settings that all runs share, without a cache; the prompt is the first one.
     pub settings: SettingValues,
     /// The prompts.
     pub prompts: Vec<String>,
@@ -62,6 +62,14 @@ pub struct ComparisonReport {
     pub runs: Vec<Run>,
 }
 
+/// A candidate's run of one prompt.
+struct Planned<'a> {
+    candidate: &'a Candidate,
+    settings: Settings,
+    /// What it is on file by.
+    key: String,
+}
+
 /// One finished sampling.
 struct Sample {
     sampled: Sampled,
@@ -70,34 +78,41 @@ struct Sample {
 }
 
 impl Comparison<'_> {
-    /// Runs what is not on file yet and writes the report; `progress` is told runs done, of how many.
+    /// Runs what is not on file yet and writes the report; `progress` is told runs done, of how
+    /// many.
     ///
     /// # Errors
-    /// If a run fails or is stopped (what is done stays on file), or the folder cannot be written.
+    /// If there is no prompt, a run fails or is stopped (what is done stays on file), or the folder
+    /// cannot be written.
     pub fn run(&self, progress: &mut dyn FnMut(usize, usize)) -> Result<ComparisonReport> {
         let pictures = self.folder.join("pictures");
         std::fs::create_dir_all(&pictures).map_err(Error::io(&pictures))?;
         let mut runs = Runs::open(&self.folder.join("runs.jsonl"))?;
         let all = self.prompts.len() * self.candidates.len();
-        let mut done = 0;
+        let (mut done, mut keys, mut first) = (0, Vec::new(), None);
         for (number, prompt) in self.prompts.iter().enumerate() {
-            let request = self.request_of(prompt);
-            let missing = self.missing(&request, &runs)?;
+            // Given pictures and clips are read here, and once.
+            let uncached = self.model.settle(&self.request_of(prompt))?;
+            let planned = self.planned(&uncached)?;
+            keys.push(planned.iter().map(|p| p.key.clone()).collect());
+            first.get_or_insert_with(|| (*uncached).clone());
+            let is_missing = |p: &Planned<'_>| runs.find(&p.key).is_none();
+            let missing: Vec<Planned<'_>> = planned.into_iter().filter(is_missing).collect();
             done += self.candidates.len() - missing.len();
             progress(done, all);
             if missing.is_empty() {
                 continue;
             }
-            let reference = self.sample(&self.model.settle(&request)?)?;
+            let reference = self.sample(&uncached)?;
             self.write_strip(&strip_name(number, None), &reference.frames)?;
-            for (index, key) in missing {
-                let run = self.candidate_run((number, index), key, &request, &reference)?;
-                runs.append(run)?;
+            for planned in missing {
+                runs.append(self.candidate_run(number, planned, &reference)?)?;
                 done += 1;
                 progress(done, all);
             }
         }
-        self.report(&runs)
+        let settings = first.ok_or_else(|| Error::invalid("there is no prompt to compare with"))?;
+        self.report(settings, &keys, &runs)
     }
 
     /// The request for one prompt, without a cache.
@@ -106,12 +121,13 @@ impl Comparison<'_> {
         Request { prompt, cache, cache_options: OptionValues::new(), ..self.request.clone() }
     }
 
-    /// Candidates that are not on file, with the keys that they will have.
-    fn missing(&self, request: &Request, runs: &Runs) -> Result<Vec<(usize, String)>> {
-        let keys = self.candidates.iter().enumerate();
-        let keys = keys.map(|(index, c)| Ok((index, self.key(&c.settle(self.model, request)?)?)));
-        let keys = keys.collect::<Result<Vec<_>>>()?;
-        Ok(keys.into_iter().filter(|(_, key)| runs.find(key).is_none()).collect())
+    /// The candidates' runs of the prompt that `uncached` has, in their order.
+    fn planned(&self, uncached: &Settings) -> Result<Vec<Planned<'_>>> {
+        let plan = |candidate| {
+            let settings = Candidate::settings(candidate, self.model, uncached)?;
+            Ok(Planned { candidate, key: self.key(&settings)?, settings })
+        };
+        self.candidates.iter().map(plan).collect()
     }
 
     /// What a run depends on, hashed.
@@ -134,15 +150,14 @@ impl Comparison<'_> {
         Ok(Sample { sampled, frames: decoding.collect_frames()?, trace: trace.into_inner()? })
     }
 
+    /// Runs a candidate on the prompt of this number, from 0.
     fn candidate_run(
         &self,
-        (prompt, index): (usize, usize),
-        key: String,
-        request: &Request,
+        prompt: usize,
+        planned: Planned<'_>,
         reference: &Sample,
     ) -> Result<Run> {
-        let candidate = &self.candidates[index];
-        let settings = candidate.settle(self.model, request)?;
+        let Planned { candidate, settings, key } = planned;
         let sample = self.sample(&settings)?;
         let picture = strip_name(prompt, Some(&key));
         self.write_strip(&picture, &sample.frames)?;
@@ -153,9 +168,10 @@ impl Comparison<'_> {
         let measured = records.iter().filter(|r| Some(r.branch) == leader);
         let memory = &sample.sampled.cache_memory;
         // Another number of steps has no evaluations to be held against one by one.
-        let (velocity_errors, residual_errors) = match is_cache {
-            true => sample.trace.errors_against(&reference.trace)?,
-            false => Default::default(),
+        let (velocity_errors, residual_errors) = if is_cache {
+            sample.trace.errors_against(&reference.trace)?
+        } else {
+            Default::default()
         };
         Ok(Run {
             key,
@@ -189,22 +205,23 @@ impl Comparison<'_> {
         Ok(write_png_sheet(&self.folder.join("pictures").join(name), frames, &indices, layout)?)
     }
 
-    fn report(&self, runs: &Runs) -> Result<ComparisonReport> {
+    /// Writes the report; `keys` are those of the candidates' runs, prompt by prompt.
+    fn report(
+        &self,
+        settings: SettingValues,
+        keys: &[Vec<String>],
+        runs: &Runs,
+    ) -> Result<ComparisonReport> {
         let mut all = Vec::new();
         let mut candidates = Vec::new();
-        for candidate in &self.candidates {
-            let mut own = Vec::new();
-            for prompt in &self.prompts {
-                let settings = candidate.settle(self.model, &self.request_of(prompt))?;
-                let key = self.key(&settings)?;
-                own.extend(runs.find(&key).cloned());
-            }
+        for (index, candidate) in self.candidates.iter().enumerate() {
+            let own = keys.iter().filter_map(|keys| runs.find(&keys[index]).cloned());
+            let mut own: Vec<Run> = own.collect();
             candidates.extend(Summary::of(candidate, &own, self.gate));
             all.append(&mut own);
         }
-        let first = self.prompts.first().map_or("", String::as_str);
         let report = ComparisonReport {
-            settings: (*self.model.settle(&self.request_of(first))?).clone(),
+            settings,
             prompts: self.prompts.clone(),
             gate: self.gate,
             candidates,

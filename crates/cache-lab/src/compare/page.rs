@@ -15,7 +15,8 @@ th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid #ddd
 th:first-child, td:first-child { text-align: left; }
 .pass { color: #0a6b2d; } .fail { color: #a31515; }
 img { width: 100%; image-rendering: pixelated; } svg { width: 100%; height: auto; }
-code { font-size: .9em; overflow-wrap: anywhere; } figure { margin: 1rem 0; } figcaption { color: #555; }
+code { font-size: .9em; overflow-wrap: anywhere; }
+figure { margin: 1rem 0; } figcaption { color: #555; }
 ";
 
 /// The page.
@@ -40,15 +41,19 @@ pub(super) fn page(report: &ComparisonReport) -> Result<String> {
             body {
                 h1 { "Caches compared" }
                 p {
-                    (report.prompts.len()) @if report.prompts.len() == 1 { " prompt, " } @else { " prompts, " } (settings.sample_steps) " steps, shift "
+                    (report.prompts.len())
+                    @if report.prompts.len() == 1 { " prompt, " } @else { " prompts, " }
+                    (settings.sample_steps) " steps, shift "
                     (settings.sample_shift) ", guidance " (settings.sample_guide_scale) ", "
-                    (settings.width) "x" (settings.height) ", " (settings.frame_num) " frames, sampler "
+                    (settings.width) "x" (settings.height) ", " (settings.frame_num)
+                    " frames, sampler "
                     code { (settings.sampler.id) } ", seed " (settings.base_seed)
                     ". Each run is compared with the same run uncached, before encoding to video."
                 }
                 p {
-                    "Gate: at least " (number(report.gate.saved, 1)) "x fewer evaluations of the blocks, "
-                    "and the worst prompt at " (number(report.gate.worst_psnr, 0)) " dB or better."
+                    "Gate: at least " (number(report.gate.saved, 1))
+                    "x fewer evaluations of the blocks, and the worst prompt at "
+                    (number(report.gate.worst_psnr, 0)) " dB or better."
                 }
                 (table(&report.candidates))
                 figure { (PreEscaped(worst)) }
@@ -117,7 +122,11 @@ fn detail(summary: &Summary, runs: &[Run]) -> Result<Markup> {
         @if !charts.is_empty() {
             figure {
                 @for chart in charts { (PreEscaped(chart)) }
-                figcaption { "Grey: reused. Against the uncached run at the same evaluation: what reuse adds, and what the latents have drifted. The residual is what the blocks add; a cache that keeps the model's output has none where it reuses." }
+                figcaption {
+                    "Grey: reused. Against the uncached run at the same evaluation: what reuse "
+                    "adds, and what the latents have drifted. The residual is what the blocks "
+                    "add; a cache that keeps the model's output has none where it reuses."
+                }
             }
         }
     })

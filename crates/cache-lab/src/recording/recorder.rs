@@ -4,17 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{DType, Tensor};
-use wan_host::parts::{Seen, Witness};
+use wan_host::parts::{HostOps, Seen, Witness};
 use wan_host::{Error, Result, Settings};
 
 use super::file::Writer;
 use super::{Contents, RecordedChange, RecordedEvaluation, RecordedStream, SCHEMA};
-
-/// Axis of the latent frames in `[1, C, F, H, W]`.
-pub(super) const LATENT_FRAME_AXIS: usize = 2;
-
-/// Axis of the tokens in `[1, L, D]`.
-pub(super) const TOKEN_AXIS: usize = 1;
 
 /// Records a run without a cache.
 pub struct Recorder {
@@ -111,7 +105,7 @@ impl Witness for Recorder {
         let change = match before.filter(|(r, _)| r.dims() == residual.dims()) {
             Some((r, v)) => change(frames, (&residual, seen.velocity), (r, v))?,
             None => RecordedChange {
-                residual_norm: norms(&residual, TOKEN_AXIS, frames)?,
+                residual_norm: norms(&residual, HostOps::TOKEN_AXIS, frames)?,
                 ..RecordedChange::default()
             },
         };
@@ -126,16 +120,16 @@ fn change(
     (residual, velocity): (&Tensor, &Tensor),
     (residual_before, velocity_before): (&Tensor, &Tensor),
 ) -> Result<RecordedChange> {
-    let norm = norms(residual, TOKEN_AXIS, frames)?;
-    let norm_before = norms(residual_before, TOKEN_AXIS, frames)?;
-    let products = frame_sums(&(residual * residual_before)?, TOKEN_AXIS, frames)?;
+    let norm = norms(residual, HostOps::TOKEN_AXIS, frames)?;
+    let norm_before = norms(residual_before, HostOps::TOKEN_AXIS, frames)?;
+    let products = frame_sums(&(residual * residual_before)?, HostOps::TOKEN_AXIS, frames)?;
     let over = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a / b).collect();
     let both: Vec<f64> = norm.iter().zip(&norm_before).map(|(a, b)| a * b).collect();
     Ok(RecordedChange {
         residual_ratio: over(&norm, &norm_before),
         residual_cosine: over(&products, &both),
-        residual_change: relative(residual, residual_before, TOKEN_AXIS, frames)?,
-        velocity_change: relative(velocity, velocity_before, LATENT_FRAME_AXIS, frames)?,
+        residual_change: relative(residual, residual_before, HostOps::TOKEN_AXIS, frames)?,
+        velocity_change: relative(velocity, velocity_before, HostOps::LATENT_FRAME_AXIS, frames)?,
         residual_norm: norm,
     })
 }

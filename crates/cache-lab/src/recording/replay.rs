@@ -13,7 +13,7 @@ use wan_plugin_api::{
 };
 
 use super::file::Recording;
-use super::recorder::{LATENT_FRAME_AXIS, TOKEN_AXIS, relative};
+use super::recorder::relative;
 
 /// What a cache would have done.
 #[derive(Debug, Clone, Serialize)]
@@ -175,14 +175,17 @@ impl BranchReplay {
         let plan = self.cache.plan();
         if plan.replaces == Replaces::OutputDelta {
             let velocity = self.tensor(recording, number, "velocity")?;
-            return Ok(((velocity - recording.tensor(number, "sample")?)?, LATENT_FRAME_AXIS));
+            return Ok((
+                (velocity - recording.tensor(number, "sample")?)?,
+                HostOps::LATENT_FRAME_AXIS,
+            ));
         }
         let residual = self.tensor(recording, number, "residual")?;
         match plan.decides {
             DecisionPoint::AfterBlock(_) => {
-                Ok(((residual - self.tensor(recording, number, "probe")?)?, TOKEN_AXIS))
+                Ok(((residual - self.tensor(recording, number, "probe")?)?, HostOps::TOKEN_AXIS))
             }
-            _ => Ok((residual, TOKEN_AXIS)),
+            _ => Ok((residual, HostOps::TOKEN_AXIS)),
         }
     }
 
@@ -201,17 +204,17 @@ impl BranchReplay {
         let handle = match signal {
             Signal::Sample => {
                 let sample = recording.tensor(number, "sample")?;
-                self.ops.wrap(Item::Sample, sample, LATENT_FRAME_AXIS, frames)
+                self.ops.wrap(Item::Sample, sample, HostOps::LATENT_FRAME_AXIS, frames)
             }
             Signal::TimeEmbedding => rows(Item::TimeEmbedding, "e")?,
             Signal::TimeProjection => rows(Item::TimeProjection, "e0")?,
             Signal::Hidden => {
                 let hidden = if after_block { (hidden()? + probe()?)? } else { hidden()? };
-                self.ops.wrap(Item::Hidden, hidden, TOKEN_AXIS, frames)
+                self.ops.wrap(Item::Hidden, hidden, HostOps::TOKEN_AXIS, frames)
             }
             Signal::Probe => {
                 let probe = if after_block { probe()? } else { hidden()?.zeros_like()? };
-                self.ops.wrap(Item::Probe, probe, TOKEN_AXIS, frames)
+                self.ops.wrap(Item::Probe, probe, HostOps::TOKEN_AXIS, frames)
             }
         };
         handle.map_err(|e| Error::invalid(e.message))

@@ -11,7 +11,7 @@ use wan_host::{Error, Request, Result, Settings};
 
 use crate::args::{self, flag};
 use crate::progress::Progress;
-use crate::request::{cancel_on_interrupt, request, settle};
+use crate::request::{cancel_on_interrupt, request, settle_request};
 use crate::{device, model};
 
 pub(super) fn command(registry: &Registry) -> Command {
@@ -48,9 +48,9 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let model = model::open(registry, matches, None)?;
     let written = matches.get_many::<String>("candidate").into_iter().flatten();
     let candidates = written.map(|c| Candidate::read(registry, c)).collect::<Result<Vec<_>>>()?;
-    let settings = settle(&model, matches)?;
-    // A seed that is drawn is drawn once.
     let request = request(&model, matches)?;
+    let settings = settle_request(&model, &request)?;
+    // A seed that is drawn is drawn once.
     let request = Request { base_seed: Some(settings.base_seed as i64), ..request };
     let cancel = cancel_on_interrupt();
     let mut progress = Progress::new(args::progress_form(matches));
@@ -88,10 +88,10 @@ fn prompts(matches: &ArgMatches, settings: &Settings) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
     let prompts: Vec<String> = lines.map(String::from).collect();
-    match prompts.is_empty() {
-        true => Err(Error::invalid(format!("{}: there is no prompt in it", path.display()))),
-        false => Ok(prompts),
+    if prompts.is_empty() {
+        return Err(Error::invalid(format!("{}: there is no prompt in it", path.display())));
     }
+    Ok(prompts)
 }
 
 fn print(report: &ComparisonReport) {
@@ -101,7 +101,8 @@ fn print(report: &ComparisonReport) {
         &report.candidates
     {
         say!(
-            "{:width$}  {saved:4.2}x  {faster:4.2}x  {mean_psnr:5.1}  {worst_psnr:5.1}  {ssim:.3}  {}",
+            "{:width$}  {saved:4.2}x  {faster:4.2}x  {mean_psnr:5.1}  {worst_psnr:5.1}  {ssim:.3}  \
+             {}",
             candidate.name,
             match (&candidate.change, passed) {
                 (Change::Steps(_), _) => "floor",

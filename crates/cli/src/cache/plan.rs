@@ -97,9 +97,10 @@ fn search(
     let (mut low, mut high) = (min, max);
     for _ in 0..HALVINGS {
         let middle = (low + high) / 2.0;
-        match at(middle)?.speed_up >= target {
-            true => high = middle,
-            false => low = middle,
+        if at(middle)?.speed_up >= target {
+            high = middle;
+        } else {
+            low = middle;
         }
     }
     at(high)

@@ -51,18 +51,16 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let settings = settings(registry, matches)?;
     let library = matches.get_one::<PathBuf>("library").cloned().unwrap_or_default();
     let report = wan_plugin_check::check(&library, &settings)?;
-    match matches.get_flag("json") {
-        true => say!("{:#}", json!(report)),
-        false => print(&report),
+    if matches.get_flag("json") {
+        say!("{:#}", json!(report));
+    } else {
+        print(&report);
     }
-    match report.is_good() {
-        true => Ok(()),
-        false => Err(Error::invalid(format!(
-            "{} does not pass: {}",
-            report.path.display(),
-            report.summary()
-        ))),
+    if report.is_good() {
+        return Ok(());
     }
+    let (path, summary) = (report.path.display(), report.summary());
+    Err(Error::invalid(format!("{path} does not pass: {summary}")))
 }
 
 fn settings(registry: &Registry, matches: &ArgMatches) -> Result<CheckOptions> {
@@ -107,12 +105,11 @@ fn print(report: &Report) {
             say!("{}", of.as_deref().unwrap_or_default());
             strategy = of.clone();
         }
-        let word = match finding.outcome.status.is_good() {
-            true => finding.outcome.status.word().to_string(),
-            false => finding.outcome.status.word().to_uppercase(),
-        };
+        let status = finding.outcome.status;
+        let word = status.word();
+        let word = if status.is_good() { word.to_string() } else { word.to_uppercase() };
         say!("  {word:<8} {:<20} {}", test.name(), finding.outcome.message);
-        if matches!(finding.outcome.status, Status::Fail | Status::Crash | Status::Timeout) {
+        if matches!(status, Status::Fail | Status::Crash | Status::Timeout) {
             say!("  {:<8} {:<20} {}", "", "", test.description());
         }
     }

@@ -9,12 +9,11 @@ use wan_plugin_api::Strategy;
 use super::show;
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
-    match matches.get_flag("json") {
-        true => {
-            let plugins: Vec<Value> = registry.plugins().map(as_json).collect();
-            say!("{:#}", json!(plugins));
-        }
-        false => registry.plugins().for_each(print),
+    if matches.get_flag("json") {
+        let plugins: Vec<Value> = registry.plugins().map(as_json).collect();
+        say!("{:#}", json!(plugins));
+    } else {
+        registry.plugins().for_each(print);
     }
     Ok(())
 }

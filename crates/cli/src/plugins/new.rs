@@ -22,8 +22,8 @@ const TAKEN: &str = "
     let loop macro match mod move mut pub ref return self static struct super trait true try type
     union unsafe use where while yield
     alloc build core deps examples incremental proc-macro serde std test wan-cache
-    wan-cache-lab wan-cli wan-host wan-media wan-model wan-plugin-api wan-plugin-check wan-plugin-kit
-    wan-samplers
+    wan-cache-lab wan-cli wan-host wan-media wan-model wan-plugin-api wan-plugin-check
+    wan-plugin-kit wan-samplers
     action attention cache choice coefficients decision denoise err error evaluation gate message
     none ok option options place plugin protects replaces result round rule sampler schedule signal
     some step strategy string tensor term vec
@@ -135,10 +135,10 @@ fn suggestion(name: &str) -> String {
     }
     let text = words.trim_start_matches(|c: char| !c.is_ascii_lowercase());
     let words: Vec<&str> = text.split_whitespace().collect();
-    match words.is_empty() {
-        true => String::new(),
-        false => format!("; did you mean {}?", words.join("-")),
+    if words.is_empty() {
+        return String::new();
     }
+    format!("; did you mean {}?", words.join("-"))
 }
 
 /// `my-sampler` gives `MySampler`.

@@ -25,13 +25,12 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let what = matches.get_one::<String>("what").map_or("", String::as_str);
-    let shown = match is_file(what) {
-        true => of_library(registry, Path::new(what))?,
-        false => of_id(registry, what)?,
-    };
-    match matches.get_flag("json") {
-        true => say!("{:#}", json!(shown)),
-        false => shown.iter().for_each(print),
+    let shown =
+        if is_file(what) { of_library(registry, Path::new(what))? } else { of_id(registry, what)? };
+    if matches.get_flag("json") {
+        say!("{:#}", json!(shown));
+    } else {
+        shown.iter().for_each(print);
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ pub(super) fn find_parts(root: &Path) -> Result<BTreeMap<String, Part>> {
         let (name, file) = (part_of(network), part.files[0].clone());
         if let Some(other) = parts.insert(name.into(), part) {
             return Err(Error::invalid(format!(
-                "{} and {} are both a {name}; name one with --{name}",
+                "{} and {} are both a {name}; name one with `{name}`",
                 other.files[0].display(),
                 file.display()
             )));

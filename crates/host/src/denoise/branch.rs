@@ -11,15 +11,13 @@ use wan_plugin_api::{
 };
 
 use crate::denoise::host_tensor::{dtype_of, place_of};
+use crate::denoise::ops::HostOps;
 use crate::denoise::parts::{BranchCache, DenoiserParts, Expert, UnderWay, facts_of};
 use crate::denoise::tally::{EvaluationRecord, Tally};
 use crate::denoise::witness::{Inside, Seen};
 use crate::error::{Error, Result};
 use crate::latents::LATENT_FRAME_AXIS;
 use crate::ledger::Item;
-
-/// Axis of the tokens, frame after frame, in `[1, L, D]`.
-const TOKEN_AXIS: usize = 1;
 
 /// One branch of one evaluation.
 pub(crate) struct BranchEvaluation<'d> {
@@ -117,7 +115,7 @@ impl BranchEvaluation<'_> {
         let inside = Inside { embedded: &embedded, after_first_block, after: &after };
         self.show_witness(Some(inside), &velocity)?;
         match plan.map(|p| p.replaces).filter(|_| keep) {
-            Some(Replaces::Residual) => self.store(&after, &before, TOKEN_AXIS)?,
+            Some(Replaces::Residual) => self.store(&after, &before, HostOps::TOKEN_AXIS)?,
             Some(Replaces::OutputDelta) => {
                 self.store(&velocity, self.sample, LATENT_FRAME_AXIS)?;
             }
@@ -161,9 +159,10 @@ impl BranchEvaluation<'_> {
         let input = parts.conditions.model_input(self.sample, first)?;
         let timesteps: Vec<f64> = self.levels.iter().map(|level| level.timestep).collect();
         let uniform = timesteps.iter().all(|t| *t == timesteps[0]);
-        let timesteps = match uniform {
-            true => Timesteps::per_video(&timesteps[..1])?,
-            false => Timesteps::per_frame(&[timesteps])?,
+        let timesteps = if uniform {
+            Timesteps::per_video(&timesteps[..1])?
+        } else {
+            Timesteps::per_frame(&[timesteps])?
         };
         let class = parts.fps_class.map(|class| [class]);
         let class = class.as_ref().map(<[u32; 1]>::as_slice);
@@ -231,7 +230,7 @@ impl BranchEvaluation<'_> {
                 let ops = &self.parts.ops;
                 let verdict = match (plan.replaces, stage.hidden) {
                     (Replaces::Residual, Some(hidden)) => {
-                        ops.add_to(hidden, &tensor, TOKEN_AXIS).map(Verdict::ReuseHidden)
+                        ops.add_to(hidden, &tensor, HostOps::TOKEN_AXIS).map(Verdict::ReuseHidden)
                     }
                     _ => ops.add_to(sample, &tensor, LATENT_FRAME_AXIS).map(Verdict::ReuseOutput),
                 };
@@ -272,7 +271,8 @@ fn signals(
         let squeezed = rows.rows().squeeze(0).map_err(candle)?; // [K, ..]
         cache.ops.wrap_rows(item, squeezed, rows.index(0).to_vec(), frames)
     };
-    let tokens = |item, hidden: CandleTensor| cache.ops.wrap(item, hidden, TOKEN_AXIS, frames);
+    let tokens =
+        |item, hidden: CandleTensor| cache.ops.wrap(item, hidden, HostOps::TOKEN_AXIS, frames);
     let handle = |signal: Signal| match signal {
         Signal::Sample => cache.ops.wrap(Item::Sample, sample.clone(), LATENT_FRAME_AXIS, frames),
         Signal::TimeEmbedding => rows(Item::TimeEmbedding, &stage.embedded.ok_or_else(early)?.e),

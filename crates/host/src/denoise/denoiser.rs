@@ -52,12 +52,12 @@ impl Denoiser {
         })
     }
 
-    /// Prepares for round `index`, and says which expert runs it; another window or expert gets fresh
-    /// cache objects.
+    /// Prepares for round `index`, and says which expert runs it; another window or expert gets
+    /// fresh cache objects.
     ///
     /// # Errors
-    /// [`Error::Busy`] where the expert has no room yet; then nothing has changed, but that this run
-    /// holds no expert any more. Else what a cache says against its context.
+    /// [`Error::Busy`] where the expert has no room yet; then nothing has changed, but that this
+    /// run holds no expert any more. Else what a cache says against its context.
     pub(crate) fn begin_round(&mut self, index: usize, when_busy: WhenBusy) -> Result<usize> {
         let (schedule, boundary) = (self.schedule.clone(), self.parts.boundary_timestep);
         let round = &schedule.rounds[index];

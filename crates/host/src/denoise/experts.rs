@@ -1,7 +1,7 @@
 //! The transformers of a model, lent to runs for a stream of evaluations at a time.
 //!
-//! A model has one transformer, or two: the first for high noise, the second for low. Two that do not
-//! fit beside each other take turns: while one is lent, a run that needs the other is told
+//! A model has one transformer, or two: the first for high noise, the second for low. Two that do
+//! not fit beside each other take turns: while one is lent, a run that needs the other is told
 //! [`Error::Busy`], or waits.
 
 use std::fmt;
@@ -20,8 +20,8 @@ pub trait Experts: Send + Sync {
     /// How many there are: 1 or 2.
     fn count(&self) -> usize;
 
-    /// Lends transformer `number`, from 0. It is loaded where it is not yet; one that is lent already
-    /// is shared.
+    /// Lends transformer `number`, from 0. It is loaded where it is not yet; one that is lent
+    /// already is shared.
     ///
     /// # Errors
     /// [`Error::Busy`] where another one has to go first and is lent; else what loading says.
@@ -143,8 +143,8 @@ impl<M: Send + Sync> Seats<M> {
 }
 
 impl<M: Transformer + 'static> TakingTurns<M> {
-    /// `count` transformers, loaded by `load` when they are asked for; at most `resident_max`, and at
-    /// least one, stay loaded.
+    /// `count` transformers, loaded by `load` when they are asked for; at most `resident_max`, and
+    /// at least one, stay loaded.
     pub(crate) fn new(
         count: usize,
         resident_max: usize,

@@ -1,6 +1,6 @@
-//! One evaluation of the model: guidance branches, their caches, tensors as strategies see them, and
-//! the account of what is held. It knows what a video is conditioned on, and no round but the one
-//! under way.
+//! One evaluation of the model: guidance branches, their caches, tensors as strategies see them,
+//! and the account of what is held. It knows what a video is conditioned on, and no round but the
+//! one under way.
 
 mod branch;
 pub(crate) mod denoiser;

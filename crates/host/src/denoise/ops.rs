@@ -11,6 +11,7 @@ use wan_plugin_api::{Coefficients, DType, Error, Place, Result, Tensor, TensorOp
 use crate::cancel::Cancel;
 use crate::denoise::host_tensor::{HostTensor, candle_dtype, cast, dtype_of, place_of};
 use crate::denoise::noise::Noise;
+use crate::latents::LATENT_FRAME_AXIS;
 use crate::ledger::{Item, Ledger};
 
 /// Largest finite value of f8 e4m3.
@@ -30,6 +31,12 @@ pub struct HostOps {
 }
 
 impl HostOps {
+    /// Axis of the latent frames in latents, `[1, C, F, H, W]`.
+    pub const LATENT_FRAME_AXIS: usize = LATENT_FRAME_AXIS;
+
+    /// Axis of the tokens, frame after frame, in hidden states, `[1, L, D]`.
+    pub const TOKEN_AXIS: usize = 1;
+
     /// Operations on `device`; handles are counted in a ledger of their own.
     pub fn new(device: Device, noise: Noise, cancel: Cancel) -> Self {
         Self { device, noise, cancel, ledger: Arc::default() }

@@ -1,5 +1,5 @@
-//! State of strategies as plain values: a document, and tensors as bytes in the format, with the scales
-//! and for the place that they had. Strategies give theirs by the extension [`STATE`].
+//! State of strategies as plain values: a document, and tensors as bytes in the format, with the
+//! scales and for the place that they had. Strategies give theirs by the extension [`STATE`].
 
 use candle_core::{DType as CandleDType, Device, Tensor as CandleTensor};
 use safetensors::View;

@@ -49,8 +49,8 @@ impl Stream {
     }
 }
 
-/// The expert of a round: the first where its noisiest moving frame is at or above `boundary`
-/// (Wan 2.2, commit 42bf4cf: `t >= boundary`, on the timestep as the model is told), else the second.
+/// The expert of a round: the first where its noisiest moving frame is at or above `boundary` (Wan
+/// 2.2, commit 42bf4cf: `t >= boundary`, on the timestep as the model is told), else the second.
 pub(crate) fn expert_of(round: &Round, boundary: Option<f64>) -> usize {
     let Some(boundary) = boundary else { return 0 };
     usize::from(noisiest_timestep(round) < boundary)

@@ -1,5 +1,5 @@
-//! What a video is conditioned on, as tensors: prompts, pictures and clips. No pipeline is copied for
-//! any of them.
+//! What a video is conditioned on, as tensors: prompts, pictures and clips. No pipeline is copied
+//! for any of them.
 
 use candle_core::Tensor;
 use wan_plugin_api::FrameLevel;

@@ -178,8 +178,9 @@ impl GivenFrames {
         self.first.iter().take(1).chain(&self.last)
     }
 
-    /// Given frames that stand in front of the finished clip; the generated frames of the context are
-    /// left out for them. None for a picture: the model's own first frame goes on without a seam.
+    /// Given frames that stand in front of the finished clip; the generated frames of the context
+    /// are left out for them. None for a picture: the model's own first frame goes on without a
+    /// seam.
     pub(crate) fn in_front(&self) -> &[RgbImage] {
         if self.first.len() < 2 { &[] } else { &self.before }
     }

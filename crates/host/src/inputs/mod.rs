@@ -1,5 +1,6 @@
 //! From what somebody gives to what the model takes: prompts, pictures and clips become
-//! [`Conditions`](conditions::Conditions). It knows checkpoints and requests, and nothing of sampling.
+//! [`Conditions`](conditions::Conditions). It knows checkpoints and requests, and nothing of
+//! sampling.
 
 pub(crate) mod conditions;
 pub(crate) mod encoders;

@@ -8,14 +8,17 @@ use wan_model::vae::Vae;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::inputs::conditions::{Conditions, given_frames_mask};
+use crate::latents::LATENT_FRAME_AXIS;
 
 impl Conditions {
-    /// Channels that Wan's image-to-video models take beside the latents, `[1, 4 + z, F, h, w]`: the
-    /// mask of given frames, and the encoded video that has the given frames and mid grey elsewhere.
-    /// `given` has the number of a pixel frame, from 0, with its picture, `[1, 3, 1, H, W]` in -1 to 1.
+    /// Channels that Wan's image-to-video models take beside the latents, `[1, 4 + z, F, h, w]`:
+    /// the mask of given frames, and the encoded video that has the given frames and mid grey
+    /// elsewhere. `given` has the number of a pixel frame, from 0, with its picture,
+    /// `[1, 3, 1, H, W]` in -1 to 1.
     ///
-    /// Grey is 0 in pixels and goes through the VAE like everything else, a chunk of frames at a time
-    /// (Wan2.1, commit 9737cba, `wan/image2video.py`; diffusers 0.42 `WanImageToVideoPipeline`).
+    /// Grey is 0 in pixels and goes through the VAE like everything else, a chunk of frames at a
+    /// time (Wan2.1, commit 9737cba, `wan/image2video.py`; diffusers 0.42
+    /// `WanImageToVideoPipeline`).
     ///
     /// # Errors
     /// If no frame is given, or the VAE refuses the sizes; `Cancelled` once `cancel` is set.
@@ -62,5 +65,5 @@ fn encode(
         next = numbers.end;
         means.push(encoder.next_observed(&chunk(numbers)?, &mut cancel)?.mean);
     }
-    Ok(vae.normalise(&Tensor::cat(&means, 2)?)?)
+    Ok(vae.normalise(&Tensor::cat(&means, LATENT_FRAME_AXIS)?)?)
 }

@@ -49,7 +49,8 @@ pub struct CacheSchedule {
     pub measures: Vec<String>,
     /// Decisions, counted.
     pub decisions: DecisionCount,
-    /// Evaluations over those whose blocks will run: how much faster the blocks' part of the run is.
+    /// Evaluations over those whose blocks will run: how much faster the blocks' part of the run
+    /// is.
     pub speed_up: f64,
     /// Most bytes that one branch's cache will hold.
     pub bytes_per_branch: u64,
@@ -86,8 +87,8 @@ impl CachePlanner {
         let plan = sampled.cache_plan.clone().filter(|plan| plan.schedule_only);
         let plan = plan.ok_or_else(|| {
             Error::invalid(format!(
-                "{} decides by what the model computes, so it cannot be planned; `wan cache record` \
-                 and `wan cache replay` show what it does",
+                "{} decides by what the model computes, so it cannot be planned; `wan cache \
+                 record` and `wan cache replay` show what it does",
                 cache.id
             ))
         })?;
@@ -122,7 +123,8 @@ impl CachePlanner {
     }
 }
 
-/// The run as it will be, but for latents of one token a frame, and `experts` that need have no blocks.
+/// The run as it will be, but for latents of one token a frame, and `experts` that need have no
+/// blocks.
 pub(crate) fn one_token_spec(
     facts: &ModelFacts,
     settings: &Settings,

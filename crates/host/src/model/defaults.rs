@@ -1,5 +1,5 @@
-//! What completes a request: `wan.toml` of the model folder, how the published model is sampled, and
-//! Wan's own defaults.
+//! What completes a request: `wan.toml` of the model folder, how the published model is sampled,
+//! and Wan's own defaults.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +30,7 @@ pub(crate) struct Defaults {
 
 impl Defaults {
     /// The named task's; else the model folder's; else those of the model that the transformer's
-    /// tensors are known to be of, with the shift that diffusers' scheduler config in the folder has.
+    /// tensors are known to be of, with the shift of diffusers' scheduler config in the folder.
     ///
     /// # Errors
     /// For an unknown task, or where the tensors fit several models with other defaults.
@@ -70,13 +70,14 @@ impl Defaults {
         Self { request, origin: Origin::Wan, task: None, shift_of_size, scheduler_shift: None }
     }
 
-    /// Flow shift of a video of this size, and who says so.
+    /// Flow shift of a video of this size, and who says so: the shift that this size has of its
+    /// own, else the scheduler config's, else the shift of all sizes.
     pub(crate) fn sample_shift(&self, size: Size) -> Option<(f64, Origin)> {
-        if let Some(shift) = self.scheduler_shift {
-            return Some((shift, Origin::SchedulerConfig));
-        }
-        let shift = self.shift_of_size.get(&size.to_string()).copied();
-        Some((shift.or(self.request.sample_shift)?, self.origin))
+        let of_size = self.shift_of_size.get(&size.to_string());
+        let of_size = of_size.map(|shift| (*shift, self.origin));
+        let of_scheduler = self.scheduler_shift.map(|shift| (shift, Origin::SchedulerConfig));
+        let of_all = self.request.sample_shift.map(|shift| (shift, self.origin));
+        of_size.or(of_scheduler).or(of_all)
     }
 }
 
@@ -111,8 +112,11 @@ impl Checkpoint {
     ///
     /// # Errors
     /// Where the tensors fit several models with other defaults.
-    pub fn recognised_task(&self, task: Option<&str>) -> Result<Option<&'static str>> {
-        if task.is_some() || self.defaults().is_some() { Ok(None) } else { recognised(self) }
+    pub fn recognised_task(&self, task: Option<&str>) -> Result<Option<String>> {
+        if task.is_some() {
+            return Ok(None);
+        }
+        Ok(Defaults::find(self, None)?.task)
     }
 }
 
@@ -170,5 +174,18 @@ mod tests {
         for sizes in published::all().iter().map(|model| &model.defaults.sample_shift_of_size) {
             assert!(sizes.keys().all(|size| size.parse::<Size>().is_ok()), "{sizes:?}");
         }
+    }
+
+    #[test]
+    fn a_size_with_a_shift_of_its_own_goes_over_the_scheduler_config() {
+        let shift = |defaults: &Defaults, width, height| {
+            defaults.sample_shift(Size { width, height }).unwrap()
+        };
+        let i2v = Defaults { scheduler_shift: Some(7.0), ..defaults("i2v-14B") };
+        assert_eq!(shift(&i2v, 832, 480), (3.0, Origin::Task));
+        assert_eq!(shift(&i2v, 1280, 720), (7.0, Origin::SchedulerConfig));
+        let unknown = Defaults { scheduler_shift: Some(7.0), ..Defaults::of_wan() };
+        assert_eq!(shift(&unknown, 832, 480), (7.0, Origin::SchedulerConfig));
+        assert_eq!(Defaults::of_wan().sample_shift(Size { width: 832, height: 480 }), None);
     }
 }

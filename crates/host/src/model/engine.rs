@@ -69,8 +69,8 @@ impl EngineBuilder {
         Self { registry: Some(registry), ..self }
     }
 
-    /// No more than so many transformers of a model, and at least one, are loaded at once; without it
-    /// all are.
+    /// No more than so many transformers of a model, and at least one, are loaded at once; without
+    /// it all are.
     #[must_use]
     pub fn resident_experts(self, count: usize) -> Self {
         Self { resident_experts: Some(count), ..self }
@@ -99,7 +99,8 @@ impl EngineBuilder {
     /// Opens the device and loads the libraries.
     ///
     /// # Errors
-    /// If the device cannot be used, a folder is not there, a library is refused, or an id is taken.
+    /// If the device cannot be used, a folder is not there, a library is refused, or an id is
+    /// taken.
     pub fn build(self) -> Result<Engine> {
         let mut registry = self.registry.map_or_else(Registry::built_in, Ok)?;
         if let Some(list) = self.allowed {

@@ -77,7 +77,8 @@ impl Engine {
     /// tokenizer; weights are loaded when they are needed.
     ///
     /// # Errors
-    /// If a part is missing, truncated or does not fit its config, or parts are of different models.
+    /// If a part is missing, truncated or does not fit its config, or parts are of different
+    /// models.
     pub fn open(&self, folder: impl AsRef<Path>) -> Result<Model> {
         self.open_checkpoint(Checkpoint::open(folder.as_ref())?)
     }
@@ -139,7 +140,8 @@ impl Model {
         &self.0.prompts
     }
 
-    /// Output of the text encoder, `[1, max_sequence_length, text_dim]`, zeros after the prompt's end.
+    /// Output of the text encoder, `[1, max_sequence_length, text_dim]`, zeros after the prompt's
+    /// end.
     ///
     /// # Errors
     /// If tokenizer or encoder fail.
@@ -280,7 +282,8 @@ impl Model {
         self.run_in(settings, conditions, context)?.finish_with(&mut |_| {})
     }
 
-    /// The transformers in these number formats. There is one set: that of other formats goes first.
+    /// The transformers in these number formats. There is one set: that of other formats goes
+    /// first.
     pub(crate) fn transformers(&self, precision: Precision) -> Result<Arc<Transformers>> {
         let mut held = self.0.transformers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((of, transformers)) = &*held {
@@ -315,8 +318,8 @@ impl Model {
         settings.guidance(self.facts().configs.len())
     }
 
-    /// The frames of latents `[1, C, F, H, W]`, one latent frame's pixels at a time, with a given clip
-    /// in front; ends early once `cancel` is set.
+    /// The frames of latents `[1, C, F, H, W]`, one latent frame's pixels at a time, with a given
+    /// clip in front; ends early once `cancel` is set.
     ///
     /// # Errors
     /// If the latents do not fit the VAE.

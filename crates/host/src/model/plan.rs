@@ -6,7 +6,6 @@ use serde::Serialize;
 use wan_model::Numerics;
 use wan_plugin_api::Schedule;
 
-use crate::denoise::parts::DenoiserParts;
 use crate::denoise::stream::Stream;
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -51,13 +50,13 @@ impl Model {
             signal_bytes_max: 0,
             cache_bytes_max: 0,
         };
+        let parts = run.parts();
         let stream_dtype = Numerics::from(settings.precision).stream_dtype();
         for stream in streams(run.schedule(), facts.boundary_timestep) {
             let config = &facts.configs[stream.expert];
             let rows = u64::from(stream.timesteps_max);
             let signals = rows * 7 * config.dim() as u64 * 4; // e: D, e0: 6 D
             plan.signal_bytes_max = plan.signal_bytes_max.max(signals);
-            let parts: &DenoiserParts = run.parts();
             let branches = parts.branches(stream.expert);
             plan.evaluations += u64::from(stream.evaluations) * branches.len() as u64;
             let mut cache_bytes = 0;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::error::Result;
 use crate::inputs::given::GivenFrames;
 use crate::plugins::registry::Chosen;
-use crate::request::origin::Origins;
+use crate::request::origin::{Origin, Origins};
 use crate::request::settings::{LatentSize, SettingValues};
 
 /// Complete settings of one video by one model, each with where its value came from.
@@ -58,6 +59,17 @@ impl Settings {
     pub fn with_vae_tiling(mut self, vae_tiling: bool) -> Self {
         self.values.vae_tiling = vae_tiling;
         self
+    }
+
+    /// The same settings with another number of steps.
+    ///
+    /// # Errors
+    /// If it is out of range.
+    pub fn with_sample_steps(mut self, sample_steps: u32) -> Result<Self> {
+        self.values.sample_steps = sample_steps;
+        self.values.check_numbers()?;
+        self.origins.insert("sample_steps".into(), Origin::Request);
+        Ok(self)
     }
 
     /// The latent grid.

@@ -26,9 +26,9 @@ impl Model {
     /// own defaults. Given pictures and clips are read here.
     ///
     /// # Errors
-    /// For a value that does not fit this model, naming the field and what would fit; for an unknown
-    /// task, strategy or option; for a given file that cannot be read, and for what the model does not
-    /// take, or needs and is not given.
+    /// For a value that does not fit this model, naming the field and what would fit; for an
+    /// unknown task, strategy or option; for a given file that cannot be read, and for what the
+    /// model does not take, or needs and is not given.
     pub fn settle(&self, request: &Request) -> Result<Settings> {
         let defaults = Defaults::find(self.checkpoint(), request.task.as_deref())?;
         let mut settling = Settling::new(request, &defaults);

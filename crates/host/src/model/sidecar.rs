@@ -47,8 +47,9 @@ impl Model {
         })
     }
 
-    /// What has changed since a sidecar was written, a line each: program, weights, strategies. Where
-    /// nothing has, `settings`, made again from it, give the same latents on the same processor.
+    /// What has changed since a sidecar was written, a line each: program, weights, strategies.
+    /// Where nothing has, `settings`, made again from it, give the same latents on the same
+    /// processor.
     pub fn changes_since(&self, recorded: &Sidecar, settings: &Settings) -> Vec<String> {
         let mut changes = Vec::new();
         let version = env!("CARGO_PKG_VERSION");

@@ -12,12 +12,12 @@ use crate::inputs::given::GivenFrames;
 use crate::latents::LATENT_FRAME_AXIS;
 use crate::request::settings::SettingValues;
 
-/// The frames of normalised latents `[1, z, F, h, w]`, one latent frame's pixels at a time: 1 for the
-/// first, 4 for each of the others. With tiling each is decoded in tiles that are blended, which
-/// bounds the memory of a large picture.
+/// The frames of normalised latents `[1, z, F, h, w]`, one latent frame's pixels at a time: 1 for
+/// the first, 4 for each of the others. With tiling each is decoded in tiles that are blended,
+/// which bounds the memory of a large picture.
 ///
-/// A clip that was given comes first, and its context takes the place of the frames that were generated
-/// from it.
+/// A clip that was given comes first, and its context takes the place of the frames that were
+/// generated from it.
 pub struct Decoding<'v> {
     decoder: VaeDecoder<'v>,
     /// `[1, z, F, h, w]`, as the VAE has them.

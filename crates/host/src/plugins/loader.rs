@@ -73,7 +73,8 @@ fn read_manifest(path: &Path) -> std::result::Result<Manifest, String> {
     // documentation says so to the user.
     let library = unsafe { libloading::Library::new(path) }
         .map_err(|e| format!("is not a library that can be loaded ({})", one_line(&e)))?;
-    // SAFETY: a symbol of this name is a manifest by the interface's rules; `read` checks its magic.
+    // SAFETY: a symbol of this name is a manifest by the interface's rules; `read` checks its
+    // magic.
     let manifest = unsafe {
         library
             .get::<*const RawManifest>(manifest::SYMBOL)

@@ -1,5 +1,5 @@
-//! Strategies by id, built in or from libraries, by one door: finding libraries, what may be loaded,
-//! opening them, and the registry. It knows no strategy by name, and nothing of models.
+//! Strategies by id, built in or from libraries, by one door: finding libraries, what may be
+//! loaded, opening them, and the registry. It knows no strategy by name, and nothing of models.
 
 pub(crate) mod allow_list;
 pub(crate) mod choice;

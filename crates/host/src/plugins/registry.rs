@@ -169,10 +169,8 @@ impl Registry {
 
     fn add_file_once(&mut self, path: &Path) -> Result<()> {
         let path = path.canonicalize().map_err(Error::io(path))?;
-        match self.plugins.iter().any(|p| p.source.path.as_ref() == Some(&path)) {
-            true => Ok(()),
-            false => self.add_file(&path),
-        }
+        let is_known = self.plugins.iter().any(|p| p.source.path.as_ref() == Some(&path));
+        if is_known { Ok(()) } else { self.add_file(&path) }
     }
 
     fn add(&mut self, library: Library, source: Source, epoch: u32) -> Result<()> {

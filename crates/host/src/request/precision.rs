@@ -46,10 +46,8 @@ impl From<Precision> for Numerics {
             Format::Bf16 => DType::BF16,
             Format::F16 => DType::F16,
         };
-        let stream = match precision.narrow_stream {
-            true => ResidualStream::Compute,
-            false => ResidualStream::F32,
-        };
+        let stream =
+            if precision.narrow_stream { ResidualStream::Compute } else { ResidualStream::F32 };
         Self { compute, stream }
     }
 }

@@ -188,7 +188,9 @@ impl SettingValues {
         })
     }
 
-    fn check_numbers(&self) -> Result<()> {
+    /// # Errors
+    /// If a number is out of range.
+    pub(crate) fn check_numbers(&self) -> Result<()> {
         let low = self.sample_guide_scale_low.unwrap_or(self.sample_guide_scale);
         let numbers = [
             ("sample_steps", self.sample_steps as f64, 1.0, 1000.0),

@@ -4,6 +4,7 @@
 use candle_core::{Device, Tensor};
 
 use crate::error::{Error, Result};
+use crate::latents::LATENT_FRAME_AXIS;
 
 /// Sigmas closer than this are the same: tables of two samplers round differently.
 const SAME_SIGMA: f64 = 1e-3;
@@ -52,7 +53,7 @@ impl Earlier {
         if latents.dims() != shape {
             return Err(wrong(format!("{:?}, this run needs {shape:?}", latents.dims())));
         }
-        let clean = prefix.map_or(0, |p| p.dims()[2]);
+        let clean = prefix.map_or(0, |p| p.dims()[LATENT_FRAME_AXIS]);
         for (frame, begins) in begins.iter().enumerate().skip(clean) {
             let ends = self.ends_at.get(frame).copied().unwrap_or(0.0);
             if (ends - begins).abs() > SAME_SIGMA {
@@ -65,8 +66,9 @@ impl Earlier {
         match prefix {
             None => Ok(latents),
             Some(prefix) => {
-                let rest = latents.narrow(2, clean, shape[2] - clean)?;
-                Ok(Tensor::cat(&[prefix, &rest], 2)?)
+                let rest =
+                    latents.narrow(LATENT_FRAME_AXIS, clean, shape[LATENT_FRAME_AXIS] - clean)?;
+                Ok(Tensor::cat(&[prefix, &rest], LATENT_FRAME_AXIS)?)
             }
         }
     }

@@ -1,9 +1,9 @@
 //! One run: a sampler carries latents from noise to clean, a round at a time.
 //!
 //! [`Run::new`] is the only way to set one up: production, the planner of caches and the golden
-//! cases differ in the values of [`RunSpec`] and in who has the [`Experts`](crate::denoise::experts::Experts).
-//! Everything that a run needs is its own, so it can be kept, moved to another thread and stepped in
-//! turn with others.
+//! cases differ in the values of [`RunSpec`] and in who has the
+//! [`Experts`](crate::denoise::experts::Experts). Everything that a run needs is its own, so it can
+//! be kept, moved to another thread and stepped in turn with others.
 
 pub(crate) mod handover;
 pub(crate) mod spec;
@@ -46,6 +46,7 @@ pub struct Run {
     evaluation: u32,
     experts: Vec<ExpertUse>,
     device_memory: Option<DeviceMemory>,
+    notices: Vec<String>,
     seconds: f64,
     /// Of what the run was resumed from.
     sampler_bytes_before: u64,
@@ -83,7 +84,7 @@ pub struct Sampled {
     pub device_memory: Option<DeviceMemory>,
     /// Sigma that each latent frame ends at; empty where all are clean.
     pub ends_at: Vec<f64>,
-    /// What the sampler wants the user to know.
+    /// See [`Run::notices`].
     pub notices: Vec<String>,
     /// Seconds of the rounds.
     pub seconds: f64,
@@ -113,9 +114,13 @@ impl Run {
         let ends = ends.map_err(Error::strategy(&sampler_id))?;
         handover::check_end(&ends, spec.may_end_noisy)?;
         let latents = latents(&spec, &schedule)?;
+        let mut notices = schedule.notices.clone();
+        let cannot_be_saved = check_can_be_saved(&spec.sampler, spec.parts.cache.as_ref()).err();
+        notices.extend(cannot_be_saved.map(|error| error.to_string()));
         let schedule = Arc::new(schedule);
         Ok(Self {
             sampler,
+            notices,
             chosen: spec.sampler,
             ops: spec.parts.ops.sibling(),
             experts: vec![ExpertUse::default(); spec.parts.guidance.len()],
@@ -180,8 +185,7 @@ impl Run {
     /// # Errors
     /// If sampler or cache do not answer [`STATE`](wan_plugin_api::extensions::STATE), naming it.
     pub fn can_be_saved(&self) -> Result<()> {
-        check_keeps_state(&self.chosen)?;
-        self.denoiser.parts.cache.as_ref().map_or(Ok(()), check_keeps_state)
+        check_can_be_saved(&self.chosen, self.denoiser.parts.cache.as_ref())
     }
 
     fn check_whole(&self) -> Result<()> {
@@ -194,6 +198,12 @@ impl Run {
     /// Most bytes that the sampler's handles kept between rounds.
     fn sampler_bytes_max(&self) -> u64 {
         self.ops.ledger().peak().max(self.sampler_bytes_before)
+    }
+
+    /// What whoever asked should know, a line each, known before the first round: what the sampler
+    /// says of its schedule, and that the run cannot be saved, where it cannot.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
     }
 
     /// All rounds, done and to come.
@@ -214,15 +224,15 @@ impl Run {
     /// Does the next round; none: all are done.
     ///
     /// # Errors
-    /// [`Error::Busy`] where the expert of the round has no room beside those that are lent to other
-    /// runs: nothing has changed, call it again later. [`Error::Cancelled`] if asked to stop. What
-    /// the sampler, the cache, the model or the device said; the run is of no use after that.
+    /// [`Error::Busy`] where the expert of the round has no room beside those that are lent to
+    /// other runs: nothing has changed, call it again later. [`Error::Cancelled`] if asked to stop.
+    /// What the sampler, the cache, the model or the device said; the run is of no use after that.
     pub fn round(&mut self) -> Result<Option<RoundDone>> {
         self.round_with(WhenBusy::Say)
     }
 
-    /// As [`round`](Self::round), but waits for the expert of the round. For runs on threads of their
-    /// own.
+    /// As [`round`](Self::round), but waits for the expert of the round. For runs on threads of
+    /// their own.
     ///
     /// # Errors
     /// As [`round`](Self::round), but for `Busy`.
@@ -322,10 +332,16 @@ impl Run {
             } else {
                 self.ends
             },
-            notices: self.schedule.notices.clone(),
+            notices: self.notices,
             seconds: self.seconds,
         })
     }
+}
+
+/// Refuses a sampler or a cache that cannot be saved.
+fn check_can_be_saved(sampler: &Chosen, cache: Option<&Chosen>) -> Result<()> {
+    check_keeps_state(sampler)?;
+    cache.map_or(Ok(()), check_keeps_state)
 }
 
 /// `latents` with the frames from `first` on replaced by `window`.

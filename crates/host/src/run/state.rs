@@ -1,5 +1,5 @@
-//! A run between two rounds, as plain values. Nothing in it refers to the run that it was taken of, nor
-//! to its device.
+//! A run between two rounds, as plain values. Nothing in it refers to the run that it was taken of,
+//! nor to its device.
 
 use candle_core::Tensor as CandleTensor;
 use wan_plugin_api::Schedule;
