@@ -61,8 +61,9 @@ fn is_zero(place: &usize) -> bool {
 
 /// What stands above the list.
 const HEAD: &str = "\
-# Drawn by `cargo xtask mutants engine draw SEED`, and not chosen: see src/draw.rs. Where code moves,
-# an entry follows it by its function's name, or its place is written anew; its mistake stays.
+# Drawn by `cargo xtask mutants engine draw SEED`, and not chosen: see src/draw.rs. Where code
+# moves, an entry follows it by its function's name, or its place is written anew; its mistake
+# stays.
 ";
 
 /// All mutants, and the seed that they were drawn with.
