@@ -1,62 +1,21 @@
-//! Flags, under the names that users of Wan's `generate.py` and SkyReels'
-//! `generate_video_df.py` know, with underscores or hyphens.
+//! Flags that several commands share.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use wan_host::parts::{Kind, Registry};
-use wan_host::{Error, Result};
-use wan_plugin_api::{OptionKind, OptionSpec, OptionValues, Strategy};
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
-use super::device;
 use crate::progress::ProgressForm;
-
-/// Rewrites `--some-flag=value` to `--some_flag=value`, so that both spellings work.
-pub(super) fn with_underscores(argument: OsString) -> OsString {
-    let Some(text) = argument.to_str() else { return argument };
-    match text.strip_prefix("--") {
-        Some(rest) if !rest.is_empty() => {
-            let (name, value) = rest.split_at(rest.find('=').unwrap_or(rest.len()));
-            format!("--{}{value}", name.replace('-', "_")).into()
-        }
-        _ => argument,
-    }
-}
-
-/// Every value of a flag that must be known before the command line is read.
-pub(super) fn early<'a>(
-    arguments: &'a [OsString],
-    flag: &'static str,
-) -> impl Iterator<Item = PathBuf> + use<'a> {
-    arguments.iter().enumerate().filter_map(move |(place, argument)| {
-        let text = argument.to_string_lossy();
-        let rest = text.strip_prefix("--")?.strip_prefix(flag)?;
-        match rest.strip_prefix('=') {
-            Some(value) => Some(value.into()),
-            None if rest.is_empty() => arguments.get(place + 1).map(PathBuf::from),
-            None => None,
-        }
-    })
-}
-
-/// The whole command line, strategy flags included.
-pub(super) fn command(registry: &Registry) -> Command {
-    Command::new("wan")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("Generate video with Wan and SkyReels-V2 models, through sampler and cache plugins")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .subcommand(generate(registry))
-        .subcommand(decode())
-        .subcommand(inspect())
-        .subcommand(super::cache::command(registry))
-        .subcommand(super::plugins::command())
-        .arg(super::plugins::plugin_allow())
-}
 
 pub(super) fn flag(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name(value).help(help)
+}
+
+pub(super) fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help).help_heading("Output")
+}
+
+pub(super) fn json() -> Arg {
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON")
 }
 
 pub(super) fn plugin_dir() -> Arg {
@@ -66,7 +25,7 @@ pub(super) fn plugin_dir() -> Arg {
         .help_heading("Plugins")
 }
 
-fn model_dir() -> Arg {
+pub(super) fn model_dir() -> Arg {
     flag(
         "ckpt_dir",
         "DIR",
@@ -76,291 +35,21 @@ fn model_dir() -> Arg {
     .value_parser(value_parser!(PathBuf))
 }
 
-pub(super) fn progress() -> Arg {
-    flag("progress", "FORM", "How progress is shown: auto | json | quiet")
-        .default_value("auto")
-        .value_parser(["auto", "json", "quiet"])
-        .help_heading("Output")
-}
-
-fn vae_tiling() -> Arg {
-    switch("vae_tiling", "Decode in blended tiles of 256 pixels: less memory for a large picture")
-}
-
-fn save_file() -> Arg {
+pub(super) fn save_file() -> Arg {
     flag("save_file", "FILE", "The video to write; its sidecar is FILE with .json")
         .value_parser(value_parser!(PathBuf))
         .help_heading("Output")
 }
 
-fn decode() -> Command {
-    Command::new("decode")
-        .about("Finish a generation whose latents were saved: decode them and write the video")
-        .arg(
-            Arg::new("latents")
-                .required(true)
-                .value_name("LATENTS")
-                .value_parser(value_parser!(PathBuf))
-                .help("The .latents.safetensors file of the run"),
-        )
-        .args([model_dir(), device::arg(), save_file(), vae_tiling(), progress(), plugin_dir()])
+pub(super) fn vae_tiling() -> Arg {
+    switch("vae_tiling", "Decode in blended tiles of 256 pixels: less memory for a large picture")
 }
 
-pub(super) fn json() -> Arg {
-    Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON")
-}
-
-fn inspect() -> Command {
-    Command::new("inspect")
-        .about("Say what weights are, and which tensors are missing, unexpected or misshaped")
-        .arg(
-            Arg::new("path")
-                .required(true)
-                .value_name("PATH")
-                .value_parser(value_parser!(PathBuf))
-                .help("A .safetensors file, a folder of shards, or a model folder"),
-        )
-        .args([json(), plugin_dir()])
-}
-
-fn generate(registry: &Registry) -> Command {
-    let command = Command::new("generate")
-        .about("Generate a video from a prompt")
-        .after_help(
-            "Every flag may be written with underscores or hyphens. Flags that are not given take \
-             the default of --task, else of the model folder's wan.toml, else of the published \
-             model that the tensors are of.\n\n\
-             Examples:\n  wan generate --prompt \"a big red ball moving right over a meadow\"\n  \
-             wan generate --cache none --base_seed 7 --save_file out.mp4\n  \
-             wan generate --sample_steps 30 --cache_option threshold=0.2 --cache_report",
-        )
-        .args([device::arg(), save_file(), vae_tiling()])
-        .args([
-            flag("job", "FILE", "Take what flags do not say from this request in JSON; - reads it")
-                .value_parser(value_parser!(PathBuf)),
-            switch("cache_report", "Also run without the cache; print what it saved and cost"),
-            flag("reproduce", "NAME.json", "Make the video of this sidecar again, bit for bit")
-                .value_parser(value_parser!(PathBuf))
-                .help_heading("Output"),
-            switch("allow_changes", "With --reproduce: name what changed since, and go on"),
-            switch("keep_latents", "Keep the latents beside the video"),
-            flag("contact_sheet", "FILE", "Also write eight frames side by side, as PNG")
-                .value_parser(value_parser!(PathBuf))
-                .help_heading("Output"),
-        ]);
-    with_run_flags(command, registry)
-}
-
-/// `command` with the flags of everything that runs a model.
-pub(super) fn with_run_flags(command: Command, registry: &Registry) -> Command {
-    let command = command
-        .args(video_flags())
-        .args(model_flags())
-        .args(given_flags())
-        .args(sampling_flags())
-        .args(strategy_flags())
-        .args([progress(), plugin_dir()]);
-    option_flags(registry).into_iter().fold(command, |c, arg| c.arg(arg))
-}
-
-fn switch(name: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help).help_heading("Output")
-}
-
-fn video_flags() -> [Arg; 8] {
-    [
-        flag("prompt", "TEXT", "What the video shows"),
-        flag("negative_prompt", "TEXT", "What it should not show"),
-        model_dir(),
-        flag("task", "TASK", "Take the published defaults of this model: t2v-14B, i2v-A14B, ..."),
-        flag("size", "W*H", "Pixels, as 832*480"),
-        flag("frame_num", "N", "Frames, 4n+1")
-            .alias("num_frames")
-            .value_parser(value_parser!(usize)),
-        flag("fps", "FPS", "Frames per second").value_parser(value_parser!(f64)),
-        flag("base_seed", "SEED", "Seed of all noise; -1 draws one")
-            .alias("seed")
-            .allow_negative_numbers(true)
-            .value_parser(value_parser!(i64).range(-1..)),
-    ]
-}
-
-fn model_flags() -> [Arg; 8] {
-    let file = |name, help| flag(name, "FILE", help).value_parser(value_parser!(PathBuf));
-    [
-        file("transformer", "Transformer in one file (Wan's, ComfyUI's or diffusers' names)"),
-        file("transformer_2", "Second, low-noise expert in one file"),
-        file("vae", "VAE in one file"),
-        file("text_encoder", "UMT5 in one file"),
-        file("image_encoder", "CLIP vision encoder in one file"),
-        file("tokenizer", "tokenizer.json of the text encoder"),
-        flag("dtype", "FORMAT", "Number format of the transformer: f32 (default) | bf16 | f16")
-            .hide_possible_values(true)
-            .value_parser(["f32", "bf16", "f16"]),
-        Arg::new("narrow_stream").long("narrow_stream").action(ArgAction::SetTrue).help(
-            "Keep the residual stream in that format too, as diffusers does; Wan has it in f32",
-        ),
-    ]
-    .map(|arg| arg.help_heading("Model files"))
-}
-
-fn given_flags() -> [Arg; 5] {
-    let file = |name, help| flag(name, "FILE", help).value_parser(value_parser!(PathBuf));
-    [
-        file("image", "Picture that the video begins with: PNG, JPEG or WebP").alias("first_frame"),
-        file("last_frame", "Picture that the video ends with, for models that take one")
-            .alias("end_image"),
-        file("latents", "Latents of an earlier run, to go on from instead of noise"),
-        file("video", "MP4 clip that the video goes on from").alias("video_path"),
-        flag(
-            "context_frames",
-            "N",
-            "Frames of the clip's end that are context, 4n+1 [default: 17]",
-        )
-        .value_parser(value_parser!(usize)),
-    ]
-    .map(|arg| arg.help_heading("Given frames"))
-}
-
-fn sampling_flags() -> [Arg; 5] {
-    [
-        flag("sample_steps", "N", "Inference steps per frame")
-            .alias("inference_steps")
-            .value_parser(value_parser!(u32)),
-        flag("sample_shift", "SHIFT", "Flow shift").alias("shift").value_parser(value_parser!(f64)),
-        flag("sample_guide_scale", "SCALE", "Guidance scale; 1 runs without guidance")
-            .alias("guidance_scale")
-            .value_parser(value_parser!(f64)),
-        Arg::new("latents_only").long("latents_only").action(ArgAction::SetTrue).help(
-            "End with latents, noisy ones where the schedule ends early, for a run with --latents",
-        ),
-        flag("sample_guide_scale_low", "SCALE", "Guidance scale of a second, low-noise expert")
-            .alias("guidance_scale_2")
-            .value_parser(value_parser!(f64)),
-    ]
-    .map(|arg| arg.help_heading("Sampling"))
-}
-
-fn strategy_flags() -> [Arg; 5] {
-    let option = |name, help| flag(name, "NAME=VALUE", help).action(ArgAction::Append);
-    [
-        flag("sampler", "NAME", "Sampler; `wan plugins list` names them").alias("sample_solver"),
-        option("sampler_option", "An option of the sampler; may be given more than once"),
-        flag("cache", "NAME", "Step cache, or `none`"),
-        option("cache_option", "An option of the cache; may be given more than once"),
-        flag(
-            "cache_device",
-            "PLACE",
-            "Where the cache keeps tensors: main (the model's device) | host",
-        )
-        .hide_possible_values(true)
-        .value_parser(["main", "host"]),
-    ]
-    .map(|arg| arg.help_heading("Plugins"))
-}
-
-/// Options that ask for a flag of their own; where several strategies ask for one, it is shared.
-fn option_flags(registry: &Registry) -> Vec<Arg> {
-    let mut arguments: Vec<Arg> = Vec::new();
-    for (kind, _, option, name) in flagged_options(registry) {
-        if arguments.iter().any(|a| a.get_id() == name) {
-            continue;
-        }
-        let owners = flagged_options(registry).filter(|other| (other.0, other.3) == (kind, name));
-        let owners: Vec<&str> = owners.map(|(_, strategy, ..)| strategy.id.as_str()).collect();
-        let heading = format!("Options of the {} {}", kind.word(), owners.join(", "));
-        let help = format!("{} [{}; default: {}]", option.doc, option.allowed(), option.default);
-        let argument = Arg::new(name.to_string()).long(name.to_string()).help(help);
-        let argument = match option.kind {
-            // A bare `--causal_attention` means true.
-            OptionKind::Bool => argument.num_args(0..=1).default_missing_value("true"),
-            _ => argument.value_name(option.name.to_uppercase()),
-        };
-        arguments.push(argument.help_heading(heading));
-    }
-    arguments
-}
-
-fn flagged_options(
-    registry: &Registry,
-) -> impl Iterator<Item = (Kind, &Strategy, &OptionSpec, &str)> {
-    [Kind::Sampler, Kind::Cache].into_iter().flat_map(move |kind| {
-        registry.strategies(kind).flat_map(move |strategy| {
-            let flagged = strategy.options.iter().filter_map(|o| Some((o, o.flag.as_deref()?)));
-            flagged.map(move |(option, flag)| (kind, strategy, option, flag))
-        })
-    })
-}
-
-/// The options of strategy `id` that the user gave, by `--sampler_option` or a flag of its own.
-pub(super) fn given_options(
-    registry: &Registry,
-    kind: Kind,
-    id: &str,
-    matches: &ArgMatches,
-) -> Result<OptionValues> {
-    let chosen = registry.choose(kind, id, &OptionValues::new())?;
-    let name = if kind == Kind::Sampler { "sampler_option" } else { "cache_option" };
-    let mut options = OptionValues::new();
-    for pair in matches.get_many::<String>(name).into_iter().flatten() {
-        let (key, value) = pair
-            .split_once('=')
-            .ok_or_else(|| Error::invalid(format!("`{name}` {pair}: expected NAME=VALUE")))?;
-        options.extend([chosen.read_option(key, value)?]);
-    }
-    for (flag_kind, strategy, option, flag) in flagged_options(registry) {
-        let Some(value) = matches.get_one::<String>(flag) else { continue };
-        if flag_kind == kind && strategy.id == id {
-            options.extend([chosen.read_option(&option.name, value)?]);
-        }
-    }
-    Ok(options)
-}
-
-/// Refuses a strategy's own flag where the run uses neither that strategy nor another one with
-/// the same flag: an option must never be silently ignored.
-pub(super) fn refuse_idle_flags(
-    registry: &Registry,
-    matches: &ArgMatches,
-    chosen: &[(Kind, &str)],
-) -> Result<()> {
-    let used = |flag: &str| {
-        flagged_options(registry)
-            .any(|(kind, strategy, _, name)| name == flag && chosen.contains(&(kind, &strategy.id)))
-    };
-    let idle = flagged_options(registry)
-        .find(|(_, _, _, flag)| matches.get_one::<String>(flag).is_some() && !used(flag));
-    match idle {
-        Some((_, strategy, _, flag)) => Err(Error::invalid(format!(
-            "--{flag} is an option of {}, which this run does not use",
-            strategy.id
-        ))),
-        None => Ok(()),
-    }
-}
-
-/// A message of the library as the command line says it: fields in backticks become flags.
-pub(super) fn with_dashes(message: &str) -> String {
-    // Options of strategies have other names than the flags that set them one by one.
-    let mut flags = vec![("sampler_options".into(), "sampler_option".into())];
-    flags.push(("cache_options".into(), "cache_option".into()));
-    let mut commands = vec![command(&Registry::built_in().unwrap_or_default())];
-    while let Some(command) = commands.pop() {
-        let names = command.get_arguments().filter_map(|arg| arg.get_long());
-        flags.extend(names.map(|name| (name.to_string(), name.to_string())));
-        commands.extend(command.get_subcommands().cloned());
-    }
-    flags.iter().fold(message.to_string(), |text, (field, flag)| {
-        text.replace(&format!("`{field}`"), &format!("--{flag}"))
-    })
-}
-
-/// What clap says against the flags, in one line, without the usage that follows it.
-pub(super) fn one_line(error: &clap::Error) -> String {
-    let text = error.render().to_string();
-    let facts = text.split("\n\nUsage:").next().unwrap_or(&text);
-    let facts = facts.trim_start_matches("error: ").replace("tip: ", "; ");
-    facts.split_whitespace().collect::<Vec<_>>().join(" ").replace(" ;", ";")
+pub(super) fn progress() -> Arg {
+    flag("progress", "FORM", "How progress is shown: auto | json | quiet")
+        .default_value("auto")
+        .value_parser(["auto", "json", "quiet"])
+        .help_heading("Output")
 }
 
 /// Progress in the form that the user asked for.

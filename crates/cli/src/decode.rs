@@ -2,14 +2,28 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::ArgMatches;
+use clap::{Arg, ArgMatches, Command, value_parser};
 use wan_host::{Decoding, Error, Generated, Result, Sidecar};
 use wan_model::vae::Tiling;
 
+use super::args::{model_dir, plugin_dir, progress, progress_form, save_file, vae_tiling};
 use super::finish::Output;
 use super::request::cancel_on_interrupt;
-use super::{args, device, model};
+use super::{device, model};
 use crate::progress::Progress;
+
+pub(super) fn command() -> Command {
+    Command::new("decode")
+        .about("Finish a generation whose latents were saved: decode them and write the video")
+        .arg(
+            Arg::new("latents")
+                .required(true)
+                .value_name("LATENTS")
+                .value_parser(value_parser!(PathBuf))
+                .help("The .latents.safetensors file of the run"),
+        )
+        .args([model_dir(), device::arg(), save_file(), vae_tiling(), progress(), plugin_dir()])
+}
 
 pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     let path = matches.get_one::<PathBuf>("latents").expect("clap requires it");
@@ -30,7 +44,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     let save_file = matches.get_one::<PathBuf>("save_file").cloned();
     let output = Output::new(save_file.unwrap_or_else(|| video_name(path)))?;
     let device = device::chosen(matches).open()?;
-    let mut progress = Progress::new(args::progress_form(matches));
+    let mut progress = Progress::new(progress_form(matches));
     progress.phase("load", 0);
     let (vae, latents) = (checkpoint.load_vae(&device)?, latents.to_device(&device)?);
     let tiling = matches.get_flag("vae_tiling") || sidecar.settings.vae_tiling;

@@ -2,19 +2,49 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::ArgMatches;
+use clap::{ArgMatches, Command, value_parser};
 use wan_host::parts::{DecisionCount, Registry};
 use wan_host::{Cancel, Conditions, Error, Generated, Model, Result, Sampled, Settings};
 use wan_media::{SheetLayout, VideoFrames, evenly_spaced, psnr, write_png_sheet};
 
+use super::args::{flag, progress_form, save_file, switch, vae_tiling};
 use super::finish::{self, Output};
 use super::reproduce::Recorded;
 use super::request::{cancel_on_interrupt, settle};
-use super::{args, model};
+use super::run_flags::with_run_flags;
+use super::{device, model};
 use crate::progress::Progress;
 
 /// Runs of reuses in one branch that are worth a warning.
 const REUSED_IN_A_ROW_MAX: usize = 8;
+
+pub(super) fn command(registry: &Registry) -> Command {
+    let command = Command::new("generate")
+        .about("Generate a video from a prompt")
+        .after_help(
+            "Every flag may be written with underscores or hyphens. Flags that are not given take \
+             the default of --task, else of the model folder's wan.toml, else of the published \
+             model that the tensors are of.\n\n\
+             Examples:\n  wan generate --prompt \"a big red ball moving right over a meadow\"\n  \
+             wan generate --cache none --base_seed 7 --save_file out.mp4\n  \
+             wan generate --sample_steps 30 --cache_option threshold=0.2 --cache_report",
+        )
+        .args([device::arg(), save_file(), vae_tiling()])
+        .args([
+            flag("job", "FILE", "Take what flags do not say from this request in JSON; - reads it")
+                .value_parser(value_parser!(PathBuf)),
+            switch("cache_report", "Also run without the cache; print what it saved and cost"),
+            flag("reproduce", "NAME.json", "Make the video of this sidecar again, bit for bit")
+                .value_parser(value_parser!(PathBuf))
+                .help_heading("Output"),
+            switch("allow_changes", "With --reproduce: name what changed since, and go on"),
+            switch("keep_latents", "Keep the latents beside the video"),
+            flag("contact_sheet", "FILE", "Also write eight frames side by side, as PNG")
+                .value_parser(value_parser!(PathBuf))
+                .help_heading("Output"),
+        ]);
+    with_run_flags(command, registry)
+}
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let recorded = Recorded::read(matches)?;
@@ -26,7 +56,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let save_file = matches.get_one::<PathBuf>("save_file").cloned();
     let output = Output::new(save_file.unwrap_or_else(|| default_name(&settings)))?;
     let (model, settings, cancel) = (&model, &settings, &cancel_on_interrupt());
-    let mut progress = Progress::new(args::progress_form(matches));
+    let mut progress = Progress::new(progress_form(matches));
 
     progress.phase("load", 0);
     if let Some(recorded) = &recorded {

@@ -3,14 +3,29 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::ArgMatches;
+use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::{Value, json};
 use wan_host::{Error, Result};
 use wan_model::inspect::{Inspection, Network, Size};
 use wan_model::weights::Weights;
 
+use super::args::{json as json_flag, plugin_dir};
+
 /// Problems of one set of weights that are listed; the rest are counted.
 const LISTED_MAX: usize = 20;
+
+pub(super) fn command() -> Command {
+    Command::new("inspect")
+        .about("Say what weights are, and which tensors are missing, unexpected or misshaped")
+        .arg(
+            Arg::new("path")
+                .required(true)
+                .value_name("PATH")
+                .value_parser(value_parser!(PathBuf))
+                .help("A .safetensors file, a folder of shards, or a model folder"),
+        )
+        .args([json_flag(), plugin_dir()])
+}
 
 pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     let path = matches.get_one::<PathBuf>("path").expect("clap requires it");

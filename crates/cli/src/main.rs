@@ -27,12 +27,15 @@ mod plugins;
 mod progress;
 mod reproduce;
 mod request;
+mod run_flags;
+mod spelling;
 
 use std::ffi::OsString;
 use std::io::stderr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::Command;
 use clap::error::ErrorKind;
 use wan_host::parts::Registry;
 use wan_host::{AllowList, Error, Result, Turn};
@@ -49,7 +52,7 @@ fn main() -> ExitCode {
 /// says how. 130: stopped. 1: anything else.
 fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
     start_log();
-    let arguments: Vec<OsString> = arguments.map(args::with_underscores).collect();
+    let arguments: Vec<OsString> = arguments.map(spelling::with_underscores).collect();
     match try_run(&arguments) {
         Ok(()) => 0,
         // A command without its subcommand: what there is.
@@ -58,7 +61,7 @@ fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
             2
         }
         Err(Failure::Usage(error)) if error.use_stderr() => {
-            eprintln!("wan: {}", args::one_line(&error));
+            eprintln!("wan: {}", spelling::one_line(&error));
             2
         }
         Err(Failure::Usage(help)) => {
@@ -66,7 +69,8 @@ fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
             0
         }
         Err(Failure::Run(error)) => {
-            eprintln!("wan: {}", args::with_dashes(&error.to_string()));
+            let known = Registry::built_in().unwrap_or_default();
+            eprintln!("wan: {}", spelling::with_dashes(&error.to_string(), command(&known)));
             exit_code(&error)
         }
     }
@@ -96,8 +100,7 @@ impl From<Error> for Failure {
 fn try_run(arguments: &[OsString]) -> std::result::Result<(), Failure> {
     // Strategies bring flags of their own, so plugins are loaded before flags are read.
     let registry = registry(arguments)?;
-    let matches =
-        args::command(&registry).try_get_matches_from(arguments).map_err(Failure::Usage)?;
+    let matches = command(&registry).try_get_matches_from(arguments).map_err(Failure::Usage)?;
     match matches.subcommand() {
         Some(("generate", matches)) => generate::run(&registry, matches)?,
         Some(("decode", matches)) => decode::run(matches)?,
@@ -109,14 +112,29 @@ fn try_run(arguments: &[OsString]) -> std::result::Result<(), Failure> {
     Ok(())
 }
 
+/// The whole command line, strategy flags included.
+fn command(registry: &Registry) -> Command {
+    Command::new("wan")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Generate video with Wan and SkyReels-V2 models, through sampler and cache plugins")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(generate::command(registry))
+        .subcommand(decode::command())
+        .subcommand(inspect::command())
+        .subcommand(cache::command(registry))
+        .subcommand(plugins::command())
+        .arg(plugins::plugin_allow())
+}
+
 fn registry(arguments: &[OsString]) -> Result<Registry> {
     let mut registry = Registry::built_in()?;
-    let list = args::early(arguments, "plugin_allow").last();
+    let list = spelling::early(arguments, "plugin_allow").last();
     if let Some(list) = AllowList::find(list.as_deref())? {
         registry.allow_only(list);
     }
     if !plugins::needs_none(arguments) {
-        let folders: Vec<PathBuf> = args::early(arguments, "plugin_dir").collect();
+        let folders: Vec<PathBuf> = spelling::early(arguments, "plugin_dir").collect();
         registry.add_folders(&folders)?;
     }
     Ok(registry)

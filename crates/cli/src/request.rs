@@ -8,7 +8,7 @@ use wan_host::parts::Kind;
 use wan_host::{Cancel, Error, Format, FrameSource, Model, Request, Result, Settings};
 use wan_plugin_api::{OptionValues, Place};
 
-use super::args;
+use super::run_flags::{given_options, refuse_idle_flags};
 
 /// The settings that flags and job ask for; what there is to say of them is said.
 ///
@@ -41,9 +41,9 @@ pub(super) fn request(model: &Model, matches: &ArgMatches) -> Result<Request> {
     let chosen: Vec<(Kind, &str)> =
         chosen.into_iter().filter_map(|(kind, id)| Some((kind, id?.as_str()))).collect();
     let registry = model.engine().registry();
-    args::refuse_idle_flags(registry, matches, &chosen)?;
+    refuse_idle_flags(registry, matches, &chosen)?;
     for (kind, id) in chosen {
-        let given = args::given_options(registry, kind, id, matches)?;
+        let given = given_options(registry, kind, id, matches)?;
         match kind {
             Kind::Sampler => request.sampler_options.extend(given),
             Kind::Cache => request.cache_options.extend(given),

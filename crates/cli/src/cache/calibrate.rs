@@ -8,7 +8,7 @@ use wan_cache_lab::recording::Recording;
 use wan_host::{Error, Result};
 use wan_media::write_whole_file;
 
-use crate::args::flag;
+use crate::args::{flag, plugin_dir};
 
 pub(super) fn command() -> Command {
     Command::new("calibrate")
@@ -30,7 +30,7 @@ pub(super) fn command() -> Command {
             flag("out", "FILE", "The calibration (JSON)")
                 .required(true)
                 .value_parser(value_parser!(PathBuf)),
-            super::super::args::plugin_dir(),
+            plugin_dir(),
         ])
 }
 

@@ -9,9 +9,10 @@ use wan_cache_lab::compare::{
 use wan_host::parts::Registry;
 use wan_host::{Error, Request, Result, Settings};
 
-use crate::args::{self, flag};
+use crate::args::{flag, progress_form};
 use crate::progress::Progress;
 use crate::request::{cancel_on_interrupt, request, settle_request};
+use crate::run_flags::with_run_flags;
 use crate::{device, model};
 
 pub(super) fn command(registry: &Registry) -> Command {
@@ -41,7 +42,7 @@ pub(super) fn command(registry: &Registry) -> Command {
              --candidate steps=8|12|16 --candidate NAME:threshold=0.1|0.2|0.3",
         )
         .args(own.map(|arg| arg.help_heading("Comparison")));
-    args::with_run_flags(command.arg(device::arg()), registry)
+    with_run_flags(command.arg(device::arg()), registry)
 }
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
@@ -53,7 +54,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     // A seed that is drawn is drawn once.
     let request = Request { base_seed: Some(settings.base_seed as i64), ..request };
     let cancel = cancel_on_interrupt();
-    let mut progress = Progress::new(args::progress_form(matches));
+    let mut progress = Progress::new(progress_form(matches));
     let default = Thresholds::default();
     let number = |name: &str, default: f64| matches.get_one(name).copied().unwrap_or(default);
     let comparison = Comparison {

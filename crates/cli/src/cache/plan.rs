@@ -6,10 +6,11 @@ use wan_host::parts::{CachePlanner, CacheSchedule, EvaluationRecord, Kind, Regis
 use wan_host::{Error, Result, Settings};
 use wan_plugin_api::{Choice, OptionKind, OptionSpec};
 
-use crate::args::{self, flag, json};
+use crate::args::{flag, json};
 use crate::finish::{bytes, items};
 use crate::model;
 use crate::request::settle;
+use crate::run_flags::with_run_flags;
 
 /// The option that `--target_speedup` looks for a value of.
 const THRESHOLD: &str = "threshold";
@@ -35,7 +36,7 @@ pub(super) fn command(registry: &Registry) -> Command {
              this.\n\nExample:\n  wan cache plan --cache NAME --target_speedup 2",
         )
         .args(own);
-    args::with_run_flags(command, registry)
+    with_run_flags(command, registry)
 }
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {

@@ -8,10 +8,11 @@ use wan_cache_lab::recording::Recorder;
 use wan_host::Result;
 use wan_host::parts::{Registry, RunContext};
 
-use crate::args::{self, flag};
+use crate::args::{flag, progress_form};
 use crate::finish::bytes;
 use crate::progress::Progress;
 use crate::request::{cancel_on_interrupt, settle};
+use crate::run_flags::with_run_flags;
 use crate::{device, model};
 
 pub(super) fn command(registry: &Registry) -> Command {
@@ -23,7 +24,7 @@ pub(super) fn command(registry: &Registry) -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help_heading("Recording"),
         );
-    args::with_run_flags(command.arg(device::arg()), registry)
+    with_run_flags(command.arg(device::arg()), registry)
 }
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
@@ -32,7 +33,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let path = matches.get_one::<PathBuf>("out").cloned().unwrap_or_default();
     let recorder = Shared::new(Recorder::create(&path, &settings)?);
     let cancel = cancel_on_interrupt();
-    let mut progress = Progress::new(args::progress_form(matches));
+    let mut progress = Progress::new(progress_form(matches));
     progress.phase("load", 0);
     let conditions = model.encode(&settings, &cancel)?;
     model.load_transformers(&settings)?;
