@@ -58,21 +58,62 @@ const ORDER: [&str; 15] = [
     "lib",
 ];
 
-/// What a source names of its own crate, tests aside: `crate::NAME::NAME`.
-fn own_names(file: &Path) -> BTreeSet<Vec<String>> {
+/// A source without its comments and its own tests.
+fn code(file: &Path) -> String {
     let text = fs::read_to_string(file).unwrap();
     let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
     let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-    let code = code.collect::<Vec<_>>().join("\n");
-    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-    let paths = code.split("crate::").skip(1);
-    let paths = paths.map(|rest| rest.split(|c| !is_part(c)).next().unwrap());
-    paths.map(|path| path.split("::").map(String::from).collect()).collect()
+    code.collect::<Vec<_>>().join("\n")
 }
 
-/// Files of the library by module path: `run::spec`.
-fn files() -> BTreeMap<String, PathBuf> {
-    let root = checkout().join("crates/host/src");
+/// The paths that a use tree or a path begins with: `a::{b, c::d}` has `a::b` and `a::c::d`.
+fn paths(tree: &str) -> Vec<Vec<String>> {
+    if let Some(list) = tree.strip_prefix('{') {
+        let mut depth = 0;
+        let mut is_end = |c: char| {
+            depth += i32::from(c == '{') - i32::from(c == '}');
+            depth < 0
+        };
+        let end = list.find(&mut is_end).unwrap_or(list.len());
+        let mut depth = 0;
+        let trees = list[..end].split(|c: char| {
+            depth += i32::from(c == '{') - i32::from(c == '}');
+            c == ',' && depth == 0
+        });
+        return trees.flat_map(|tree| paths(tree.trim())).collect();
+    }
+    let end = tree.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(tree.len());
+    let (name, rest) = tree.split_at(end);
+    if name.is_empty() {
+        return Vec::new();
+    }
+    let longer = rest.strip_prefix("::").map(paths).unwrap_or_default();
+    let longer = if longer.is_empty() { vec![Vec::new()] } else { longer };
+    longer.into_iter().map(|path| [vec![name.to_string()], path].concat()).collect()
+}
+
+/// What module `name` names of its own crate, by paths that begin with `crate` or `super`.
+fn own_names(name: &str, file: &Path) -> BTreeSet<Vec<String>> {
+    let code = code(file);
+    let of_crate = code.split("crate::").skip(1).flat_map(paths);
+    let mut names: BTreeSet<Vec<String>> = of_crate.collect();
+    for (at, _) in code.match_indices("super::") {
+        let before = code[..at].trim_end_matches("super::").len();
+        let levels = 1 + (at - before) / "super::".len();
+        let modules: Vec<String> = name.split("::").map(String::from).collect();
+        let above = modules[..modules.len().saturating_sub(levels)].to_vec();
+        let below = paths(&code[at + "super::".len()..]).into_iter();
+        // A name of the file itself, in a module that is written inside it, is no arrow.
+        let is_own = |path: &[String]| above.is_empty() && path[0].starts_with(char::is_uppercase);
+        let below = below.filter(|path| path[0] != "super" && !is_own(path));
+        names.extend(below.map(|path| [above.clone(), path].concat()));
+    }
+    names
+}
+
+/// Files of a crate by module path: `run::spec`.
+fn files(crate_folder: &str) -> BTreeMap<String, PathBuf> {
+    let root = checkout().join(crate_folder).join("src");
     let name = |file: &Path| {
         let path = file.strip_prefix(&root).unwrap().with_extension("");
         let parts: Vec<_> = path.iter().map(|p| p.to_string_lossy().into_owned()).collect();
@@ -90,8 +131,8 @@ fn folders_of_the_library_know_those_before_them_alone() {
         place.unwrap_or_else(|| panic!("{name} has no place in the order"))
     };
     let mut arrows = BTreeSet::new();
-    for (name, file) in files() {
-        for path in own_names(&file) {
+    for (name, file) in files("crates/host") {
+        for path in own_names(&name, &file) {
             // `crate::Name` is what the door shows: only documentation says so.
             let target = &path[0];
             assert!(
@@ -105,32 +146,49 @@ fn folders_of_the_library_know_those_before_them_alone() {
     assert!(arrows.len() > 30, "{arrows:?}");
 }
 
-#[test]
-fn no_two_files_of_the_library_know_each_other() {
-    let files = files();
-    let mut knows: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+/// Modules of a crate that know each other in a circle.
+fn circle(crate_folder: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let files = files(crate_folder);
+    let mut knows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (name, file) in &files {
-        let targets = own_names(file).into_iter().filter_map(|path| {
-            let whole = (1..=path.len()).rev().map(|len| path[..len].join("::"));
-            let found = whole.filter_map(|path| files.get_key_value(&path)).next();
-            found.map(|(target, _)| target.as_str())
+        let targets = own_names(name, file).into_iter().filter_map(|path| {
+            let mut whole = (1..=path.len()).rev().map(|len| path[..len].join("::"));
+            whole.find(|path| files.contains_key(path))
         });
-        let targets = targets.filter(|target| target != name);
-        knows.insert(name, targets.collect());
+        knows.insert(name.clone(), targets.filter(|target| target != name).collect());
     }
     // What knows nothing that is left is taken away; what remains goes round in circles.
     loop {
-        let free: Vec<&str> =
-            knows.iter().filter(|(_, known)| known.is_empty()).map(|(name, _)| *name).collect();
+        let known = |known: &BTreeSet<String>| known.iter().any(|name| knows.contains_key(name));
+        let free: Vec<String> =
+            knows.iter().filter(|(_, k)| !known(k)).map(|(name, _)| name.clone()).collect();
         if free.is_empty() {
-            break;
+            return knows;
         }
-        for name in free {
-            knows.remove(name);
-            knows.values_mut().for_each(|known| known.retain(|other| *other != name));
-        }
+        free.iter().for_each(|name| drop(knows.remove(name)));
     }
-    assert!(knows.is_empty(), "these files know each other in a circle: {knows:?}");
+}
+
+#[test]
+fn no_two_files_of_a_crate_know_each_other() {
+    let folders = fs::read_dir(checkout().join("crates")).unwrap();
+    let folders = folders.map(|folder| folder.unwrap().file_name().into_string().unwrap());
+    let mut folders: Vec<String> = folders.map(|name| format!("crates/{name}")).collect();
+    assert!(folders.len() > 9, "{folders:?}");
+    folders.extend(["plugins/diffusion-forcing", "xtask"].map(String::from));
+    for folder in folders {
+        let circle = circle(&folder);
+        assert!(circle.is_empty(), "files of {folder} know each other in a circle: {circle:?}");
+    }
+}
+
+#[test]
+fn every_path_of_a_use_tree_is_seen() {
+    let seen = |tree: &str| -> Vec<String> { paths(tree).iter().map(|p| p.join("::")).collect() };
+    assert_eq!(seen("a::b;"), ["a::b"]);
+    assert_eq!(seen("{a, b::{c, d::e}, f};"), ["a", "b::c", "b::d::e", "f"]);
+    assert_eq!(seen("a::{self, B}; more"), ["a::self", "a::B"]);
+    assert_eq!(seen("a::*;"), ["a"]);
 }
 
 /// Runs an example of the library, which must succeed; gives what it printed.
