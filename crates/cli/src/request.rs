@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use wan_host::parts::Kind;
-use wan_host::{Cancel, Error, Format, FrameSource, Model, Request, Result, Settings};
-use wan_plugin_api::{OptionValues, Place};
+use wan_host::{Cancel, Error, Model, Request, Result, Settings};
 
-use super::run_flags::{given_options, refuse_idle_flags};
+use super::run_flags::{given_options, refuse_idle_flags, request_of};
 
 /// The settings that flags and job ask for; what there is to say of them is said.
 ///
@@ -35,7 +34,7 @@ pub(super) fn settle_request(model: &Model, request: &Request) -> Result<Setting
 /// run does not use.
 pub(super) fn request(model: &Model, matches: &ArgMatches) -> Result<Request> {
     let job = job(matches)?;
-    let mut request = over(matches, job);
+    let mut request = request_of(matches, job);
     let ids = model.strategies(&request)?;
     let chosen = [(Kind::Sampler, Some(&ids.sampler)), (Kind::Cache, ids.cache.as_ref())];
     let chosen: Vec<(Kind, &str)> =
@@ -70,53 +69,6 @@ fn job(matches: &ArgMatches) -> Result<Request> {
     let text = text.map_err(|e| wrong(e.to_string()))?;
     let job = format!("`job` {}: not a request", path.display());
     serde_json::from_str(&text).map_err(|e| Error::malformed(job, e))
-}
-
-/// What the flags say, else what the job says. Options of strategies are those of the job alone.
-fn over(matches: &ArgMatches, job: Request) -> Request {
-    let text = |flag: &str| matches.get_one::<String>(flag).cloned();
-    let number = |flag: &str| matches.get_one::<f64>(flag).copied();
-    let path = |flag: &str| matches.get_one::<PathBuf>(flag).cloned();
-    let frames = |flag: &str| path(flag).map(FrameSource::from);
-    // Some commands decode nothing.
-    let switch = |flag: &str| matches.try_get_one::<bool>(flag).ok().flatten().filter(|on| **on);
-    let (sampler, cache) = (text("sampler"), text("cache"));
-    // Options of a strategy that a flag has replaced are not for the new one.
-    let kept = |flag: &Option<String>, own: &Option<String>, options: OptionValues| match flag {
-        Some(_) if flag != own => OptionValues::new(),
-        _ => options,
-    };
-    Request {
-        sampler_options: kept(&sampler, &job.sampler, job.sampler_options),
-        cache_options: kept(&cache, &job.cache, job.cache_options),
-        prompt: text("prompt").or(job.prompt),
-        negative_prompt: text("negative_prompt").or(job.negative_prompt),
-        task: text("task").or(job.task),
-        size: text("size").or(job.size),
-        frame_num: matches.get_one("frame_num").copied().or(job.frame_num),
-        fps: number("fps").or(job.fps),
-        base_seed: matches.get_one("base_seed").copied().or(job.base_seed),
-        sample_steps: matches.get_one("sample_steps").copied().or(job.sample_steps),
-        sample_shift: number("sample_shift").or(job.sample_shift),
-        sample_guide_scale: number("sample_guide_scale").or(job.sample_guide_scale),
-        sample_guide_scale_low: number("sample_guide_scale_low").or(job.sample_guide_scale_low),
-        sampler: sampler.or(job.sampler),
-        cache: cache.or(job.cache),
-        cache_device: text("cache_device").map(|place| place_of(&place)).or(job.cache_device),
-        image: frames("image").or(job.image),
-        last_frame: frames("last_frame").or(job.last_frame),
-        video: frames("video").or(job.video),
-        context_frames: matches.get_one("context_frames").copied().or(job.context_frames),
-        latents: path("latents").or(job.latents),
-        latents_only: switch("latents_only").copied().or(job.latents_only),
-        dtype: text("dtype").and_then(|name| Format::from_name(&name)).or(job.dtype),
-        narrow_stream: switch("narrow_stream").copied().or(job.narrow_stream),
-        vae_tiling: switch("vae_tiling").copied().or(job.vae_tiling),
-    }
-}
-
-fn place_of(name: &str) -> Place {
-    if name == "host" { Place::Host } else { Place::Device }
 }
 
 /// Set at the first interrupt; the second ends the program.

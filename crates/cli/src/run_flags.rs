@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use wan_host::parts::{Kind, Registry};
-use wan_host::{Error, Result};
-use wan_plugin_api::{OptionKind, OptionSpec, OptionValues, Strategy};
+use wan_host::{Error, Format, FrameSource, Request, Result};
+use wan_plugin_api::{OptionKind, OptionSpec, OptionValues, Place, Strategy};
 
 use super::args::{flag, model_dir, plugin_dir, progress};
 
@@ -112,6 +112,53 @@ fn strategy_flags() -> [Arg; 5] {
         .value_parser(["main", "host"]),
     ]
     .map(|arg| arg.help_heading("Plugins"))
+}
+
+/// What the flags say, else what the job says. Options of strategies are those of the job alone.
+pub(super) fn request_of(matches: &ArgMatches, job: Request) -> Request {
+    let text = |flag: &str| matches.get_one::<String>(flag).cloned();
+    let number = |flag: &str| matches.get_one::<f64>(flag).copied();
+    let path = |flag: &str| matches.get_one::<PathBuf>(flag).cloned();
+    let frames = |flag: &str| path(flag).map(FrameSource::from);
+    // Some commands decode nothing.
+    let switch = |flag: &str| matches.try_get_one::<bool>(flag).ok().flatten().filter(|on| **on);
+    let (sampler, cache) = (text("sampler"), text("cache"));
+    // Options of a strategy that a flag has replaced are not for the new one.
+    let kept = |flag: &Option<String>, own: &Option<String>, options: OptionValues| match flag {
+        Some(_) if flag != own => OptionValues::new(),
+        _ => options,
+    };
+    Request {
+        sampler_options: kept(&sampler, &job.sampler, job.sampler_options),
+        cache_options: kept(&cache, &job.cache, job.cache_options),
+        prompt: text("prompt").or(job.prompt),
+        negative_prompt: text("negative_prompt").or(job.negative_prompt),
+        task: text("task").or(job.task),
+        size: text("size").or(job.size),
+        frame_num: matches.get_one("frame_num").copied().or(job.frame_num),
+        fps: number("fps").or(job.fps),
+        base_seed: matches.get_one("base_seed").copied().or(job.base_seed),
+        sample_steps: matches.get_one("sample_steps").copied().or(job.sample_steps),
+        sample_shift: number("sample_shift").or(job.sample_shift),
+        sample_guide_scale: number("sample_guide_scale").or(job.sample_guide_scale),
+        sample_guide_scale_low: number("sample_guide_scale_low").or(job.sample_guide_scale_low),
+        sampler: sampler.or(job.sampler),
+        cache: cache.or(job.cache),
+        cache_device: text("cache_device").map(|place| place_of(&place)).or(job.cache_device),
+        image: frames("image").or(job.image),
+        last_frame: frames("last_frame").or(job.last_frame),
+        video: frames("video").or(job.video),
+        context_frames: matches.get_one("context_frames").copied().or(job.context_frames),
+        latents: path("latents").or(job.latents),
+        latents_only: switch("latents_only").copied().or(job.latents_only),
+        dtype: text("dtype").and_then(|name| Format::from_name(&name)).or(job.dtype),
+        narrow_stream: switch("narrow_stream").copied().or(job.narrow_stream),
+        vae_tiling: switch("vae_tiling").copied().or(job.vae_tiling),
+    }
+}
+
+fn place_of(name: &str) -> Place {
+    if name == "host" { Place::Host } else { Place::Device }
 }
 
 /// Options that ask for a flag of their own; where several strategies ask for one, it is shared.
