@@ -40,10 +40,11 @@ fn the_library_shows_few_names_and_a_snapshot_has_them() {
 }
 
 /// Folders and single files of the library, each knowing only those before it.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
     "error",
     "cancel",
     "latents",
+    "numbers",
     "ledger",
     "device",
     "plugins",

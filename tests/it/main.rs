@@ -51,3 +51,4 @@ mod support;
 mod tiny_bench;
 mod walls;
 mod whole_or_nothing;
+mod wrong_numbers;

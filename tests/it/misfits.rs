@@ -16,7 +16,7 @@ fn zeros(shape: &[usize]) -> Tensor {
 }
 
 /// Changes a part's file for the time of a check.
-fn with_changed(
+pub(crate) fn with_changed(
     bench: &Bench,
     part: &str,
     change: impl FnOnce(&mut Tensors),

@@ -42,6 +42,9 @@ pub enum Error {
     /// Weights do not fit, or the model failed.
     #[error(transparent)]
     Model(wan_model::Error),
+    /// The model gave numbers that are not finite.
+    #[error("{0}")]
+    NotFinite(String),
     /// A tensor operation failed.
     #[error("tensor operation: {0}")]
     Tensor(candle_core::Error),
@@ -113,7 +116,7 @@ impl Error {
             Self::Strategy { source, .. } if source.kind == ErrorKind::Failed => Turn::Strategy,
             // It refuses what it was given.
             Self::Strategy { .. } => Turn::Caller,
-            Self::Model(_) => Turn::ModelFiles,
+            Self::Model(_) | Self::NotFinite(_) => Turn::ModelFiles,
             Self::DeviceMemory(_) => Turn::DeviceMemory,
             Self::Busy => Turn::Later,
             Self::Cancelled => Turn::Nobody,

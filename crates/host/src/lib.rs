@@ -67,6 +67,7 @@ mod inputs;
 mod latents;
 mod ledger;
 mod model;
+mod numbers;
 mod output;
 pub mod parts;
 mod plugins;

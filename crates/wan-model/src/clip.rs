@@ -12,6 +12,7 @@ use candle_nn::VarBuilder;
 use crate::attention::Heads;
 use crate::bicubic;
 use crate::error::{Error, Result};
+use crate::finite;
 use crate::fused;
 use crate::linear::{Linear, linear};
 use crate::observer::{self, Observer, Point};
@@ -127,13 +128,14 @@ impl ClipVision {
     /// As [`penultimate`](Self::penultimate), with the hidden state before each layer shown.
     ///
     /// # Errors
-    /// [`Error::Stopped`] where the observer ends the pass.
+    /// [`Error::Stopped`] where the observer ends the pass, [`Error::NotFinite`].
     pub fn penultimate_observed(
         &self,
         pixel_values: &Tensor,
         observer: &mut dyn Observer,
     ) -> Result<Tensor> {
-        self.run(pixel_values, self.layers.len() - 1, observer)
+        let hidden = self.run(pixel_values, self.layers.len() - 1, observer)?;
+        finite::checked("the image encoder", hidden)
     }
 
     /// Preprocessed pictures `[B,3,S,S]` to the last hidden state `[B,tokens,D]`. The observer sees

@@ -78,6 +78,16 @@ pub enum Error {
     /// An [`Observer`](crate::Observer) ended the forward pass.
     #[error("the forward pass was stopped")]
     Stopped,
+    /// A network gave numbers that are not finite: its weights are damaged, or its number format is
+    /// too narrow.
+    #[error(
+        "{network} gave numbers that are not finite: its weights are damaged, or need a wider \
+         number format"
+    )]
+    NotFinite {
+        /// The network, as `the text encoder`.
+        network: &'static str,
+    },
     /// The tensor library failed.
     #[error(transparent)]
     Candle(candle_core::Error),

@@ -9,6 +9,7 @@ use candle_nn::VarBuilder;
 use candle_transformers::models::with_tracing::{Embedding, RmsNorm};
 
 use crate::error::{Error, Result};
+use crate::finite;
 use crate::fused;
 use crate::linear::{Linear, linear_no_bias};
 use crate::observer::{self, Observer, Point};
@@ -107,7 +108,7 @@ impl Umt5Encoder {
     /// As [`prompt_embeds`](Self::prompt_embeds), with the hidden state before each layer shown.
     ///
     /// # Errors
-    /// [`Error::Stopped`] where the observer ends the pass.
+    /// [`Error::Stopped`] where the observer ends the pass, [`Error::NotFinite`].
     pub fn prompt_embeds_observed(
         &self,
         ids: &Tensor,
@@ -116,7 +117,7 @@ impl Umt5Encoder {
     ) -> Result<Tensor> {
         let hidden = self.forward_observed(ids, mask, observer)?;
         let mask = mask.to_dtype(hidden.dtype())?.unsqueeze(2)?; // [B,T,1]
-        Ok(hidden.broadcast_mul(&mask)?)
+        finite::checked("the text encoder", hidden.broadcast_mul(&mask)?)
     }
 
     /// Bucket of every query and key position, `[T T]` row by row.

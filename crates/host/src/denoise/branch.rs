@@ -154,7 +154,7 @@ impl BranchEvaluation<'_> {
         chosen.map_or_else(String::new, |c| c.strategy.id.clone())
     }
 
-    fn embed(&mut self) -> Result<Embedded> {
+    pub(super) fn embed(&mut self) -> Result<Embedded> {
         let (parts, first) = (self.parts, self.under_way.stream.window.0);
         let input = parts.conditions.model_input(self.sample, first)?;
         let timesteps: Vec<f64> = self.levels.iter().map(|level| level.timestep).collect();
@@ -171,7 +171,7 @@ impl BranchEvaluation<'_> {
         Ok(embedded)
     }
 
-    fn blocks(
+    pub(super) fn blocks(
         &self,
         range: std::ops::Range<usize>,
         hidden: &CandleTensor,

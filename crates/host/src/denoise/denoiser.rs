@@ -8,18 +8,21 @@
 use std::sync::Arc;
 
 use candle_core::Tensor as CandleTensor;
+use wan_model::is_finite;
 use wan_plugin_api::{
     Attention, Denoise, FrameLevel, Result as PluginResult, Round, Schedule, Tensor,
 };
 
 use crate::denoise::branch::BranchEvaluation;
 use crate::denoise::parts::{BranchCache, DenoiserParts, Expert, UnderWay, WhenBusy};
+use crate::denoise::recheck::{Asked, Origin};
 use crate::denoise::saved::{StrategyState, StreamState};
 use crate::denoise::stream::Stream;
 use crate::denoise::tally::Tally;
 use crate::error::{Error, Result};
 use crate::latents::LATENT_FRAME_AXIS;
 use crate::ledger::Item;
+use crate::numbers::wrong_frame;
 
 /// Evaluates the model for a sampler; keeps one cache object per guidance branch of a stream.
 pub(crate) struct Denoiser {
@@ -30,6 +33,8 @@ pub(crate) struct Denoiser {
     pub(crate) tally: Tally,
     /// A saved stream that goes on with the next round.
     resumed: Option<StreamState>,
+    /// Evaluations of the round that is under way.
+    asked: Vec<Asked>,
     /// Why the last evaluation failed, as itself and not as the sampler passed it on.
     failure: Option<Error>,
 }
@@ -48,6 +53,7 @@ impl Denoiser {
             under_way: None,
             tally: Tally::default(),
             resumed: None,
+            asked: Vec::new(),
             failure: None,
         })
     }
@@ -61,6 +67,7 @@ impl Denoiser {
     pub(crate) fn begin_round(&mut self, index: usize, when_busy: WhenBusy) -> Result<usize> {
         let (schedule, boundary) = (self.schedule.clone(), self.parts.boundary_timestep);
         let round = &schedule.rounds[index];
+        self.asked.clear();
         self.go_on(round, when_busy)?;
         let goes_on = |under_way: &UnderWay| under_way.stream.holds(round, boundary);
         if !self.under_way.as_ref().is_some_and(goes_on) {
@@ -142,6 +149,7 @@ impl Denoiser {
 
     /// Gives the expert back and drops the cache objects.
     pub(crate) fn end(&mut self) {
+        self.asked.clear();
         self.expert = None;
         self.end_caches();
     }
@@ -158,6 +166,44 @@ impl Denoiser {
     /// Why the last evaluation failed, once.
     pub(crate) fn take_failure(&mut self) -> Option<Error> {
         self.failure.take()
+    }
+
+    /// Who made the wrong numbers that the round ended with. Its evaluations are computed once
+    /// more, without the cache.
+    pub(crate) fn origin_of_wrong_numbers(&mut self) -> Result<Origin> {
+        for Asked { sample, levels, velocity } in std::mem::take(&mut self.asked) {
+            // The sampler has made it, of velocities that were looked at before.
+            if !is_finite(&sample)? {
+                break;
+            }
+            let Self { parts, expert, under_way, tally, .. } = self;
+            let (Some(expert), Some(under_way)) = (&*expert, under_way) else {
+                return Err(no_stream());
+            };
+            let levels = parts.conditions.levels(&levels, under_way.stream.window.0);
+            for branch in 0..under_way.branches.len() {
+                let name = under_way.branches[branch].name;
+                let (sample, levels, leader) = (&sample, levels.as_slice(), None);
+                let (parts, under_way, tally) = (&*parts, &mut *under_way, &mut *tally);
+                let again = BranchEvaluation {
+                    parts,
+                    expert,
+                    under_way,
+                    tally,
+                    branch,
+                    sample,
+                    levels,
+                    leader,
+                };
+                if let Some(part) = again.first_not_finite()? {
+                    return Ok(Origin::Model { part, branch: name, expert: expert.number });
+                }
+            }
+            if parts.cache.is_some() && wrong_frame(&velocity)?.is_some() {
+                return Ok(Origin::Cache);
+            }
+        }
+        Ok(Origin::Sampler)
     }
 
     /// Velocity of all branches, guidance applied.
@@ -223,6 +269,11 @@ impl Denoise for Denoiser {
             self.failure = Some(error);
             passed_on
         })?;
+        self.asked.push(Asked {
+            sample: latents,
+            levels: levels.to_vec(),
+            velocity: velocity.clone(),
+        });
         self.parts.ops.wrap(Item::Velocity, velocity, LATENT_FRAME_AXIS, frames)
     }
 }

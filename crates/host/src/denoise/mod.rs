@@ -10,6 +10,7 @@ pub(crate) mod host_tensor;
 pub(crate) mod noise;
 pub(crate) mod ops;
 pub(crate) mod parts;
+pub(crate) mod recheck;
 pub(crate) mod saved;
 pub(crate) mod stream;
 pub(crate) mod tally;

@@ -136,7 +136,7 @@ pub(crate) fn one_token_spec(
     let [rows, columns] = facts.patch();
     let latents = |channels: usize, frames: usize| match channels * frames {
         0 => Ok(None),
-        _ => zeros(&[1, channels, frames, rows, columns]).map(Some),
+        _ => ramp(&[1, channels, frames, rows, columns]).map(Some),
     };
     let (z, config) = (facts.vae.z_dim, &facts.configs[0]);
     let clean = given.clean_frames(intake, temporal_scale);
@@ -149,7 +149,7 @@ pub(crate) fn one_token_spec(
     let inputs = RunInputs {
         experts,
         conditions,
-        beginning: Beginning::Latents(zeros(&[1, z, frames, rows, columns])?),
+        beginning: Beginning::Latents(ramp(&[1, z, frames, rows, columns])?),
         latent_rows: [rows, columns],
         witness: None,
         ops: HostOps::new(Device::Cpu, Noise::new(0), Cancel::default()),
@@ -168,4 +168,11 @@ fn no_words(config: &WanConfig) -> Result<Conditions> {
 
 fn zeros(shape: &[usize]) -> Result<Tensor> {
     Ok(Tensor::zeros(shape, DType::F32, &Device::Cpu)?)
+}
+
+/// Numbers from 0 to below 1: a run refuses latent frames whose numbers are all the same.
+fn ramp(shape: &[usize; 5]) -> Result<Tensor> {
+    let elements: usize = shape.iter().product();
+    let numbers = Tensor::arange(0, elements as u32, &Device::Cpu)?.to_dtype(DType::F32)?;
+    Ok(numbers.affine(1.0 / elements as f64, 0.0)?.reshape(shape)?)
 }

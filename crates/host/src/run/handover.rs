@@ -5,6 +5,7 @@ use candle_core::{Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::latents::LATENT_FRAME_AXIS;
+use crate::numbers::{WrongFrame, wrong_frame};
 
 /// Sigmas closer than this are the same: tables of two samplers round differently.
 const SAME_SIGMA: f64 = 1e-3;
@@ -40,7 +41,7 @@ impl Earlier {
     /// where there is a prefix.
     ///
     /// # Errors
-    /// If they are of another shape, or end at other levels than the schedule begins at.
+    /// If they are of another shape, a latent frame has wrong numbers, or they end at other levels than the schedule begins at.
     pub(crate) fn go_on(
         &self,
         shape: &[usize],
@@ -52,6 +53,9 @@ impl Earlier {
         let wrong = |why: String| Error::invalid(format!("{}: {why}", self.name));
         if latents.dims() != shape {
             return Err(wrong(format!("{:?}, this run needs {shape:?}", latents.dims())));
+        }
+        if let Some(WrongFrame { frame, fault }) = wrong_frame(&latents)? {
+            return Err(wrong(format!("latent frame {frame}: {fault}")));
         }
         let clean = prefix.map_or(0, |p| p.dims()[LATENT_FRAME_AXIS]);
         for (frame, begins) in begins.iter().enumerate().skip(clean) {

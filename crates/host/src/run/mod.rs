@@ -14,18 +14,20 @@ use std::time::Instant;
 
 use candle_core::Tensor as CandleTensor;
 use wan_plugin_api::library::SamplerInstance;
-use wan_plugin_api::{CachePlan, Schedule, Step};
+use wan_plugin_api::{CachePlan, Error as PluginError, Schedule, Step};
 
 use crate::denoise::denoiser::Denoiser;
 use crate::denoise::expert_use::ExpertUse;
 use crate::denoise::ops::HostOps;
 use crate::denoise::parts::{DenoiserParts, WhenBusy};
+use crate::denoise::recheck::Origin;
 use crate::denoise::saved::{StrategyState, TensorBytes, check_keeps_state};
 use crate::denoise::tally::{CacheMemory, DecisionCount, EvaluationRecord, SignalMemory, Tally};
 use crate::device::{self, DeviceMemory};
 use crate::error::{Error, Result};
-use crate::latents::LATENT_FRAME_AXIS;
+use crate::latents::{LATENT_FRAME_AXIS, replace_frames};
 use crate::ledger::Item;
+use crate::numbers::{WrongFrame, wrong_frame};
 use crate::plugins::registry::Chosen;
 use crate::run::spec::RunSpec;
 use crate::run::state::RunState;
@@ -279,6 +281,7 @@ impl Run {
             round,
         };
         let window = self.latents.narrow(LATENT_FRAME_AXIS, first, frames)?.contiguous()?;
+        let shape = window.dims().to_vec();
         let sample = self.ops.wrap(Item::Sample, window, LATENT_FRAME_AXIS, frames);
         let stepped = sample
             .and_then(|sample| self.sampler.step(&sample, &step, &mut self.denoiser, &self.ops))
@@ -287,9 +290,43 @@ impl Run {
         if let Some(failure) = self.denoiser.take_failure() {
             return Err(failure);
         }
-        let stepped = stepped.map_err(Error::strategy(&self.chosen.strategy.id))?;
+        let id = &self.chosen.strategy.id;
+        let stepped = stepped.map_err(Error::strategy(id))?;
+        if stepped.dims() != shape {
+            let message =
+                format!("{}: a step of {shape:?} gave {:?}", self.place(), stepped.dims());
+            return Err(Error::strategy(id)(PluginError::failed(message)));
+        }
+        if let Some(wrong) = wrong_frame(&stepped)? {
+            return Err(self.wrong_numbers(wrong, first)?);
+        }
         self.latents = replace_frames(&self.latents, first, &stepped)?;
         Ok(())
+    }
+
+    /// What to say of a round that ended with wrong numbers; `first` is the window's first frame.
+    fn wrong_numbers(&mut self, wrong: WrongFrame, first: usize) -> Result<Error> {
+        let (place, frame) = (self.place(), first + wrong.frame);
+        let what = format!("{place}: latent frame {frame}: {}", wrong.fault);
+        let by = |id: &str| Error::strategy(id)(PluginError::failed(what.clone()));
+        Ok(match self.denoiser.origin_of_wrong_numbers()? {
+            Origin::Model { part, branch, expert } => Error::NotFinite(format!(
+                "{what}; the first are those of {part} (transformer {expert}, branch {branch}), \
+                 computed once more without a cache; such weights are damaged, or need a wider \
+                 `dtype`: bf16 in place of f16, or f32"
+            )),
+            Origin::Cache => by(self.cache_id()),
+            Origin::Sampler => by(&self.chosen.strategy.id),
+        })
+    }
+
+    /// The round that is under way, counted from 1, as messages say it.
+    fn place(&self) -> String {
+        format!("round {} of {}", self.next + 1, self.schedule.rounds.len())
+    }
+
+    fn cache_id(&self) -> &str {
+        self.denoiser.parts.cache.as_ref().map_or("no cache", |cache| &cache.strategy.id)
     }
 
     /// Does all rounds that are left, waiting for experts; `progress` is called after each.
@@ -342,19 +379,4 @@ impl Run {
 fn check_can_be_saved(sampler: &Chosen, cache: Option<&Chosen>) -> Result<()> {
     check_keeps_state(sampler)?;
     cache.map_or(Ok(()), check_keeps_state)
-}
-
-/// `latents` with the frames from `first` on replaced by `window`.
-fn replace_frames(
-    latents: &CandleTensor,
-    first: usize,
-    window: &CandleTensor,
-) -> candle_core::Result<CandleTensor> {
-    let (frames, len) = (latents.dims()[LATENT_FRAME_AXIS], window.dims()[LATENT_FRAME_AXIS]);
-    if len == frames {
-        return Ok(window.clone());
-    }
-    let before = latents.narrow(LATENT_FRAME_AXIS, 0, first)?;
-    let after = latents.narrow(LATENT_FRAME_AXIS, first + len, frames - first - len)?;
-    CandleTensor::cat(&[&before, window, &after], LATENT_FRAME_AXIS)
 }

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
+use crate::finite;
 use crate::observer::Observer;
 use crate::vae::autoencoder::Vae;
 use crate::vae::memory::Memory;
@@ -134,6 +135,8 @@ impl Vae {
     /// Patches `[B,T,C,H,W]` to pixels `[B,3,T,H',W']` in [-1,1].
     fn pixels(&self, patches: &Tensor) -> Result<Tensor> {
         let pixels = patches::unfold(patches, self.config.patch_side())?;
+        // Clamping would make black of them.
+        let pixels = finite::checked("the decoder of the VAE", pixels)?;
         Ok(pixels.transpose(1, 2)?.contiguous()?.clamp(-1f32, 1f32)?)
     }
 

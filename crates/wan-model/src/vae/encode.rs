@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
+use crate::finite;
 use crate::observer::Observer;
 use crate::vae::autoencoder::Vae;
 use crate::vae::config::VaeConfig;
@@ -160,6 +161,7 @@ impl Vae {
     /// Moments `[B,F,2z,h,w]` to mean and log-variance.
     fn posterior(&self, moments: &Tensor) -> Result<Posterior> {
         let moments = moments.transpose(1, 2)?.contiguous()?; // [B,2z,F,h,w]
+        let moments = finite::checked("the encoder of the VAE", moments)?;
         let z = self.config.z_dim;
         Ok(Posterior {
             mean: moments.narrow(1, 0, z)?.contiguous()?,
