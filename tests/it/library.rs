@@ -40,8 +40,9 @@ fn the_library_shows_few_names_and_a_snapshot_has_them() {
 }
 
 /// Folders and single files of the library, each knowing only those before it.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
     "error",
+    "optional_file",
     "cancel",
     "latents",
     "numbers",

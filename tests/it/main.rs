@@ -49,6 +49,7 @@ mod stream;
 mod streams;
 mod support;
 mod tiny_bench;
+mod unreadable;
 mod walls;
 mod whole_or_nothing;
 mod wrong_numbers;

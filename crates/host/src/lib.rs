@@ -68,6 +68,7 @@ mod latents;
 mod ledger;
 mod model;
 mod numbers;
+mod optional_file;
 mod output;
 pub mod parts;
 mod plugins;

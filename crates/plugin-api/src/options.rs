@@ -108,7 +108,15 @@ impl OptionSpec {
             OptionKind::Float { .. } => text.parse::<f64>().ok().map(Value::from),
             OptionKind::Choice(_) => Some(Value::from(text)),
             OptionKind::FloatList => parse_list(text),
-            OptionKind::Document => serde_json::from_str(text).ok(),
+            OptionKind::Document => {
+                let document: Value = serde_json::from_str(text)
+                    .map_err(|e| Error::invalid(format!("option {}: no JSON: {e}", self.name)))?;
+                // Only a default is none.
+                if document.is_null() {
+                    return Err(self.refusal(text));
+                }
+                Some(document)
+            }
         };
         self.check(value.as_ref().unwrap_or(&Value::Null))
             .map_err(|_| self.refusal(text))

@@ -64,22 +64,29 @@ pub struct Runs {
 }
 
 impl Runs {
-    /// Opens the file; a line that was cut off by a crash is left out and will be run again.
+    /// Opens the file; a last line that was cut off by a crash is left out and will be run again.
     ///
     /// # Errors
-    /// If the file cannot be read or made.
+    /// If the file cannot be read or made, or another line is no run.
     pub fn open(path: &Path) -> Result<Self> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(e) => return Err(Error::Io { path: path.into(), source: e }),
         };
-        let read = text.lines().filter_map(|line| serde_json::from_str::<Run>(line).ok());
-        let runs = read.map(|run| (run.key.clone(), run)).collect();
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        let mut runs = BTreeMap::new();
+        for (index, line) in text[..whole].lines().enumerate() {
+            let run: Run = serde_json::from_str(line).map_err(|e| {
+                let place = format!("{}, line {}", path.display(), index + 1);
+                Error::invalid(format!("{place}: not a run ({e}); remove the line to run it again"))
+            })?;
+            runs.insert(run.key.clone(), run);
+        }
         let file = OpenOptions::new().create(true).append(true).open(path);
-        let mut file = file.map_err(Error::io(path))?;
-        if !text.is_empty() && !text.ends_with('\n') {
-            file.write_all(b"\n").map_err(Error::io(path))?;
+        let file = file.map_err(Error::io(path))?;
+        if whole < text.len() {
+            file.set_len(whole as u64).map_err(Error::io(path))?;
         }
         Ok(Self { path: path.into(), file, runs })
     }

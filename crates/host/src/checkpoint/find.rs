@@ -1,11 +1,11 @@
 //! Where the parts of a model lie: diffusers' folders, Wan's original layout, single files.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::part::{PARTS, Part, part_of};
 use crate::error::{Error, Result};
+use crate::optional_file::list_folder;
 
 /// Wan 2.2 A14B's folders for its two experts, in its own layout.
 const EXPERT_FOLDERS: [(&str, &str); 2] =
@@ -53,21 +53,16 @@ fn in_folders<const N: usize>(
 }
 
 /// Pickles beside the weights: never loaded, since loading one runs its code.
-pub(super) fn pickles_in(root: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(root) else { return Vec::new() };
-    let paths = entries.filter_map(|entry| entry.ok().map(|e| e.path()));
-    paths.filter(|p| p.extension().is_some_and(|e| e == "pth" || e == "pt")).collect()
+pub(super) fn pickles_in(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut pickles = list_folder(root)?;
+    pickles.retain(|p| p.extension().is_some_and(|e| e == "pth" || e == "pt"));
+    Ok(pickles)
 }
 
 /// The safetensors files of a folder, in order of name; none where there is no such folder.
 fn safetensors_in(folder: &Path) -> Result<Vec<PathBuf>> {
-    if !folder.is_dir() {
-        return Ok(Vec::new());
-    }
-    let entries = fs::read_dir(folder).map_err(Error::io(folder))?;
-    let mut files: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
+    let mut files = list_folder(folder)?;
     files.retain(|file| file.extension().is_some_and(|e| e == "safetensors"));
-    files.sort();
     Ok(files)
 }
 

@@ -3,7 +3,6 @@
 //! once, when the checkpoint is opened; tensors are read by the [`loader`], when a part is needed.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -17,6 +16,7 @@ use wan_model::vae::VaeConfig;
 use wan_model::weights::Weights;
 
 use crate::error::{Error, Result};
+use crate::optional_file::{self, read_json};
 use crate::request::wan_toml::WanToml;
 
 mod find;
@@ -88,8 +88,8 @@ impl Checkpoint {
             parts,
             tokenizer,
             defaults: read_defaults(root)?,
-            index: read_json(&root.join("model_index.json")),
-            scheduler: read_json(&root.join("scheduler/scheduler_config.json")),
+            index: read_json(&root.join("model_index.json"))?,
+            scheduler: read_json(&root.join("scheduler/scheduler_config.json"))?,
             fingerprint: OnceLock::new(),
             root: root.to_path_buf(),
         })))
@@ -278,19 +278,18 @@ impl Checkpoint {
     }
 
     fn part(&self, part: &str) -> Result<&Part> {
-        self.0.parts.get(part).ok_or_else(|| {
-            let pickles = pickles_in(self.root());
-            let hint = pickles.first().map_or(String::new(), |pickle| {
-                format!(
-                    "; {} is a pickle, which is never loaded: convert it to safetensors",
-                    pickle.display()
-                )
-            });
-            Error::invalid(format!(
-                "{}: no .safetensors file of the {part}{hint}; name one with `{part}`",
-                self.root().display()
-            ))
-        })
+        if let Some(part) = self.0.parts.get(part) {
+            return Ok(part);
+        }
+        let pickles = pickles_in(self.root())?;
+        let hint = pickles.first().map_or(String::new(), |pickle| {
+            let pickle = pickle.display();
+            format!("; {pickle} is a pickle, which is never loaded: convert it to safetensors")
+        });
+        Err(Error::invalid(format!(
+            "{}: no .safetensors file of the {part}{hint}; name one with `{part}`",
+            self.root().display()
+        )))
     }
 }
 
@@ -308,17 +307,7 @@ fn no_transformer(root: &Path) -> Error {
 
 fn read_defaults(root: &Path) -> Result<Option<WanToml>> {
     let path = root.join(DEFAULTS_FILE);
-    match fs::read_to_string(&path) {
-        Ok(text) => toml::from_str(&text)
-            .map(Some)
-            .map_err(|e: toml::de::Error| Error::malformed(path.display(), e.message())),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::Io { path, source: e }),
-    }
-}
-
-/// A document; null where there is none.
-fn read_json(path: &Path) -> Value {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or_default()
+    let text = optional_file::read_text(&path)?;
+    let parsed = text.map(|text| toml::from_str(&text));
+    parsed.transpose().map_err(|e: toml::de::Error| Error::malformed(path.display(), e.message()))
 }

@@ -1,6 +1,5 @@
 //! A part of a model: its files, what their headers say, and the network that it is to be.
 
-use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -8,6 +7,7 @@ use wan_model::inspect::{Inspection, Network};
 use wan_model::weights::Weights;
 
 use crate::error::{Error, Result};
+use crate::optional_file;
 
 /// Names of the parts, as diffusers' folders have them.
 pub(super) const PARTS: [&str; 5] =
@@ -49,10 +49,8 @@ impl Part {
     fn diffusers_config(&self, name: &str) -> Result<Option<Network>> {
         let path = self.files[0].with_file_name("config.json");
         let is_diffusers = path.parent().is_some_and(|folder| folder.ends_with(name));
-        if !is_diffusers || !path.is_file() {
-            return Ok(None);
-        }
-        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let text = if is_diffusers { optional_file::read_text(&path)? } else { None };
+        let Some(text) = text else { return Ok(None) };
         let network = match name {
             "vae" => serde_json::from_str(&text).map(Network::Vae),
             "text_encoder" => serde_json::from_str(&text).map(Network::TextEncoder),

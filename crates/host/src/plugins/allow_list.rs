@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::optional_file;
 use crate::plugins::folders;
 
 /// Hexadecimal digits of a SHA-256.
@@ -21,20 +22,24 @@ impl AllowList {
     /// The list in `named`, else the user's own where there is one.
     ///
     /// # Errors
-    /// If the file cannot be read, or a line of it is no SHA-256.
+    /// If the file cannot be read, or a line of it is no SHA-256; if nothing is named, and nobody
+    /// knows where the user's own list would be.
     pub fn find(named: Option<&Path>) -> Result<Option<Self>> {
         match named {
-            Some(path) => Self::read(path).map(Some),
-            None => match folders::allow_list() {
-                Some(path) if path.is_file() => Self::read(&path).map(Some),
-                _ => Ok(None),
-            },
+            Some(path) => {
+                let text = fs::read_to_string(path).map_err(Error::io(path))?;
+                Self::of(path, &text).map(Some)
+            }
+            None => {
+                let path = folders::allow_list()?;
+                let text = optional_file::read_text(&path)?;
+                text.map(|text| Self::of(&path, &text)).transpose()
+            }
         }
     }
 
     /// A list as `sha256sum` writes it: a hash a line, whatever stands behind it; `#` comments.
-    fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(Error::io(path))?;
+    fn of(path: &Path, text: &str) -> Result<Self> {
         let mut hashes = BTreeSet::new();
         for (index, line) in text.lines().enumerate() {
             let Some(word) = line.split('#').next().and_then(|l| l.split_whitespace().next())

@@ -4,6 +4,8 @@ use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::error::{Error, Result};
+
 /// Folders that are searched when they exist, after those that the user named: `WAN_PLUGIN_PATH`,
 /// the user's data folder, `plugins` beside the program. Never the working directory: a relative
 /// entry is left out.
@@ -18,9 +20,18 @@ pub(super) fn standard() -> Vec<PathBuf> {
     folders
 }
 
-/// The user's own list of libraries that may be loaded.
-pub(super) fn allow_list() -> Option<PathBuf> {
-    user_settings().map(|folder| folder.join("wan").join("plugins.allow"))
+/// Where the user's own list of libraries that may be loaded would be.
+///
+/// # Errors
+/// If the user has no folder for settings: then nobody knows whether there is a list.
+pub(super) fn allow_list() -> Result<PathBuf> {
+    let folder = user_settings().ok_or_else(|| {
+        Error::invalid(
+            "no home folder is known, so nobody can tell whether you have a list of libraries \
+             that may be loaded; set HOME, or name a list with `plugin_allow`",
+        )
+    })?;
+    Ok(folder.join("wan").join("plugins.allow"))
 }
 
 fn user_data() -> Option<PathBuf> {
@@ -38,8 +49,10 @@ fn user_settings() -> Option<PathBuf> {
     }
 }
 
+/// Where HOME is not set, the system knows the user's folder.
 fn home(below: &str) -> Option<PathBuf> {
-    variable("HOME").map(|home| PathBuf::from(home).join(below))
+    let home = variable("HOME").map(PathBuf::from).or_else(env::home_dir);
+    home.filter(|home| home.is_absolute()).map(|home| home.join(below))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads where plugins lie")]

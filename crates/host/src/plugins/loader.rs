@@ -135,7 +135,10 @@ pub(crate) fn libraries_in(folder: &Path) -> Result<Vec<PathBuf>> {
     })?;
     let extension = std::env::consts::DLL_EXTENSION;
     let mut paths: Vec<PathBuf> = entries
-        .filter_map(|entry| entry.ok().map(|e| e.path()))
+        .map(|entry| entry.map(|e| e.path()))
+        .collect::<std::io::Result<Vec<_>>>()
+        .map_err(Error::io(folder))?
+        .into_iter()
         .filter(|path| path.extension().is_some_and(|e| e == extension))
         .collect();
     paths.sort();

@@ -249,8 +249,9 @@ impl Chosen {
         }
         let document = std::fs::read_to_string(written)
             .map_err(|e| Error::invalid(format!("option {name}: {written}: {e}")))?;
-        let value = spec.parse(&document).map_err(|_| {
-            Error::invalid(format!("option {name}: {written} does not hold a JSON object"))
+        let value = spec.parse(&document).map_err(|error| {
+            let why = error.message;
+            Error::invalid(format!("option {name}: {written} does not hold a JSON object: {why}"))
         })?;
         Ok((name, value))
     }

@@ -1,0 +1,76 @@
+//! Files and folders that need not be there. Absent and unreadable differ: absence alone has a
+//! default; what is there and cannot be read, or understood, is an error.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// The text of a file; none where there is none of this name. A link that leads nowhere is there.
+///
+/// # Errors
+/// If it is there and cannot be read, or is no UTF-8.
+pub(crate) fn read_text(path: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == ErrorKind::NotFound && !path.is_symlink() => Ok(None),
+        Err(source) => Err(Error::Io { path: path.into(), source }),
+    }
+}
+
+/// A document in JSON; null where there is no file.
+///
+/// # Errors
+/// If it is there and cannot be read, or is no JSON.
+pub(crate) fn read_json(path: &Path) -> Result<Value> {
+    let Some(text) = read_text(path)? else { return Ok(Value::Null) };
+    serde_json::from_str(&text).map_err(|e| Error::malformed(path.display(), e))
+}
+
+/// What lies in a folder, in order of name; nothing where there is no such folder.
+///
+/// # Errors
+/// If it is there and cannot be listed.
+pub(crate) fn list_folder(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == ErrorKind::NotFound && !folder.is_symlink() => return Ok(Vec::new()),
+        entries => entries.map_err(Error::io(folder))?,
+    };
+    let paths = entries.map(|entry| Ok(entry?.path()));
+    let mut paths: Vec<PathBuf> =
+        paths.collect::<std::io::Result<_>>().map_err(Error::io(folder))?;
+    paths.sort();
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absence_alone_has_a_default() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        assert_eq!(read_text(&path("absent")).unwrap(), None);
+        assert_eq!(read_text(&path("no/folder")).unwrap(), None);
+        assert_eq!(read_json(&path("absent")).unwrap(), Value::Null);
+        assert_eq!(list_folder(&path("absent")).unwrap(), Vec::<PathBuf>::new());
+
+        fs::write(path("cut.json"), "{\"shift\":").unwrap();
+        fs::write(path("latin1"), b"\xe9t\xe9").unwrap();
+        let text = read_json(&path("cut.json")).unwrap_err().to_string();
+        assert!(text.contains("cut.json: ") && text.contains("EOF"), "{text}");
+        assert!(read_text(&path("latin1")).unwrap_err().to_string().contains("UTF-8"));
+        assert!(read_text(folder.path()).is_err(), "a folder");
+        assert!(list_folder(&path("cut.json")).is_err(), "a file");
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("/nowhere/at/all", path("dangling")).unwrap();
+            assert!(read_text(&path("dangling")).is_err());
+            assert!(list_folder(&path("dangling")).is_err());
+        }
+    }
+}
