@@ -231,6 +231,11 @@ fn an_interrupted_comparison_goes_on_where_it_was() {
     assert!(again.starts_with(&whole[..cut]));
     assert_eq!(again.lines().filter(|l| serde_json::from_str::<Value>(l).is_ok()).count(), 6);
 
+    // A line that is whole and no run is damage, and no crash.
+    fs::write(out.join("runs.jsonl"), format!("{{\"key\": 7}}\n{again}")).unwrap();
+    refused(&command, "runs.jsonl, line 1: not a run");
+    fs::write(out.join("runs.jsonl"), &again).unwrap();
+
     let report = json_file(&out.join("report.json"));
     let candidates = report["candidates"].as_array().unwrap();
     let number = |i: usize, name: &str| candidates[i][name].as_f64().unwrap();

@@ -64,7 +64,7 @@ pub struct Runs {
 }
 
 impl Runs {
-    /// Opens the file; a last line that was cut off by a crash is left out and will be run again.
+    /// Opens the file; a line that was cut off by a crash is left out and will be run again.
     ///
     /// # Errors
     /// If the file cannot be read or made, or another line is no run.
@@ -74,19 +74,24 @@ impl Runs {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(e) => return Err(Error::Io { path: path.into(), source: e }),
         };
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
         let mut runs = BTreeMap::new();
-        for (index, line) in text[..whole].lines().enumerate() {
-            let run: Run = serde_json::from_str(line).map_err(|e| {
-                let place = format!("{}, line {}", path.display(), index + 1);
-                Error::invalid(format!("{place}: not a run ({e}); remove the line to run it again"))
-            })?;
-            runs.insert(run.key.clone(), run);
+        for (index, line) in text.lines().enumerate() {
+            match serde_json::from_str::<Run>(line) {
+                Ok(run) => drop(runs.insert(run.key.clone(), run)),
+                // Cut off by a crash.
+                Err(e) if e.is_eof() => {}
+                Err(e) => {
+                    let place = format!("{}, line {}", path.display(), index + 1);
+                    return Err(Error::invalid(format!(
+                        "{place}: not a run ({e}); remove the line to run it again"
+                    )));
+                }
+            }
         }
         let file = OpenOptions::new().create(true).append(true).open(path);
-        let file = file.map_err(Error::io(path))?;
-        if whole < text.len() {
-            file.set_len(whole as u64).map_err(Error::io(path))?;
+        let mut file = file.map_err(Error::io(path))?;
+        if !text.is_empty() && !text.ends_with('\n') {
+            file.write_all(b"\n").map_err(Error::io(path))?;
         }
         Ok(Self { path: path.into(), file, runs })
     }
