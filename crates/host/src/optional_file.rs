@@ -2,7 +2,7 @@
 //! default; what is there and cannot be read, or understood, is an error.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -35,13 +35,19 @@ pub(crate) fn read_json(path: &Path) -> Result<Value> {
 /// # Errors
 /// If it is there and cannot be listed.
 pub(crate) fn list_folder(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(folder) {
-        Err(e) if e.kind() == ErrorKind::NotFound && !folder.is_symlink() => return Ok(Vec::new()),
-        entries => entries.map_err(Error::io(folder))?,
-    };
-    let paths = entries.map(|entry| Ok(entry?.path()));
-    let mut paths: Vec<PathBuf> =
-        paths.collect::<std::io::Result<_>>().map_err(Error::io(folder))?;
+    match paths_in(folder) {
+        Err(e) if e.kind() == ErrorKind::NotFound && !folder.is_symlink() => Ok(Vec::new()),
+        paths => paths.map_err(Error::io(folder)),
+    }
+}
+
+/// What lies in a folder that has to be there, in order of name.
+///
+/// # Errors
+/// If it cannot be listed.
+pub(crate) fn paths_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let paths = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
+    let mut paths: Vec<PathBuf> = paths.collect::<io::Result<_>>()?;
     paths.sort();
     Ok(paths)
 }

@@ -9,6 +9,7 @@ use wan_plugin_api::library::{EPOCHS, Epoch, Library};
 use wan_plugin_api::manifest::{self, Manifest, RawManifest};
 
 use crate::error::{Error, Result};
+use crate::optional_file::paths_in;
 use crate::plugins::allow_list::AllowList;
 
 /// A plugin library that passed every check.
@@ -130,17 +131,9 @@ fn one_line(error: &dyn std::error::Error) -> String {
 /// # Errors
 /// If the folder is not there or cannot be read.
 pub(crate) fn libraries_in(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).map_err(|e| {
+    let mut paths = paths_in(folder).map_err(|e| {
         Error::invalid(format!("plugin folder {}: {e}; check `plugin_dir`", folder.display()))
     })?;
-    let extension = std::env::consts::DLL_EXTENSION;
-    let mut paths: Vec<PathBuf> = entries
-        .map(|entry| entry.map(|e| e.path()))
-        .collect::<std::io::Result<Vec<_>>>()
-        .map_err(Error::io(folder))?
-        .into_iter()
-        .filter(|path| path.extension().is_some_and(|e| e == extension))
-        .collect();
-    paths.sort();
+    paths.retain(|path| path.extension().is_some_and(|e| e == std::env::consts::DLL_EXTENSION));
     Ok(paths)
 }

@@ -41,7 +41,8 @@ impl Earlier {
     /// where there is a prefix.
     ///
     /// # Errors
-    /// If they are of another shape, a latent frame has wrong numbers, or they end at other levels than the schedule begins at.
+    /// If they are of another shape, a latent frame has wrong numbers, or they end at other levels
+    /// than the schedule begins at.
     pub(crate) fn go_on(
         &self,
         shape: &[usize],
