@@ -40,9 +40,10 @@ fn the_library_shows_few_names_and_a_snapshot_has_them() {
 }
 
 /// Folders and single files of the library, each knowing only those before it.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 18] = [
     "error",
     "optional_file",
+    "path_text",
     "cancel",
     "latents",
     "numbers",

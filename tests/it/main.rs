@@ -9,6 +9,8 @@ mod cache_properties;
 mod calibrations;
 mod cancelling;
 mod checkpoints;
+#[cfg(unix)]
+mod claims;
 mod command_line;
 mod command_texts;
 mod comparisons;
@@ -17,6 +19,8 @@ mod earlier_epoch;
 mod embedding;
 mod experts;
 mod extensions;
+#[cfg(target_os = "linux")]
+mod faults;
 mod ffmpeg;
 mod frozen_documents;
 mod frozen_layouts;
@@ -42,6 +46,7 @@ mod processors;
 mod promises;
 mod recordings;
 mod reference;
+mod reproducing;
 mod requests;
 mod runs;
 mod spied;

@@ -28,6 +28,39 @@ fn the_container_says_what_it_shows_and_how_it_was_made() {
 }
 
 #[test]
+fn the_tags_hold_what_was_asked_for_and_no_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("my-picture.png");
+    image::RgbImage::from_pixel(64, 64, image::Rgb([200, 30, 30])).save(&picture).unwrap();
+    let long = format!("a big red ball {}", "moving right over a meadow ".repeat(150));
+    let video = folder.path().join("out.mp4");
+    let short = ["--frame_num", "5", "--sample_steps", "1", "--base_seed", "77", "--prompt"];
+    let image = ["--image", picture.to_str().unwrap(), "--metadata"];
+    let places = [folder.path().to_path_buf(), demo_folder()];
+    let places = places.map(|place| place.display().to_string());
+    for (metadata, whole, named) in [("none", 0, 0), ("standard", 0, 0), ("full", 1, 1)] {
+        generate(&video, &[&short[..], &[&long], &image, &[metadata]].concat());
+        let tags = wan_media::read_tags(&video).unwrap();
+        let text = [&*tags.title, &tags.comment, &tags.description].join("\n");
+        let has = |part: &str| usize::from(text.contains(part));
+        assert_eq!(has(&long), whole, "{metadata}");
+        assert_eq!(has("my-picture.png"), named, "{metadata}");
+        assert!(places.iter().all(|place| has(place) == 0), "{metadata}: {text}");
+        if metadata == "none" {
+            assert_eq!(text.trim(), "");
+            continue;
+        }
+        let comment: Value = serde_json::from_str(&tags.comment).unwrap();
+        assert_eq!(comment["settings"]["base_seed"], 77);
+        assert!(comment["latents_hash"].is_string() && comment["model"]["fingerprint"].is_string());
+        assert!(tags.comment.len() <= 2048 || metadata == "full", "{}", tags.comment.len());
+        assert_eq!(has("[cut]"), 1 - whole);
+    }
+    let sidecar = fs::read_to_string(video.with_extension("json")).unwrap();
+    assert!(sidecar.contains(&long) && sidecar.contains("my-picture.png"), "the sidecar has all");
+}
+
+#[test]
 fn a_run_leaves_exactly_its_files() {
     let short = ["--frame_num", "5", "--sample_steps", "2"];
     for (more, left) in [

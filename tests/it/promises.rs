@@ -9,8 +9,10 @@ use serde_json::Value;
 use wan_tests::checkout::checkout;
 use wan_tests::tiny_model::TinyModel;
 
+use crate::command_line::check_refused;
 use crate::demo::{generate, play};
 use crate::latents::LatentsBench;
+use crate::support::{error_text, wan};
 use crate::tiny_bench::Bench;
 
 /// What another value of a setting must change.
@@ -97,6 +99,81 @@ const ROWS: &[(&str, &str, [&str; 2], Effect)] = &[
     ),
 ];
 
+/// What a setting needs, by the name that the table above has it under: flags with which it would have
+/// no effect, so that it is refused, or why it always has one.
+const NEEDS: &[(&str, Needs)] = &[
+    ("prompt", Nothing),
+    ("negative_prompt", Refused(&["--negative_prompt", "a box", "--sample_guide_scale", "1"])),
+    ("width", Nothing),
+    ("height", Nothing),
+    ("frame_num", Nothing),
+    ("sample_steps", Nothing),
+    ("sample_shift", Nothing),
+    ("sample_guide_scale", Nothing),
+    ("sample_guide_scale_low", Refused(&["--sample_guide_scale_low", "3"])),
+    ("base_seed", Nothing),
+    ("fps", Nothing),
+    ("sampler.id", Nothing),
+    ("sampler.options", Refused(&["--sampler", "euler", "--ar_step", "2"])),
+    ("cache.id", Nothing),
+    ("cache.options", Refused(&["--cache", "none", "--cache_option", "interval=2"])),
+    ("given.image", Nothing),
+    ("given.last_frame", Nothing),
+    ("given.video", Nothing),
+    ("given.context_frames", Refused(&["--context_frames", "5"])),
+    ("given.latents", Nothing),
+    ("precision.dtype", Nothing),
+    ("precision.narrow_stream", Refused(&["--narrow_stream"])),
+    ("latents_only", Nothing),
+    ("vae_tiling", Refused(&["--vae_tiling", "--latents_only"])),
+    ("cache_device", Refused(&["--cache_device", "host", "--cache", "none"])),
+];
+
+/// The same of flags that are no settings.
+const NEEDS_OF_FLAGS: &[&[&str]] = &[
+    &["--allow_changes"],
+    &["--given_dir", "."],
+    &["--cache_report", "--cache", "none"],
+    &["--cache_report", "--latents_only"],
+    &["--keep_latents", "--latents_only"],
+    &["--contact_sheet", "sheet.png", "--latents_only"],
+];
+
+/// What a flag needs to have an effect.
+enum Needs {
+    Nothing,
+    /// Not met with these flags, of which the first is the one.
+    Refused(&'static [&'static str]),
+}
+
+use Needs::{Nothing, Refused};
+
+#[test]
+fn a_flag_without_an_effect_is_refused_by_its_name() {
+    let settings: Vec<&str> = ROWS.iter().map(|row| row.0).collect();
+    let known: Vec<&str> = NEEDS.iter().map(|row| row.0).collect();
+    assert_eq!(settings, known);
+    for (_, needs) in NEEDS {
+        let Refused(flags) = needs else { continue };
+        // Of a strategy's options, the option is the one.
+        let named =
+            if flags[0] == "--sampler" || flags[0] == "--cache" { flags[2] } else { flags[0] };
+        check_refused(flags, named);
+    }
+    for flags in NEEDS_OF_FLAGS {
+        check_refused(flags, flags[0]);
+    }
+    for (command, flags) in [
+        ("record", ["--cache", "forecast", "--out", "r.safetensors"]),
+        ("record", ["--cache_device", "host", "--out", "r.safetensors"]),
+    ] {
+        let output = wan(&[&["cache", command], &flags[..]].concat());
+        let said = error_text(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(flags[0]) && said.contains("without one"), "{said}");
+    }
+}
+
 /// A run that is as short as can be; later flags win over these by taking their place.
 pub(crate) fn run(
     folder: &Path,
@@ -123,6 +200,8 @@ fn names(settings: &Value) -> BTreeSet<String> {
             None => drop(names.insert(name.clone())),
         }
     }
+    // What the given files hold, which nobody sets.
+    names.remove("given.hashes");
     names
 }
 

@@ -52,7 +52,7 @@ fn a_job_and_flags_give_one_sidecar() {
     std::fs::write(path("job.json"), job(json!({})).to_string()).unwrap();
     let by_flags = path("flags.mp4");
     generate(&by_flags, &FLAGS);
-    let by_job = path("job.mp4");
+    let by_job = path("by-job.mp4");
     generate(&by_job, &["--job", path("job.json").to_str().unwrap()]);
     let (flags, job) = (sidecar(&by_flags), sidecar(&by_job));
     for member in ["settings", "origins", "defaults", "latents_hash"] {

@@ -126,15 +126,16 @@ const NEVER_IN_HOST: [&str; 8] =
     ["clap", "ctrlc", "indicatif", "maud", "nalgebra", "plotters", "proptest", "rlimit"];
 
 /// The arrows between our packages: what each links itself. The plugins stand below.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("wan-plugin-api", &[]),
     ("wan-plugin-kit", &["wan-plugin-api"]),
     ("wan-samplers", &["wan-plugin-api"]),
     ("wan-cache", &["wan-plugin-api"]),
     ("wan-model", &[]),
     ("wan-media", &[]),
-    ("wan-host", &["wan-media", "wan-model", "wan-plugin-api", "wan-samplers"]),
-    ("wan-cache-lab", &["wan-host", "wan-media", "wan-model", "wan-plugin-api"]),
+    ("wan-outputs", &[]),
+    ("wan-host", &["wan-media", "wan-model", "wan-outputs", "wan-plugin-api", "wan-samplers"]),
+    ("wan-cache-lab", &["wan-host", "wan-media", "wan-model", "wan-outputs", "wan-plugin-api"]),
     ("wan-plugin-check", &["wan-host", "wan-plugin-api", "wan-plugin-kit"]),
     (
         "wan-cli",
@@ -143,6 +144,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "wan-host",
             "wan-media",
             "wan-model",
+            "wan-outputs",
             "wan-plugin-api",
             "wan-plugin-check",
         ],
@@ -154,6 +156,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "wan-host",
             "wan-media",
             "wan-model",
+            "wan-outputs",
             "wan-plugin-api",
             "wan-plugin-epoch0",
             "wan-plugin-kit",

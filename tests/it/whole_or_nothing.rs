@@ -94,9 +94,10 @@ fn a_write_that_fails_half_way_leaves_nothing_under_the_final_name() {
     assert!(old[0].len() > 4096, "{} bytes", old[0].len());
     let before = names_in(folder.path());
     let latents = folder.path().join("out.latents.safetensors");
-    let (code, said) = with_small_files(8, &["decode", text(&latents), "--progress", "quiet"]);
+    let decode = ["decode", text(&latents), "--progress", "quiet", "--save_file", text(&video)];
+    let (code, said) = with_small_files(8, &decode);
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("cannot write") && said.contains("out.mp4"), "{said}");
+    assert!(said.contains("cannot write") && said.contains("out.json"), "{said}");
     let now = [&video, &video.with_extension("json")].map(|path| fs::read(path).unwrap());
     assert!(now == old, "what was there before is whole");
     assert_eq!(names_in(folder.path()), before);

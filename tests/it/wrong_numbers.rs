@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor as CandleTensor};
 use serde_json::json;
-use wan_host::{DeviceChoice, Engine, Model, Request, Turn};
+use wan_host::{Cancel, DeviceChoice, Engine, Model, OnNan, Request, Sidecar, Turn};
+use wan_outputs::Outputs;
 use wan_plugin_api::{
     Attention, Cache, CacheContext, CachePlan, Decision, DecisionPoint, Denoise, Evaluation,
     FrameLevel, OptionSpec, Replaces, Result, Round, Rule, SampleRequest, Sampler, Schedule, Step,
@@ -12,9 +13,10 @@ use wan_plugin_api::{
 };
 use wan_tests::tiny_model::TinyModel;
 
+use crate::demo::generate;
 use crate::misfits::with_changed;
 use crate::support::{
-    choice, demo_folder, error_text, names_in, plugin_folder, wan, with_cache, with_sampler,
+    bits, choice, demo_folder, error_text, names_in, plugin_folder, wan, with_cache, with_sampler,
 };
 use crate::tiny_bench::Bench;
 
@@ -143,6 +145,58 @@ fn what_a_sampler_gives_is_checked_and_the_sampler_is_named() {
         assert!(error.to_string().starts_with(expected), "{gives}: {error}");
         assert_eq!(error.turn(), Turn::Strategy, "{gives}");
     }
+}
+
+#[test]
+fn who_wants_to_go_on_is_warned_once_and_gets_the_video() {
+    let model = model(&demo_folder());
+    for gives in ["nan", "same"] {
+        let request = Request { on_nan: Some(OnNan::Warn), ..request(gives) };
+        let video = model.generate(&request).unwrap();
+        assert_eq!(video.frames.frames(), 9);
+        let warned = video.notices.iter().filter(|notice| notice.contains("round 2 of 2"));
+        assert_eq!(warned.count(), 1, "{gives}: {:?}", video.notices);
+    }
+}
+
+#[test]
+fn the_rounds_before_a_failure_are_not_lost() {
+    let model = model(&demo_folder());
+    let settings = model.settle(&request("nan")).unwrap();
+    let cancel = Cancel::default();
+    let begin = || {
+        let conditions = model.encode(&settings, &cancel).unwrap();
+        model.run(&settings, conditions, &cancel).unwrap()
+    };
+    let mut run = begin();
+    assert!(run.round().unwrap().is_some());
+    let after_one = bits(run.latents());
+    assert!(run.round().is_err());
+    let kept = run.finish_early().unwrap();
+    assert_eq!((bits(&kept.latents), &kept.ends_at), (after_one, &vec![0.5; 3]));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kept.latents.safetensors");
+    let claim = Outputs::default().claim(&Sidecar::wanted_latents(&file, 0)).unwrap();
+    model.sidecar(&settings, &kept).unwrap().save_latents(claim, &kept.latents).unwrap();
+    let (read, report) = Sidecar::read_latents(&file).unwrap();
+    assert_eq!((bits(&read), report.ends_at), (bits(&kept.latents), kept.ends_at));
+    assert!(begin().finish_early().is_err(), "no round is done");
+}
+
+#[test]
+fn latents_that_are_not_those_of_their_report_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let video = folder.path().join("out.mp4");
+    generate(&video, &["--frame_num", "5", "--sample_steps", "1", "--keep_latents"]);
+    let latents = video.with_extension("latents.safetensors");
+    let mut bytes = std::fs::read(&latents).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&latents, bytes).unwrap();
+    let output = wan(&["decode", latents.to_str().unwrap()]);
+    let said = error_text(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("latents_hash"), "{said}");
 }
 
 #[test]

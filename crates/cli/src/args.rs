@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use wan_host::Metadata;
 
 use crate::progress::ProgressForm;
 
@@ -43,6 +44,20 @@ pub(super) fn save_file() -> Arg {
 
 pub(super) fn vae_tiling() -> Arg {
     switch("vae_tiling", "Decode in blended tiles of 256 pixels: less memory for a large picture")
+}
+
+pub(super) fn metadata() -> Arg {
+    flag("metadata", "WHAT", "What the video's tags hold of its making: none | standard | full")
+        .default_value("standard")
+        .hide_possible_values(true)
+        .value_parser(["none", "standard", "full"])
+        .help_heading("Output")
+}
+
+/// What the user wants in the tags.
+pub(super) fn chosen_metadata(matches: &ArgMatches) -> Metadata {
+    let name = matches.get_one::<String>("metadata");
+    name.and_then(|name| Metadata::from_name(name)).unwrap_or_default()
 }
 
 pub(super) fn progress() -> Arg {

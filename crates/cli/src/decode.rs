@@ -1,13 +1,16 @@
 //! `wan decode`: finishes a run whose latents were saved.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use wan_host::{Decoding, Error, Generated, Result, Sidecar};
 use wan_model::vae::Tiling;
 
-use super::args::{model_dir, plugin_dir, progress, progress_form, save_file, vae_tiling};
-use super::finish::Output;
+use super::args::{
+    chosen_metadata, metadata, model_dir, plugin_dir, progress, progress_form, save_file,
+    vae_tiling,
+};
+use super::outputs::{VideoOutput, overwrite};
 use super::request::cancel_on_interrupt;
 use super::{device, model};
 use crate::progress::Progress;
@@ -22,7 +25,8 @@ pub(super) fn command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("The .latents.safetensors file of the run"),
         )
-        .args([model_dir(), device::arg(), save_file(), vae_tiling(), progress(), plugin_dir()])
+        .args([model_dir(), device::arg(), save_file(), overwrite(), metadata()])
+        .args([vae_tiling(), progress(), plugin_dir()])
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<()> {
@@ -41,8 +45,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
             checkpoint.root().display()
         )));
     }
-    let save_file = matches.get_one::<PathBuf>("save_file").cloned();
-    let output = Output::new(save_file.unwrap_or_else(|| video_name(path)))?;
+    let VideoOutput { video, sidecar: report } = VideoOutput::of_latents(matches, path)?;
     let device = device::chosen(matches).open()?;
     let mut progress = Progress::new(progress_form(matches));
     progress.phase("load", 0);
@@ -52,19 +55,17 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     let mut decoding = Decoding::new(&vae, &latents, tiling, cancel_on_interrupt())?;
     progress.phase("decode", decoding.latent_frames());
     if let Err(error) = decoding.with_given(&sidecar.settings) {
-        eprintln!("wan: the given frames cannot be put in front again: {error}");
+        note!("the given frames cannot be put in front again: {error}");
     }
     let frames = decoding.collect_frames_with(&mut |done, of| progress.step(done, of, None))?;
     progress.finish();
     progress.note_phases(&mut sidecar);
-    Generated { frames, sidecar, notices: Vec::new() }.save(&output.video)?;
-    say!("wrote {} and {}", output.video.display(), output.sidecar.display());
+    let names = [video.path(), report.path()].map(|path| path.display().to_string());
+    Generated { frames, sidecar, notices: Vec::new() }.save_to(
+        video,
+        report,
+        chosen_metadata(matches),
+    )?;
+    say!("wrote {}", names.join(" and "));
     Ok(())
-}
-
-/// `out.latents.safetensors` belongs to `out.mp4`.
-fn video_name(latents: &Path) -> PathBuf {
-    let name = latents.file_name().unwrap_or_default().to_string_lossy();
-    let stem = name.split(".latents").next().unwrap_or("video");
-    latents.with_file_name(format!("{stem}.mp4"))
 }

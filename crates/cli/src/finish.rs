@@ -1,58 +1,21 @@
-//! The end of a run: files under their final names, and the last lines.
+//! The last lines of a run.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use wan_host::parts::{DecisionCount, EvaluationRecord, Item};
-use wan_host::{Error, Generated, Result, Sampled};
-use wan_media::folder_of;
+use wan_host::{Generated, Sampled};
 
-/// Where a run's files go.
-pub(super) struct Output {
-    /// The video.
-    pub(super) video: PathBuf,
-    /// Its sidecar.
-    pub(super) sidecar: PathBuf,
-    /// The latents, while there is no video yet.
-    pub(super) latents: PathBuf,
-}
-
-impl Output {
-    /// Checks that the folder can be written to before any work is done.
-    pub(super) fn new(video: PathBuf) -> Result<Self> {
-        if video.extension().is_none_or(|e| !e.eq_ignore_ascii_case("mp4")) {
-            return Err(Error::invalid(format!(
-                "--save_file {}: the name must end in .mp4",
-                video.display()
-            )));
-        }
-        if video.is_dir() {
-            return Err(Error::invalid(format!("--save_file {}: is a folder", video.display())));
-        }
-        let folder = folder_of(&video);
-        tempfile::tempfile_in(folder).map_err(|e| {
-            Error::invalid(format!(
-                "--save_file {}: cannot write to {} ({e})",
-                video.display(),
-                folder.display()
-            ))
-        })?;
-        let sidecar = video.with_extension("json");
-        let latents = video.with_extension("latents.safetensors");
-        Ok(Self { video, sidecar, latents })
-    }
-}
-
-/// The last lines of a run.
-pub(super) fn summary(output: &Output, video: &Generated, sampled: &Sampled) -> String {
+/// The last lines of a run whose video lies at `path`.
+pub(super) fn summary(path: &Path, video: &Generated, sampled: &Sampled) -> String {
     let Generated { frames, sidecar, .. } = video;
     let mut lines = vec![format!(
         "wrote {} ({} frames, {}x{}, {} fps) and {}",
-        output.video.display(),
+        path.display(),
         frames.frames(),
         frames.width(),
         frames.height(),
         sidecar.settings.fps,
-        output.sidecar.display()
+        path.with_extension("json").display()
     )];
     let signals = &sampled.signals;
     let mut memory = format!(

@@ -1,18 +1,19 @@
 //! `wan generate`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use clap::{ArgMatches, Command, value_parser};
+use clap::{ArgAction, ArgMatches, Command, value_parser};
 use wan_host::parts::{DecisionCount, Registry};
-use wan_host::{Cancel, Conditions, Error, Generated, Model, Result, Sampled, Settings};
-use wan_media::{SheetLayout, VideoFrames, evenly_spaced, psnr, write_png_sheet};
+use wan_host::{Cancel, Conditions, Error, Generated, Model, Result, Run, Sampled, Settings};
+use wan_media::{SheetLayout, VideoFrames, encode_png_sheet, evenly_spaced, psnr};
+use wan_outputs::Claim;
 
-use super::args::{flag, progress_form, save_file, switch, vae_tiling};
-use super::finish::{self, Output};
+use super::args::{chosen_metadata, flag, metadata, progress_form, save_file, switch, vae_tiling};
+use super::outputs::{RunOutputs, VideoOutput, overwrite};
 use super::reproduce::Recorded;
 use super::request::{cancel_on_interrupt, settle};
 use super::run_flags::with_run_flags;
-use super::{device, model};
+use super::{device, effects, finish, model};
 use crate::progress::Progress;
 
 /// Runs of reuses in one branch that are worth a warning.
@@ -29,14 +30,26 @@ pub(super) fn command(registry: &Registry) -> Command {
              wan generate --cache none --base_seed 7 --save_file out.mp4\n  \
              wan generate --sample_steps 30 --cache_option threshold=0.2 --cache_report",
         )
-        .args([device::arg(), save_file(), vae_tiling()])
+        .args([device::arg(), save_file(), overwrite(), metadata(), vae_tiling()])
         .args([
             flag("job", "FILE", "Take what flags do not say from this request in JSON; - reads it")
                 .value_parser(value_parser!(PathBuf)),
             switch("cache_report", "Also run without the cache; print what it saved and cost"),
-            flag("reproduce", "NAME.json", "Make the video of this sidecar again, bit for bit")
-                .value_parser(value_parser!(PathBuf))
-                .help_heading("Output"),
+            flag(
+                "reproduce",
+                "NAME.json",
+                "Make the video of this sidecar again, bit for bit, or with changed settings",
+            )
+            .value_parser(value_parser!(PathBuf))
+            .help_heading("Output"),
+            flag(
+                "given_dir",
+                "DIR",
+                "With --reproduce: where given files may be; found by their hash",
+            )
+            .value_parser(value_parser!(PathBuf))
+            .action(ArgAction::Append)
+            .help_heading("Output"),
             switch("allow_changes", "With --reproduce: name what changed since, and go on"),
             switch("keep_latents", "Keep the latents beside the video"),
             flag("contact_sheet", "FILE", "Also write eight frames side by side, as PNG")
@@ -53,8 +66,8 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
         Some(recorded) => recorded.settings(&model, matches)?,
         None => settle(&model, matches)?,
     };
-    let save_file = matches.get_one::<PathBuf>("save_file").cloned();
-    let output = Output::new(save_file.unwrap_or_else(|| default_name(&settings)))?;
+    effects::check(effects::OF_GENERATE, matches, &settings)?;
+    let RunOutputs { video, latents, sheet } = RunOutputs::claim(matches, &model, &settings)?;
     let (model, settings, cancel) = (&model, &settings, &cancel_on_interrupt());
     let mut progress = Progress::new(progress_form(matches));
 
@@ -66,38 +79,39 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let conditions = &model.encode(settings, cancel)?;
     model.load_transformers(settings)?;
     let job = Job { model, settings, conditions, cancel };
-    let sampled = job.sample(&mut progress)?;
+    let (sampled, latents) = job.sample(&mut progress, latents)?;
 
     let mut sidecar = model.sidecar(settings, &sampled)?;
     progress.note_phases(&mut sidecar);
     if let Some(recorded) = &recorded {
         recorded.check_latents(&sidecar)?;
+        recorded.sign(&mut sidecar);
     }
-    sidecar.write_latents(&output.latents, &sampled.latents)?;
-    if settings.latents_only {
+    let latents = sidecar.save_latents(latents, &sampled.latents)?;
+    let Some(VideoOutput { video: file, sidecar: report }) = video else {
         progress.finish();
-        say!("wrote {}", output.latents.display());
+        say!("wrote {}", latents.path().display());
         return Ok(());
-    }
-    let frames = job.decode(&sampled, &mut progress).inspect_err(|_| {
-        eprintln!(
-            "wan: the latents are safe; finish with: wan decode {}",
-            output.latents.display()
-        );
+    };
+    let path = file.path().to_path_buf();
+    let decoded = job.decode(&sampled, &mut progress).and_then(|frames| {
+        progress.phase("write", 0);
+        progress.finish();
+        progress.note_phases(&mut sidecar);
+        sidecar.memory.see_the_end(model.device());
+        let video = Generated { frames, sidecar, notices: Vec::new() };
+        video.save_to(file, report, chosen_metadata(matches))?;
+        sheet.map_or(Ok(()), |sheet| write_contact_sheet(sheet, &video.frames))?;
+        Ok(video)
+    });
+    let video = decoded.inspect_err(|_| {
+        let name = latents.path().display();
+        note!("the latents are safe; finish with: wan decode {name}");
     })?;
-    progress.phase("write", 0);
-    progress.finish();
-    progress.note_phases(&mut sidecar);
-    sidecar.memory.see_the_end(model.device());
-    let video = Generated { frames, sidecar, notices: Vec::new() };
-    video.save(&output.video)?;
-    if let Some(sheet) = matches.get_one::<PathBuf>("contact_sheet") {
-        write_contact_sheet(sheet, &video.frames)?;
-    }
     if !matches.get_flag("keep_latents") {
-        std::fs::remove_file(&output.latents).map_err(Error::io(&output.latents))?;
+        latents.remove()?;
     }
-    say!("{}", finish::summary(&output, &video, &sampled));
+    say!("{}", finish::summary(&path, &video, &sampled));
     warn_of_the_cache(settings, &sampled);
     if matches.get_flag("cache_report") {
         job.report_cache((&sampled, &video.frames))?;
@@ -106,11 +120,12 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
 }
 
 /// Eight frames, evenly spaced.
-fn write_contact_sheet(path: &Path, frames: &VideoFrames) -> Result<()> {
+fn write_contact_sheet(sheet: Claim, frames: &VideoFrames) -> Result<()> {
     let indices = evenly_spaced(frames, 8);
     let layout =
         SheetLayout { columns: indices.len(), scale: (256 / frames.width()).max(1), gap: 4 };
-    Ok(write_png_sheet(path, frames, &indices, layout)?)
+    sheet.write(&encode_png_sheet(frames, &indices, layout)?)?;
+    Ok(())
 }
 
 /// What is generated, and from what.
@@ -122,17 +137,41 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn sample(&self, progress: &mut Progress) -> Result<Sampled> {
-        let run = self.model.run(self.settings, self.conditions.clone(), self.cancel)?;
+    /// Samples; `latents` get what was done before a failure.
+    fn sample(&self, progress: &mut Progress, latents: Claim) -> Result<(Sampled, Claim)> {
+        let mut run = self.model.run(self.settings, self.conditions.clone(), self.cancel)?;
         // No line goes into a bar that is shown.
         progress.finish();
-        run.notices().iter().for_each(|notice| eprintln!("wan: {notice}"));
+        let said = run.notices().len();
+        run.notices().iter().for_each(|notice| note!("{notice}"));
         progress.phase("denoise", self.settings.sample_steps as usize);
-        let sampled = run.finish_with(&mut |round| {
-            progress.step(round.done, round.rounds, Some(round.decisions));
-        })?;
+        loop {
+            match run.round_wait() {
+                Ok(Some(round)) => progress.step(round.done, round.rounds, Some(round.decisions)),
+                Ok(None) => break,
+                Err(error) => {
+                    progress.finish();
+                    if !matches!(error, Error::Cancelled) {
+                        self.keep_what_is_done(run, latents);
+                    }
+                    return Err(error);
+                }
+            }
+        }
         progress.finish();
-        Ok(sampled)
+        let sampled = run.finish()?;
+        sampled.notices[said..].iter().for_each(|notice| note!("{notice}"));
+        Ok((sampled, latents))
+    }
+
+    /// Saves the latents as the last whole round left them.
+    fn keep_what_is_done(&self, run: Run, latents: Claim) {
+        let Ok(sampled) = run.finish_early() else { return };
+        let sidecar = self.model.sidecar(self.settings, &sampled);
+        match sidecar.and_then(|sidecar| sidecar.save_latents(latents, &sampled.latents)) {
+            Ok(kept) => note!("what was done before is in {}", kept.path().display()),
+            Err(error) => note!("what was done before could not be kept: {error}"),
+        }
     }
 
     fn decode(&self, sampled: &Sampled, progress: &mut Progress) -> Result<VideoFrames> {
@@ -162,32 +201,17 @@ impl Job<'_> {
     }
 }
 
-/// `a-big-red-ball-moving-right_42.mp4`
-fn default_name(settings: &Settings) -> PathBuf {
-    let words: Vec<String> = settings
-        .prompt
-        .split(|c: char| !c.is_alphanumeric())
-        .filter(|w| !w.is_empty())
-        .take(6)
-        .map(str::to_lowercase)
-        .collect();
-    let stem = if words.is_empty() { "video".into() } else { words.join("-") };
-    Path::new(&format!("{stem}_{}.mp4", settings.base_seed)).to_path_buf()
-}
-
 fn warn_of_the_cache(settings: &Settings, sampled: &Sampled) {
     let Some(cache) = &settings.cache else { return };
     let count = DecisionCount::of(&sampled.records, None);
     if count.reused == 0 {
-        eprintln!(
-            "wan: {} never reused anything; raise its threshold or use --cache none",
-            cache.id
-        );
+        note!("{} never reused anything; raise its threshold or use --cache none", cache.id);
     }
     if count.reused_in_a_row > REUSED_IN_A_ROW_MAX {
-        eprintln!(
-            "wan: {} reused {} evaluations in a row; look at the picture",
-            cache.id, count.reused_in_a_row
+        note!(
+            "{} reused {} evaluations in a row; look at the picture",
+            cache.id,
+            count.reused_in_a_row
         );
     }
 }

@@ -6,23 +6,23 @@
 //!
 //! It never touches a tensor, and decides nothing that a library's user could not decide as well.
 
-/// Prints a line. A reader that has seen enough (`wan ... | head`) is no failure.
-macro_rules! say {
-    ($($text:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stdout(), $($text)*);
-    }};
-}
+// There is one writer to the terminal.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
+#[macro_use]
+mod terminal;
 
 mod args;
 mod cache;
 mod checkout;
 mod decode;
 mod device;
+mod effects;
 mod finish;
 mod generate;
 mod inspect;
 mod model;
+mod outputs;
 mod plugins;
 mod progress;
 mod reproduce;
@@ -31,7 +31,6 @@ mod run_flags;
 mod spelling;
 
 use std::ffi::OsString;
-use std::io::stderr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -57,20 +56,20 @@ fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
         Ok(()) => 0,
         // A command without its subcommand: what there is.
         Err(Failure::Usage(help)) if help.kind() == MISSING => {
-            let _ = help.print();
+            help.render().to_string().trim_end().lines().for_each(terminal::aside);
             2
         }
         Err(Failure::Usage(error)) if error.use_stderr() => {
-            eprintln!("wan: {}", spelling::one_line(&error));
+            note!("{}", spelling::one_line(&error));
             2
         }
         Err(Failure::Usage(help)) => {
-            let _ = help.print();
+            terminal::result(help.render().to_string().trim_end());
             0
         }
         Err(Failure::Run(error)) => {
             let known = Registry::built_in().unwrap_or_default();
-            eprintln!("wan: {}", spelling::with_dashes(&error.to_string(), command(&known)));
+            note!("{}", spelling::with_dashes(&error.to_string(), command(&known)));
             exit_code(&error)
         }
     }
@@ -145,5 +144,6 @@ fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("WAN_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     // A second start (in tests) keeps the first.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).try_init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    let _ = log.with_writer(|| terminal::Log).try_init();
 }

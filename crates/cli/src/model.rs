@@ -23,7 +23,7 @@ pub(super) fn open(
     // Said before anything is refused: it tells what is missing. A sidecar has its own task.
     let by_tensors = if recorded.is_none() { checkpoint.recognised_task(task)? } else { None };
     if let Some(id) = by_tensors {
-        eprintln!("wan: this is {id} by its tensors");
+        note!("this is {id} by its tensors");
     }
     let device = device::chosen(matches);
     Engine::builder().registry(registry.clone()).device(device).build()?.open_checkpoint(checkpoint)
@@ -47,7 +47,7 @@ pub(super) fn checkpoint(matches: &ArgMatches, recorded: Option<&Sidecar>) -> Re
             let model = &recorded.model;
             Checkpoint::open_with(&model.path, model.files.clone(), path("tokenizer"))
         }
-        (None, None) => Checkpoint::open(&default_model()),
+        (None, None) => Checkpoint::open_with(&default_model(), files, path("tokenizer")),
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::json;
 use wan_host::Sidecar;
 use wan_host::parts::DecisionCount;
 
+use crate::terminal;
+
 /// How progress is shown, on the error stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProgressForm {
@@ -57,11 +59,11 @@ impl Progress {
         let bar = match self.form {
             ProgressForm::Auto if stderr().is_terminal() => bar(name, steps),
             ProgressForm::Auto => {
-                eprintln!("{name} ...");
+                terminal::aside(&format!("{name} ..."));
                 ProgressBar::hidden()
             }
             ProgressForm::Json => {
-                eprintln!("{}", json!({ "phase": name, "steps": steps }));
+                terminal::aside(&json!({ "phase": name, "steps": steps }).to_string());
                 ProgressBar::hidden()
             }
             ProgressForm::Quiet => ProgressBar::hidden(),
@@ -85,7 +87,7 @@ impl Progress {
                 "per_second": done as f64 / seconds.max(1e-9),
                 "reused": reused.map(|d| d.reused), "computed": reused.map(|d| d.computed),
             });
-            eprintln!("{line}");
+            terminal::aside(&line.to_string());
         }
     }
 
@@ -95,7 +97,7 @@ impl Progress {
         bar.finish();
         let seconds = started.elapsed().as_secs_f64();
         if self.form == ProgressForm::Auto && bar.is_hidden() {
-            eprintln!("{name}: {seconds:.1} s");
+            terminal::aside(&format!("{name}: {seconds:.1} s"));
         }
         self.phases.push((name, seconds));
     }

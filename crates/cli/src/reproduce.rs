@@ -2,60 +2,95 @@
 
 use std::path::PathBuf;
 
-use clap::ArgMatches;
 use clap::parser::ValueSource;
-use wan_host::{Error, Model, Result, Settings, Sidecar};
+use clap::{ArgMatches, Id};
+use wan_host::{Error, Model, Request, Result, Settings, Sidecar};
 
-/// Flags that go with `--reproduce`: none of them changes the latents.
-const ALLOWED: [&str; 12] = [
+use super::request::request_over;
+use super::run_flags::request_of;
+
+/// Flags that go with `--reproduce` and change no latents.
+const ALLOWED: [&str; 15] = [
     "reproduce",
     "allow_changes",
+    "given_dir",
     "ckpt_dir",
     "device",
     "tokenizer",
     "vae_tiling",
     "plugin_dir",
     "save_file",
+    "overwrite",
+    "metadata",
     "progress",
     "keep_latents",
     "contact_sheet",
     "cache_report",
 ];
 
-/// A sidecar whose video is to be made again.
+/// Flags that name a model, or another request: the recorded ones are taken.
+const REFUSED: [&str; 7] =
+    ["job", "task", "transformer", "transformer_2", "vae", "text_encoder", "image_encoder"];
+
+/// A sidecar whose video is to be made again, as it was or with changes.
 pub(super) struct Recorded {
     pub(super) sidecar: Sidecar,
+    /// Bare name of the sidecar.
+    name: String,
     allow_changes: bool,
+    /// Settings that flags change.
+    changed: Vec<String>,
 }
 
 impl Recorded {
-    /// The sidecar that the user named, if any.
+    /// The sidecar that the user named, if any, with its given files found again.
     ///
     /// # Errors
-    /// If it cannot be read, or a flag would change what it says.
+    /// If it or a given file cannot be read, or a flag does not go with it.
     pub(super) fn read(matches: &ArgMatches) -> Result<Option<Self>> {
         let Some(path) = matches.get_one::<PathBuf>("reproduce") else { return Ok(None) };
         let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
-        let other =
-            matches.ids().map(|id| id.as_str()).find(|id| given(id) && !ALLOWED.contains(id));
-        if let Some(flag) = other {
+        let flags: Vec<&str> = matches.ids().map(Id::as_str).filter(|id| given(id)).collect();
+        if let Some(flag) = flags.iter().find(|flag| REFUSED.contains(flag)) {
             return Err(Error::invalid(format!(
-                "--reproduce takes every setting from the sidecar; leave out --{flag}"
+                "`reproduce` takes the model and the request from the sidecar; leave out `{flag}`"
             )));
         }
-        let allow_changes = matches.get_flag("allow_changes");
-        Ok(Some(Self { sidecar: Sidecar::read(path)?, allow_changes }))
+        let mut sidecar = Sidecar::read(path)?;
+        let folders = matches.get_many::<PathBuf>("given_dir").into_iter().flatten();
+        sidecar.find_given(path, &folders.cloned().collect::<Vec<_>>())?;
+        let changed = flags.into_iter().filter(|flag| !ALLOWED.contains(flag)).map(String::from);
+        Ok(Some(Self {
+            sidecar,
+            name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            allow_changes: matches.get_flag("allow_changes"),
+            changed: changed.collect(),
+        }))
     }
 
-    /// The recorded settings, for this model.
+    /// The recorded settings, for this model, with the changes that flags ask for.
     ///
     /// # Errors
     /// If they do not fit it.
     pub(super) fn settings(&self, model: &Model, matches: &ArgMatches) -> Result<Settings> {
-        let settings = model.settle_again(&self.sidecar)?;
-        settings.notices().iter().for_each(|notice| eprintln!("wan: {notice}"));
+        let settings = if self.changed.is_empty() {
+            model.settle_again(&self.sidecar)?
+        } else {
+            let recorded = Request::from(&self.sidecar.settings);
+            let request = request_over(model, matches, recorded)?;
+            let changes = request_of(matches, Request::default());
+            model.settle_changed(&self.sidecar, &request, &changes)?
+        };
+        settings.notices().iter().for_each(|notice| note!("{notice}"));
         let tiling = settings.vae_tiling || matches.get_flag("vae_tiling");
         Ok(settings.with_vae_tiling(tiling))
+    }
+
+    /// Names the recorded video in the sidecar of the changed one.
+    pub(super) fn sign(&self, sidecar: &mut Sidecar) {
+        if !self.changed.is_empty() {
+            sidecar.changed_from(&self.name, &self.sidecar, self.changed.clone());
+        }
     }
 
     /// Compares program, model and plugins with those that made the recorded video.
@@ -70,15 +105,19 @@ impl Recorded {
                 changes.join("; ")
             )));
         }
-        changes.iter().for_each(|change| eprintln!("wan: since then {change}"));
+        changes.iter().for_each(|change| note!("since then {change}"));
         Ok(())
     }
 
-    /// Compares the latents with the recorded ones.
+    /// Compares the latents with the recorded ones, unless settings were changed.
     ///
     /// # Errors
     /// If they differ though nothing else did.
     pub(super) fn check_latents(&self, now: &Sidecar) -> Result<()> {
+        if !self.changed.is_empty() {
+            note!("made from {} with another {}", self.name, self.changed.join(", "));
+            return Ok(());
+        }
         let are_equal = now.latents_hash == self.sidecar.latents_hash;
         if !are_equal && !self.allow_changes {
             return Err(Error::invalid(format!(
@@ -92,7 +131,7 @@ impl Recorded {
         } else {
             "differ from the recorded ones"
         };
-        eprintln!("wan: the latents {how}");
+        note!("the latents {how}");
         Ok(())
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn settle(model: &Model, matches: &ArgMatches) -> Result<Settings> {
 /// For a field that does not fit.
 pub(super) fn settle_request(model: &Model, request: &Request) -> Result<Settings> {
     let settings = model.settle(request)?;
-    settings.notices().iter().for_each(|notice| eprintln!("wan: {notice}"));
+    settings.notices().iter().for_each(|notice| note!("{notice}"));
     Ok(settings)
 }
 
@@ -33,7 +33,14 @@ pub(super) fn settle_request(model: &Model, request: &Request) -> Result<Setting
 /// For a job that cannot be read, an option that does not fit, or an option of a strategy that the
 /// run does not use.
 pub(super) fn request(model: &Model, matches: &ArgMatches) -> Result<Request> {
-    let job = job(matches)?;
+    request_over(model, matches, job(matches)?)
+}
+
+/// The flags over another request.
+///
+/// # Errors
+/// As [`request`].
+pub(super) fn request_over(model: &Model, matches: &ArgMatches, job: Request) -> Result<Request> {
     let mut request = request_of(matches, job);
     let ids = model.strategies(&request)?;
     let chosen = [(Kind::Sampler, Some(&ids.sampler)), (Kind::Cache, ids.cache.as_ref())];
@@ -78,9 +85,10 @@ pub(super) fn cancel_on_interrupt() -> Cancel {
     let handler = ctrlc::set_handler(move || {
         // A second interrupt does not wait for the round to end.
         if flag.cancel() {
+            wan_outputs::abandon_all();
             std::process::exit(130);
         }
-        eprintln!("\nwan: stopping after this round; interrupt again to stop at once");
+        note!("stopping after this round; interrupt again to stop at once");
     });
     if let Err(error) = handler {
         tracing::warn!(%error, "interrupts will not be caught");

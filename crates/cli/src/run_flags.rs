@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use wan_host::parts::{Kind, Registry};
-use wan_host::{Error, Format, FrameSource, Request, Result};
+use wan_host::{Error, Format, FrameSource, OnNan, Request, Result};
 use wan_plugin_api::{OptionKind, OptionSpec, OptionValues, Place, Strategy};
 
 use super::args::{flag, model_dir, plugin_dir, progress};
@@ -77,7 +77,7 @@ fn given_flags() -> [Arg; 5] {
     .map(|arg| arg.help_heading("Given frames"))
 }
 
-fn sampling_flags() -> [Arg; 5] {
+fn sampling_flags() -> [Arg; 6] {
     [
         flag("sample_steps", "N", "Inference steps per frame")
             .alias("inference_steps")
@@ -89,6 +89,13 @@ fn sampling_flags() -> [Arg; 5] {
         Arg::new("latents_only").long("latents_only").action(ArgAction::SetTrue).help(
             "End with latents, noisy ones where the schedule ends early, for a run with --latents",
         ),
+        flag(
+            "on_nan",
+            "stop|warn",
+            "What to do with numbers that no video has: stop, or warn and go on [default: stop]",
+        )
+        .hide_possible_values(true)
+        .value_parser(["stop", "warn"]),
         flag("sample_guide_scale_low", "SCALE", "Guidance scale of a second, low-noise expert")
             .alias("guidance_scale_2")
             .value_parser(value_parser!(f64)),
@@ -154,6 +161,7 @@ pub(super) fn request_of(matches: &ArgMatches, job: Request) -> Request {
         dtype: text("dtype").and_then(|name| Format::from_name(&name)).or(job.dtype),
         narrow_stream: switch("narrow_stream").copied().or(job.narrow_stream),
         vae_tiling: switch("vae_tiling").copied().or(job.vae_tiling),
+        on_nan: text("on_nan").and_then(|name| OnNan::from_name(&name)).or(job.on_nan),
     }
 }
 

@@ -57,6 +57,9 @@ pub enum Error {
     /// A video or picture could not be written or read.
     #[error(transparent)]
     Video(#[from] wan_media::Error),
+    /// A file must not, or cannot, be written.
+    #[error(transparent)]
+    Output(#[from] wan_outputs::Error),
     /// A transformer that is needed has no room beside those that are lent; ask again later.
     #[error("another run has the transformer that has to go first; try again once it has ended")]
     Busy,
@@ -112,7 +115,8 @@ impl Error {
     pub fn turn(&self) -> Turn {
         match self {
             Self::Invalid(_) | Self::Field { .. } => Turn::Caller,
-            Self::Io { .. } | Self::Video(_) => Turn::Disk,
+            Self::Output(wan_outputs::Error::Refused { .. }) => Turn::Caller,
+            Self::Io { .. } | Self::Video(_) | Self::Output(_) => Turn::Disk,
             Self::Strategy { source, .. } if source.kind == ErrorKind::Failed => Turn::Strategy,
             // It refuses what it was given.
             Self::Strategy { .. } => Turn::Caller,

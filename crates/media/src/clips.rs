@@ -91,7 +91,7 @@ fn append_units(stream: &mut Vec<u8>, mut sample: &[u8]) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{VideoTags, write_mp4};
+    use crate::{VideoTags, encode_mp4};
 
     #[test]
     fn a_written_clip_is_read_back() {
@@ -99,7 +99,8 @@ mod tests {
         let path = folder.path().join("clip.mp4");
         let rgb: Vec<u8> = (0..9u8).flat_map(|f| vec![20 * f + 40; 32 * 16 * 3]).collect();
         let frames = VideoFrames::new(32, 16, rgb.clone()).unwrap();
-        write_mp4(&path, &frames, 16.0, &VideoTags::default()).unwrap();
+        let mp4 = encode_mp4(&frames, 16.0, &VideoTags::default()).unwrap();
+        std::fs::write(&path, mp4).unwrap();
         let read = read_video(&path).unwrap();
         assert_eq!((read.width(), read.height(), read.frames()), (32, 16, 9));
         assert!(read.rgb().iter().zip(&rgb).all(|(a, b)| a.abs_diff(*b) <= 6));

@@ -8,8 +8,7 @@ use muxide::api::MuxerError;
 /// Result of this crate's fallible calls.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a video or picture was not written or read. The text is one line. After a failed write
-/// nothing is left under the final name.
+/// Why a video or picture was not encoded or read. The text is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -63,17 +62,6 @@ pub enum Error {
     /// The PNG writer failed.
     #[error("cannot encode the picture as PNG")]
     Png(#[from] png::EncodingError),
-    /// A file could not be written.
-    #[error(
-        "cannot write {}: does its folder exist, may you write there, and is there room?",
-        path.display()
-    )]
-    Write {
-        /// The final name of the file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
     /// A file could not be read.
     #[error("cannot read {}", path.display())]
     Read {

@@ -1,18 +1,13 @@
-//! Writes frames as H.264 in MP4 and as a PNG contact sheet.
+//! Frames as H.264 in MP4 and as a PNG contact sheet.
 //!
 //! H.264 comes from OpenH264 (built from its bundled source, which needs a C++ compiler) and MP4
 //! from `muxide`, with the index before the pictures so that a browser can start playing at once.
 //! `muxide` has no title, comment and description; [`mp4_tags`] adds them.
-//!
-//! A file is written to a temporary file beside its final name, flushed to the disk and then
-//! renamed.
 
 pub(crate) mod contact_sheet;
 pub(crate) mod mp4_tags;
 #[cfg(test)]
 mod tests;
-
-use std::path::Path;
 
 use muxide::api::{MuxerConfig, VideoCodec};
 use openh264::OpenH264API;
@@ -23,7 +18,6 @@ use openh264::encoder::{
 use openh264::formats::{RgbSliceU8, YUVBuffer};
 
 use crate::error::{Error, Result};
-use crate::whole_file::write_whole_file;
 use mp4_tags::VideoTags;
 
 /// Ranges of the quantiser, of 0 (finest) to 51. Each is tried when the one before fails.
@@ -97,23 +91,25 @@ impl VideoFrames {
     }
 }
 
-/// Writes `frames` to `path` as H.264 in MP4 at `fps` frames per second, with `tags`.
+/// Bytes that an MP4 file of so many frames takes, about and at most: pixels and frames.
+pub fn estimated_mp4_bytes(width: usize, height: usize, frames: usize) -> u64 {
+    (width as f64 * height as f64 * frames as f64 * BITS_PER_PIXEL / 8.0) as u64
+}
+
+/// The bytes of an MP4 file with `frames` as H.264 at `fps` frames per second, and `tags`.
 ///
 /// A clip of one frame has duration 0 in players, because the muxer takes a frame's duration from
-/// the next frame. Use [`write_png_sheet`](crate::write_png_sheet) for it.
+/// the next frame. Use [`encode_png_sheet`](crate::encode_png_sheet) for it.
 ///
 /// # Errors
-/// [`Error::OddSize`] and [`Error::FrameRate`] for what H.264 cannot hold,
-/// [`Error::Write`] when the file cannot be written, and errors of the encoder and the muxer.
-/// An existing file at `path` is untouched then.
-pub fn write_mp4(path: &Path, frames: &VideoFrames, fps: f64, tags: &VideoTags) -> Result<()> {
-    let mp4 = encode_mp4(frames, fps)?;
-    let mp4 = mp4_tags::insert_tags(mp4, tags)?;
-    write_complete(path, &mp4)
+/// [`Error::OddSize`] and [`Error::FrameRate`] for what H.264 cannot hold, and errors of the encoder
+/// and the muxer.
+pub fn encode_mp4(frames: &VideoFrames, fps: f64, tags: &VideoTags) -> Result<Vec<u8>> {
+    Ok(mp4_tags::insert_tags(encode_untagged(frames, fps)?, tags)?)
 }
 
 /// The bytes of an MP4 file without tags, at the finest quantiser with which the encoder succeeds.
-fn encode_mp4(frames: &VideoFrames, fps: f64) -> Result<Vec<u8>> {
+fn encode_untagged(frames: &VideoFrames, fps: f64) -> Result<Vec<u8>> {
     let (width, height) = (frames.width, frames.height);
     if !width.is_multiple_of(2) || !height.is_multiple_of(2) {
         return Err(Error::OddSize { width, height });
@@ -177,9 +173,4 @@ fn encoder_config(frames: &VideoFrames, fps: f64, quantisers: (u8, u8)) -> Encod
         .background_detection(false)
         .intra_frame_period(IntraFramePeriod::from_num_frames(key_frame_every))
         .vui(colours)
-}
-
-/// Writes `path` whole or not at all.
-fn write_complete(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_whole_file(path, bytes).map_err(|source| Error::Write { path: path.to_owned(), source })
 }

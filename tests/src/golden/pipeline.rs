@@ -7,7 +7,7 @@ use anyhow::Context;
 use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 use wan_host::parts::{Beginning, DenoiserParts, HostOps, Kind, Noise, Registry, RunSpec};
-use wan_host::{Cancel, Conditions, Run, Sampled, StrategyChoice};
+use wan_host::{Cancel, Conditions, OnNan, Run, Sampled, StrategyChoice};
 use wan_model::vae::{Vae, VaeConfig};
 use wan_model::{WanConfig, WanModel};
 use wan_plugin_api::{OptionValues, Place, Schedule};
@@ -236,6 +236,7 @@ impl Setup {
             shape,
             beginning: Beginning::Latents(self.latents.clone()),
             may_end_noisy: false,
+            on_nan: OnNan::Stop,
             sampler: choose(Kind::Sampler, &self.sampler)?,
             shift: self.shift,
             temporal_scale: 4,

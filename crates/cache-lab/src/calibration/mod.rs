@@ -13,8 +13,10 @@ mod polynomial;
 mod ratios;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Serialize;
+use serde_json::Value;
 use wan_host::{Error, Result};
 
 use crate::recording::Recording;
@@ -80,6 +82,14 @@ const POLYNOMIAL_HELD_OUT_MAX: f64 = 0.3;
 const RATIO_HELD_OUT_MAX: f64 = 0.05;
 
 impl Calibration {
+    /// Whether a file is a calibration, of whatever schema.
+    pub fn is_one(path: &Path) -> bool {
+        let members = ["schema", "model", "polynomials", "fits"];
+        let has_all = |value: Value| members.iter().all(|name| value.get(name).is_some());
+        let is_one = |text: String| serde_json::from_str(&text).is_ok_and(has_all);
+        std::fs::read_to_string(path).is_ok_and(is_one)
+    }
+
     /// Calibrates from recordings of one model with one step count.
     ///
     /// # Errors

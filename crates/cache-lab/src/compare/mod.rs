@@ -26,7 +26,8 @@ use quality::Quality;
 use trace::Trace;
 use wan_host::parts::{DecisionCount, EvaluationRecord, RunContext};
 use wan_host::{Cancel, Error, Model, Request, Result, Sampled, SettingValues, Settings};
-use wan_media::{SheetLayout, VideoFrames, evenly_spaced, write_png_sheet, write_whole_file};
+use wan_media::{SheetLayout, VideoFrames, encode_png_sheet, evenly_spaced, is_png_sheet};
+use wan_outputs::{Claim, Outputs, Wanted};
 use wan_plugin_api::OptionValues;
 
 /// A comparison.
@@ -78,15 +79,23 @@ struct Sample {
 }
 
 impl Comparison<'_> {
-    /// Runs what is not on file yet and writes the report; `progress` is told runs done, of how
-    /// many.
+    /// Runs what is not on file yet and writes the report among the command's `outputs`; `progress`
+    /// is told runs done, of how many.
     ///
     /// # Errors
     /// If there is no prompt, a run fails or is stopped (what is done stays on file), or the folder
     /// cannot be written.
-    pub fn run(&self, progress: &mut dyn FnMut(usize, usize)) -> Result<ComparisonReport> {
+    pub fn run(
+        &self,
+        outputs: &mut Outputs,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<ComparisonReport> {
         let pictures = self.folder.join("pictures");
         std::fs::create_dir_all(&pictures).map_err(Error::io(&pictures))?;
+        // Held to the end: of two comparisons in one folder the second is refused.
+        let is_ours = |report: &Path| report.with_file_name("runs.jsonl").is_file();
+        let mut claim = |name| outputs.claim(&self.wanted(name, is_ours));
+        let reports = [claim("report.json")?, claim("report.html")?];
         let mut runs = Runs::open(&self.folder.join("runs.jsonl"))?;
         let all = self.prompts.len() * self.candidates.len();
         let (mut done, mut keys, mut first) = (0, Vec::new(), None);
@@ -104,15 +113,19 @@ impl Comparison<'_> {
                 continue;
             }
             let reference = self.sample(&uncached)?;
-            self.write_strip(&strip_name(number, None), &reference.frames)?;
+            self.write_strip(outputs, &strip_name(number, None), &reference.frames)?;
             for planned in missing {
-                runs.append(self.candidate_run(number, planned, &reference)?)?;
+                runs.append(self.candidate_run(outputs, number, planned, &reference)?)?;
                 done += 1;
                 progress(done, all);
             }
         }
         let settings = first.ok_or_else(|| Error::invalid("there is no prompt to compare with"))?;
-        self.report(settings, &keys, &runs)
+        self.report(reports, settings, &keys, &runs)
+    }
+
+    fn wanted(&self, name: &str, is_ours: fn(&Path) -> bool) -> Wanted {
+        Wanted { field: "out".into(), path: self.folder.join(name), is_ours, bytes: 0 }
     }
 
     /// The request for one prompt, without a cache.
@@ -134,7 +147,10 @@ impl Comparison<'_> {
     fn key(&self, settings: &Settings) -> Result<String> {
         let [sampler, cache] = settings.plugin_hashes();
         let version = env!("CARGO_PKG_VERSION");
-        runs::key(&(version, self.model.fingerprint(), &**settings, sampler, cache))
+        // Given files count by what they hold, wherever they lie.
+        let mut values = (**settings).clone();
+        values.given = values.given.without_paths();
+        runs::key(&(version, self.model.fingerprint(), values, sampler, cache))
     }
 
     fn sample(&self, settings: &Settings) -> Result<Sample> {
@@ -153,6 +169,7 @@ impl Comparison<'_> {
     /// Runs a candidate on the prompt of this number, from 0.
     fn candidate_run(
         &self,
+        outputs: &mut Outputs,
         prompt: usize,
         planned: Planned<'_>,
         reference: &Sample,
@@ -160,7 +177,7 @@ impl Comparison<'_> {
         let Planned { candidate, settings, key } = planned;
         let sample = self.sample(&settings)?;
         let picture = strip_name(prompt, Some(&key));
-        self.write_strip(&picture, &sample.frames)?;
+        self.write_strip(outputs, &picture, &sample.frames)?;
         let records = &sample.sampled.records;
         let count = DecisionCount::of(records, None);
         let is_cache = matches!(candidate.change, Change::Cache(_));
@@ -199,15 +216,18 @@ impl Comparison<'_> {
     }
 
     /// Eight frames, evenly spaced, side by side.
-    fn write_strip(&self, name: &str, frames: &VideoFrames) -> Result<()> {
+    fn write_strip(&self, outputs: &mut Outputs, name: &str, frames: &VideoFrames) -> Result<()> {
         let indices = evenly_spaced(frames, 8);
         let layout = SheetLayout { columns: indices.len(), scale: 1, gap: 2 };
-        Ok(write_png_sheet(&self.folder.join("pictures").join(name), frames, &indices, layout)?)
+        let png = encode_png_sheet(frames, &indices, layout)?;
+        outputs.claim(&self.wanted(&format!("pictures/{name}"), is_png_sheet))?.write(&png)?;
+        Ok(())
     }
 
-    /// Writes the report; `keys` are those of the candidates' runs, prompt by prompt.
+    /// Writes the report, as JSON and as a page; `keys` are those of the candidates' runs, prompt by prompt.
     fn report(
         &self,
+        [json_file, page_file]: [Claim; 2],
         settings: SettingValues,
         keys: &[Vec<String>],
         runs: &Runs,
@@ -229,8 +249,8 @@ impl Comparison<'_> {
         };
         let json = serde_json::to_string_pretty(&report);
         let json = json.map_err(|e| Error::invalid(format!("report.json: {e}")))?;
-        write_file(&self.folder.join("report.json"), &json)?;
-        write_file(&self.folder.join("report.html"), &page::page(&report)?)?;
+        json_file.write(json.as_bytes())?;
+        page_file.write(page::page(&report)?.as_bytes())?;
         Ok(report)
     }
 }
@@ -238,8 +258,4 @@ impl Comparison<'_> {
 fn strip_name(prompt: usize, key: Option<&str>) -> String {
     let key = key.map_or("reference", |k| &k[..12]);
     format!("{:03}-{key}.png", prompt + 1)
-}
-
-fn write_file(path: &Path, text: &str) -> Result<()> {
-    write_whole_file(path, text.as_bytes()).map_err(Error::io(path))
 }

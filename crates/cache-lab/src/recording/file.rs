@@ -1,6 +1,7 @@
 //! The file: written evaluation by evaluation, read tensor by tensor.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
@@ -8,37 +9,32 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::Metadata;
 use safetensors::{Dtype, View};
 use serde_json::json;
-use tempfile::NamedTempFile;
 use wan_host::{Error, Result};
-use wan_media::folder_of;
 use wan_model::weights::WeightFile;
+use wan_outputs::{Claim, folder_of};
 
 use super::{Contents, METADATA, SCHEMA};
 
-/// Collects tensors in a temporary file beside the final one, so that a long run needs no memory
-/// for them.
+/// Collects tensors in a file without a name, so that a long run needs no memory for them.
 pub(super) struct Writer {
-    path: PathBuf,
-    data: NamedTempFile,
+    claim: Claim,
+    data: File,
     written: u64,
     header: BTreeMap<String, serde_json::Value>,
 }
 
 impl Writer {
-    pub(super) fn create(path: &Path) -> Result<Self> {
-        let data = tempfile::Builder::new()
-            .prefix(".wan-")
-            .suffix(".part")
-            .tempfile_in(folder_of(path))
-            .map_err(Error::io(path))?;
-        Ok(Self { path: path.into(), data, written: 0, header: BTreeMap::new() })
+    pub(super) fn create(claim: Claim) -> Result<Self> {
+        let data = tempfile::tempfile_in(folder_of(claim.path()));
+        let data = data.map_err(Error::io(claim.path()))?;
+        Ok(Self { claim, data, written: 0, header: BTreeMap::new() })
     }
 
     pub(super) fn put(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
         let tensor = tensor.contiguous()?;
         let view = &tensor;
         let bytes = View::data(&view);
-        self.data.write_all(&bytes).map_err(Error::io(&self.path))?;
+        self.data.write_all(&bytes).map_err(Error::io(self.claim.path()))?;
         let end = self.written + bytes.len() as u64;
         let dtype: Dtype = View::dtype(&view);
         let entry = json!({
@@ -58,23 +54,20 @@ impl Writer {
             serde_json::to_vec(&self.header).map_err(|e| Error::invalid(e.to_string()))?;
         // The format wants the data aligned to 8 bytes.
         header.resize(header.len().next_multiple_of(8), b' ');
-        let path = self.path.clone();
-        self.assemble(&header).map_err(Error::io(&path))
+        let path = self.claim.path().to_path_buf();
+        self.assemble(&header).map_err(Error::io(&path))?;
+        self.claim.keep()?;
+        Ok(8 + header.len() as u64 + self.written)
     }
 
-    /// Length of the header, header, data; gives the size of it all.
-    fn assemble(mut self, header: &[u8]) -> std::io::Result<u64> {
-        let mut whole = tempfile::Builder::new()
-            .prefix(".wan-")
-            .suffix(".part")
-            .tempfile_in(folder_of(&self.path))?;
+    /// Length of the header, header, data.
+    fn assemble(&mut self, header: &[u8]) -> std::io::Result<()> {
+        let whole = self.claim.file();
         whole.write_all(&(header.len() as u64).to_le_bytes())?;
         whole.write_all(header)?;
         self.data.rewind()?;
-        std::io::copy(&mut self.data, &mut whole)?;
-        whole.as_file().sync_all()?;
-        whole.persist(&self.path)?;
-        Ok(8 + header.len() as u64 + self.written)
+        std::io::copy(&mut self.data, whole)?;
+        Ok(())
     }
 }
 
@@ -103,6 +96,14 @@ impl Recording {
             return Err(wrong(format!("schema {}, this program reads {SCHEMA}", contents.schema)));
         }
         Ok(Self { path: path.into(), file, header, contents })
+    }
+
+    /// Whether a file is a recording, of whatever schema.
+    pub fn is_one(path: &Path) -> bool {
+        let has = |(_, header): (_, Metadata)| {
+            header.metadata().as_ref().is_some_and(|text| text.contains_key(METADATA))
+        };
+        WeightFile::open(path).is_ok_and(has)
     }
 
     /// The file.

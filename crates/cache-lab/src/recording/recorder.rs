@@ -6,8 +6,9 @@ use std::path::Path;
 use candle_core::{DType, Tensor};
 use wan_host::parts::{HostOps, Seen, Witness};
 use wan_host::{Error, Result, Settings};
+use wan_outputs::{Claim, Wanted};
 
-use super::file::Writer;
+use super::file::{Recording, Writer};
 use super::{Contents, RecordedChange, RecordedEvaluation, RecordedStream, SCHEMA};
 
 /// Records a run without a cache.
@@ -19,11 +20,16 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// A recorder of a run with these settings; nothing lies under `path` before the end.
+    /// The file that a recorder writes.
+    pub fn wanted(path: &Path) -> Wanted {
+        Wanted { field: "out".into(), path: path.into(), is_ours: Recording::is_one, bytes: 0 }
+    }
+
+    /// A recorder of a run with these settings; nothing lies under the final name before the end.
     ///
     /// # Errors
     /// If the folder cannot be written to, or the run has a cache.
-    pub fn create(path: &Path, settings: &Settings) -> Result<Self> {
+    pub fn create(claim: Claim, settings: &Settings) -> Result<Self> {
         if settings.cache.is_some() {
             return Err(Error::invalid("a recording is of a run without a cache: `cache` none"));
         }
@@ -34,7 +40,7 @@ impl Recorder {
             streams: Vec::new(),
             evaluations: Vec::new(),
         };
-        Ok(Self { writer: Writer::create(path)?, contents, before: BTreeMap::new() })
+        Ok(Self { writer: Writer::create(claim)?, contents, before: BTreeMap::new() })
     }
 
     /// Puts the file under its name; gives its size in bytes.

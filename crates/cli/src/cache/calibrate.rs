@@ -6,9 +6,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use wan_cache_lab::calibration::Calibration;
 use wan_cache_lab::recording::Recording;
 use wan_host::{Error, Result};
-use wan_media::write_whole_file;
 
 use crate::args::{flag, plugin_dir};
+use crate::outputs::{claim_file, overwrite};
 
 pub(super) fn command() -> Command {
     Command::new("calibrate")
@@ -30,11 +30,13 @@ pub(super) fn command() -> Command {
             flag("out", "FILE", "The calibration (JSON)")
                 .required(true)
                 .value_parser(value_parser!(PathBuf)),
+            overwrite(),
             plugin_dir(),
         ])
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<()> {
+    let claim = claim_file(matches, "out", Calibration::is_one)?;
     let paths = matches.get_many::<PathBuf>("recordings").into_iter().flatten();
     let recordings = paths.map(|path| Recording::open(path)).collect::<Result<Vec<_>>>()?;
     let calibration = Calibration::of(&recordings)?;
@@ -48,10 +50,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
             if fit.recommended { "in the file" } else { "not good enough, left out" }
         );
     }
-    let path = matches.get_one::<PathBuf>("out").cloned().unwrap_or_default();
+    let path = claim.path().to_path_buf();
     let json = serde_json::to_string_pretty(&calibration);
     let json = json.map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
-    write_whole_file(&path, json.as_bytes()).map_err(Error::io(&path))?;
+    claim.write(json.as_bytes())?;
     say!("wrote {}", path.display());
     if calibration.fits.iter().all(|fit| !fit.recommended) {
         return Err(Error::invalid(

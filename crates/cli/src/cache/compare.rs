@@ -10,10 +10,11 @@ use wan_host::parts::Registry;
 use wan_host::{Error, Request, Result, Settings};
 
 use crate::args::{flag, progress_form};
+use crate::outputs::{outputs_of, overwrite};
 use crate::progress::Progress;
 use crate::request::{cancel_on_interrupt, request, settle_request};
 use crate::run_flags::with_run_flags;
-use crate::{device, model};
+use crate::{device, effects, model};
 
 pub(super) fn command(registry: &Registry) -> Command {
     let own: [Arg; 5] = [
@@ -42,7 +43,7 @@ pub(super) fn command(registry: &Registry) -> Command {
              --candidate steps=8|12|16 --candidate NAME:threshold=0.1|0.2|0.3",
         )
         .args(own.map(|arg| arg.help_heading("Comparison")));
-    with_run_flags(command.arg(device::arg()), registry)
+    with_run_flags(command.args([device::arg(), overwrite()]), registry)
 }
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
@@ -51,6 +52,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let candidates = written.map(|c| Candidate::read(registry, c)).collect::<Result<Vec<_>>>()?;
     let request = request(&model, matches)?;
     let settings = settle_request(&model, &request)?;
+    effects::check(effects::OF_UNCACHED_RUNS, matches, &settings)?;
     // A seed that is drawn is drawn once.
     let request = Request { base_seed: Some(settings.base_seed as i64), ..request };
     let cancel = cancel_on_interrupt();
@@ -70,10 +72,11 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
         cancel,
     };
     progress.phase("compare", 0);
-    let report = comparison.run(&mut |done, all| progress.step(done, all, None));
+    let mut outputs = outputs_of(matches, &model, &settings);
+    let report = comparison.run(&mut outputs, &mut |done, all| progress.step(done, all, None));
     let report = report.inspect_err(|error| {
         if matches!(error, Error::Cancelled) {
-            eprintln!("wan: what is done is kept; the same command goes on from there");
+            note!("what is done is kept; the same command goes on from there");
         }
     })?;
     progress.finish();

@@ -10,10 +10,11 @@ use wan_host::parts::{Registry, RunContext};
 
 use crate::args::{flag, progress_form};
 use crate::finish::bytes;
+use crate::outputs::{outputs_of, overwrite, say_notices};
 use crate::progress::Progress;
 use crate::request::{cancel_on_interrupt, settle};
 use crate::run_flags::with_run_flags;
-use crate::{device, model};
+use crate::{device, effects, model};
 
 pub(super) fn command(registry: &Registry) -> Command {
     let command = Command::new("record")
@@ -24,14 +25,19 @@ pub(super) fn command(registry: &Registry) -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help_heading("Recording"),
         );
-    with_run_flags(command.arg(device::arg()), registry)
+    with_run_flags(command.args([device::arg(), overwrite()]), registry)
 }
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let model = model::open(registry, matches, None)?;
-    let settings = model.with_cache(&settle(&model, matches)?, None)?;
+    let settings = settle(&model, matches)?;
+    effects::check(effects::OF_UNCACHED_RUNS, matches, &settings)?;
+    let settings = model.with_cache(&settings, None)?;
     let path = matches.get_one::<PathBuf>("out").cloned().unwrap_or_default();
-    let recorder = Shared::new(Recorder::create(&path, &settings)?);
+    let mut outputs = outputs_of(matches, &model, &settings);
+    let claim = outputs.claim(&Recorder::wanted(&path))?;
+    say_notices(&mut outputs);
+    let recorder = Shared::new(Recorder::create(claim, &settings)?);
     let cancel = cancel_on_interrupt();
     let mut progress = Progress::new(progress_form(matches));
     progress.phase("load", 0);

@@ -42,7 +42,7 @@ fn print(plugin: &Registered) {
     for (kind, list) in [("sampler", &description.samplers), ("cache", &description.caches)] {
         list.iter().for_each(|strategy| print_strategy(kind, strategy));
     }
-    say!();
+    say!("");
 }
 
 fn print_strategy(kind: &str, strategy: &Strategy) {

@@ -1,10 +1,10 @@
 //! `wan plugins new`: a crate that compiles, loads and passes its check as it is.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use wan_host::{Error, Result};
+use wan_outputs::write_new_folder;
 
 use crate::args::flag;
 use crate::checkout;
@@ -22,8 +22,8 @@ const TAKEN: &str = "
     let loop macro match mod move mut pub ref return self static struct super trait true try type
     union unsafe use where while yield
     alloc build core deps examples incremental proc-macro serde std test wan-cache
-    wan-cache-lab wan-cli wan-host wan-media wan-model wan-plugin-api wan-plugin-check
-    wan-plugin-kit wan-samplers
+    wan-cache-lab wan-cli wan-host wan-media wan-model wan-outputs wan-plugin-api
+    wan-plugin-check wan-plugin-kit wan-samplers
     action attention cache choice coefficients decision denoise err error evaluation gate message
     none ok option options place plugin protects replaces result round rule sampler schedule signal
     some step strategy string tensor term vec
@@ -50,12 +50,6 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     let (kind, name) = (word("kind"), word("name"));
     check_name(name)?;
     let folder = matches.get_one("path").cloned().unwrap_or_else(|| PathBuf::from(name));
-    if folder.exists() {
-        return Err(Error::invalid(format!(
-            "{} exists already; name another folder with --path",
-            folder.display()
-        )));
-    }
     let interface = Interface::find();
     let fill = |template: &str| {
         template
@@ -64,8 +58,8 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
             .replace("{{interface}}", &interface.dependency)
     };
     let source = if kind == "sampler" { SAMPLER } else { CACHE };
-    write(&folder.join("Cargo.toml"), &fill(MANIFEST))?;
-    write(&folder.join("src").join("lib.rs"), &fill(source))?;
+    let files = [("Cargo.toml", fill(MANIFEST)), ("src/lib.rs", fill(source))];
+    write_new_folder("path", &folder, &files)?;
     say!("wrote {}: a {kind} on {}", folder.display(), interface.description);
     say!("  cd {} && cargo build", folder.display());
     let library = library_name(name);
@@ -150,12 +144,6 @@ fn type_name(name: &str) -> String {
 fn library_name(name: &str) -> String {
     let [prefix, suffix] = [std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX];
     format!("{prefix}{}{suffix}", name.replace('-', "_"))
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    fs::write(path, text).map_err(Error::io(path))
 }
 
 #[cfg(test)]

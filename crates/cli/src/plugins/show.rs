@@ -136,5 +136,5 @@ fn print(strategy: &Value) {
     for extension in strategy["extensions"].as_array().into_iter().flatten() {
         say!("  answers to {}", extension.as_str().unwrap_or_default());
     }
-    say!();
+    say!("");
 }

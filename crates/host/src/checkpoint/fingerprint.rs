@@ -1,37 +1,26 @@
 //! A hash by which a model is known again.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
-
 use sha2::{Digest, Sha256};
+use wan_model::weights::WeightFile;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Bytes hashed at each of [`PLACES`] places of a weight file.
 const CHUNK: u64 = 1 << 20;
 const PLACES: u64 = 64;
 
-/// See [`Checkpoint::fingerprint`](super::Checkpoint::fingerprint).
-pub(super) fn of<'p>(files: impl Iterator<Item = &'p PathBuf>) -> Result<String> {
+/// See [`Checkpoint::fingerprint`](super::Checkpoint::fingerprint). Reads the open files: what takes
+/// the place of one on the disk is another file.
+pub(super) fn of<'f>(files: impl Iterator<Item = &'f WeightFile>) -> Result<String> {
     let mut hash = Sha256::new();
-    for path in files {
-        hash_file(path, &mut hash).map_err(Error::io(path))?;
+    for file in files {
+        let size = file.length();
+        hash.update(size.to_le_bytes());
+        let mut place = 0;
+        while place < size {
+            hash.update(file.read_at(place, CHUNK)?);
+            place += (size / PLACES).max(CHUNK);
+        }
     }
     Ok(hex::encode(hash.finalize()))
-}
-
-fn hash_file(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {
-    let mut file = File::open(path)?;
-    let size = file.metadata()?.len();
-    hash.update(size.to_le_bytes());
-    let step = (size / PLACES).max(CHUNK);
-    let mut buffer = Vec::new();
-    for place in (0..size).step_by(step as usize) {
-        file.seek(SeekFrom::Start(place))?;
-        buffer.clear();
-        file.by_ref().take(CHUNK).read_to_end(&mut buffer)?;
-        hash.update(&buffer);
-    }
-    Ok(())
 }

@@ -139,6 +139,8 @@ impl PartLoader {
     ) -> Result<Loaded<T>> {
         let opened = self.open(part)?;
         let built = build(&opened)?;
+        // What was fingerprinted is what was loaded.
+        self.checkpoint.weights(part)?.check_unchanged()?;
         let bytes = opened.bytes();
         let loaded =
             Loaded { part: built, _bytes: self.held.enter(Item::Weights, Place::Device, bytes) };

@@ -272,9 +272,12 @@ impl Checkpoint {
     /// # Errors
     /// If a file cannot be read.
     pub fn fingerprint(&self) -> Result<&str> {
-        let contents = &self.0;
-        kept(&contents.fingerprint, || fingerprint::of(contents.files.values().flatten()))
-            .map(String::as_str)
+        let parts = self.0.parts.values();
+        let fingerprint = kept(&self.0.fingerprint, || {
+            let weights = parts.map(Part::weights).collect::<Result<Vec<_>>>()?;
+            fingerprint::of(weights.iter().flat_map(|weights| weights.files()))
+        });
+        fingerprint.map(String::as_str)
     }
 
     fn part(&self, part: &str) -> Result<&Part> {

@@ -110,6 +110,7 @@ impl ModelFacts {
             shape: [1, self.vae.z_dim, size.frames, rows, columns],
             beginning: inputs.beginning,
             may_end_noisy: settings.latents_only,
+            on_nan: settings.on_nan,
             sampler: settings.chosen_sampler.clone(),
             shift: settings.sample_shift,
             temporal_scale: self.vae.scale_factor_temporal as u32,

@@ -4,6 +4,7 @@ pub(crate) mod cache_schedule;
 pub(crate) mod defaults;
 pub(crate) mod engine;
 pub(crate) mod facts;
+mod needs;
 pub(crate) mod plan;
 pub(crate) mod settings;
 mod settle;
@@ -35,6 +36,7 @@ use crate::output::decoding::Decoding;
 use crate::output::generated::Generated;
 use crate::output::sidecar::Sidecar;
 use crate::request::Request;
+use crate::request::on_nan::OnNan;
 use crate::request::precision::Precision;
 use crate::request::settings::SizeRule;
 use crate::run::handover::Earlier;
@@ -255,7 +257,8 @@ impl Model {
     ) -> Result<RunSpec> {
         let beginning = match &settings.given.latents {
             Some(path) => {
-                let (latents, sidecar) = Sidecar::read_latents(path)?;
+                let read = Sidecar::read_latents(path);
+                let (latents, sidecar) = read.map_err(|e| Error::field("latents", e))?;
                 let name = format!("`latents` {}", path.display());
                 Beginning::Earlier(Earlier { latents, ends_at: sidecar.ends_at, name })
             }
@@ -331,6 +334,7 @@ impl Model {
     ) -> Result<Decoding<'_>> {
         let tiling = settings.vae_tiling.then(Tiling::default);
         let decoding = Decoding::new(self.vae()?, latents, tiling, cancel.clone())?;
+        let decoding = if settings.on_nan == OnNan::Warn { decoding.unchecked() } else { decoding };
         Ok(decoding.after(settings.given_frames.clone()))
     }
 }

@@ -40,13 +40,11 @@ impl Model {
         let facts = self.facts();
         let experts = self.transformers(settings.precision)?;
         let run = Run::new(one_token_spec(facts, settings, experts)?)?;
-        let size = settings.latent_size();
-        let elements = facts.vae.z_dim * size.frames * size.height * size.width;
         let mut plan = Plan {
             rounds: run.schedule().rounds.len(),
             evaluations: 0,
             file_bytes: self.file_bytes()?,
-            latent_bytes: 4 * elements as u64,
+            latent_bytes: self.latent_bytes(settings),
             signal_bytes_max: 0,
             cache_bytes_max: 0,
         };
@@ -68,6 +66,12 @@ impl Model {
             plan.cache_bytes_max = plan.cache_bytes_max.max(cache_bytes);
         }
         Ok(plan)
+    }
+
+    /// Bytes of the latents `[1, C, F, H, W]` of these settings, f32.
+    pub fn latent_bytes(&self, settings: &Settings) -> u64 {
+        let size = settings.latent_size();
+        4 * (self.facts().vae.z_dim * size.frames * size.height * size.width) as u64
     }
 
     fn file_bytes(&self) -> Result<BTreeMap<String, u64>> {

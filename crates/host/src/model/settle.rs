@@ -1,5 +1,7 @@
 //! From a request to complete settings: [`Model::settle`], the only maker of [`Settings`].
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,7 +12,9 @@ use crate::error::{Error, Result};
 use crate::inputs::given::GivenFrames;
 use crate::model::Model;
 use crate::model::defaults::{Defaults, of_wan};
+use crate::model::needs;
 use crate::model::settings::Settings;
+use crate::output::given_files::sha256;
 use crate::output::sidecar::{Sidecar, json};
 use crate::plugins::choice::StrategyChoice;
 use crate::plugins::registry::{Chosen, Kind, Registry};
@@ -26,19 +30,26 @@ impl Model {
     /// own defaults. Given pictures and clips are read here.
     ///
     /// # Errors
-    /// For a value that does not fit this model, naming the field and what would fit; for an
-    /// unknown task, strategy or option; for a given file that cannot be read, and for what the
+    /// For a value that does not fit this model, naming the field and what would fit; for a field
+    /// that would have no effect, naming what it needs; for an unknown task, strategy or option; for a given file that cannot be read, and for what the
     /// model does not take, or needs and is not given.
     pub fn settle(&self, request: &Request) -> Result<Settings> {
+        let settings = self.complete(request)?;
+        needs::check(request, &settings, &self.guidance(&settings))?;
+        Ok(settings)
+    }
+
+    fn complete(&self, request: &Request) -> Result<Settings> {
         let defaults = Defaults::find(self.checkpoint(), request.task.as_deref())?;
         let mut settling = Settling::new(request, &defaults);
         let registry = self.engine().registry();
         let ids = settling.strategies(registry)?;
         let sampler = settling.options(Kind::Sampler, &ids.sampler, registry)?;
         let cache = ids.cache.map(|id| settling.options(Kind::Cache, &id, registry)).transpose()?;
-        let values = settling.values(&sampler, cache.as_ref())?;
+        let mut values = settling.values(&sampler, cache.as_ref())?;
         let size = values.latent_size(self.size_rule())?;
         let given = GivenFrames::read(&values)?;
+        values.given.hashes = hashes(&values.given)?;
         given.check(self.facts().intake(), self.size_rule().temporal_scale)?;
         let notices = self.unknown_words(&values);
         Ok(Settings {
@@ -57,13 +68,36 @@ impl Model {
     /// The settings that a sidecar records, checked against this model.
     ///
     /// # Errors
-    /// As [`settle`](Self::settle), and for a picture or clip that was given as pixels in memory.
+    /// As [`settle`](Self::settle); for a picture or clip that was given as pixels in memory, and
+    /// for a given file that is another one by now.
     pub fn settle_again(&self, recorded: &Sidecar) -> Result<Settings> {
         let request = Request { task: recorded.task.clone(), ..Request::from(&recorded.settings) };
-        let mut settings = self.settle(&request)?;
+        let mut settings = self.complete(&request)?;
+        let (then, now) = (&recorded.settings.given.hashes, &settings.given.hashes);
+        if let Some((field, _)) = then.iter().find(|(field, hash)| now.get(*field) != Some(hash)) {
+            let why = format!("`{field}` is another file than the recorded one, by its SHA-256");
+            return Err(Error::invalid(why));
+        }
         settings.values.sample_guide_scale_low = recorded.settings.sample_guide_scale_low;
         settings.origins.clone_from(&recorded.origins);
         settings.defaults.clone_from(&recorded.defaults);
+        Ok(settings)
+    }
+
+    /// The settings that a sidecar records with these changes: `request` is the recorded one with
+    /// the changes in it.
+    ///
+    /// # Errors
+    /// As [`settle`](Self::settle).
+    pub fn settle_changed(
+        &self,
+        recorded: &Sidecar,
+        request: &Request,
+        changes: &Request,
+    ) -> Result<Settings> {
+        let request = Request { task: recorded.task.clone(), ..request.clone() };
+        let settings = self.complete(&request)?;
+        needs::check(changes, &settings, &self.guidance(&settings))?;
         Ok(settings)
     }
 
@@ -220,6 +254,7 @@ impl<'a> Settling<'a> {
                 video: self.pick("video", |r| &r.video),
                 context_frames: self.need("context_frames", |r| &r.context_frames)?,
                 latents: self.pick("latents", |r| &r.latents),
+                hashes: BTreeMap::new(),
             },
             precision: Precision {
                 dtype: self.pick("dtype", |r| &r.dtype).unwrap_or_default(),
@@ -228,6 +263,7 @@ impl<'a> Settling<'a> {
             latents_only: self.pick("latents_only", |r| &r.latents_only).unwrap_or(false),
             cache_device: self.pick("cache_device", |r| &r.cache_device).unwrap_or(Place::Device),
             vae_tiling: self.pick("vae_tiling", |r| &r.vae_tiling).unwrap_or(false),
+            on_nan: self.pick("on_nan", |r| &r.on_nan).unwrap_or_default(),
         })
     }
 
@@ -269,4 +305,12 @@ impl<'a> Settling<'a> {
         }
         used
     }
+}
+
+/// SHA-256 of each given file.
+fn hashes(given: &GivenSources) -> Result<BTreeMap<String, String>> {
+    let hash = |(field, path): (&str, &Path)| {
+        Ok((field.to_string(), sha256(path).map_err(Error::io(path))?))
+    };
+    given.files().map(hash).collect()
 }

@@ -1,5 +1,8 @@
 //! What the sidecar says of a model and a run, and what has changed since it was written.
 
+use std::path::PathBuf;
+
+use crate::checkpoint::Parts;
 use crate::device::describe;
 use crate::error::Result;
 use crate::model::Model;
@@ -8,6 +11,7 @@ use crate::output::sidecar::{
     ExpertReport, MemoryReport, ModelReport, SCHEMA, Sidecar, StrategyReport, decisions, json,
     latents_hash,
 };
+use crate::path_text;
 use crate::run::Sampled;
 
 impl Model {
@@ -26,8 +30,8 @@ impl Model {
             defaults: settings.defaults.clone(),
             task: settings.task.clone(),
             model: ModelReport {
-                path: checkpoint.root().to_path_buf(),
-                files: checkpoint.parts().clone(),
+                path: path_text::readable(checkpoint.root()),
+                files: readable(checkpoint.parts()),
                 variant: facts.family.variant.into(),
                 boundary_timestep: facts.boundary_timestep,
                 fingerprint: facts.fingerprint.clone(),
@@ -44,6 +48,7 @@ impl Model {
             memory: MemoryReport::of(sampled, self.memory()),
             device: describe(self.device()),
             phases: Vec::new(),
+            changed_from: None,
         })
     }
 
@@ -70,4 +75,9 @@ impl Model {
         }
         changes
     }
+}
+
+fn readable(parts: &Parts) -> Parts {
+    let paths = |paths: &Vec<PathBuf>| paths.iter().map(|p| path_text::readable(p)).collect();
+    parts.iter().map(|(part, files)| (part.clone(), paths(files))).collect()
 }

@@ -48,6 +48,12 @@ impl<'v> Decoding<'v> {
         Ok(Self { decoder, latents, next: 0, cancel, given, given_done, decoded })
     }
 
+    /// Whatever numbers the latents have.
+    #[must_use]
+    pub(crate) fn unchecked(self) -> Self {
+        Self { decoder: self.decoder.unchecked(), ..self }
+    }
+
     /// With the clip in front that these settings were given.
     ///
     /// # Errors

@@ -5,28 +5,41 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use safetensors::SafeTensors;
-use wan_media::write_whole_file;
+use safetensors::tensor::Metadata;
+use wan_model::weights::WeightFile;
+use wan_outputs::{Claim, Kept, Wanted};
 
 use crate::error::{Error, Result};
-use crate::output::sidecar::Sidecar;
+use crate::output::sidecar::{Sidecar, latents_hash};
 
 const TENSOR: &str = "latents";
 const METADATA: &str = "wan";
 
 impl Sidecar {
+    /// What [`save_latents`](Self::save_latents) writes, of about so many bytes.
+    pub fn wanted_latents(path: &Path, bytes: u64) -> Wanted {
+        let is_ours = |path: &Path| {
+            let has = |(_, header): (_, Metadata)| {
+                header.metadata().as_ref().is_some_and(|text| text.contains_key(METADATA))
+            };
+            WeightFile::open(path).is_ok_and(has)
+        };
+        Wanted { field: "save_file".into(), path: path.into(), is_ours, bytes }
+    }
+
     /// Saves latents `[1, C, F, H, W]` (f32) with what is known of their making so far.
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn write_latents(&self, path: &Path, latents: &Tensor) -> Result<()> {
+    pub fn save_latents(&self, claim: Claim, latents: &Tensor) -> Result<Kept> {
         let report = serde_json::to_string(self).map_err(|e| Error::invalid(e.to_string()))?;
         let metadata = HashMap::from([(METADATA.to_string(), report)]);
         let bytes = safetensors::serialize([(TENSOR, latents)], Some(metadata))
-            .map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
-        write_whole_file(path, &bytes).map_err(Error::io(path))
+            .map_err(|e| Error::invalid(format!("{}: {e}", claim.path().display())))?;
+        Ok(claim.write(&bytes)?)
     }
 
-    /// Reads what [`write_latents`](Self::write_latents) saved.
+    /// Reads what [`save_latents`](Self::save_latents) saved.
     ///
     /// # Errors
     /// If it is missing, truncated or not of this program.
@@ -40,9 +53,15 @@ impl Sidecar {
             .as_ref()
             .and_then(|m| m.get(METADATA))
             .ok_or_else(|| wrong("was not saved by `wan generate`".into()))?;
-        let report = serde_json::from_str(report).map_err(|e| wrong(format!("its report: {e}")))?;
+        let report: Self =
+            serde_json::from_str(report).map_err(|e| wrong(format!("its report: {e}")))?;
         let mut tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
         let latents = tensors.remove(TENSOR).ok_or_else(|| wrong("holds no latents".into()))?;
+        if latents_hash(&latents)? != report.latents_hash {
+            return Err(wrong(
+                "its latents are not those that its report is of (`latents_hash`)".into(),
+            ));
+        }
         Ok((latents, report))
     }
 }

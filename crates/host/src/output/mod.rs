@@ -1,7 +1,9 @@
 //! What a run leaves behind: frames, latents on disk, and the sidecar that says how they were made.
 //! It knows finished runs, and nothing of how they are set up.
 
+pub(crate) mod container_tags;
 pub(crate) mod decoding;
 pub(crate) mod generated;
+pub(crate) mod given_files;
 mod latents_file;
 pub(crate) mod sidecar;

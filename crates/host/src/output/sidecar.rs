@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use wan_media::write_whole_file;
+use wan_outputs::Claim;
 
 use crate::checkpoint::Parts;
 use crate::checkpoint::loader::WeightMemory;
@@ -17,6 +17,7 @@ use crate::denoise::expert_use::ExpertUse;
 use crate::denoise::tally::{DecisionCount, EvaluationRecord};
 use crate::device::{self, DeviceMemory};
 use crate::error::{Error, Result};
+use crate::path_text;
 use crate::plugins::registry::{Chosen, Source};
 use crate::request::origin::Origins;
 use crate::request::settings::SettingValues;
@@ -69,6 +70,20 @@ pub struct Sidecar {
     pub device: String,
     /// Seconds per phase, in order.
     pub phases: Vec<Phase>,
+    /// The sidecar that this video was made again from with changes, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_from: Option<ChangedFrom>,
+}
+
+/// What a video is a variation of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedFrom {
+    /// Bare name of the sidecar.
+    pub sidecar: String,
+    /// Its `latents_hash`.
+    pub latents_hash: String,
+    /// Fields of a request that were changed.
+    pub changed: Vec<String>,
 }
 
 /// Sidecars from before there was a choice.
@@ -163,13 +178,19 @@ impl StrategyReport {
             id: chosen.strategy.id.clone(),
             plugin: description.name.clone(),
             version: description.version.clone(),
-            path,
+            path: path.as_deref().map(path_text::readable),
             hash,
         }
     }
 }
 
 impl Sidecar {
+    /// Says that these fields were changed of what another sidecar, of this name, records.
+    pub fn changed_from(&mut self, name: &str, recorded: &Self, changed: Vec<String>) {
+        let (sidecar, latents_hash) = (name.into(), recorded.latents_hash.clone());
+        self.changed_from = Some(ChangedFrom { sidecar, latents_hash, changed });
+    }
+
     /// Takes note of a phase that took so many seconds.
     pub fn add_phase(&mut self, name: &str, seconds: f64) {
         self.phases.push(Phase { name: name.into(), seconds });
@@ -247,13 +268,19 @@ impl Sidecar {
         }
     }
 
-    /// Writes `path`, through a temporary file.
-    ///
-    /// # Errors
-    /// If the folder cannot be written to.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    /// Whether a file is a sidecar, of whatever schema.
+    pub fn is_one(path: &Path) -> bool {
+        let members = ["schema", "wan", "settings", "latents_hash"];
+        let has_all = |value: Value| members.iter().all(|name| value.get(name).is_some());
+        let is_one = |text: String| serde_json::from_str(&text).is_ok_and(has_all);
+        std::fs::read_to_string(path).is_ok_and(is_one)
+    }
+
+    /// Writes it.
+    pub(crate) fn save_to(&self, claim: Claim) -> Result<()> {
         let text = serde_json::to_string_pretty(self)
             .map_err(|e| Error::invalid(format!("sidecar: {e}")))?;
-        write_whole_file(path, text.as_bytes()).map_err(Error::io(path))
+        claim.write(text.as_bytes())?;
+        Ok(())
     }
 }

@@ -13,6 +13,7 @@ use wan_plugin_api::{
 };
 
 use crate::error::{Error, Result};
+use crate::path_text;
 use crate::plugins::allow_list::AllowList;
 use crate::plugins::choice::StrategyChoice;
 use crate::plugins::folders;
@@ -22,6 +23,7 @@ use crate::plugins::loader::{OpenedPlugin, libraries_in};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Source {
     /// The file; none for what is built in.
+    #[serde(serialize_with = "path_text::optional")]
     pub path: Option<PathBuf>,
     /// SHA-256 of the file.
     pub hash: Option<String>,

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use wan_media::{VideoFrames, read_image, read_video};
 
 use crate::error::{Error, Result};
+use crate::path_text;
 
 /// A picture or a clip that is given.
 ///
@@ -58,7 +59,7 @@ impl From<Written> for FrameSource {
 impl From<FrameSource> for Written {
     fn from(source: FrameSource) -> Self {
         match source {
-            FrameSource::File(path) => Self::Path(path),
+            FrameSource::File(path) => Self::Path(path_text::readable(&path)),
             FrameSource::Recorded(record) => Self::Record(record),
             FrameSource::Pixels(frames) => Self::Record(PixelsRecord {
                 frames: frames.frames(),
@@ -102,7 +103,7 @@ impl FrameSource {
     pub(crate) fn picture(&self, field: &'static str) -> Result<Arc<VideoFrames>> {
         let frames = match self {
             Self::File(path) => {
-                let picture = read_image(path)?;
+                let picture = read_image(path).map_err(|e| Error::field(field, e))?;
                 let (width, height) = (picture.width() as usize, picture.height() as usize);
                 Arc::new(VideoFrames::new(width, height, picture.into_raw())?)
             }
@@ -121,10 +122,15 @@ impl FrameSource {
     /// If the file cannot be read.
     pub(crate) fn clip(&self, field: &'static str) -> Result<Arc<VideoFrames>> {
         match self {
-            Self::File(path) => Ok(Arc::new(read_video(path)?)),
+            Self::File(path) => Ok(Arc::new(read_video(path).map_err(|e| Error::field(field, e))?)),
             Self::Pixels(frames) => Ok(frames.clone()),
             Self::Recorded(record) => Err(record.is_no_picture(field)),
         }
+    }
+
+    /// The file, if it is one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        if let Self::File(path) = self { Some(path) } else { None }
     }
 
     /// What messages call it.

@@ -1,6 +1,7 @@
 //! What somebody asks for: flags, `wan.toml`, a JSON job and Rust all make one of these.
 
 pub(crate) mod frame_source;
+pub(crate) mod on_nan;
 pub(crate) mod origin;
 pub(crate) mod precision;
 pub(crate) mod settings;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use wan_plugin_api::{OptionValues, Place};
 
 use crate::request::frame_source::FrameSource;
+use crate::request::on_nan::OnNan;
 use crate::request::precision::Format;
 
 /// A cache of this name is none.
@@ -100,6 +102,9 @@ pub struct Request {
     /// Decode in blended tiles: less memory for a large picture.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vae_tiling: Option<bool>,
+    /// What to do with numbers that no video has: stop the run, or warn and go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_nan: Option<OnNan>,
 }
 
 impl Request {

@@ -1,13 +1,16 @@
 //! Values of all settings of one video, and what their sizes must be.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use wan_plugin_api::{OptionValues, Place};
 
 use crate::error::{Error, Result};
+use crate::path_text;
 use crate::plugins::choice::StrategyChoice;
 use crate::request::frame_source::FrameSource;
+use crate::request::on_nan::OnNan;
 use crate::request::precision::Precision;
 use crate::request::{NO_CACHE, Request};
 
@@ -56,6 +59,9 @@ pub struct SettingValues {
     /// Decode in blended tiles.
     #[serde(default)]
     pub vae_tiling: bool,
+    /// What is done with numbers that no video has.
+    #[serde(default, skip_serializing_if = "OnNan::is_stop")]
+    pub on_nan: OnNan,
 }
 
 fn beside_the_model() -> Place {
@@ -75,8 +81,35 @@ pub struct GivenSources {
     /// How many of the clip's last frames are context, `4 n + 1`.
     pub context_frames: usize,
     /// Latents of an earlier run, to go on from instead of noise.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "path_text::optional")]
     pub latents: Option<PathBuf>,
+    /// SHA-256 of each given file, by the field that names it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hashes: BTreeMap<String, String>,
+}
+
+impl GivenSources {
+    /// The given files, by the fields that name them.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let frames =
+            [("image", &self.image), ("last_frame", &self.last_frame), ("video", &self.video)];
+        let frames = frames.into_iter().filter_map(|(field, s)| Some((field, s.as_ref()?.path()?)));
+        frames.chain(self.latents.as_deref().map(|path| ("latents", path)))
+    }
+
+    /// The same without the paths of files: what they hold is in the hashes.
+    #[must_use]
+    pub fn without_paths(&self) -> Self {
+        let kept =
+            |source: &Option<FrameSource>| source.clone().filter(|source| source.path().is_none());
+        let [image, last_frame, video] = [&self.image, &self.last_frame, &self.video].map(kept);
+        Self { image, last_frame, video, latents: None, ..self.clone() }
+    }
+
+    /// The files that are read.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files().map(|(_, path)| path)
+    }
 }
 
 impl From<&SettingValues> for Request {
@@ -118,6 +151,7 @@ impl From<&SettingValues> for Request {
             dtype: Some(values.precision.dtype),
             narrow_stream: Some(values.precision.narrow_stream),
             vae_tiling: Some(values.vae_tiling),
+            on_nan: Some(values.on_nan),
         }
     }
 }
@@ -234,6 +268,7 @@ mod tests {
             latents_only: false,
             cache_device: Place::Device,
             vae_tiling: false,
+            on_nan: OnNan::Stop,
         }
     }
 

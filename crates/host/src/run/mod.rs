@@ -29,6 +29,7 @@ use crate::latents::{LATENT_FRAME_AXIS, replace_frames};
 use crate::ledger::Item;
 use crate::numbers::{WrongFrame, wrong_frame};
 use crate::plugins::registry::Chosen;
+use crate::request::on_nan::OnNan;
 use crate::run::spec::RunSpec;
 use crate::run::state::RunState;
 
@@ -52,6 +53,9 @@ pub struct Run {
     seconds: f64,
     /// Of what the run was resumed from.
     sampler_bytes_before: u64,
+    on_nan: OnNan,
+    /// Whether wrong numbers were said already.
+    has_warned: bool,
     is_broken: bool,
 }
 
@@ -135,6 +139,8 @@ impl Run {
             device_memory: None,
             seconds: 0.0,
             sampler_bytes_before: 0,
+            on_nan: spec.on_nan,
+            has_warned: false,
             is_broken: false,
         })
     }
@@ -297,8 +303,13 @@ impl Run {
                 format!("{}: a step of {shape:?} gave {:?}", self.place(), stepped.dims());
             return Err(Error::strategy(id)(PluginError::failed(message)));
         }
-        if let Some(wrong) = wrong_frame(&stepped)? {
-            return Err(self.wrong_numbers(wrong, first)?);
+        if let Some(wrong) = wrong_frame(&stepped)?.filter(|_| !self.has_warned) {
+            let error = self.wrong_numbers(wrong, first)?;
+            if self.on_nan == OnNan::Stop {
+                return Err(error);
+            }
+            self.has_warned = true;
+            self.notices.push(format!("{error}; `on_nan` warn: the run goes on"));
         }
         self.latents = replace_frames(&self.latents, first, &stepped)?;
         Ok(())
@@ -344,7 +355,7 @@ impl Run {
     ///
     /// # Errors
     /// If rounds are left.
-    pub fn finish(mut self) -> Result<Sampled> {
+    pub fn finish(self) -> Result<Sampled> {
         if self.next < self.schedule.rounds.len() {
             return Err(Error::invalid(format!(
                 "{} of {} rounds are done; a run is finished after its last one",
@@ -352,6 +363,30 @@ impl Run {
                 self.schedule.rounds.len()
             )));
         }
+        self.end()
+    }
+
+    /// What the rounds that are done leave behind, of a run that has failed or will not go on:
+    /// latents that are still noisy, with the sigma of each frame, and what is known of their making.
+    ///
+    /// # Errors
+    /// If no round is done.
+    pub fn finish_early(mut self) -> Result<Sampled> {
+        if self.next == 0 {
+            return Err(Error::invalid("no round is done"));
+        }
+        // A frame that none of them has moved is where its first one would begin.
+        let frames = self.latents.dim(LATENT_FRAME_AXIS)?;
+        self.ends = self.schedule.begins(frames);
+        for round in &self.schedule.rounds[..self.next] {
+            for level in round.levels.iter().filter(|level| level.update) {
+                self.ends[level.frame as usize] = level.sigma_next;
+            }
+        }
+        self.end()
+    }
+
+    fn end(mut self) -> Result<Sampled> {
         self.denoiser.end();
         let sampler_bytes_max = self.sampler_bytes_max();
         let Tally { records, signals, cache_memory, cache_plan } = self.denoiser.tally;

@@ -9,6 +9,7 @@ use crate::denoise::parts::DenoiserParts;
 use crate::error::Result;
 use crate::latents::LATENT_FRAME_AXIS;
 use crate::plugins::registry::Chosen;
+use crate::request::on_nan::OnNan;
 use crate::run::handover::Earlier;
 
 /// What a run is to do.
@@ -19,6 +20,8 @@ pub struct RunSpec {
     pub beginning: Beginning,
     /// Whether frames may be noisy in the end.
     pub may_end_noisy: bool,
+    /// What is done with numbers that no video has.
+    pub on_nan: OnNan,
     /// The sampler.
     pub sampler: Chosen,
     /// Flow shift.

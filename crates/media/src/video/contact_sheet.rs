@@ -1,12 +1,18 @@
 //! A contact sheet: a few frames of a clip side by side in one PNG.
 
+use std::fs::File;
+use std::io::BufReader;
 use std::path::Path;
 
-use super::{VideoFrames, write_complete};
+use super::VideoFrames;
 use crate::error::{Error, Result};
 
 /// Colour between the pictures: a grey for light and dark pages.
 const GAP_GREY: u8 = 128;
+
+/// The text of a PNG that says what made it.
+const KEYWORD: &str = "Software";
+const PROGRAM: &str = "wan";
 
 /// The layout of a contact sheet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,17 +37,15 @@ pub fn evenly_spaced(frames: &VideoFrames, count: usize) -> Vec<usize> {
     (0..shown).map(|i| i * (frames.frames() - 1) / (shown - 1).max(1)).collect()
 }
 
-/// Writes the frames numbered `indices` (from 0, in that order) to `path` as one RGB PNG.
+/// The bytes of one RGB PNG with the frames numbered `indices`, from 0, in that order.
 ///
 /// # Errors
-/// [`Error::NoSuchFrame`] for an index past the end, [`Error::Write`] when the file cannot be
-/// written; nothing is left under its name then.
-pub fn write_png_sheet(
-    path: &Path,
+/// [`Error::NoSuchFrame`] for an index past the end.
+pub fn encode_png_sheet(
     frames: &VideoFrames,
     indices: &[usize],
     layout: SheetLayout,
-) -> Result<()> {
+) -> Result<Vec<u8>> {
     let last = frames.frames() - 1;
     if let Some(&index) = indices.iter().find(|&&index| index > last) {
         return Err(Error::NoSuchFrame { index, last });
@@ -52,10 +56,20 @@ pub fn write_png_sheet(
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_compression(png::Compression::High);
+    encoder.add_text_chunk(KEYWORD.into(), PROGRAM.into())?;
     let mut writer = encoder.write_header()?;
     writer.write_image_data(&rgb)?;
     writer.finish()?;
-    write_complete(path, &png)
+    Ok(png)
+}
+
+/// Whether a file is a sheet that [`encode_png_sheet`] made.
+pub fn is_png_sheet(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    png::Decoder::new(BufReader::new(file)).read_info().is_ok_and(|reader| {
+        let texts = &reader.info().uncompressed_latin1_text;
+        texts.iter().any(|text| (text.keyword.as_str(), text.text.as_str()) == (KEYWORD, PROGRAM))
+    })
 }
 
 /// Width, height and pixels (height x width x 3) of the sheet.

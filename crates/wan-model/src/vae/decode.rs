@@ -16,11 +16,18 @@ pub struct VaeDecoder<'a> {
     tiling: Option<Tiling>,
     /// One per tile.
     memories: Vec<Memory>,
+    is_checked: bool,
 }
 
 impl<'a> VaeDecoder<'a> {
     pub(crate) fn new(vae: &'a Vae, tiling: Option<Tiling>) -> Self {
-        Self { vae, tiling, memories: Vec::new() }
+        Self { vae, tiling, memories: Vec::new(), is_checked: true }
+    }
+
+    /// Gives numbers that are not finite, too, in the place of an error.
+    #[must_use]
+    pub fn unchecked(self) -> Self {
+        Self { is_checked: false, ..self }
     }
 
     /// Bytes that the stream keeps until the next frame; constant from the third frame on.
@@ -64,7 +71,7 @@ impl<'a> VaeDecoder<'a> {
                 tiles.join(decoded.collect::<Result<_>>()?)?
             }
         };
-        vae.pixels(&patches)
+        if self.is_checked { vae.checked_pixels(&patches) } else { vae.pixels(&patches) }
     }
 }
 
@@ -96,7 +103,7 @@ impl Vae {
         let _span = tracing::info_span!("vae_decode", tiles = tiles.count()).entered();
         let decode = |number| self.decode_clip(&tiles.cut(&latents, number)?);
         let decoded = (0..tiles.count()).map(decode).collect::<Result<_>>()?;
-        self.pixels(&tiles.join(decoded)?)
+        self.checked_pixels(&tiles.join(decoded)?)
     }
 
     /// A decoder for a stream of latent frames.
@@ -132,11 +139,14 @@ impl Vae {
         self.decoder.forward(&self.post_quant_conv.forward(latent)?, memory, observer)
     }
 
+    /// As [`pixels`](Self::pixels), of finite numbers alone: clamping would make black of others.
+    fn checked_pixels(&self, patches: &Tensor) -> Result<Tensor> {
+        self.pixels(&finite::checked("the decoder of the VAE", patches.clone())?)
+    }
+
     /// Patches `[B,T,C,H,W]` to pixels `[B,3,T,H',W']` in [-1,1].
     fn pixels(&self, patches: &Tensor) -> Result<Tensor> {
         let pixels = patches::unfold(patches, self.config.patch_side())?;
-        // Clamping would make black of them.
-        let pixels = finite::checked("the decoder of the VAE", pixels)?;
         Ok(pixels.transpose(1, 2)?.contiguous()?.clamp(-1f32, 1f32)?)
     }
 

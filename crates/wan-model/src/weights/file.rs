@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use safetensors::tensor::Metadata;
 
@@ -22,6 +23,8 @@ pub struct WeightFile {
     file: Mutex<File>,
     /// Bytes of the whole file.
     length: u64,
+    /// When it was last written to, where the system tells.
+    modified: Option<SystemTime>,
     /// All bytes before the first tensor: the length of the header, then the header.
     head: Vec<u8>,
 }
@@ -36,7 +39,8 @@ impl WeightFile {
         let io = |source| Error::Io { path: path.to_owned(), source };
         let malformed = |reason| Error::MalformedFile { path: path.to_owned(), reason };
         let mut file = File::open(path).map_err(io)?;
-        let length = file.metadata().map_err(io)?.len();
+        let about = file.metadata().map_err(io)?;
+        let (length, modified) = (about.len(), about.modified().ok());
         if length < PREFIX as u64 {
             return Err(malformed(format!("{length} bytes are too few for a safetensors file")));
         }
@@ -60,18 +64,19 @@ impl WeightFile {
                 "cut short: the header describes {expected} bytes, the file has {length}"
             )));
         }
-        Ok((Self { path: path.to_owned(), file: Mutex::new(file), length, head }, header))
+        Ok((Self { path: path.to_owned(), file: Mutex::new(file), length, modified, head }, header))
     }
 
-    /// Compares length and header of the file with those read when it was opened.
+    /// Compares length, time and header of the file with those read when it was opened.
     ///
     /// # Errors
     /// [`Error::ChangedFile`] if they differ, [`Error::Io`] if the file cannot be read.
-    pub(super) fn check_unchanged(&self) -> Result<()> {
+    pub fn check_unchanged(&self) -> Result<()> {
         let io = |source| Error::Io { path: self.path.clone(), source };
         let changed = |difference| Error::ChangedFile { path: self.path.clone(), difference };
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let length = file.metadata().map_err(io)?.len();
+        let about = file.metadata().map_err(io)?;
+        let length = about.len();
         if length != self.length {
             return Err(changed(format!("{} bytes then, {length} now", self.length)));
         }
@@ -81,7 +86,28 @@ impl WeightFile {
         if head != self.head {
             return Err(changed("another header".to_owned()));
         }
+        if about.modified().ok() != self.modified {
+            return Err(changed("it was written to".to_owned()));
+        }
         Ok(())
+    }
+
+    /// Bytes of the whole file, header included.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// At most `count` bytes of the file as it was opened, from byte `start` on.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read.
+    pub fn read_at(&self, start: u64, count: u64) -> Result<Vec<u8>> {
+        let io = |source| Error::Io { path: self.path.clone(), source };
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(start)).map_err(io)?;
+        let mut bytes = Vec::new();
+        Read::by_ref(&mut *file).take(count).read_to_end(&mut bytes).map_err(io)?;
+        Ok(bytes)
     }
 
     /// Reads bytes by their offsets after the header, as in a tensor's `data_offsets`.

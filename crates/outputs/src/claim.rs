@@ -1,0 +1,188 @@
+//! One file that is being written.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::folder::{flush, folder_of};
+use crate::lock::{Lock, identity, is_named, lock};
+
+/// Temporary files of this process.
+static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// How often a temporary file may be another one than was opened.
+const TRIES: usize = 100;
+
+fn unfinished() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes the temporary files of all claims of this process. For one that ends at once.
+pub fn abandon_all() {
+    for path in std::mem::take(&mut *unfinished()) {
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// A file that this process alone will write. Dropped, it leaves nothing.
+#[derive(Debug)]
+pub struct Claim {
+    path: PathBuf,
+    temporary: PathBuf,
+    file: Option<File>,
+}
+
+/// What a claim met.
+pub(crate) enum Claimed {
+    /// The file is ours to write.
+    Ours {
+        claim: Claim,
+        /// A process that has ended left the temporary file.
+        was_left: bool,
+        /// The file system has no locks.
+        without_lock: bool,
+    },
+    /// Another process writes it.
+    Taken { by: Option<u32> },
+}
+
+impl Claim {
+    /// Locks the temporary file beside `path`, and empties it.
+    pub(crate) fn of(path: &Path) -> io::Result<Claimed> {
+        let temporary = temporary_name(path);
+        for _ in 0..TRIES {
+            let (file, was_left) = open(&temporary)?;
+            let without_lock = match lock(&file) {
+                Lock::Held => false,
+                Lock::Unknown => true,
+                Lock::Taken { by } => return Ok(Claimed::Taken { by }),
+            };
+            // Its owner may have renamed it between our opening and our lock.
+            if !is_named(&temporary, &file) {
+                continue;
+            }
+            file.set_len(0)?;
+            unfinished().insert(temporary.clone());
+            let claim = Self { path: path.into(), temporary, file: Some(file) };
+            return Ok(Claimed::Ours { claim, was_left, without_lock });
+        }
+        Err(io::Error::other("others take its temporary file again and again"))
+    }
+
+    /// The final name.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file, to be written to.
+    ///
+    /// # Panics
+    /// Never: a claim has its file until it is kept.
+    pub fn file(&mut self) -> &mut File {
+        self.file.as_mut().expect("a claim has its file until it is kept")
+    }
+
+    /// Writes all of it and keeps it.
+    ///
+    /// # Errors
+    /// As [`keep`](Self::keep).
+    pub fn write(mut self, bytes: &[u8]) -> Result<Kept> {
+        let written = self.file().write_all(bytes);
+        written.map_err(Error::write(&self.path))?;
+        self.keep()
+    }
+
+    /// Flushes what was written to the disk and gives it its name. A file of that name is replaced.
+    ///
+    /// # Errors
+    /// [`Error::Write`] if the file system fails. What was under the final name is untouched then.
+    pub fn keep(mut self) -> Result<Kept> {
+        let kept = self.rename().map_err(Error::write(&self.path))?;
+        unfinished().remove(&self.temporary);
+        self.file = None;
+        flush(folder_of(&self.path)).map_err(Error::write(&self.path))?;
+        Ok(kept)
+    }
+
+    fn rename(&mut self) -> io::Result<Kept> {
+        let file = self.file();
+        file.sync_all()?;
+        let identity = identity(&file.metadata()?);
+        // While it waited, its folder may have gone.
+        if !self.file.as_ref().is_some_and(|file| is_named(&self.temporary, file)) {
+            return Err(io::Error::other("the temporary file is gone"));
+        }
+        fs::rename(&self.temporary, &self.path)?;
+        Ok(Kept { path: self.path.clone(), identity })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let Some(file) = self.file.take() else { return };
+        if unfinished().remove(&self.temporary) && is_named(&self.temporary, &file) {
+            // While the lock is held: afterwards it may be another's.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// A file that this process wrote.
+#[derive(Debug)]
+pub struct Kept {
+    path: PathBuf,
+    identity: Option<(u64, u64)>,
+}
+
+impl Kept {
+    /// Its name.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes it, unless its name belongs to another file by now.
+    ///
+    /// # Errors
+    /// [`Error::Write`] if the file system refuses.
+    pub fn remove(self) -> Result<()> {
+        match self.path.symlink_metadata() {
+            Ok(now) if identity(&now) == self.identity => {
+                fs::remove_file(&self.path).map_err(Error::write(&self.path))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `.NAME.part` in the same folder.
+pub(crate) fn temporary_name(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".part");
+    path.with_file_name(name)
+}
+
+/// The temporary file, and whether it was there.
+fn open(path: &Path) -> io::Result<(File, bool)> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    match options.clone().create_new(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => return Ok((other?, false)),
+    }
+    let is_file = path.symlink_metadata()?.is_file();
+    if !is_file {
+        return Err(io::Error::other(format!("{} is no ordinary file", path.display())));
+    }
+    match options.open(path) {
+        // Its owner has finished or given up meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Ok((options.create(true).truncate(false).open(path)?, false))
+        }
+        other => Ok((other?, true)),
+    }
+}
