@@ -127,7 +127,7 @@ impl Job<'_> {
         // No line goes into a bar that is shown.
         progress.finish();
         run.notices().iter().for_each(|notice| eprintln!("wan: {notice}"));
-        progress.phase("denoise", self.settings.sample_steps as usize);
+        progress.phase("denoise", self.settings.sample_steps.get());
         let sampled = run.finish_with(&mut |round| {
             progress.step(round.done, round.rounds, Some(round.decisions));
         })?;

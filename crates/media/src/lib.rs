@@ -4,20 +4,23 @@
 //! width x 3 ([`VideoFrames`]), or one [`RgbImage`]. Every file is written whole or not at all
 //! ([`write_whole_file`]).
 //!
-//! The crate knows no tensor, model or setting, prints nothing, and depends on no other crate of
-//! this workspace.
+//! Given files are read through `wan-border`: the most of bytes and pixels is stated, and a decoder that
+//! panics is an error.
+//!
+//! The crate knows no tensor, model or setting, and prints nothing.
 
 mod clips;
 mod error;
+mod jpeg_end;
 mod pictures;
 mod psnr;
 mod video;
 mod whole_file;
 
-pub use clips::read_video;
+pub use clips::{CLIP_BYTES_MAX, read_video, read_video_within};
 pub use error::{Error, Result, StructureError};
 pub use image::RgbImage;
-pub use pictures::{fit, picture, read_image};
+pub use pictures::{PictureLimits, fit, picture, read_image, read_image_within};
 pub use psnr::psnr;
 pub use video::contact_sheet::{SheetLayout, evenly_spaced, write_png_sheet};
 pub use video::mp4_tags::{VideoTags, read_tags};

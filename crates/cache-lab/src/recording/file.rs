@@ -9,11 +9,12 @@ use safetensors::tensor::Metadata;
 use safetensors::{Dtype, View};
 use serde_json::json;
 use tempfile::NamedTempFile;
+use wan_border::files;
 use wan_host::{Error, Result};
 use wan_media::folder_of;
 use wan_model::weights::WeightFile;
 
-use super::{Contents, METADATA, SCHEMA};
+use super::{Contents, METADATA, SCHEMA, checks};
 
 /// Collects tensors in a temporary file beside the final one, so that a long run needs no memory
 /// for them.
@@ -98,10 +99,11 @@ impl Recording {
         let contents =
             contents.ok_or_else(|| wrong("not a recording of `wan cache record`".into()))?;
         let contents: Contents =
-            serde_json::from_str(contents).map_err(|e| wrong(format!("its contents: {e}")))?;
+            files::parse_json(contents).map_err(|said| wrong(format!("its contents: {said}")))?;
         if contents.schema != SCHEMA {
             return Err(wrong(format!("schema {}, this program reads {SCHEMA}", contents.schema)));
         }
+        checks::check(&contents, &header).map_err(wrong)?;
         Ok(Self { path: path.into(), file, header, contents })
     }
 

@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
+use wan_border::files;
 
 use crate::error::{Error, Result};
 
@@ -16,14 +17,13 @@ const PLACES: u64 = 64;
 pub(super) fn of<'p>(files: impl Iterator<Item = &'p PathBuf>) -> Result<String> {
     let mut hash = Sha256::new();
     for path in files {
-        hash_file(path, &mut hash).map_err(Error::io(path))?;
+        let (file, size) = files::open(path).map_err(wan_model::Error::from)?;
+        hash_file(file, size, &mut hash).map_err(Error::io(path))?;
     }
     Ok(hex::encode(hash.finalize()))
 }
 
-fn hash_file(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {
-    let mut file = File::open(path)?;
-    let size = file.metadata()?.len();
+fn hash_file(mut file: File, size: u64, hash: &mut Sha256) -> std::io::Result<()> {
     hash.update(size.to_le_bytes());
     let step = (size / PLACES).max(CHUNK);
     let mut buffer = Vec::new();
