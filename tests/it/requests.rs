@@ -127,7 +127,7 @@ fn settings_say_where_each_value_came_from() {
     let origin = |field: &str| settings.origins().get(field).copied();
     assert_eq!(origin("prompt"), Some(Origin::Request));
     assert_eq!(origin("base_seed"), Some(Origin::Request));
-    assert_eq!((settings.frame_num, origin("frame_num")), (33, Some(Origin::WanToml)));
+    assert_eq!((settings.frame_num.get(), origin("frame_num")), (33, Some(Origin::WanToml)));
     assert_eq!(origin("sampler"), Some(Origin::WanToml));
     assert_eq!(origin("sampler_options.solver"), Some(Origin::WanToml));
     assert_eq!(origin("sampler_options.ar_step"), Some(Origin::Strategy));
@@ -140,7 +140,7 @@ fn settings_say_where_each_value_came_from() {
     let named = model.settle(&Request { task: Some("i2v-14B".into()), ..Request::new("a ball") });
     // That task is of image-to-video models, and its size has another shift.
     let named = named.unwrap();
-    assert_eq!((named.sample_steps, named.origins()["sample_steps"]), (40, Origin::Task));
+    assert_eq!((named.sample_steps.get(), named.origins()["sample_steps"]), (40, Origin::Task));
 }
 
 #[test]

@@ -1,11 +1,23 @@
 //! Flags that several commands share.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use wan_border::numbers::within;
 use wan_host::Metadata;
 
 use crate::progress::ProgressForm;
+
+/// Reads a number that has to be in a range; what is not a number is in none.
+pub(super) fn number_in(
+    range: RangeInclusive<f64>,
+) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync {
+    move |text| {
+        let number = text.trim().parse().map_err(|_| "not a number".to_string())?;
+        within(number, range.clone()).map_err(|error| error.to_string())
+    }
+}
 
 pub(super) fn flag(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name(value).help(help)

@@ -144,7 +144,7 @@ impl Job<'_> {
         progress.finish();
         let said = run.notices().len();
         run.notices().iter().for_each(|notice| note!("{notice}"));
-        progress.phase("denoise", self.settings.sample_steps as usize);
+        progress.phase("denoise", self.settings.sample_steps.get());
         loop {
             match run.round_wait() {
                 Ok(Some(round)) => progress.step(round.done, round.rounds, Some(round.decisions)),

@@ -5,6 +5,7 @@ use std::{fs, io};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::{Value, json};
+use wan_border::files::{self, Content};
 use wan_host::{Error, Result};
 use wan_model::inspect::{Inspection, Network, Size};
 use wan_model::weights::Weights;
@@ -61,21 +62,24 @@ fn config_network(files: &[PathBuf]) -> Result<Option<Network>> {
     let Some(path) = files.first().map(|f| f.with_file_name("config.json")) else {
         return Ok(None);
     };
-    let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
-    let wrong = |e: serde_json::Error| Error::invalid(format!("{}: {e}", path.display()));
-    let config: Value = serde_json::from_str(&text).map_err(wrong)?;
+    let text = match files::text(&path, Content::Settings) {
+        Err(error) if error.is_absence() => return Ok(None),
+        text => text.map_err(wan_model::Error::from)?,
+    };
+    let malformed = |reason| wan_model::Error::MalformedFile { path: path.clone(), reason };
+    let config: Value = files::parse_json(&text).map_err(malformed)?;
     let kind = config["_class_name"].as_str().or(config["model_type"].as_str()).unwrap_or("");
     let network = match kind {
         kind if kind.ends_with("Transformer3DModel") => {
-            Network::Transformer(serde_json::from_value(config).map_err(wrong)?)
+            files::parse_json(&text).map(Network::Transformer)
         }
-        "AutoencoderKLWan" => Network::Vae(serde_json::from_value(config).map_err(wrong)?),
-        "umt5" => Network::TextEncoder(serde_json::from_value(config).map_err(wrong)?),
-        "clip_vision_model" => {
-            Network::ImageEncoder(serde_json::from_value(config).map_err(wrong)?)
-        }
+        "AutoencoderKLWan" => files::parse_json(&text).map(Network::Vae),
+        "umt5" => files::parse_json(&text).map(Network::TextEncoder),
+        "clip_vision_model" => files::parse_json(&text).map(Network::ImageEncoder),
         _ => return Ok(None),
     };
+    let network = network.map_err(malformed)?;
+    network.check().map_err(|error| malformed(error.to_string()))?;
     Ok(Some(network))
 }
 

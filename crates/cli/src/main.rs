@@ -23,6 +23,7 @@ mod generate;
 mod inspect;
 mod model;
 mod outputs;
+mod panic_hook;
 mod plugins;
 mod progress;
 mod reproduce;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
 /// 0: done, and the file it was asked for exists. 2: the user can mend what went wrong; one line
 /// says how. 130: stopped. 1: anything else.
 fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
+    panic_hook::install();
     start_log();
     let arguments: Vec<OsString> = arguments.map(spelling::with_underscores).collect();
     match try_run(&arguments) {

@@ -119,7 +119,8 @@ struct Bytes {
 
 impl Bytes {
     fn of(model: &Model, settings: &Settings) -> Self {
-        let video = estimated_mp4_bytes(settings.width, settings.height, settings.frame_num);
+        let (width, height) = (settings.width.get(), settings.height.get());
+        let video = estimated_mp4_bytes(width, height, settings.frame_num.get());
         Self { latents: model.latent_bytes(settings), video }
     }
 

@@ -1,9 +1,10 @@
 //! From the flags of a run, and a job, to the request that the library completes.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
+use wan_border::files::{self, Content};
 use wan_host::parts::Kind;
 use wan_host::{Cancel, Error, Model, Request, Result, Settings};
 
@@ -68,14 +69,23 @@ fn job(matches: &ArgMatches) -> Result<Request> {
     };
     let wrong = |why: String| Error::invalid(format!("`job` {}: {why}", path.display()));
     let text = if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
+        standard_input().map_err(|e| wrong(e.to_string()))?
     } else {
-        std::fs::read_to_string(path)
+        files::text(path, Content::Settings)
+            .map_err(|e| Error::about("job", format!("`job` {e}")))?
     };
-    let text = text.map_err(|e| wrong(e.to_string()))?;
     let job = format!("`job` {}: not a request", path.display());
-    serde_json::from_str(&text).map_err(|e| Error::malformed(job, e))
+    files::parse_json(&text).map_err(|said| Error::malformed(job, said))
+}
+
+/// What is written to the program, no longer than a file of settings.
+fn standard_input() -> io::Result<String> {
+    let (mut text, limit) = (String::new(), Content::Settings.bytes_max());
+    io::stdin().take(limit + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > limit {
+        return Err(io::Error::other(format!("more than {limit} bytes")));
+    }
+    Ok(text)
 }
 
 /// Set at the first interrupt; the second ends the program.

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use wan_border::files;
 use wan_plugin_api::ErrorKind;
 
 /// Result of the host's fallible calls.
@@ -23,6 +24,9 @@ pub enum Error {
         /// Its value, what was expected, and what would fit. Fields are in backticks.
         message: String,
     },
+    /// A file that was given cannot be read.
+    #[error(transparent)]
+    File(#[from] files::Error),
     /// A file could not be read or written.
     #[error("{path}: {source}", path = path.display())]
     Io {
@@ -114,8 +118,9 @@ impl Error {
     /// Whose turn it is.
     pub fn turn(&self) -> Turn {
         match self {
-            Self::Invalid(_) | Self::Field { .. } => Turn::Caller,
+            Self::Invalid(_) | Self::Field { .. } | Self::File(_) => Turn::Caller,
             Self::Output(wan_outputs::Error::Refused { .. }) => Turn::Caller,
+            Self::Video(error) if error.is_of_what_was_given() => Turn::Caller,
             Self::Io { .. } | Self::Video(_) | Self::Output(_) => Turn::Disk,
             Self::Strategy { source, .. } if source.kind == ErrorKind::Failed => Turn::Strategy,
             // It refuses what it was given.

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use wan_border::files::{self, Content};
 
 use crate::error::{Error, Result};
 
@@ -14,20 +14,11 @@ use crate::error::{Error, Result};
 /// # Errors
 /// If it is there and cannot be read, or is no UTF-8.
 pub(crate) fn read_text(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
+    match files::text(path, Content::Settings) {
         Ok(text) => Ok(Some(text)),
-        Err(e) if e.kind() == ErrorKind::NotFound && !path.is_symlink() => Ok(None),
-        Err(source) => Err(Error::Io { path: path.into(), source }),
+        Err(error) if error.is_absence() => Ok(None),
+        Err(error) => Err(error.into()),
     }
-}
-
-/// A document in JSON; null where there is no file.
-///
-/// # Errors
-/// If it is there and cannot be read, or is no JSON.
-pub(crate) fn read_json(path: &Path) -> Result<Value> {
-    let Some(text) = read_text(path)? else { return Ok(Value::Null) };
-    serde_json::from_str(&text).map_err(|e| Error::malformed(path.display(), e))
 }
 
 /// What lies in a folder, in order of name; nothing where there is no such folder.
@@ -62,16 +53,13 @@ mod tests {
         let path = |name: &str| folder.path().join(name);
         assert_eq!(read_text(&path("absent")).unwrap(), None);
         assert_eq!(read_text(&path("no/folder")).unwrap(), None);
-        assert_eq!(read_json(&path("absent")).unwrap(), Value::Null);
         assert_eq!(list_folder(&path("absent")).unwrap(), Vec::<PathBuf>::new());
 
-        fs::write(path("cut.json"), "{\"shift\":").unwrap();
+        fs::write(path("file"), "text").unwrap();
         fs::write(path("latin1"), b"\xe9t\xe9").unwrap();
-        let text = read_json(&path("cut.json")).unwrap_err().to_string();
-        assert!(text.contains("cut.json: ") && text.contains("EOF"), "{text}");
         assert!(read_text(&path("latin1")).unwrap_err().to_string().contains("UTF-8"));
         assert!(read_text(folder.path()).is_err(), "a folder");
-        assert!(list_folder(&path("cut.json")).is_err(), "a file");
+        assert!(list_folder(&path("file")).is_err(), "a file");
         #[cfg(unix)]
         {
             std::os::unix::fs::symlink("/nowhere/at/all", path("dangling")).unwrap();

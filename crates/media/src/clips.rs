@@ -1,91 +1,97 @@
 //! Reads clips that the user gives.
 
-use std::fs::File;
-use std::io::BufReader;
+mod track;
+
 use std::path::Path;
 
-use mp4::{MediaType, Mp4Reader, TrackType};
-use openh264::decoder::{DecodedYUV, Decoder};
+use openh264::OpenH264API;
+use openh264::decoder::{DecodedYUV, Decoder, DecoderConfig, Flush};
 use openh264::formats::YUVSource;
+use wan_border::files;
 
 use crate::error::{Error, Result};
 use crate::video::VideoFrames;
+use track::Track;
 
-/// Reads all frames of an MP4 file with H.264 video.
+/// Most bytes of all frames of a clip, RGB: 16 GiB are four minutes of 1280x720 at 24 a second.
+pub const CLIP_BYTES_MAX: u64 = 1 << 34;
+
+/// Reads all frames of an MP4 file with H.264 video, in the order in which they are shown.
 ///
 /// # Errors
-/// [`Error::Open`] if the file cannot be read, [`Error::Clip`] if it is another format, has no
-/// frame, or is damaged.
+/// [`Error::File`] if the file cannot be read, or a reader of it panics; [`Error::Clip`] if it is of
+/// another format, has no frame, or is damaged; [`Error::TooLarge`].
 pub fn read_video(path: &Path) -> Result<VideoFrames> {
+    read_video_within(path, CLIP_BYTES_MAX)
+}
+
+/// As [`read_video`], with another most of bytes.
+///
+/// # Errors
+/// As [`read_video`].
+pub fn read_video_within(path: &Path, bytes_max: u64) -> Result<VideoFrames> {
+    files::foreign(path, "clip", || decode(path, bytes_max))?
+}
+
+fn decode(path: &Path, bytes_max: u64) -> Result<VideoFrames> {
     let wrong = |why: String| Error::Clip { path: path.to_path_buf(), why };
-    let file = File::open(path).map_err(Error::open(path))?;
-    let size = file.metadata().map_err(Error::open(path))?.len();
-    let mut reader = Mp4Reader::read_header(BufReader::new(file), size)
-        .map_err(|e| wrong(format!("not a readable MP4 file ({e})")))?;
-    let is_h264 = |t: &mp4::Mp4Track| {
-        matches!(t.track_type(), Ok(TrackType::Video))
-            && matches!(t.media_type(), Ok(MediaType::H264))
-    };
-    let track = reader.tracks().values().find(|t| is_h264(t));
-    let track = track.ok_or_else(|| wrong("no H.264 video in it".into()))?;
-    let (id, samples) = (track.track_id(), track.sample_count());
-    let sets = [track.sequence_parameter_set(), track.picture_parameter_set()];
-    let mut stream = Vec::new();
-    for set in sets {
-        let set = set.map_err(|e| wrong(format!("no parameter set ({e})")))?;
-        stream.extend([&[0, 0, 0, 1], set].concat());
+    let refused = |error: openh264::Error| wrong(error.to_string());
+    let mut track = Track::open(path)?;
+    // Else a frame that is shown before one that comes earlier in the file is an error.
+    let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
+    let mut decoder =
+        Decoder::with_api_config(OpenH264API::from_source(), config).map_err(refused)?;
+    let mut frames = Frames { path, bytes_max, size: (0, 0), rgb: Vec::new() };
+    let mut samples = 0;
+    while let Some(units) = track.next_sample()? {
+        samples += 1;
+        for unit in units {
+            let decoded = decoder.decode(&unit).map_err(refused)?;
+            decoded.map_or(Ok(()), |d| frames.push(&d))?;
+        }
     }
-    let mut frames = Frames::default();
-    let mut decoder = Decoder::new().map_err(|e| wrong(e.to_string()))?;
-    for sample in 1..=samples {
-        let sample = reader.read_sample(id, sample).map_err(|e| wrong(e.to_string()))?;
-        let Some(sample) = sample else { continue };
-        append_units(&mut stream, &sample.bytes).ok_or_else(|| wrong("is damaged".into()))?;
-        let decoded = decoder.decode(&stream).map_err(|e| wrong(e.to_string()))?;
-        stream.clear();
-        decoded.map_or(Ok(()), |d| frames.push(&d)).map_err(wrong)?;
+    for decoded in decoder.flush_remaining().map_err(refused)? {
+        frames.push(&decoded)?;
     }
-    for decoded in decoder.flush_remaining().map_err(|e| wrong(e.to_string()))? {
-        frames.push(&decoded).map_err(wrong)?;
+    let (width, height) = frames.size;
+    let count = frames.rgb.len() / (width * height * 3).max(1);
+    if count == 0 || count != samples {
+        return Err(wrong(format!("{count} of its {samples} frames can be decoded")));
     }
-    if frames.rgb.is_empty() {
-        return Err(wrong("holds no frame".into()));
-    }
-    VideoFrames::new(frames.width, frames.height, frames.rgb)
+    VideoFrames::new(width, height, frames.rgb)
 }
 
 /// Decoded frames, collected.
-#[derive(Default)]
-struct Frames {
-    width: usize,
-    height: usize,
+struct Frames<'p> {
+    path: &'p Path,
+    bytes_max: u64,
+    /// Width and height of each.
+    size: (usize, usize),
     rgb: Vec<u8>,
 }
 
-impl Frames {
-    fn push(&mut self, decoded: &DecodedYUV<'_>) -> std::result::Result<(), String> {
+impl Frames<'_> {
+    fn push(&mut self, decoded: &DecodedYUV<'_>) -> Result<()> {
         let (width, height) = decoded.dimensions();
-        if !self.rgb.is_empty() && (width, height) != (self.width, self.height) {
-            return Err("its size changes midway".into());
+        if !self.rgb.is_empty() && (width, height) != self.size {
+            let why = "its size changes midway".into();
+            return Err(Error::Clip { path: self.path.into(), why });
         }
-        (self.width, self.height) = (width, height);
+        self.size = (width, height);
         let start = self.rgb.len();
-        self.rgb.resize(start + width * height * 3, 0);
+        let end = start + width * height * 3;
+        if end as u64 > self.bytes_max {
+            let (frame, most) = (format!("{width}x{height}"), self.bytes_max / 3);
+            return Err(Error::TooLarge {
+                path: self.path.into(),
+                found: format!("more than {} frames of {frame}", start / (width * height * 3)),
+                limit: format!("{most} in all frames"),
+            });
+        }
+        self.rgb.resize(end, 0);
         decoded.write_rgb8(&mut self.rgb[start..]);
         Ok(())
     }
-}
-
-/// Appends the length-prefixed units of an MP4 sample to an H.264 stream with start codes. `None`
-/// if a unit is cut off.
-fn append_units(stream: &mut Vec<u8>, mut sample: &[u8]) -> Option<()> {
-    while let Some((length, rest)) = sample.split_first_chunk::<4>() {
-        let (unit, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
-        stream.extend([0, 0, 0, 1]);
-        stream.extend(unit);
-        sample = rest;
-    }
-    Some(())
 }
 
 #[cfg(test)]

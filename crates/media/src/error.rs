@@ -1,9 +1,9 @@
 //! Errors of reading and writing videos and pictures.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use muxide::api::MuxerError;
+use wan_border::files;
 
 /// Result of this crate's fallible calls.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -62,29 +62,32 @@ pub enum Error {
     /// The PNG writer failed.
     #[error("cannot encode the picture as PNG")]
     Png(#[from] png::EncodingError),
-    /// A file could not be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// A picture or clip cannot be opened or read.
-    #[error("{}: {source}", path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// A file is no picture of a known format.
+    /// A picture or clip cannot be opened or read, or its reader panicked.
+    #[error(transparent)]
+    File(#[from] files::Error),
+    /// A file is no picture of a known format, or is damaged.
     #[error("{}: not a PNG, JPEG or WebP picture ({source})", path.display())]
     Picture {
         /// The file.
         path: PathBuf,
         /// What the decoder said.
         source: image::ImageError,
+    },
+    /// A picture is cut short.
+    #[error("{}: cut short: the JPEG data have no end; save or fetch it once more", path.display())]
+    CutShort {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A picture or a clip has more pixels than are read.
+    #[error("{}: {found} pixels, {limit} are the most that are read", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        found: String,
+        /// The largest size.
+        limit: String,
     },
     /// A file is no MP4 with H.264 video, or is damaged.
     #[error("{}: {why}", path.display())]
@@ -97,10 +100,16 @@ pub enum Error {
 }
 
 impl Error {
-    /// For `map_err` where a given file is opened or read.
-    pub(crate) fn open(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_path_buf();
-        move |source| Self::Open { path, source }
+    /// Whether a picture or clip that was given is at fault, and no file that was to be written.
+    pub fn is_of_what_was_given(&self) -> bool {
+        matches!(
+            self,
+            Self::File(_)
+                | Self::Picture { .. }
+                | Self::CutShort { .. }
+                | Self::TooLarge { .. }
+                | Self::Clip { .. }
+        )
     }
 }
 

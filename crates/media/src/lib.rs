@@ -4,19 +4,22 @@
 //! width x 3 ([`VideoFrames`]), or one [`RgbImage`]. What is written is given as bytes: where they go
 //! is for others.
 //!
-//! The crate knows no tensor, model or setting, prints nothing, and depends on no other crate of
-//! this workspace.
+//! Given files are read through `wan-border`: the most of bytes and pixels is stated, and a decoder that
+//! panics is an error.
+//!
+//! The crate knows no tensor, model or setting, and prints nothing.
 
 mod clips;
 mod error;
+mod jpeg_end;
 mod pictures;
 mod psnr;
 mod video;
 
-pub use clips::read_video;
+pub use clips::{CLIP_BYTES_MAX, read_video, read_video_within};
 pub use error::{Error, Result, StructureError};
 pub use image::RgbImage;
-pub use pictures::{fit, picture, read_image};
+pub use pictures::{PictureLimits, fit, picture, read_image, read_image_within};
 pub use psnr::psnr;
 pub use video::contact_sheet::{SheetLayout, encode_png_sheet, evenly_spaced, is_png_sheet};
 pub use video::mp4_tags::{VideoTags, read_tags};

@@ -3,6 +3,7 @@
 //! [`published`](crate::published).
 
 use serde::{Deserialize, Serialize};
+use wan_border::numbers::{Heads, Layers, OutOfRange, Patch, Positions, Width};
 
 use crate::error::{Error, Result};
 
@@ -85,6 +86,17 @@ impl WanConfig {
     /// Refuses configs that no Wan model has. Called before any weight is read.
     pub(crate) fn check(&self) -> Result<()> {
         let refuse = |reason: String| Err(Error::Config(reason));
+        if self.patch_size.contains(&0) || self.num_attention_heads == 0 || self.num_layers == 0 {
+            return refuse("patch_size, num_attention_heads and num_layers start at 1".to_owned());
+        }
+        if !self.attention_head_dim.is_multiple_of(2) || self.attention_head_dim < 6 {
+            let found = self.attention_head_dim;
+            return refuse(format!("attention_head_dim: {found} does not split into 3 axes"));
+        }
+        if !self.freq_dim.is_multiple_of(2) || self.freq_dim == 0 {
+            return refuse(format!("freq_dim: {} is not an even number", self.freq_dim));
+        }
+        self.check_ranges()?;
         if self.added_kv_proj_dim != self.image_dim.map(|_| self.dim()) {
             let (dim, image, added) = (self.dim(), self.image_dim, self.added_kv_proj_dim);
             return refuse(format!(
@@ -96,18 +108,37 @@ impl WanConfig {
         {
             return refuse("pos_embed_seq_len: an even number, beside image_dim".to_owned());
         }
-        if self.patch_size.contains(&0) || self.num_attention_heads == 0 || self.num_layers == 0 {
-            return refuse("patch_size, num_attention_heads and num_layers start at 1".to_owned());
-        }
-        if !self.attention_head_dim.is_multiple_of(2) || self.attention_head_dim < 6 {
-            let found = self.attention_head_dim;
-            return refuse(format!("attention_head_dim: {found} does not split into 3 axes"));
-        }
-        if !self.freq_dim.is_multiple_of(2) || self.freq_dim == 0 {
-            return refuse(format!("freq_dim: {} is not an even number", self.freq_dim));
-        }
         Ok(())
     }
+
+    /// So that no product of these numbers overflows.
+    fn check_ranges(&self) -> Result<()> {
+        self.patch_size.iter().try_for_each(|side| in_range("patch_size", Patch::new(*side)))?;
+        in_range("num_attention_heads", Heads::new(self.num_attention_heads))?;
+        in_range("num_layers", Layers::new(self.num_layers))?;
+        let widths = [
+            ("attention_head_dim", self.attention_head_dim),
+            ("in_channels", self.in_channels),
+            ("out_channels", self.out_channels),
+            ("text_dim", self.text_dim),
+            ("freq_dim", self.freq_dim),
+            ("ffn_dim", self.ffn_dim),
+            ("image_dim", self.image_dim.unwrap_or(1)),
+        ];
+        widths.iter().try_for_each(|(field, width)| in_range(field, Width::new(*width)))?;
+        in_range("num_attention_heads times attention_head_dim", Width::new(self.dim()))?;
+        let positions = [
+            ("rope_max_seq_len", self.rope_max_seq_len),
+            ("num_frame_per_block", self.num_frame_per_block),
+            ("pos_embed_seq_len", self.pos_embed_seq_len.unwrap_or(1)),
+        ];
+        positions.iter().try_for_each(|(field, count)| in_range(field, Positions::new(*count)))
+    }
+}
+
+/// A number of a config that has to be in its range.
+pub(crate) fn in_range<T>(field: &str, made: Result<T, OutOfRange>) -> Result<()> {
+    made.map(drop).map_err(|error| Error::Config(format!("{field}: {error}")))
 }
 
 #[cfg(test)]

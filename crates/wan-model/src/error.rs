@@ -2,12 +2,17 @@
 
 use std::path::PathBuf;
 
+use wan_border::files;
+
 use crate::misfit::Misfit;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file could not be opened or read.
+    /// A file cannot be opened or read, or is not what its name says.
+    #[error(transparent)]
+    File(#[from] files::Error),
+    /// An open file could not be read.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.

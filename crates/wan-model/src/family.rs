@@ -12,6 +12,8 @@
 //!
 //! The published models are in [`published`](crate::published).
 
+use wan_border::numbers::Tokens;
+
 use crate::config::WanConfig;
 
 /// Latent channels of the VAE that Wan 2.2's text-and-image-to-video model comes with.
@@ -22,7 +24,7 @@ const DIFFUSION_FORCING: &str = "DiffusionForcing";
 
 /// Length that prompts are padded to, in tokens (Wan2.1, commit 9737cba,
 /// `wan/configs/shared_config.py`).
-pub const PROMPT_TOKENS: usize = 512;
+pub const PROMPT_TOKENS: Tokens = Tokens::of(512);
 
 /// The kind of a model.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,11 +4,15 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use tokenizers::Tokenizer;
+use wan_border::files::{self, Content};
 
 use crate::error::{Error, Result};
 
 /// Largest vocabulary that [`PromptTokenizer::known_words`] lists.
 const LISTED_MAX: usize = 1000;
+
+/// What messages call the foreign reader.
+const READER: &str = "tokenizer";
 
 /// A tokenizer read from `tokenizer.json`.
 pub struct PromptTokenizer {
@@ -38,12 +42,15 @@ impl PromptTokenizer {
     /// Reads a `tokenizer.json`.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read, [`Error::MalformedFile`] if it is not a tokenizer.
+    /// [`Error::File`] if it cannot be read, [`Error::MalformedFile`] if it is not a tokenizer.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let bytes =
-            std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-        let tokenizer = Tokenizer::from_bytes(&bytes)
-            .map_err(|e| Error::MalformedFile { path: path.to_owned(), reason: e.to_string() })?;
+        let bytes = files::bytes(path, Content::Tokenizer)?;
+        let malformed = |said: String| Error::MalformedFile { path: path.into(), reason: said };
+        let mut tokenizer = files::foreign(path, READER, || Tokenizer::from_bytes(&bytes))?
+            .map_err(|error| malformed(error.to_string()))?;
+        // Prompts are cut and padded here; what the file says of it could be any length.
+        let plain = tokenizer.with_padding(None).with_truncation(None);
+        plain.map_err(|error| malformed(error.to_string()))?;
         let unknown = tokenizer.token_to_id("<unk>");
         Ok(Self { path: path.to_owned(), tokenizer, unknown })
     }
@@ -101,7 +108,9 @@ impl PromptTokenizer {
     }
 
     fn ids(&self, text: &str, special: bool) -> Result<Vec<u32>> {
-        let encoding = self.tokenizer.encode(text, special).map_err(|e| Error::MalformedFile {
+        let encode = || self.tokenizer.encode(text, special);
+        let encoding = files::foreign(&self.path, READER, encode)?;
+        let encoding = encoding.map_err(|e| Error::MalformedFile {
             path: self.path.clone(),
             reason: format!("cannot encode {text:?}: {e}"),
         })?;

@@ -78,7 +78,7 @@ impl Weights {
     /// Reads the headers of `paths`.
     ///
     /// # Errors
-    /// [`Error::Io`] if a file cannot be read. [`Error::MalformedFile`] if a file is shorter than
+    /// [`Error::File`] if a file cannot be read. [`Error::MalformedFile`] if a file is shorter than
     /// its header says, a shard is incomplete, a tensor occurs twice, or a factor does not fit its
     /// tensor.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {

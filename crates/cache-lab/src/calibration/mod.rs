@@ -17,6 +17,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
+use wan_border::files::{self, Content};
 use wan_host::{Error, Result};
 
 use crate::recording::Recording;
@@ -87,7 +88,7 @@ impl Calibration {
         let members = ["schema", "model", "polynomials", "fits"];
         let has_all = |value: Value| members.iter().all(|name| value.get(name).is_some());
         let is_one = |text: String| serde_json::from_str(&text).is_ok_and(has_all);
-        std::fs::read_to_string(path).is_ok_and(is_one)
+        files::text(path, Content::Report).is_ok_and(is_one)
     }
 
     /// Calibrates from recordings of one model with one step count.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use wan_border::files::{self, Content};
 use wan_host::{Error, Result};
 
 use super::quality::Quality;
@@ -69,10 +70,10 @@ impl Runs {
     /// # Errors
     /// If the file cannot be read or made, or another line is no run.
     pub fn open(path: &Path) -> Result<Self> {
-        let text = match std::fs::read_to_string(path) {
+        let text = match files::text(path, Content::Report) {
             Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(e) => return Err(Error::Io { path: path.into(), source: e }),
+            Err(error) if error.is_absence() => String::new(),
+            Err(error) => return Err(error.into()),
         };
         let mut runs = BTreeMap::new();
         for (index, line) in text.lines().enumerate() {

@@ -9,11 +9,12 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::Metadata;
 use safetensors::{Dtype, View};
 use serde_json::json;
+use wan_border::files;
 use wan_host::{Error, Result};
 use wan_model::weights::WeightFile;
 use wan_outputs::{Claim, folder_of};
 
-use super::{Contents, METADATA, SCHEMA};
+use super::{Contents, METADATA, SCHEMA, checks};
 
 /// Collects tensors in a file without a name, so that a long run needs no memory for them.
 pub(super) struct Writer {
@@ -91,10 +92,11 @@ impl Recording {
         let contents =
             contents.ok_or_else(|| wrong("not a recording of `wan cache record`".into()))?;
         let contents: Contents =
-            serde_json::from_str(contents).map_err(|e| wrong(format!("its contents: {e}")))?;
+            files::parse_json(contents).map_err(|said| wrong(format!("its contents: {said}")))?;
         if contents.schema != SCHEMA {
             return Err(wrong(format!("schema {}, this program reads {SCHEMA}", contents.schema)));
         }
+        checks::check(&contents, &header).map_err(wrong)?;
         Ok(Self { path: path.into(), file, header, contents })
     }
 

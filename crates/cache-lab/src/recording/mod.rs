@@ -14,6 +14,7 @@
 //! all f32 but for the hidden states and residuals, which have the residual stream's format. The
 //! metadata's member `wan.recording` is the JSON of [`Contents`].
 
+mod checks;
 mod file;
 pub mod recorder;
 pub mod replay;

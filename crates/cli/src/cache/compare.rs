@@ -1,20 +1,25 @@
 //! `wan cache compare`.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use wan_border::files::{self, Content};
 use wan_cache_lab::compare::{
     Candidate, Change, Comparison, ComparisonReport, Summary, Thresholds,
 };
 use wan_host::parts::Registry;
 use wan_host::{Error, Request, Result, Settings};
 
-use crate::args::{flag, progress_form};
+use crate::args::{flag, number_in, progress_form};
 use crate::outputs::{outputs_of, overwrite};
 use crate::progress::Progress;
 use crate::request::{cancel_on_interrupt, request, settle_request};
 use crate::run_flags::with_run_flags;
 use crate::{device, effects, model};
+
+/// What a gate can ask for: times, or dB.
+const GATES: RangeInclusive<f64> = 0.0..=1000.0;
 
 pub(super) fn command(registry: &Registry) -> Command {
     let own: [Arg; 5] = [
@@ -31,9 +36,9 @@ pub(super) fn command(registry: &Registry) -> Command {
             .required(true)
             .value_parser(value_parser!(PathBuf)),
         flag("gate_saved", "X", "Pass from this many times fewer evaluations [default: 1.5]")
-            .value_parser(value_parser!(f64)),
+            .value_parser(number_in(GATES)),
         flag("gate_psnr", "DB", "Pass from this PSNR of the worst prompt [default: 30]")
-            .value_parser(value_parser!(f64)),
+            .value_parser(number_in(GATES)),
     ];
     let command = Command::new("compare")
         .about("Run prompts with the cache off and with each candidate, and report")
@@ -89,7 +94,7 @@ fn prompts(matches: &ArgMatches, settings: &Settings) -> Result<Vec<String>> {
     let Some(path) = matches.get_one::<PathBuf>("prompts") else {
         return Ok(vec![settings.prompt.clone()]);
     };
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let text = files::text(path, Content::Settings)?;
     let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
     let prompts: Vec<String> = lines.map(String::from).collect();
     if prompts.is_empty() {

@@ -1,12 +1,12 @@
 //! `wan cache plan`.
 
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgMatches, Command};
 use serde_json::json;
 use wan_host::parts::{CachePlanner, CacheSchedule, EvaluationRecord, Kind, Registry};
 use wan_host::{Error, Result, Settings};
 use wan_plugin_api::{Choice, OptionKind, OptionSpec};
 
-use crate::args::{flag, json};
+use crate::args::{flag, json, number_in};
 use crate::finish::{bytes, items};
 use crate::model;
 use crate::request::settle;
@@ -14,6 +14,9 @@ use crate::run_flags::with_run_flags;
 
 /// The option that `--target_speedup` looks for a value of.
 const THRESHOLD: &str = "threshold";
+
+/// Largest speed-up that can be asked for.
+const SPEEDUP_MAX: f64 = 1000.0;
 
 /// Halvings of the threshold's range.
 const HALVINGS: usize = 40;
@@ -25,7 +28,7 @@ pub(super) fn command(registry: &Registry) -> Command {
             "X",
             "Find the smallest threshold that runs the blocks X times less",
         )
-        .value_parser(value_parser!(f64))
+        .value_parser(number_in(1.0..=SPEEDUP_MAX))
         .help_heading("Plan"),
         json().help_heading("Plan"),
     ];

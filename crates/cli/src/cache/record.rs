@@ -43,7 +43,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     progress.phase("load", 0);
     let conditions = model.encode(&settings, &cancel)?;
     model.load_transformers(&settings)?;
-    progress.phase("record", settings.sample_steps as usize);
+    progress.phase("record", settings.sample_steps.get());
     let witness = Some(recorder.for_run());
     let context = RunContext { cancel, witness, ..RunContext::default() };
     let run = model.run_in(&settings, conditions, &context)?;

@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
+use wan_border::numbers::Mebibytes;
 use wan_host::parts::Registry;
 use wan_host::{Error, Result};
 use wan_plugin_api::options::did_you_mean;
 use wan_plugin_check::{Case, CheckOptions, Errand, Report, Status, Test};
 
-use crate::args::{flag, json as json_flag};
+use crate::args::{flag, json as json_flag, number_in};
 
 /// Address space of one test, where the user says nothing.
 const MEMORY_MIB: &str = "2048";
 
-const MIB: u64 = 1 << 20;
+/// Longest time of one test, in seconds: a day.
+const TIMEOUT_MAX: f64 = 86400.0;
 
 fn library() -> Arg {
     Arg::new("library").required(true).value_name("LIB").value_parser(value_parser!(PathBuf))
@@ -40,10 +42,10 @@ pub(super) fn command() -> Command {
             .value_parser(value_parser!(u64)),
             flag("timeout", "S", "Longest seconds that one test may work, or wait")
                 .default_value("60")
-                .value_parser(value_parser!(f64)),
+                .value_parser(number_in(0.0..=TIMEOUT_MAX)),
             flag("memory", "MIB", "Most address space of one test")
                 .default_value(MEMORY_MIB)
-                .value_parser(value_parser!(u64).range(256..)),
+                .value_parser(value_parser!(Mebibytes)),
         ])
 }
 
@@ -75,7 +77,7 @@ fn settings(registry: &Registry, matches: &ArgMatches) -> Result<CheckOptions> {
         only,
         seed: matches.get_one("seed").copied().unwrap_or_else(drawn),
         timeout,
-        memory_bytes_max: matches.get_one::<u64>("memory").map_or(0, |mib| mib * MIB),
+        memory_bytes_max: matches.get_one("memory").map_or(0, |mib: &Mebibytes| mib.bytes()),
         allowed: registry.allowed().cloned(),
     })
 }

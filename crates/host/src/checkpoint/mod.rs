@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use serde_json::Value;
+use wan_border::numbers::Tokens;
 use wan_model::WanConfig;
 use wan_model::clip::ClipVisionConfig;
 use wan_model::family::{Family, PROMPT_TOKENS};
@@ -16,15 +16,16 @@ use wan_model::vae::VaeConfig;
 use wan_model::weights::Weights;
 
 use crate::error::{Error, Result};
-use crate::optional_file::{self, read_json};
 use crate::request::wan_toml::WanToml;
 
+mod document;
 mod find;
 mod fingerprint;
 pub(crate) mod loader;
 mod part;
 mod widths;
 
+use document::{ModelIndex, SchedulerConfig};
 use find::{find_parts, pickles_in};
 use part::{PARTS, Part, kept};
 
@@ -47,10 +48,8 @@ struct Contents {
     parts: BTreeMap<String, Part>,
     tokenizer: Option<PathBuf>,
     defaults: Option<WanToml>,
-    /// `model_index.json`; null where there is none.
-    index: Value,
-    /// Diffusers' scheduler config; null where there is none.
-    scheduler: Value,
+    index: ModelIndex,
+    scheduler: SchedulerConfig,
     fingerprint: OnceLock<String>,
 }
 
@@ -87,9 +86,9 @@ impl Checkpoint {
             files: parts.iter().map(|(name, part)| (name.clone(), part.files.clone())).collect(),
             parts,
             tokenizer,
-            defaults: read_defaults(root)?,
-            index: read_json(&root.join("model_index.json"))?,
-            scheduler: read_json(&root.join("scheduler/scheduler_config.json"))?,
+            defaults: document::defaults(&root.join(DEFAULTS_FILE))?,
+            index: ModelIndex::read(&root.join("model_index.json"))?,
+            scheduler: SchedulerConfig::read(&root.join("scheduler/scheduler_config.json"))?,
             fingerprint: OnceLock::new(),
             root: root.to_path_buf(),
         })))
@@ -214,7 +213,7 @@ impl Checkpoint {
     /// # Errors
     /// If the transformer's config cannot be had.
     pub fn family(&self) -> Result<Family> {
-        let pipeline = self.0.index["_class_name"].as_str().unwrap_or_default();
+        let pipeline = self.0.index.class_name.as_deref().unwrap_or_default();
         Ok(Family::of(self.transformer_config("transformer")?, pipeline))
     }
 
@@ -227,7 +226,7 @@ impl Checkpoint {
         if !self.has("transformer_2") {
             return Ok(None);
         }
-        let ratio = match self.0.index["boundary_ratio"].as_f64() {
+        let ratio = match self.0.index.boundary_ratio {
             Some(ratio) => ratio,
             None => self.family()?.boundary_ratio,
         };
@@ -236,15 +235,13 @@ impl Checkpoint {
 
     /// Length that prompts are padded to, in tokens; Wan's unless `model_index.json` says
     /// otherwise.
-    pub fn max_sequence_length(&self) -> usize {
-        let length = self.0.index["max_sequence_length"].as_u64();
-        length.map_or(PROMPT_TOKENS, |length| length as usize)
+    pub fn max_sequence_length(&self) -> Tokens {
+        self.0.index.max_sequence_length.unwrap_or(PROMPT_TOKENS)
     }
 
     /// Flow shift of diffusers' scheduler config, where there is one.
     pub fn scheduler_shift(&self) -> Option<f64> {
-        let config = &self.0.scheduler;
-        config["flow_shift"].as_f64().or(config["shift"].as_f64())
+        self.0.scheduler.shift()
     }
 
     /// `tokenizer.json`: the one that was named, or where diffusers and Wan keep it.
@@ -306,11 +303,4 @@ fn no_transformer(root: &Path) -> Error {
          or Wan's layout, `transformer` a single file",
         root.display()
     ))
-}
-
-fn read_defaults(root: &Path) -> Result<Option<WanToml>> {
-    let path = root.join(DEFAULTS_FILE);
-    let text = optional_file::read_text(&path)?;
-    let parsed = text.map(|text| toml::from_str(&text));
-    parsed.transpose().map_err(|e: toml::de::Error| Error::malformed(path.display(), e.message()))
 }

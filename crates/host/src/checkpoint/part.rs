@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use wan_model::inspect::{Inspection, Network};
 use wan_model::weights::Weights;
 
+use super::document;
 use crate::error::{Error, Result};
-use crate::optional_file;
 
 /// Names of the parts, as diffusers' folders have them.
 pub(super) const PARTS: [&str; 5] =
@@ -49,15 +49,18 @@ impl Part {
     fn diffusers_config(&self, name: &str) -> Result<Option<Network>> {
         let path = self.files[0].with_file_name("config.json");
         let is_diffusers = path.parent().is_some_and(|folder| folder.ends_with(name));
-        let text = if is_diffusers { optional_file::read_text(&path)? } else { None };
-        let Some(text) = text else { return Ok(None) };
+        if !is_diffusers {
+            return Ok(None);
+        }
         let network = match name {
-            "vae" => serde_json::from_str(&text).map(Network::Vae),
-            "text_encoder" => serde_json::from_str(&text).map(Network::TextEncoder),
-            "image_encoder" => serde_json::from_str(&text).map(Network::ImageEncoder),
-            _ => serde_json::from_str(&text).map(Network::Transformer),
+            "vae" => document::json(&path)?.map(Network::Vae),
+            "text_encoder" => document::json(&path)?.map(Network::TextEncoder),
+            "image_encoder" => document::json(&path)?.map(Network::ImageEncoder),
+            _ => document::json(&path)?.map(Network::Transformer),
         };
-        network.map(Some).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))
+        let checked = network.as_ref().map_or(Ok(()), Network::check);
+        checked.map_err(|error| document::malformed(&path, error.to_string()))?;
+        Ok(network)
     }
 
     /// Heads and latent statistics are not in the tensors, so only published sizes will do.

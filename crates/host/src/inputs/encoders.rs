@@ -41,7 +41,7 @@ impl Encoders<'_> {
         }
         self.cancel.check()?;
         let how = (self.intake, self.vae);
-        given.add_to(&mut conditions, how, (settings.frame_num, device), self.cancel)?;
+        given.add_to(&mut conditions, how, (settings.frame_num.get(), device), self.cancel)?;
         Ok(conditions)
     }
 }

@@ -30,7 +30,7 @@ impl GivenFrames {
     /// If a file cannot be read, a clip is too short, or an image and a clip are both given.
     pub(crate) fn read(settings: &SettingValues) -> Result<Self> {
         let given = &settings.given;
-        let fitted = |p: &RgbImage| fit(p, settings.width, settings.height);
+        let fitted = |p: &RgbImage| fit(p, settings.width.get(), settings.height.get());
         let image = |source: &FrameSource, field| {
             Ok::<_, Error>(fitted(&picture(&*source.picture(field)?, 0)))
         };
@@ -43,8 +43,8 @@ impl GivenFrames {
             }
             (None, Some(source)) => {
                 let clip = source.clip("video")?;
-                let context = given.context_frames;
-                if clip.frames() < context || context >= settings.frame_num {
+                let context = given.context_frames.get();
+                if clip.frames() < context || context >= settings.frame_num.get() {
                     return Err(Error::field(
                         "video",
                         format!(

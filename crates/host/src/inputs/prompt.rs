@@ -35,7 +35,7 @@ impl PromptEncoder {
     pub(crate) fn new(loader: Arc<PartLoader>) -> Result<Self> {
         let checkpoint = loader.checkpoint();
         let tokenizer = PromptTokenizer::from_file(&checkpoint.tokenizer()?)?;
-        Ok(Self { tokenizer, length: checkpoint.max_sequence_length(), loader })
+        Ok(Self { tokenizer, length: checkpoint.max_sequence_length().get(), loader })
     }
 
     /// Words of the prompt that a small vocabulary does not have, with those that it has.

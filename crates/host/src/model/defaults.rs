@@ -142,7 +142,13 @@ fn recognised(checkpoint: &Checkpoint) -> Result<Option<&'static str>> {
 
 #[cfg(test)]
 mod tests {
+    use wan_border::numbers::Side;
+
     use super::*;
+
+    fn size(width: usize, height: usize) -> Size {
+        Size { width: Side::of(width), height: Side::of(height) }
+    }
 
     fn defaults(id: &str) -> Defaults {
         Defaults::of_published(published::find(id).unwrap())
@@ -153,7 +159,7 @@ mod tests {
         for model in published::all() {
             let request = defaults(&model.id).request;
             let Size { width, height } = request.size.unwrap().parse().unwrap();
-            assert!(width % 16 == 0 && height % 16 == 0, "{}", model.id);
+            assert!(width.get() % 16 == 0 && height.get() % 16 == 0, "{}", model.id);
             assert_eq!((request.frame_num.unwrap() - 1) % 4, 0, "{}", model.id);
         }
         assert!(of_wan().size.is_some());
@@ -162,9 +168,8 @@ mod tests {
 
     #[test]
     fn image_to_video_at_480p_has_a_shift_of_its_own() {
-        let shift = |task: &str, width, height| {
-            defaults(task).sample_shift(Size { width, height }).unwrap().0
-        };
+        let shift =
+            |task: &str, width, height| defaults(task).sample_shift(size(width, height)).unwrap().0;
         // Wan2.1 generate.py: 3.0 where "i2v" is in the task and the size is one of these two.
         assert_eq!([(832, 480), (480, 832)].map(|(w, h)| shift("i2v-14B", w, h)), [3.0, 3.0]);
         assert_eq!([(1280, 720), (480, 480)].map(|(w, h)| shift("i2v-14B", w, h)), [5.0, 5.0]);
@@ -179,13 +184,13 @@ mod tests {
     #[test]
     fn a_size_with_a_shift_of_its_own_goes_over_the_scheduler_config() {
         let shift = |defaults: &Defaults, width, height| {
-            defaults.sample_shift(Size { width, height }).unwrap()
+            defaults.sample_shift(size(width, height)).unwrap()
         };
         let i2v = Defaults { scheduler_shift: Some(7.0), ..defaults("i2v-14B") };
         assert_eq!(shift(&i2v, 832, 480), (3.0, Origin::Task));
         assert_eq!(shift(&i2v, 1280, 720), (7.0, Origin::SchedulerConfig));
         let unknown = Defaults { scheduler_shift: Some(7.0), ..Defaults::of_wan() };
         assert_eq!(shift(&unknown, 832, 480), (7.0, Origin::SchedulerConfig));
-        assert_eq!(Defaults::of_wan().sample_shift(Size { width: 832, height: 480 }), None);
+        assert_eq!(Defaults::of_wan().sample_shift(size(832, 480)), None);
     }
 }

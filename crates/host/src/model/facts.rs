@@ -100,7 +100,7 @@ impl ModelFacts {
             fps_class: self.family.fps_class(settings.fps),
             frame_tokens: self.frame_tokens(size) as u32,
             frame_output_elements: (config.out_channels * size.height * size.width) as u64,
-            steps: settings.sample_steps,
+            steps: settings.sample_steps.get_u32(),
             cache: settings.chosen_cache.clone(),
             cache_device: settings.cache_device,
             witness: inputs.witness,

@@ -4,8 +4,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use serde_json::Value;
+use wan_border::numbers::Steps;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::inputs::given::GivenFrames;
 use crate::plugins::registry::Chosen;
 use crate::request::origin::{Origin, Origins};
@@ -66,8 +67,8 @@ impl Settings {
     /// # Errors
     /// If it is out of range.
     pub fn with_sample_steps(mut self, sample_steps: u32) -> Result<Self> {
-        self.values.sample_steps = sample_steps;
-        self.values.check_numbers()?;
+        let steps = Steps::new(sample_steps);
+        self.values.sample_steps = steps.map_err(|error| Error::field("sample_steps", error))?;
         self.origins.insert("sample_steps".into(), Origin::Request);
         Ok(self)
     }

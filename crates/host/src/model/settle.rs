@@ -1,11 +1,13 @@
 //! From a request to complete settings: [`Model::settle`], the only maker of [`Settings`].
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
+use wan_border::numbers::Count;
 use wan_plugin_api::{OptionValues, Place};
 
 use crate::error::{Error, Result};
@@ -186,6 +188,18 @@ impl<'a> Settling<'a> {
         self.pick(field, of).ok_or_else(|| Error::field(field, "is needed"))
     }
 
+    /// A count, which is in its range from here on.
+    fn count<N, const MIN: u32, const MAX: u32>(
+        &mut self,
+        field: &'static str,
+        of: impl Fn(&Request) -> &Option<N>,
+    ) -> Result<Count<MIN, MAX>>
+    where
+        N: TryInto<u32> + Copy + Display,
+    {
+        Count::new(self.need(field, of)?).map_err(|error| Error::field(field, error))
+    }
+
     fn chose(&mut self, field: &str, origin: Origin) {
         self.origins.insert(field.into(), origin);
     }
@@ -238,8 +252,8 @@ impl<'a> Settling<'a> {
             negative_prompt: self.need("negative_prompt", |r| &r.negative_prompt)?,
             width: size.width,
             height: size.height,
-            frame_num: self.need("frame_num", |r| &r.frame_num)?,
-            sample_steps: self.need("sample_steps", |r| &r.sample_steps)?,
+            frame_num: self.count("frame_num", |r| &r.frame_num)?,
+            sample_steps: self.count("sample_steps", |r| &r.sample_steps)?,
             sample_shift: self.sample_shift(size)?,
             sample_guide_scale: self.need("sample_guide_scale", |r| &r.sample_guide_scale)?,
             sample_guide_scale_low: self
@@ -252,7 +266,7 @@ impl<'a> Settling<'a> {
                 image: self.pick("image", |r| &r.image),
                 last_frame: self.pick("last_frame", |r| &r.last_frame),
                 video: self.pick("video", |r| &r.video),
-                context_frames: self.need("context_frames", |r| &r.context_frames)?,
+                context_frames: self.count("context_frames", |r| &r.context_frames)?,
                 latents: self.pick("latents", |r| &r.latents),
                 hashes: BTreeMap::new(),
             },
@@ -309,8 +323,8 @@ impl<'a> Settling<'a> {
 
 /// SHA-256 of each given file.
 fn hashes(given: &GivenSources) -> Result<BTreeMap<String, String>> {
-    let hash = |(field, path): (&str, &Path)| {
-        Ok((field.to_string(), sha256(path).map_err(Error::io(path))?))
+    let hash = |(field, path): (&'static str, &Path)| {
+        Ok((field.to_string(), sha256(path).map_err(|e| Error::field(field, e))?))
     };
     given.files().map(hash).collect()
 }

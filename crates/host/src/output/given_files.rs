@@ -1,10 +1,11 @@
 //! Given files, known by what they hold: recorded with their hash, and found again by it.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use wan_border::files;
 
 use crate::error::{Error, Result};
 use crate::optional_file::paths_in;
@@ -18,10 +19,11 @@ const DEPTH_MAX: usize = 4;
 ///
 /// # Errors
 /// If it cannot be read.
-pub(crate) fn sha256(path: &Path) -> std::io::Result<String> {
-    let (mut hash, mut file) = (Sha256::new(), BufReader::new(File::open(path)?));
+pub(crate) fn sha256(path: &Path) -> Result<String> {
+    let (file, _) = files::open(path)?;
+    let (mut hash, mut file) = (Sha256::new(), BufReader::new(file));
     loop {
-        let bytes = file.fill_buf()?;
+        let bytes = file.fill_buf().map_err(Error::io(path))?;
         if bytes.is_empty() {
             break;
         }

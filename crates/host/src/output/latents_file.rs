@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use safetensors::SafeTensors;
+use safetensors::Dtype;
 use safetensors::tensor::Metadata;
+use wan_border::numbers::POSITIONS_MAX;
 use wan_model::weights::WeightFile;
 use wan_outputs::{Claim, Kept, Wanted};
 
@@ -45,23 +46,40 @@ impl Sidecar {
     /// If it is missing, truncated or not of this program.
     pub fn read_latents(path: &Path) -> Result<(Tensor, Self)> {
         let wrong = |why: String| Error::invalid(format!("{}: {why}", path.display()));
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        let (_, header) = SafeTensors::read_metadata(&bytes)
-            .map_err(|e| wrong(format!("not a complete safetensors file ({e})")))?;
+        // They are the user's, not the model's.
+        let (file, header) = WeightFile::open(path).map_err(|error| match error {
+            wan_model::Error::File(error) => error.into(),
+            other => Error::invalid(other.to_string()),
+        })?;
         let report = header
             .metadata()
             .as_ref()
             .and_then(|m| m.get(METADATA))
             .ok_or_else(|| wrong("was not saved by `wan generate`".into()))?;
-        let report: Self =
-            serde_json::from_str(report).map_err(|e| wrong(format!("its report: {e}")))?;
-        let mut tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
-        let latents = tensors.remove(TENSOR).ok_or_else(|| wrong("holds no latents".into()))?;
-        if latents_hash(&latents)? != report.latents_hash {
+        let sidecar = Self::of_text(report).map_err(|why| wrong(format!("its report: {why}")))?;
+        let info = header.info(TENSOR).ok_or_else(|| wrong("holds no latents".into()))?;
+        let [1, channels, rest @ ..] = info.shape.as_slice() else {
+            return Err(wrong(format!(
+                "latents of shape {:?}, expected [1, C, F, H, W]",
+                info.shape
+            )));
+        };
+        let places = rest.iter().try_fold(1_u64, |all, n| all.checked_mul(u64::try_from(*n).ok()?));
+        let fits = rest.len() == 3 && places.is_some_and(|n| (1..=POSITIONS_MAX).contains(&n));
+        if !fits || *channels == 0 || info.dtype != Dtype::F32 {
+            return Err(wrong(format!(
+                "latents of shape {:?} in {:?}, expected [1, C, F, H, W] in F32",
+                info.shape, info.dtype
+            )));
+        }
+        let bytes = file.read(info.data_offsets.0..info.data_offsets.1)?;
+        let dtype = candle_core::DType::F32;
+        let latents = Tensor::from_raw_buffer(&bytes, dtype, &info.shape, &Device::Cpu)?;
+        if latents_hash(&latents)? != sidecar.latents_hash {
             return Err(wrong(
                 "its latents are not those that its report is of (`latents_hash`)".into(),
             ));
         }
-        Ok((latents, report))
+        Ok((latents, sidecar))
     }
 }

@@ -9,6 +9,7 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use wan_border::files::{self, Content};
 use wan_outputs::Claim;
 
 use crate::checkpoint::Parts;
@@ -258,14 +259,25 @@ impl Sidecar {
     /// # Errors
     /// If it is not one, or is of another schema.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        let wrong = |why: String| Error::invalid(format!("{}: {why}", path.display()));
-        let report: Self = serde_json::from_str(&text)
-            .map_err(|e| wrong(format!("not a sidecar of this program ({e})")))?;
-        match report.schema {
-            SCHEMA => Ok(report),
-            other => Err(wrong(format!("schema {other}, this program reads {SCHEMA}"))),
+        Self::of_text(&files::text(path, Content::Report)?)
+            .map_err(|why| Error::invalid(format!("{}: {why}", path.display())))
+    }
+
+    /// The sidecar that a text is, its numbers within what a run can have.
+    pub(super) fn of_text(text: &str) -> std::result::Result<Self, String> {
+        let sidecar: Self = files::parse_json(text).map_err(|said| {
+            // A setting is named as the request has it.
+            let setting = said.strip_prefix("settings.").and_then(|said| said.split_once(": "));
+            match setting.and_then(|(path, why)| Some((path.rsplit('.').next()?, why))) {
+                Some((field, why)) => format!("`{field}` {why}"),
+                None => format!("not a sidecar of this program ({said})"),
+            }
+        })?;
+        if sidecar.schema != SCHEMA {
+            return Err(format!("schema {}, this program reads {SCHEMA}", sidecar.schema));
         }
+        sidecar.settings.check_numbers().map_err(|error| error.to_string())?;
+        Ok(sidecar)
     }
 
     /// Whether a file is a sidecar, of whatever schema.
@@ -273,7 +285,7 @@ impl Sidecar {
         let members = ["schema", "wan", "settings", "latents_hash"];
         let has_all = |value: Value| members.iter().all(|name| value.get(name).is_some());
         let is_one = |text: String| serde_json::from_str(&text).is_ok_and(has_all);
-        std::fs::read_to_string(path).is_ok_and(is_one)
+        files::text(path, Content::Report).is_ok_and(is_one)
     }
 
     /// Writes it.

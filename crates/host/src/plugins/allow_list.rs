@@ -1,8 +1,9 @@
 //! Which libraries may be loaded, where somebody has said so.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
+
+use wan_border::files::{self, Content};
 
 use crate::error::{Error, Result};
 use crate::optional_file;
@@ -27,7 +28,7 @@ impl AllowList {
     pub fn find(named: Option<&Path>) -> Result<Option<Self>> {
         match named {
             Some(path) => {
-                let text = fs::read_to_string(path).map_err(Error::io(path))?;
+                let text = files::text(path, Content::Settings)?;
                 Self::of(path, &text).map(Some)
             }
             None => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
+use wan_border::files::{self, Content};
 use wan_plugin_api::library::{CacheInstance, EPOCHS, Epoch, Library, SamplerInstance};
 use wan_plugin_api::manifest::EPOCH;
 use wan_plugin_api::options::{self, did_you_mean};
@@ -249,8 +250,8 @@ impl Chosen {
         if spec.kind != OptionKind::Document {
             return Ok((name, spec.parse(written).map_err(invalid)?));
         }
-        let document = std::fs::read_to_string(written)
-            .map_err(|e| Error::invalid(format!("option {name}: {written}: {e}")))?;
+        let document = files::text(Path::new(written), Content::Report)
+            .map_err(|e| Error::invalid(format!("option {name}: {e}")))?;
         let value = spec.parse(&document).map_err(|error| {
             let why = error.message;
             Error::invalid(format!("option {name}: {written} does not hold a JSON object: {why}"))

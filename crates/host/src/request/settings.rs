@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use wan_border::numbers::{ContextFrames, Frames, POSITIONS_MAX, Side, Steps, within};
 use wan_plugin_api::{OptionValues, Place};
 
 use crate::error::{Error, Result};
@@ -22,13 +23,13 @@ pub struct SettingValues {
     /// What it should not show; used where guidance is above 1.
     pub negative_prompt: String,
     /// Pixels.
-    pub width: usize,
+    pub width: Side,
     /// Pixels.
-    pub height: usize,
+    pub height: Side,
     /// Pixel frames, `4 n + 1`.
-    pub frame_num: usize,
+    pub frame_num: Frames,
     /// Inference steps per frame.
-    pub sample_steps: u32,
+    pub sample_steps: Steps,
     /// Flow shift.
     pub sample_shift: f64,
     /// Guidance scale; 1 or less runs without guidance.
@@ -79,7 +80,7 @@ pub struct GivenSources {
     /// A clip that the video goes on from.
     pub video: Option<FrameSource>,
     /// How many of the clip's last frames are context, `4 n + 1`.
-    pub context_frames: usize,
+    pub context_frames: ContextFrames,
     /// Latents of an earlier run, to go on from instead of noise.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "path_text::optional")]
     pub latents: Option<PathBuf>,
@@ -126,11 +127,11 @@ impl From<&SettingValues> for Request {
             negative_prompt: Some(values.negative_prompt),
             task: None,
             size: Some(format!("{}*{}", values.width, values.height)),
-            frame_num: Some(values.frame_num),
+            frame_num: Some(values.frame_num.get()),
             fps: Some(values.fps),
             // Above i64 it becomes negative, and is refused.
             base_seed: Some(values.base_seed as i64),
-            sample_steps: Some(values.sample_steps),
+            sample_steps: Some(values.sample_steps.get_u32()),
             sample_shift: Some(values.sample_shift),
             sample_guide_scale: Some(values.sample_guide_scale),
             // Else a default of the model would take its place.
@@ -145,7 +146,7 @@ impl From<&SettingValues> for Request {
             image: given.image,
             last_frame: given.last_frame,
             video: given.video,
-            context_frames: Some(given.context_frames),
+            context_frames: Some(given.context_frames.get()),
             latents: given.latents,
             latents_only: Some(values.latents_only),
             dtype: Some(values.precision.dtype),
@@ -191,52 +192,60 @@ impl SettingValues {
     /// If size or frame count do not fit the model, naming the nearest that do; if a number is
     /// out of range.
     pub(crate) fn latent_size(&self, rule: SizeRule) -> Result<LatentSize> {
+        let (width, height) = (self.width.get(), self.height.get());
         let [rows, columns] = rule.patch.map(|p| p * rule.vae_scale);
-        let misfit = !self.height.is_multiple_of(rows) || !self.width.is_multiple_of(columns);
-        if misfit || self.height == 0 || self.width == 0 {
+        if !height.is_multiple_of(rows) || !width.is_multiple_of(columns) {
             let near = |size: usize, unit: usize| ((size + unit / 2) / unit).max(1) * unit;
             return Err(Error::field(
                 "size",
                 format!(
-                    "{}*{}: this model needs multiples of {columns}*{rows}; try {}*{}",
-                    self.width,
-                    self.height,
-                    near(self.width, columns),
-                    near(self.height, rows)
+                    "{width}*{height}: this model needs multiples of {columns}*{rows}; try {}*{}",
+                    near(width, columns),
+                    near(height, rows)
                 ),
             ));
         }
-        let unit = rule.temporal_scale;
-        if self.frame_num == 0 || !(self.frame_num - 1).is_multiple_of(unit) {
-            let below = self.frame_num.saturating_sub(1) / unit * unit + 1;
+        let (unit, frames) = (rule.temporal_scale, self.frame_num.get());
+        if !(frames - 1).is_multiple_of(unit) {
+            let below = (frames - 1) / unit * unit + 1;
             return Err(Error::field(
                 "frame_num",
-                format!("{}: must be {unit}n+1; try {below} or {}", self.frame_num, below + unit),
+                format!("{frames}: must be {unit}n+1; try {below} or {}", below + unit),
             ));
         }
         self.check_numbers()?;
-        Ok(LatentSize {
-            frames: (self.frame_num - 1) / unit + 1,
-            height: self.height / rule.vae_scale,
-            width: self.width / rule.vae_scale,
-        })
+        let size = LatentSize {
+            frames: (frames - 1) / unit + 1,
+            height: height / rule.vae_scale,
+            width: width / rule.vae_scale,
+        };
+        let places = (size.frames * size.height * size.width) as u64;
+        if places > POSITIONS_MAX {
+            return Err(Error::field(
+                "frame_num",
+                format!(
+                    "{frames} frames of {width}*{height} have {places} latents in a channel, \
+                     {POSITIONS_MAX} are the most; take fewer frames or a smaller `size`"
+                ),
+            ));
+        }
+        Ok(size)
     }
 
+    /// Checks the numbers that are no counts: counts are in their ranges by their types.
+    ///
     /// # Errors
     /// If a number is out of range.
-    pub(crate) fn check_numbers(&self) -> Result<()> {
+    pub fn check_numbers(&self) -> Result<()> {
         let low = self.sample_guide_scale_low.unwrap_or(self.sample_guide_scale);
         let numbers = [
-            ("sample_steps", self.sample_steps as f64, 1.0, 1000.0),
-            ("sample_shift", self.sample_shift, 0.01, 100.0),
-            ("sample_guide_scale", self.sample_guide_scale, 0.0, 100.0),
-            ("sample_guide_scale_low", low, 0.0, 100.0),
-            ("fps", self.fps, 1.0, 240.0),
+            ("sample_shift", self.sample_shift, 0.01..=100.0),
+            ("sample_guide_scale", self.sample_guide_scale, 0.0..=100.0),
+            ("sample_guide_scale_low", low, 0.0..=100.0),
+            ("fps", self.fps, 1.0..=240.0),
         ];
-        for (field, value, min, max) in numbers {
-            if !(min..=max).contains(&value) {
-                return Err(Error::field(field, format!("{value}: must be {min} to {max}")));
-            }
+        for (field, value, range) in numbers {
+            within(value, range).map_err(|error| Error::field(field, error))?;
         }
         Ok(())
     }
@@ -252,10 +261,10 @@ mod tests {
         SettingValues {
             prompt: String::new(),
             negative_prompt: String::new(),
-            width: size.0,
-            height: size.1,
-            frame_num,
-            sample_steps: 30,
+            width: Side::of(size.0),
+            height: Side::of(size.1),
+            frame_num: Frames::of(frame_num),
+            sample_steps: Steps::of(30),
             sample_shift: 5.0,
             sample_guide_scale: 5.0,
             sample_guide_scale_low: None,
@@ -283,7 +292,10 @@ mod tests {
         let text = |s: SettingValues| s.latent_size(WAN_2_1).unwrap_err().to_string();
         assert!(text(settings((830, 480), 81)).contains("try 832*480"));
         assert!(text(settings((832, 480), 80)).contains("try 77 or 81"));
-        assert!(text(settings((832, 480), 0)).contains("try 1 or 5"));
+        let most = settings((16384, 16384), (1 << 20) - 3);
+        assert!(
+            text(most).contains("1099511627776 latents in a channel, 68719476736 are the most")
+        );
         let mut wild = settings((832, 480), 81);
         wild.sample_shift = f64::NAN;
         assert!(text(wild).contains("`sample_shift` NaN"));

@@ -3,15 +3,17 @@
 use std::fmt;
 use std::str::FromStr;
 
+use wan_border::numbers::Side;
+
 use crate::error::Error;
 
 /// Pixels of a frame, written as `832*480`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size {
     /// Pixels.
-    pub(crate) width: usize,
+    pub(crate) width: Side,
     /// Pixels.
-    pub(crate) height: usize,
+    pub(crate) height: Side,
 }
 
 impl FromStr for Size {
@@ -22,8 +24,12 @@ impl FromStr for Size {
         let parts: Vec<&str> = text.split(['*', 'x', 'X', '×']).map(str::trim).collect();
         let wrong = || Error::field("size", format!("{text}: expected WIDTH*HEIGHT, as 832*480"));
         let [width, height] = parts.as_slice() else { return Err(wrong()) };
-        let number = |text: &str| text.parse().map_err(|_| wrong());
-        Ok(Self { width: number(width)?, height: number(height)? })
+        let side = |number: &str| {
+            let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+            let side = if is_number { number.parse::<Side>() } else { return Err(wrong()) };
+            side.map_err(|error| Error::field("size", format!("{text}: {error} pixels")))
+        };
+        Ok(Self { width: side(width)?, height: side(height)? })
     }
 }
 
@@ -41,11 +47,15 @@ mod tests {
     fn sizes_are_read_as_users_write_them() {
         for text in ["832*480", "832x480", " 832 X 480", "832×480"] {
             let size: Size = text.parse().unwrap();
-            assert_eq!((size.width, size.height), (832, 480), "{text}");
+            assert_eq!((size.width.get(), size.height.get()), (832, 480), "{text}");
         }
         for text in ["832", "832*", "*480", "a*b", "8*8*8", "-8*8"] {
             let error = text.parse::<Size>().unwrap_err().to_string();
             assert!(error.contains("expected WIDTH*HEIGHT"), "{error}");
+        }
+        for text in ["0*8", "8*16385", "18446744073709551616*16"] {
+            let error = text.parse::<Size>().unwrap_err().to_string();
+            assert!(error.ends_with(": must be 1 to 16384 pixels"), "{error}");
         }
     }
 }

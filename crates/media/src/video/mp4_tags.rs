@@ -10,7 +10,9 @@
 use std::ops::Range;
 use std::path::Path;
 
-use crate::error::{self, Error, StructureError};
+use wan_border::files::{self, Content};
+
+use crate::error::{self, StructureError};
 
 /// Name of a box: four bytes.
 type BoxName = [u8; 4];
@@ -49,11 +51,9 @@ impl VideoTags {
 /// Reads the tags of the MP4 file at `path`; absent texts are empty.
 ///
 /// # Errors
-/// [`Error::Read`] if the file cannot be read, [`Error::Structure`] if it is no MP4.
+/// [`Error::File`] if the file cannot be read, [`Error::Structure`] if it is no MP4.
 pub fn read_tags(path: &Path) -> error::Result<VideoTags> {
-    let mp4 =
-        std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    Ok(tags_of(&mp4)?)
+    Ok(tags_of(&files::bytes(path, Content::Clip)?)?)
 }
 
 fn tags_of(mp4: &[u8]) -> Result<VideoTags, StructureError> {

@@ -203,7 +203,7 @@ fn no_tags_and_no_mp4() {
     assert_eq!(read_tags(&path).unwrap(), VideoTags::default());
     std::fs::write(&path, b"not a video at all").unwrap();
     assert!(matches!(read_tags(&path), Err(Error::Structure(_))));
-    assert!(matches!(read_tags(&folder.path().join("no")), Err(Error::Read { .. })));
+    assert!(matches!(read_tags(&folder.path().join("no")), Err(Error::File(_))));
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use wan_border::numbers::{Heads, Layers, Positions, Side, Width};
+
+use crate::config::in_range;
 use crate::error::{Error, Result};
 
 /// `config.json` of a CLIP vision model (transformers' names). Other fields are ignored.
@@ -68,7 +71,7 @@ impl ClipVisionConfig {
         (self.image_size / self.patch_size).pow(2) + 1
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let refuse = |reason: &str| Err(Error::Config(reason.to_owned()));
         if self.num_hidden_layers == 0 {
             return refuse("num_hidden_layers: starts at 1");
@@ -81,6 +84,15 @@ impl ClipVisionConfig {
         if self.patch_size == 0 || !self.image_size.is_multiple_of(self.patch_size) {
             return refuse("patch_size: does not divide image_size");
         }
-        Ok(())
+        in_range("num_hidden_layers", Layers::new(self.num_hidden_layers))?;
+        in_range("num_attention_heads", Heads::new(self.num_attention_heads))?;
+        in_range("image_size", Side::new(self.image_size))?;
+        let widths = [
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_channels", self.num_channels),
+        ];
+        widths.iter().try_for_each(|(field, width)| in_range(field, Width::new(*width)))?;
+        in_range("patches of a picture", Positions::new(self.tokens()))
     }
 }

@@ -58,6 +58,7 @@ pub(super) fn infer(weights: &Weights) -> Option<Network> {
         .or_else(|| shapes.vae().map(Network::Vae))
         .or_else(|| shapes.text_encoder().map(Network::TextEncoder))
         .or_else(|| shapes.image_encoder().map(Network::ImageEncoder))
+        .filter(|network| network.check().is_ok())
 }
 
 struct Shapes<'a>(&'a Weights);
@@ -76,7 +77,7 @@ impl Shapes<'_> {
     fn layers(&self, start: &str) -> usize {
         let number = |name: &str| name.strip_prefix(start)?.split('.').next()?.parse().ok();
         let numbers = self.0.names().into_iter().filter_map(number);
-        numbers.max().map_or(0, |last: usize| last + 1)
+        numbers.max().map_or(0, |last: usize| last.saturating_add(1))
     }
 
     /// The width of heads is not in the file; it is 128 in all published transformers.
@@ -87,7 +88,7 @@ impl Shapes<'_> {
         let patch: [usize; 3] = patch.try_into().ok()?;
         let image = "condition_embedder.image_embedder";
         let heads = if dim.is_multiple_of(HEAD) { dim / HEAD } else { 1 };
-        let pixels = patch.iter().product::<usize>().max(1);
+        let pixels = patch.iter().try_fold(1_usize, |all, side| all.checked_mul(*side))?.max(1);
         Some(WanConfig {
             patch_size: patch,
             num_attention_heads: heads.max(1),
@@ -159,7 +160,7 @@ impl Shapes<'_> {
             num_hidden_layers: self.layers("vision_model.encoder.layers."),
             num_attention_heads: (hidden_size / head).max(1),
             num_channels: self.axis(patches, 1)?,
-            image_size: tokens.saturating_sub(1).isqrt() * patch_size,
+            image_size: tokens.saturating_sub(1).isqrt().saturating_mul(patch_size),
             patch_size,
             ..ClipVisionConfig::vit_h_14()
         })

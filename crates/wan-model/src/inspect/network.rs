@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::expected::{self, Expected};
 use crate::clip::ClipVisionConfig;
 use crate::config::WanConfig;
+use crate::error::Result;
 use crate::misfit::Problem;
 use crate::umt5::Umt5Config;
 use crate::vae::VaeConfig;
@@ -31,6 +32,19 @@ impl Network {
             Self::Vae(_) => "VAE",
             Self::TextEncoder(_) => "text encoder",
             Self::ImageEncoder(_) => "image encoder",
+        }
+    }
+
+    /// Checks that there can be a network of this config.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config), naming the field.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::Transformer(config) => config.check(),
+            Self::Vae(config) => config.check(),
+            Self::TextEncoder(config) => config.check(),
+            Self::ImageEncoder(config) => config.check(),
         }
     }
 

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use wan_border::numbers::{Heads, Layers, Positions, Vocabulary, Width};
+
+use crate::config::in_range;
 use crate::error::{Error, Result};
 
 /// `config.json` of a UMT5 text encoder (transformers' names). Other fields are ignored.
@@ -43,7 +46,7 @@ impl Umt5Config {
         }
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let refuse = |reason: &str| Err(Error::Config(reason.to_owned()));
         let buckets = self.relative_attention_num_buckets;
         if buckets < 4 || !buckets.is_multiple_of(4) {
@@ -52,6 +55,14 @@ impl Umt5Config {
         if self.relative_attention_max_distance <= buckets / 4 {
             return refuse("relative_attention_max_distance: not beyond the exact buckets");
         }
-        Ok(())
+        in_range("vocab_size", Vocabulary::new(self.vocab_size))?;
+        in_range("num_layers", Layers::new(self.num_layers))?;
+        in_range("num_heads", Heads::new(self.num_heads))?;
+        in_range("relative_attention_num_buckets", Positions::new(buckets))?;
+        let distance = Positions::new(self.relative_attention_max_distance);
+        in_range("relative_attention_max_distance", distance)?;
+        let widths = [("d_model", self.d_model), ("d_kv", self.d_kv), ("d_ff", self.d_ff)];
+        widths.iter().try_for_each(|(field, width)| in_range(field, Width::new(*width)))?;
+        in_range("num_heads times d_kv", Width::new(self.num_heads * self.d_kv))
     }
 }

@@ -3,7 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use wan_border::numbers::{Layers, Patch, Width};
+
+use crate::config::in_range;
 use crate::error::{Error, Result};
+
+/// Most levels of an encoder.
+const LEVELS_MAX: usize = 8;
 
 /// `config.json` of a VAE folder. Other fields are ignored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -142,6 +148,11 @@ impl VaeConfig {
         if self.dim_mult.is_empty() || self.temperal_downsample.len() + 1 != self.dim_mult.len() {
             return refuse("temperal_downsample: one entry between each two of dim_mult");
         }
+        if self.dim_mult.len() > LEVELS_MAX {
+            let found = self.dim_mult.len();
+            return refuse(&format!("dim_mult: {found} levels, {LEVELS_MAX} are the most"));
+        }
+        self.check_ranges()?;
         let halved = self.temperal_downsample.iter().filter(|halved| **halved).count();
         let p = self.patch_side();
         let factors = (1 << halved, p << self.temperal_downsample.len());
@@ -149,13 +160,28 @@ impl VaeConfig {
             return refuse("scale_factor_temporal, scale_factor_spatial: not what the levels give");
         }
         let channels = [self.in_channels, self.out_channels];
-        if p == 0 || channels.iter().any(|channels| !channels.is_multiple_of(p * p)) {
+        if channels.iter().any(|channels| !channels.is_multiple_of(p * p)) {
             return refuse("in_channels, out_channels: a multiple of the pixels of a patch");
         }
         if [self.latents_mean.len(), self.latents_std.len()] != [self.z_dim; 2] {
             return refuse("latents_mean, latents_std: one number for each of z_dim channels");
         }
         Ok(())
+    }
+
+    /// So that no product of these numbers overflows.
+    fn check_ranges(&self) -> Result<()> {
+        let widths = [
+            ("base_dim", self.base_dim),
+            ("decoder_base_dim", self.decoder_base_dim.unwrap_or(1)),
+            ("z_dim", self.z_dim),
+            ("in_channels", self.in_channels),
+            ("out_channels", self.out_channels),
+        ];
+        widths.iter().try_for_each(|(field, width)| in_range(field, Width::new(*width)))?;
+        self.dim_mult.iter().try_for_each(|times| in_range("dim_mult", Patch::new(*times)))?;
+        in_range("patch_size", Patch::new(self.patch_side()))?;
+        in_range("num_res_blocks", Layers::new(self.num_res_blocks))
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use safetensors::tensor::Metadata;
+use wan_border::files;
 
 use crate::error::{Error, Result};
 
@@ -33,14 +34,13 @@ impl WeightFile {
     /// Reads the header and compares the length of the file with it.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read, [`Error::MalformedFile`] if it is cut short or
-    /// another format.
+    /// [`Error::File`] if the file cannot be opened, [`Error::Io`] if it cannot be read,
+    /// [`Error::MalformedFile`] if it is cut short or another format.
     pub fn open(path: &Path) -> Result<(Self, Metadata)> {
         let io = |source| Error::Io { path: path.to_owned(), source };
         let malformed = |reason| Error::MalformedFile { path: path.to_owned(), reason };
-        let mut file = File::open(path).map_err(io)?;
-        let about = file.metadata().map_err(io)?;
-        let (length, modified) = (about.len(), about.modified().ok());
+        let (mut file, length) = files::open(path)?;
+        let modified = file.metadata().map_err(io)?.modified().ok();
         if length < PREFIX as u64 {
             return Err(malformed(format!("{length} bytes are too few for a safetensors file")));
         }

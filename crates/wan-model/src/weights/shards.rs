@@ -1,9 +1,11 @@
 //! Sharded checkpoints: an index file, and the shards that it names beside it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use wan_border::files::{self, Content};
 
 use crate::error::{Error, Result};
 
@@ -20,13 +22,17 @@ impl Index {
         if !path.to_string_lossy().ends_with(".index.json") {
             return Ok(None);
         }
-        let io = |source| Error::Io { path: path.to_owned(), source };
-        let text = std::fs::read(path).map_err(io)?;
-        let malformed = |e| Error::MalformedFile {
+        let malformed = |said| Error::MalformedFile {
             path: path.to_owned(),
-            reason: format!("the index of shards cannot be read: {e}"),
+            reason: format!("the index of shards cannot be read: {said}"),
         };
-        Ok(Some(serde_json::from_slice(&text).map_err(malformed)?))
+        let text = files::text(path, Content::Settings)?;
+        let index: Self = files::parse_json(&text).map_err(malformed)?;
+        let is_plain = |name: &&String| Path::new(name).file_name() == Some(OsStr::new(name));
+        match index.weight_map.values().find(|name| !is_plain(name)) {
+            None => Ok(Some(index)),
+            Some(other) => Err(malformed(format!("{other:?} is no plain name of a file"))),
+        }
     }
 
     /// The shards, in the folder of the index at `path`.

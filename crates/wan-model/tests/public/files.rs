@@ -69,7 +69,7 @@ fn what_is_no_header_is_said() {
     std::io::Write::write_all(&mut bytes, &100_000_001u64.to_le_bytes()).unwrap();
     assert!(refusal(&path).contains("should have 100000001 bytes"));
     let error = Weights::open(&[folder.path().join("none.safetensors")]).err().unwrap();
-    assert!(matches!(error, Error::Io { .. }) && error.to_string().contains("none.safetensors"));
+    assert!(matches!(error, Error::File(_)) && error.to_string().contains("none.safetensors"));
 }
 
 #[test]
