@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use super::{VideoFrames, write_complete};
+use wan_border::numbers::u32_of;
+
 use crate::error::{Error, Result};
 
 /// Colour between the pictures: a grey for light and dark pages.
@@ -48,7 +50,7 @@ pub fn write_png_sheet(
     }
     let (width, height, rgb) = draw_sheet(frames, indices, layout);
     let mut png = Vec::new();
-    let mut encoder = png::Encoder::new(&mut png, width as u32, height as u32);
+    let mut encoder = png::Encoder::new(&mut png, u32_of(width), u32_of(height));
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_compression(png::Compression::High);
