@@ -28,6 +28,7 @@ mod given;
 mod golden;
 mod handover;
 mod handover_of_solvers;
+mod hostile_inputs;
 mod latents;
 mod library;
 mod memory_of_caches;

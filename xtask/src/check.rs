@@ -107,6 +107,12 @@ fn audit(arguments: &[String]) -> Done {
     execute(runner.current_dir(root()).args(arguments))
 }
 
+/// The tests take a few; this as many as are asked for.
+pub(crate) fn fuzz(arguments: &[String]) -> Done {
+    build::everything()?;
+    execute(Command::new(build::artifact("wan-fuzz")).current_dir(root()).args(arguments))
+}
+
 /// The tests run them as well; this shows a line for each.
 pub(crate) fn bad_plugins() -> Done {
     build::everything()?;

@@ -7,6 +7,15 @@
 //!   the upper bounds are such that no product that the engine forms of them leaves 63 bits.
 //!
 //! The crate knows no format but JSON, and depends on no other crate of this workspace.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        reason = "numbers from outside are converted with checks"
+    )
+)]
 
 pub mod files;
 pub mod numbers;

@@ -81,7 +81,7 @@ impl<const MIN: u32, const MAX: u32> Count<MIN, MAX> {
     /// If it is out of range; in a constant, when it is compiled.
     pub const fn of(number: usize) -> Self {
         assert!(number >= MIN as usize && number <= MAX as usize, "out of range");
-        #[expect(clippy::cast_possible_truncation, reason = "at most MAX, which is a u32")]
+        #[allow(clippy::cast_possible_truncation, reason = "at most MAX, which is a u32")]
         Self(number as u32)
     }
 
@@ -177,6 +177,14 @@ impl<const MIN: u32, const MAX: u32> Visitor<'_> for WholeNumber<MIN, MAX> {
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
         Count::new(number).map_err(E::custom)
     }
+}
+
+/// A count as the plugin interface and pictures have it.
+///
+/// # Panics
+/// If it does not fit: no count that a type of this module bounds, nor a product of sides.
+pub fn u32_of(count: usize) -> u32 {
+    u32::try_from(count).expect("a count within its bounds")
 }
 
 /// A finite number within a range; what is not a number is in none.

@@ -6,6 +6,15 @@
 //!
 //! It knows the library (`wan-host`) and looks at evaluations as its witness. It never knows a
 //! cache by name, and no run depends on it.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        reason = "numbers from outside are converted with checks"
+    )
+)]
 
 pub mod calibration;
 pub mod compare;

@@ -5,6 +5,15 @@
 //! output.
 //!
 //! It never touches a tensor, and decides nothing that a library's user could not decide as well.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        reason = "numbers from outside are converted with checks"
+    )
+)]
 
 // There is one writer to the terminal.
 #![deny(clippy::print_stderr, clippy::print_stdout)]

@@ -57,6 +57,15 @@
 //! (prompts and given frames to conditions), `denoise` (one evaluation of the model, its caches and
 //! its account of bytes), `run` (rounds), `output` (frames and sidecar), `model` (the door). No
 //! strategy is known here by name.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        reason = "numbers from outside are converted with checks"
+    )
+)]
 
 mod cancel;
 mod checkpoint;

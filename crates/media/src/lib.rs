@@ -8,6 +8,15 @@
 //! panics is an error.
 //!
 //! The crate knows no tensor, model or setting, and prints nothing.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        reason = "numbers from outside are converted with checks"
+    )
+)]
 
 mod clips;
 mod error;

@@ -6,6 +6,7 @@ use std::path::Path;
 use image::imageops::{self, FilterType};
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
 use wan_border::files::{self, Content};
+use wan_border::numbers::u32_of;
 
 use crate::error::{Error, Result};
 use crate::jpeg_end;
@@ -87,8 +88,9 @@ pub fn fit(picture: &RgbImage, width: usize, height: usize) -> RgbImage {
         (w, ((w * height) / width).max(1))
     };
     let (left, top) = ((w - cut_w) / 2, (h - cut_h) / 2);
-    let part = imageops::crop_imm(picture, left as u32, top as u32, cut_w as u32, cut_h as u32);
-    imageops::resize(&part.to_image(), width as u32, height as u32, FilterType::Lanczos3)
+    let [left, top, cut_w, cut_h] = [left, top, cut_w, cut_h].map(u32_of);
+    let part = imageops::crop_imm(picture, left, top, cut_w, cut_h);
+    imageops::resize(&part.to_image(), u32_of(width), u32_of(height), FilterType::Lanczos3)
 }
 
 /// Frame `index` of a clip, from 0, as a picture.
@@ -96,7 +98,7 @@ pub fn fit(picture: &RgbImage, width: usize, height: usize) -> RgbImage {
 /// # Panics
 /// If there is no such frame.
 pub fn picture(frames: &VideoFrames, index: usize) -> RgbImage {
-    let (width, height) = (frames.width() as u32, frames.height() as u32);
+    let (width, height) = (u32_of(frames.width()), u32_of(frames.height()));
     RgbImage::from_raw(width, height, frames.frame(index).to_vec()).expect("a frame has its size")
 }
 

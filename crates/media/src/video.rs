@@ -17,6 +17,8 @@ use openh264::encoder::{
 };
 use openh264::formats::{RgbSliceU8, YUVBuffer};
 
+use wan_border::numbers::u32_of;
+
 use crate::error::{Error, Result};
 use mp4_tags::VideoTags;
 
@@ -132,7 +134,7 @@ fn encode_with(frames: &VideoFrames, fps: f64, quantisers: (u8, u8)) -> Result<V
     let (width, height) = (frames.width, frames.height);
     let config = encoder_config(frames, fps, quantisers);
     let mut encoder = Encoder::with_api_config(OpenH264API::from_source(), config)?;
-    let mut muxer = MuxerConfig::new(width as u32, height as u32, fps)
+    let mut muxer = MuxerConfig::new(u32_of(width), u32_of(height), fps)
         .with_fast_start(true)
         .into_builder(Vec::new(), VideoCodec::H264)
         .build()?;
@@ -151,6 +153,11 @@ fn encode_with(frames: &VideoFrames, fps: f64, quantisers: (u8, u8)) -> Result<V
     Ok(muxer.into_writer())
 }
 
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "positive numbers, far below 2^32 or at its end"
+)]
 /// The encoder's settings: highest quality, no dropped frames, colours labelled.
 fn encoder_config(frames: &VideoFrames, fps: f64, quantisers: (u8, u8)) -> EncoderConfig {
     let pixels_per_second = (frames.width * frames.height) as f64 * fps;

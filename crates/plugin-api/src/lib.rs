@@ -78,6 +78,15 @@
 //!   compares them with what a cache declared in [`CachePlan::bytes_max`].
 //! - **A plugin works with every later host.** The binary interface ([`epoch1`]) is frozen; new
 //!   abilities are extensions by id.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        reason = "numbers from outside are converted with checks"
+    )
+)]
 
 mod cache;
 mod description;

@@ -50,6 +50,10 @@ pub struct RawManifest {
     built_with: *const c_char,
 }
 
+#[allow(clippy::cast_possible_truncation, reason = "a few dozen bytes")]
+/// Bytes of the struct.
+const SIZE: u32 = size_of::<RawManifest>() as u32;
+
 // SAFETY: the pointers are to static, constant strings.
 unsafe impl Sync for RawManifest {}
 
@@ -63,7 +67,7 @@ impl RawManifest {
     ) -> Self {
         Self {
             magic: MAGIC,
-            size: size_of::<Self>() as u32,
+            size: SIZE,
             epoch: EPOCH,
             flavour: FLAVOUR_RUST,
             unwinds: cfg!(panic = "unwind") as u32,

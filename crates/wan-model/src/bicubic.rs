@@ -3,6 +3,11 @@
 //! With antialiasing the kernel is stretched by the factor of reduction and its constant is -0.5;
 //! without it is -0.75 and always four pixels wide. Both as PyTorch 2.15 (`interpolate(mode=
 //! "bicubic")` with `antialias` set and not); the first is also Pillow's.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "places and weights of a kernel, in f64"
+)]
 
 use candle_core::{DType, Tensor};
 

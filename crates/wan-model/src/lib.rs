@@ -56,6 +56,15 @@
 //!
 //! Every stage is compared with tensors recorded from diffusers and transformers in f32, to 8e-6 of
 //! the largest magnitude of each tensor. The runner is in the workspace's `tests`.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        reason = "numbers from outside are converted with checks"
+    )
+)]
 
 mod attention;
 mod bicubic;

@@ -5,6 +5,7 @@
 //! [`threads::of_products`] asks once, and `gemm` is called with candle's arguments, so the bits
 //! are those of candle. Source: huggingface/candle 0.11.1, `candle-core/src/cpu_backend/mod.rs`,
 //! `MatMul`.
+#![allow(clippy::cast_possible_wrap, reason = "strides of slices: below isize::MAX")]
 #![allow(unsafe_code, reason = "gemm takes pointers and strides; one call, in `multiply`")]
 
 use candle_core::backend::BackendStorage;

@@ -4,6 +4,7 @@
 //! the next with the row, the last with the column: height and width take `2 floor(d/6)` elements
 //! each, time the rest (44, 42, 42 of 128). Pair `j` of an axis of width `a` rotates by `position *
 //! 10000^(-2j/a)`. Angles are f64. Source: diffusers 0.42.1 `WanRotaryPosEmbed`.
+#![allow(clippy::cast_possible_truncation, reason = "angles and scales, from f64")]
 
 use std::ops::Range;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
+use wan_border::numbers::u32_of;
 
 use crate::error::{Error, Result};
 use crate::rows::Rows;
@@ -80,6 +81,7 @@ impl Timesteps {
     ///
     /// Source: Wan2.1 9737cba, `sinusoidal_embedding_1d`, in f64 as well. diffusers computes it in
     /// f32, with differences up to 3.6e-5.
+    #[allow(clippy::cast_possible_truncation, reason = "angles, from f64")]
     pub(crate) fn sinusoid(&self, width: usize, device: &Device) -> Result<Rows> {
         let half = width / 2;
         let frequencies: Vec<f64> =
@@ -102,7 +104,7 @@ fn dedup(timesteps: &[f64]) -> (Vec<f64>, Vec<u32>) {
     for timestep in timesteps {
         let row = *seen.entry(timestep.to_bits()).or_insert_with(|| {
             distinct.push(*timestep);
-            (distinct.len() - 1) as u32
+            u32_of(distinct.len() - 1)
         });
         index.push(row);
     }

@@ -7,6 +7,7 @@
 use candle_core::{D, DType, Module, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::with_tracing::{Embedding, RmsNorm};
+use wan_border::numbers::u32_of;
 
 use crate::error::{Error, Result};
 use crate::finite;
@@ -133,6 +134,11 @@ impl Umt5Encoder {
 /// Row of the relative position table: exact for near keys, logarithmic up to the maximum distance;
 /// the upper half is for keys after the query. Computed in f32 like PyTorch, so that distances on a
 /// border get the same bucket.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a positive number of steps"
+)]
 fn bucket(config: &Umt5Config, query: usize, key: usize) -> u32 {
     let side = config.relative_attention_num_buckets / 2;
     let exact = side / 2;
@@ -145,7 +151,7 @@ fn bucket(config: &Umt5Config, query: usize, key: usize) -> u32 {
         let steps = (distance as f32 / exact as f32).ln() / range * (side - exact) as f32;
         (exact + steps as usize).min(side - 1)
     };
-    (offset + bucket) as u32
+    u32_of(offset + bucket)
 }
 
 struct Layer {

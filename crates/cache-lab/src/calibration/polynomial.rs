@@ -8,7 +8,10 @@ use super::{Fit, POLYNOMIAL_HELD_OUT_MAX, Polynomial, R_SQUARED_MIN};
 use crate::recording::Recording;
 
 /// Degree of the published ones.
-const DEGREE: usize = 4;
+const DEGREE: i32 = 4;
+
+/// Coefficients.
+const TERMS: usize = 5;
 
 /// Parts that a single recording is held out in.
 const FOLDS: usize = 5;
@@ -81,7 +84,7 @@ fn sum_abs(tensor: &Tensor) -> Result<f64> {
 
 /// Least squares, highest power first.
 fn solve(points: &[Point]) -> Result<Vec<f64>> {
-    if points.len() < 2 * (DEGREE + 1) {
+    if points.len() < 2 * TERMS {
         return Err(Error::invalid(format!(
             "{} pairs of evaluations are too few for a polynomial of degree {DEGREE}; record more \
              steps or prompts",
@@ -90,14 +93,14 @@ fn solve(points: &[Point]) -> Result<Vec<f64>> {
     }
     // Powers of numbers near 1 are told apart; powers of 0.03 are not.
     let scale = points.iter().map(|p| p.signal).fold(f64::MIN_POSITIVE, f64::max);
-    let powers = DMatrix::from_fn(points.len(), DEGREE + 1, |row, column| {
-        (points[row].signal / scale).powi((DEGREE - column) as i32)
+    let exponents: Vec<i32> = (0..=DEGREE).rev().collect();
+    let powers = DMatrix::from_fn(points.len(), TERMS, |row, column| {
+        (points[row].signal / scale).powi(exponents[column])
     });
     let values = DVector::from_iterator(points.len(), points.iter().map(|p| p.residual));
     let solved = powers.svd(true, true).solve(&values, 1e-12);
     let solved = solved.map_err(|why| Error::invalid(format!("polynomial: {why}")))?;
-    let unscaled = |(column, c): (usize, &f64)| c / scale.powi((DEGREE - column) as i32);
-    Ok(solved.iter().enumerate().map(unscaled).collect())
+    Ok(solved.iter().zip(&exponents).map(|(c, exponent)| c / scale.powi(*exponent)).collect())
 }
 
 fn value(coefficients: &[f64], x: f64) -> f64 {

@@ -1,6 +1,7 @@
 //! What a run's evaluations gave, kept so that another run can be held against it.
 
 use candle_core::{DType, Device, Tensor};
+use wan_border::numbers::u32_of;
 use wan_host::Result;
 use wan_host::parts::{Inside, Seen, Witness};
 
@@ -51,7 +52,7 @@ fn kept_residual(inside: Inside<'_>) -> Result<Tensor> {
     let residual = match stride {
         1 => (inside.after - hidden)?,
         _ => {
-            let kept: Vec<u32> = (0..tokens as u32).step_by(stride).collect();
+            let kept: Vec<u32> = (0..u32_of(tokens)).step_by(stride).collect();
             let kept = Tensor::new(kept, hidden.device())?;
             (inside.after.index_select(&kept, 1)? - hidden.index_select(&kept, 1)?)?
         }

@@ -59,7 +59,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let settings = settle_request(&model, &request)?;
     effects::check(effects::OF_UNCACHED_RUNS, matches, &settings)?;
     // A seed that is drawn is drawn once.
-    let request = Request { base_seed: Some(settings.base_seed as i64), ..request };
+    let request = Request { base_seed: Some(settings.base_seed.cast_signed()), ..request };
     let cancel = cancel_on_interrupt();
     let mut progress = Progress::new(progress_form(matches));
     let default = Thresholds::default();

@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use candle_core::{DType as CandleDType, Tensor as CandleTensor};
+use wan_border::numbers::u32_of;
 use wan_model::{Embedded, Timesteps};
 use wan_plugin_api::{
     Action, Attention, Choice, DecisionPoint, Evaluation, FrameLevel, Replaces,
@@ -297,7 +298,7 @@ fn form_of(replaces: &Replaces, sample: &CandleTensor, stage: &Stage<'_>) -> Ten
     let (elements, dtype) = (tensor.elem_count(), tensor.dtype());
     let bytes = (elements * dtype.size_in_bytes()) as u64;
     TensorForm::new(
-        frames as u32,
+        u32_of(frames),
         (elements / frames) as u64,
         dtype_of(dtype),
         place_of(sample),

@@ -1,6 +1,7 @@
 //! A candle tensor behind a plugin's handle.
 
 use candle_core::{DType as CandleDType, Device, Tensor as CandleTensor};
+use wan_border::numbers::u32_of;
 use wan_plugin_api::{DType, Error, Place, Result, TensorBody, TensorForm};
 
 use crate::ledger::Entry;
@@ -26,7 +27,7 @@ impl TensorBody for HostTensor {
             None => self.tensor.elem_count(),
         };
         TensorForm::new(
-            self.frames as u32,
+            u32_of(self.frames),
             (elements / self.frames) as u64,
             dtype_of(self.tensor.dtype()),
             place_of(&self.tensor),

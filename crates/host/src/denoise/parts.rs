@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use candle_core::{DType as CandleDType, Tensor as CandleTensor};
+use wan_border::numbers::u32_of;
 use wan_model::{TextContext, WanConfig, WanModel};
 use wan_plugin_api::library::CacheInstance;
 use wan_plugin_api::{
@@ -145,20 +146,20 @@ impl DenoiserParts {
     ) -> CacheContext {
         CacheContext {
             branch: branch.into(),
-            expert: stream.expert as u32,
+            expert: u32_of(stream.expert),
             evaluations: stream.evaluations,
             evaluations_before: stream.before,
             evaluations_after: stream.after,
             steps: self.steps,
-            experts: self.guidance.len() as u32,
+            experts: u32_of(self.guidance.len()),
             model: ModelIdentity {
                 variant: self.variant.clone(),
-                dim: config.dim() as u32,
-                layers: config.num_layers as u32,
-                in_channels: config.in_channels as u32,
+                dim: u32_of(config.dim()),
+                layers: u32_of(config.num_layers),
+                in_channels: u32_of(config.in_channels),
                 hash: self.model_hash.clone(),
             },
-            frames: stream.window.1 as u32,
+            frames: u32_of(stream.window.1),
             frame_tokens: self.frame_tokens,
             timesteps_max: stream.timesteps_max,
             dtype: dtype_of(stream_dtype),

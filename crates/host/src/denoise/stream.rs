@@ -1,5 +1,6 @@
 //! Streams: the runs of rounds that one cache object sees.
 
+use wan_border::numbers::u32_of;
 use wan_plugin_api::{Round, Schedule};
 
 /// A run of rounds over one window by one expert.
@@ -66,7 +67,7 @@ fn distinct_timesteps(round: &Round) -> u32 {
     let mut timesteps: Vec<u64> = round.levels.iter().map(|l| l.timestep.to_bits()).collect();
     timesteps.sort_unstable();
     timesteps.dedup();
-    timesteps.len() as u32
+    u32_of(timesteps.len())
 }
 
 #[cfg(test)]

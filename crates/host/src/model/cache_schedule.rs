@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
+use wan_border::numbers::u32_of;
 use wan_model::{WanConfig, WanModel};
 use wan_plugin_api::CachePlan;
 
@@ -173,6 +174,6 @@ fn zeros(shape: &[usize]) -> Result<Tensor> {
 /// Numbers from 0 to below 1: a run refuses latent frames whose numbers are all the same.
 fn ramp(shape: &[usize; 5]) -> Result<Tensor> {
     let elements: usize = shape.iter().product();
-    let numbers = Tensor::arange(0, elements as u32, &Device::Cpu)?.to_dtype(DType::F32)?;
+    let numbers = Tensor::arange(0, u32_of(elements), &Device::Cpu)?.to_dtype(DType::F32)?;
     Ok(numbers.affine(1.0 / elements as f64, 0.0)?.reshape(shape)?)
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use wan_border::numbers::u32_of;
 use wan_model::WanConfig;
 use wan_model::family::{Family, Intake};
 use wan_model::vae::VaeConfig;
@@ -98,7 +99,7 @@ impl ModelFacts {
             model_hash: self.fingerprint.clone(),
             conditions: inputs.conditions,
             fps_class: self.family.fps_class(settings.fps),
-            frame_tokens: self.frame_tokens(size) as u32,
+            frame_tokens: u32_of(self.frame_tokens(size)),
             frame_output_elements: (config.out_channels * size.height * size.width) as u64,
             steps: settings.sample_steps.get_u32(),
             cache: settings.chosen_cache.clone(),
@@ -113,7 +114,7 @@ impl ModelFacts {
             on_nan: settings.on_nan,
             sampler: settings.chosen_sampler.clone(),
             shift: settings.sample_shift,
-            temporal_scale: self.vae.scale_factor_temporal as u32,
+            temporal_scale: u32_of(self.vae.scale_factor_temporal),
             parts,
         }
     }

@@ -299,7 +299,7 @@ impl<'a> Settling<'a> {
             -1 => {
                 self.chose("base_seed", Origin::Drawn);
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                Ok(now.as_nanos() as u64 % (1 << 32))
+                Ok(u64::try_from(now.as_nanos() % (1 << 32)).unwrap_or(0))
             }
             seed => u64::try_from(seed).map_err(|_| {
                 Error::field("base_seed", format!("{seed}: must be 0 or above; -1 draws one"))

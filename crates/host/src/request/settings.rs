@@ -130,7 +130,7 @@ impl From<&SettingValues> for Request {
             frame_num: Some(values.frame_num.get()),
             fps: Some(values.fps),
             // Above i64 it becomes negative, and is refused.
-            base_seed: Some(values.base_seed as i64),
+            base_seed: Some(values.base_seed.cast_signed()),
             sample_steps: Some(values.sample_steps.get_u32()),
             sample_shift: Some(values.sample_shift),
             sample_guide_scale: Some(values.sample_guide_scale),

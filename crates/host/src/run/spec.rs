@@ -1,6 +1,7 @@
 //! What a run is to do: shape, sampler, what latents begin as, and the denoiser's parts.
 
 use candle_core::{DType, Tensor as CandleTensor};
+use wan_border::numbers::u32_of;
 use wan_plugin_api::{SampleRequest, Schedule};
 
 use crate::denoise::noise::Noise;
@@ -44,11 +45,11 @@ pub enum Beginning {
 
 impl RunSpec {
     pub(crate) fn request(&self) -> SampleRequest {
-        let frames = self.shape[LATENT_FRAME_AXIS] as u32;
+        let frames = u32_of(self.shape[LATENT_FRAME_AXIS]);
         SampleRequest {
             frames,
             window_frames: frames,
-            prefix_frames: self.parts.conditions.prefix_frames() as u32,
+            prefix_frames: u32_of(self.parts.conditions.prefix_frames()),
             steps: self.parts.steps,
             shift: self.shift,
             temporal_scale: self.temporal_scale,

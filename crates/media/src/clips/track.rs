@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 /// Most reads until the index is found: each passes over one box at least.
 const READS_MAX: usize = 10_000;
 
+/// Most bytes of the head of a box, which are asked for at its beginning.
+const HEADER_MAX: u64 = 32;
+
 /// Before each unit of an H.264 stream.
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
@@ -42,6 +45,17 @@ impl Track {
             let Some(wanted) = demuxer.required_input() else { break };
             let size = wanted.size.map(|size| size as u64);
             let bytes = files::part((path, &mut file), wanted.position, size, Content::ClipIndex)?;
+            let (found, size) = (bytes.len() as u64, size.unwrap_or(0));
+            if found < size && (found == 0 || size > HEADER_MAX) {
+                return Err(Error::Clip {
+                    path: path.into(),
+                    why: format!(
+                        "cut short, or no MP4: {size} bytes of it should begin at byte {}, the \
+                         file has {length}",
+                        wanted.position
+                    ),
+                });
+            }
             demuxer.handle_input(wanted.to_input(&bytes));
         }
         let path = path.to_path_buf();
@@ -107,7 +121,10 @@ impl Track {
     }
 
     fn unreadable(&self, error: &DemuxError) -> Error {
-        self.wrong(format!("not a readable MP4 file ({error})"))
+        // Where in its own sources the reader stood tells nobody anything.
+        let said = error.to_string();
+        let said = said.split(" (at src/").next().unwrap_or_default();
+        self.wrong(format!("not a readable MP4 file ({said})"))
     }
 
     fn wrong(&self, why: String) -> Error {

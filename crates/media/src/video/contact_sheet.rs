@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
+use wan_border::numbers::u32_of;
+
 use super::VideoFrames;
 use crate::error::{Error, Result};
 
@@ -52,7 +54,7 @@ pub fn encode_png_sheet(
     }
     let (width, height, rgb) = draw_sheet(frames, indices, layout);
     let mut png = Vec::new();
-    let mut encoder = png::Encoder::new(&mut png, width as u32, height as u32);
+    let mut encoder = png::Encoder::new(&mut png, u32_of(width), u32_of(height));
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_compression(png::Compression::High);

@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use wan_border::files::{self, Content};
+use wan_border::numbers::u32_of;
 
 use crate::error::{self, StructureError};
 
@@ -183,7 +184,7 @@ fn user_data(tags: &VideoTags) -> Vec<u8> {
 
 /// A box around `payload`. Tags are texts, so its size is far from 4 GiB.
 fn boxed(name: BoxName, payload: &[u8]) -> Vec<u8> {
-    let size = (HEADER_BYTES + payload.len()) as u32;
+    let size = u32_of(HEADER_BYTES + payload.len());
     [&size.to_be_bytes(), name.as_slice(), payload].concat()
 }
 

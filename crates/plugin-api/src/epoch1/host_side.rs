@@ -87,7 +87,7 @@ impl AnySampler for SamplerBox {
         ops: &dyn TensorOps,
     ) -> Result<Tensor> {
         let abi_step = AbiStep {
-            index: step.index as u32,
+            index: u32::try_from(step.index).unwrap_or(u32::MAX),
             evaluation: step.evaluation,
             evaluations_left: step.evaluations_left,
             evaluations: step.round.evaluations,

@@ -160,7 +160,12 @@ impl TensorOps for RemoteOps<'_> {
     }
 
     fn narrow_frames(&self, a: &Tensor, start: usize, len: usize) -> Result<Tensor> {
-        self.call(|ops| ops.narrow_frames(&a.0, start as u32, len as u32)).map(Tensor)
+        let number = |frames: usize| {
+            u32::try_from(frames)
+                .map_err(|_| crate::Error::invalid(format!("{frames} frames: too many")))
+        };
+        let (start, len) = (number(start)?, number(len)?);
+        self.call(|ops| ops.narrow_frames(&a.0, start, len)).map(Tensor)
     }
 
     fn cat_frames(&self, parts: &[&Tensor]) -> Result<Tensor> {

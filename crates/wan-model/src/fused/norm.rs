@@ -1,4 +1,5 @@
 //! Layer norm and softmax over the last axis.
+#![allow(clippy::cast_possible_truncation, reason = "epsilons, from f64")]
 
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp3, D, DType, InplaceOp1, Layout, Result, Shape, Tensor,

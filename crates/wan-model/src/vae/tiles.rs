@@ -6,6 +6,7 @@
 //! those of the tile to the left; both of these are blended already. Then the part that the next
 //! tiles cover is cut off. Source: diffusers 0.42.1 `AutoencoderKLWan.tiled_encode`,
 //! `tiled_decode`, `blend_v`, `blend_h`.
+#![allow(clippy::cast_possible_truncation, reason = "weights of a seam, from f64")]
 
 use candle_core::Tensor;
 

@@ -1,0 +1,171 @@
+//! Where the numbers of a format are, and what has to fit again after a change.
+
+use std::ops::Range;
+
+use crate::dice::Dice;
+use crate::json;
+
+/// The form of a file, as far as the mutator knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Json,
+    /// A document in JSON on each line.
+    JsonLines,
+    /// Lines of words and numbers.
+    Text,
+    Safetensors,
+    Mp4,
+    Png,
+    Jpeg,
+    Webp,
+}
+
+/// A whole number in a file.
+#[derive(Debug, Clone)]
+pub(crate) struct Site {
+    pub(crate) place: Range<usize>,
+    pub(crate) big_endian: bool,
+}
+
+/// The numbers that say how long something is, or how many there are.
+pub(crate) fn sites(format: Format, bytes: &[u8]) -> Vec<Site> {
+    match format {
+        Format::Safetensors => vec![Site { place: 0..8.min(bytes.len()), big_endian: false }],
+        Format::Mp4 => mp4_sites(bytes, 0..bytes.len()),
+        Format::Png => chunks(bytes, 8, true).into_iter().flat_map(png_sites).collect(),
+        Format::Webp => chunks(bytes, 12, false).into_iter().flat_map(webp_sites).collect(),
+        Format::Jpeg => jpeg_sites(bytes),
+        Format::Json | Format::JsonLines | Format::Text => Vec::new(),
+    }
+}
+
+/// Boxes that hold boxes.
+const CONTAINERS: [&[u8; 4]; 10] =
+    [b"moov", b"trak", b"mdia", b"minf", b"stbl", b"udta", b"edts", b"dinf", b"ilst", b"meta"];
+
+/// Sizes of boxes, and the words of those that hold none.
+fn mp4_sites(bytes: &[u8], within: Range<usize>) -> Vec<Site> {
+    let (mut sites, mut at) = (Vec::new(), within.start);
+    while at + 8 <= within.end {
+        let size = u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let name = [bytes[at + 4], bytes[at + 5], bytes[at + 6], bytes[at + 7]];
+        let end = at.saturating_add(size as usize).clamp(at + 8, within.end);
+        sites.push(Site { place: at..at + 4, big_endian: true });
+        if CONTAINERS.contains(&&name) {
+            let skipped = if &name == b"meta" { 12 } else { 8 };
+            sites.extend(mp4_sites(bytes, (at + skipped).min(end)..end));
+        } else if &name != b"mdat" {
+            let words = (at + 8..end.saturating_sub(3)).step_by(4).take(64);
+            sites.extend(words.map(|word| Site { place: word..word + 4, big_endian: true }));
+        }
+        at = end;
+    }
+    sites
+}
+
+/// A chunk of a PNG or WebP file: where it begins, and where the next does.
+fn chunks(bytes: &[u8], first: usize, is_png: bool) -> Vec<Range<usize>> {
+    let (mut chunks, mut at) = (Vec::new(), first);
+    while at + 8 <= bytes.len() {
+        let length = if is_png { &bytes[at..at + 4] } else { &bytes[at + 4..at + 8] };
+        let length = [length[0], length[1], length[2], length[3]];
+        let length =
+            if is_png { u32::from_be_bytes(length) } else { u32::from_le_bytes(length) } as usize;
+        let around = if is_png { 12 } else { 8 + length % 2 };
+        let end = at.saturating_add(length).saturating_add(around).min(bytes.len());
+        chunks.push(at..end);
+        at = end;
+    }
+    chunks
+}
+
+fn png_sites(chunk: Range<usize>) -> Vec<Site> {
+    let words = [0, 8, 12].map(|offset| chunk.start + offset).into_iter();
+    let inside = words.filter(|start| start + 4 <= chunk.end);
+    inside.map(|start| Site { place: start..start + 4, big_endian: true }).collect()
+}
+
+fn webp_sites(chunk: Range<usize>) -> Vec<Site> {
+    let words = [4, 8, 12, 16].map(|offset| chunk.start + offset).into_iter();
+    let inside = words.filter(|start| start + 4 <= chunk.end);
+    inside.map(|start| Site { place: start..start + 4, big_endian: false }).collect()
+}
+
+/// Lengths of segments, and the sides of the picture.
+fn jpeg_sites(bytes: &[u8]) -> Vec<Site> {
+    let (mut sites, mut at) = (Vec::new(), 2);
+    while at + 4 <= bytes.len() && bytes[at] == 0xff {
+        let word = |start: usize| Site { place: start..start + 2, big_endian: true };
+        sites.push(word(at + 2));
+        if matches!(bytes[at + 1], 0xc0..=0xc2) && at + 9 <= bytes.len() {
+            sites.extend([word(at + 5), word(at + 7)]);
+        }
+        if bytes[at + 1] == 0xda {
+            break;
+        }
+        at += 2 + usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]));
+    }
+    sites
+}
+
+/// Makes fit again what a change would else be refused for at once. Now and then it is left.
+pub(crate) fn repair(format: Format, bytes: &mut [u8], dice: &mut Dice) {
+    if format == Format::Png && !dice.one_in(8) {
+        for chunk in chunks(bytes, 8, true) {
+            if chunk.len() >= 12 {
+                let sum = crc32(&bytes[chunk.start + 4..chunk.end - 4]);
+                bytes[chunk.end - 4..chunk.end].copy_from_slice(&sum.to_be_bytes());
+            }
+        }
+    }
+}
+
+/// The sum of a PNG chunk (ISO 3309).
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+            if sum & 1 == 1 { sum >> 1 ^ 0xedb8_8320 } else { sum >> 1 }
+        })
+    })
+}
+
+/// Changes the document of a file that has one; its length fits again, but now and then.
+pub(crate) fn change_document(format: Format, bytes: &[u8], dice: &mut Dice) -> Option<Vec<u8>> {
+    match format {
+        Format::Json => Some(json::changed(std::str::from_utf8(bytes).ok()?, dice).into_bytes()),
+        Format::JsonLines => {
+            let text = std::str::from_utf8(bytes).ok()?;
+            let which = dice.below(text.lines().count());
+            let lines = text.lines().enumerate().map(|(place, line)| {
+                if place == which { json::changed(line, dice) } else { line.to_string() }
+            });
+            Some(lines.collect::<Vec<_>>().join("\n").into_bytes())
+        }
+        Format::Safetensors => change_header(bytes, dice),
+        _ => None,
+    }
+}
+
+/// The header of a safetensors file, or the document that a member of its metadata is.
+fn change_header(bytes: &[u8], dice: &mut Dice) -> Option<Vec<u8>> {
+    let (prefix, rest) = bytes.split_first_chunk::<8>()?;
+    let length = usize::try_from(u64::from_le_bytes(*prefix)).ok()?;
+    let (header, data) = rest.split_at_checked(length)?;
+    let header = std::str::from_utf8(header).ok()?;
+    let header = match (dice.one_in(2), inner(header, dice)) {
+        (true, Some(changed)) => changed,
+        _ => json::changed(header, dice),
+    };
+    let length = if dice.one_in(20) { length } else { header.len() };
+    Some([&(length as u64).to_le_bytes(), header.as_bytes(), data].concat())
+}
+
+fn inner(header: &str, dice: &mut Dice) -> Option<String> {
+    let mut header: serde_json::Value = serde_json::from_str(header).ok()?;
+    let metadata = header.get_mut("__metadata__")?.as_object_mut()?;
+    let which = dice.below(metadata.len());
+    let (_, member) = metadata.iter_mut().nth(which)?;
+    let changed = json::changed(member.as_str()?, dice);
+    *member = changed.into();
+    Some(header.to_string())
+}
