@@ -3,6 +3,8 @@
 //! They need what `cargo xtask plugins` lays out; `cargo xtask test` does that first.
 #![allow(clippy::disallowed_methods, reason = "starts the program under test")]
 
+#[cfg(unix)]
+mod bad_requests;
 mod built;
 mod cache_commands;
 mod cache_properties;
@@ -54,6 +56,7 @@ mod spied;
 mod stream;
 mod streams;
 mod support;
+mod swapped;
 mod tiny_bench;
 mod unreadable;
 mod walls;

@@ -31,6 +31,7 @@ mod finish;
 mod generate;
 mod inspect;
 mod model;
+mod named_by;
 mod outputs;
 mod panic_hook;
 mod plugins;
@@ -44,8 +45,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Command;
 use clap::error::ErrorKind;
+use clap::{ArgMatches, Command};
 use wan_host::parts::Registry;
 use wan_host::{AllowList, Error, Result, Turn};
 
@@ -78,9 +79,10 @@ fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
             terminal::result(help.render().to_string().trim_end());
             0
         }
-        Err(Failure::Run(error)) => {
+        Err(Failure::Run { error, flag }) => {
             let known = Registry::built_in().unwrap_or_default();
-            note!("{}", spelling::with_dashes(&error.to_string(), command(&known)));
+            let flag = flag.map_or(String::new(), |flag| format!("--{flag} "));
+            note!("{flag}{}", spelling::with_dashes(&error.to_string(), command(&known)));
             exit_code(&error)
         }
     }
@@ -98,12 +100,17 @@ fn exit_code(error: &Error) -> u8 {
 enum Failure {
     /// Help, version, or flags that make no sense.
     Usage(clap::Error),
-    Run(Error),
+    /// An error, and the flag of the file that it is about where it does not say so.
+    Run { error: Box<Error>, flag: Option<String> },
+}
+
+fn innermost(matches: &ArgMatches) -> &ArgMatches {
+    matches.subcommand().map_or(matches, |(_, matches)| innermost(matches))
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::Run(error)
+        Self::Run { error: Box::new(error), flag: None }
     }
 }
 
@@ -111,20 +118,24 @@ fn try_run(arguments: &[OsString]) -> std::result::Result<(), Failure> {
     // Strategies bring flags of their own, so plugins are loaded before flags are read.
     let registry = registry(arguments)?;
     let matches = command(&registry).try_get_matches_from(arguments).map_err(Failure::Usage)?;
-    match matches.subcommand() {
-        Some(("generate", matches)) => generate::run(&registry, matches)?,
-        Some(("decode", matches)) => decode::run(matches)?,
-        Some(("inspect", matches)) => inspect::run(matches)?,
-        Some(("cache", matches)) => cache::run(&registry, matches)?,
-        Some(("plugins", matches)) => plugins::run(&registry, matches)?,
+    let done = match matches.subcommand() {
+        Some(("generate", matches)) => generate::run(&registry, matches),
+        Some(("decode", matches)) => decode::run(matches),
+        Some(("inspect", matches)) => inspect::run(matches),
+        Some(("cache", matches)) => cache::run(&registry, matches),
+        Some(("plugins", matches)) => plugins::run(&registry, matches),
         _ => unreachable!("clap requires a subcommand"),
-    }
-    Ok(())
+    };
+    done.map_err(|error| {
+        let matches = matches.subcommand().map(|(_, matches)| innermost(matches));
+        let flag = matches.and_then(|m| named_by::flag(&error.to_string(), m).map(String::from));
+        Failure::Run { error: Box::new(error), flag }
+    })
 }
 
 /// The whole command line, strategy flags included.
 fn command(registry: &Registry) -> Command {
-    Command::new("wan")
+    let program = Command::new("wan")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Generate video with Wan and SkyReels-V2 models, through sampler and cache plugins")
         .subcommand_required(true)
@@ -134,7 +145,8 @@ fn command(registry: &Registry) -> Command {
         .subcommand(inspect::command())
         .subcommand(cache::command(registry))
         .subcommand(plugins::command())
-        .arg(plugins::plugin_allow())
+        .arg(plugins::plugin_allow());
+    args::with_negative_values(program)
 }
 
 fn registry(arguments: &[OsString]) -> Result<Registry> {

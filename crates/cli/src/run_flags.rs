@@ -1,6 +1,7 @@
 //! Flags of everything that runs a model, under the names that users of Wan's `generate.py` and
 //! SkyReels' `generate_video_df.py` know. Options of strategies may have flags of their own.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -213,15 +214,15 @@ pub(super) fn given_options(
     let name = if kind == Kind::Sampler { "sampler_option" } else { "cache_option" };
     let mut options = OptionValues::new();
     for pair in matches.get_many::<String>(name).into_iter().flatten() {
-        let (key, value) = pair
-            .split_once('=')
-            .ok_or_else(|| Error::invalid(format!("`{name}` {pair}: expected NAME=VALUE")))?;
-        options.extend([chosen.read_option(key, value)?]);
+        let wrong = |why: &dyn Display| Error::invalid(format!("`{name}` {pair}: {why}"));
+        let (key, value) = pair.split_once('=').ok_or_else(|| wrong(&"expected NAME=VALUE"))?;
+        options.extend([chosen.read_option(key, value).map_err(|error| wrong(&error))?]);
     }
     for (flag_kind, strategy, option, flag) in flagged_options(registry) {
         let Some(value) = matches.get_one::<String>(flag) else { continue };
         if flag_kind == kind && strategy.id == id {
-            options.extend([chosen.read_option(&option.name, value)?]);
+            let read = chosen.read_option(&option.name, value);
+            options.extend([read.map_err(|e| Error::invalid(format!("--{flag} {value}: {e}")))?]);
         }
     }
     Ok(options)

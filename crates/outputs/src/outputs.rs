@@ -264,3 +264,6 @@ pub fn numbered(stem: &str, number: usize, extension: &str) -> String {
     }
     format!("{stem}-{number}.{extension}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -148,15 +148,6 @@ impl Weights {
         &self.files
     }
 
-    /// Compares all files with what was read when they were opened: after their tensors were read,
-    /// this says that they were those of the files that were opened.
-    ///
-    /// # Errors
-    /// [`Error::ChangedFile`] if one was written to.
-    pub fn check_unchanged(&self) -> Result<()> {
-        self.files.iter().try_for_each(WeightFile::check_unchanged)
-    }
-
     /// A `VarBuilder` over these weights. Tensors are converted to the requested format, or to
     /// `dtype`.
     ///
@@ -164,7 +155,7 @@ impl Weights {
     /// [`Error::ChangedFile`] if a file was written to after its header was read: its tensors may
     /// be in other places.
     pub fn opened(self: &Arc<Self>, dtype: DType, device: &Device) -> Result<Opened> {
-        self.check_unchanged()?;
+        self.files.iter().try_for_each(WeightFile::check_unchanged)?;
         let handed_out = Arc::<AtomicU64>::default();
         let source = Source { weights: self.clone(), handed_out: handed_out.clone() };
         let weights = VarBuilder::from_backend(Box::new(source), dtype, device.clone());

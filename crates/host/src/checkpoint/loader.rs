@@ -140,7 +140,7 @@ impl PartLoader {
         let opened = self.open(part)?;
         let built = build(&opened)?;
         // What was fingerprinted is what was loaded.
-        self.checkpoint.weights(part)?.check_unchanged()?;
+        self.checkpoint.check_same(part)?;
         let bytes = opened.bytes();
         let loaded =
             Loaded { part: built, _bytes: self.held.enter(Item::Weights, Place::Device, bytes) };

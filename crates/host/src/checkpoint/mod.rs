@@ -74,9 +74,10 @@ impl Checkpoint {
     /// If there is no transformer, or `wan.toml` is malformed.
     pub fn open_with(root: &Path, files: Parts, tokenizer: Option<PathBuf>) -> Result<Self> {
         let mut parts = if root.is_dir() { find_parts(root)? } else { BTreeMap::new() };
-        parts.extend(files.into_iter().map(|(name, files)| (name, Part::new(files))));
+        let named = files.iter().map(|(name, files)| (name.clone(), Part::new(files.clone())));
+        parts.extend(named);
         if !parts.contains_key("transformer") {
-            return Err(no_transformer(root));
+            return Err(no_transformer(root, &files));
         }
         for part in parts.values() {
             // Kept, or read again by whoever asks for the part, who is told why it cannot be.
@@ -269,12 +270,29 @@ impl Checkpoint {
     /// # Errors
     /// If a file cannot be read.
     pub fn fingerprint(&self) -> Result<&str> {
-        let parts = self.0.parts.values();
-        let fingerprint = kept(&self.0.fingerprint, || {
-            let weights = parts.map(Part::weights).collect::<Result<Vec<_>>>()?;
-            fingerprint::of(weights.iter().flat_map(|weights| weights.files()))
-        });
+        let fingerprint = kept(&self.0.fingerprint, || self.fingerprint_now());
         fingerprint.map(String::as_str)
+    }
+
+    fn fingerprint_now(&self) -> Result<String> {
+        let parts = self.0.parts.values();
+        let weights = parts.map(Part::weights).collect::<Result<Vec<_>>>()?;
+        fingerprint::of(weights.iter().flat_map(|weights| weights.files()))
+    }
+
+    /// Checks that the files of a part still hold what was fingerprinted.
+    ///
+    /// # Errors
+    /// If one was written to since it was opened, and the fingerprint is another one now.
+    pub(crate) fn check_same(&self, part: &str) -> Result<()> {
+        for file in self.weights(part)?.files() {
+            let Some(path) = file.written_to()? else { continue };
+            if self.fingerprint_now()? != self.fingerprint()? {
+                let difference = "its numbers were written to".into();
+                return Err(wan_model::Error::ChangedFile { path: path.into(), difference }.into());
+            }
+        }
+        Ok(())
     }
 
     fn part(&self, part: &str) -> Result<&Part> {
@@ -293,7 +311,12 @@ impl Checkpoint {
     }
 }
 
-fn no_transformer(root: &Path) -> Error {
+fn no_transformer(root: &Path, given: &Parts) -> Error {
+    if let Some(part) = given.keys().next().filter(|_| root.as_os_str().is_empty()) {
+        return Error::invalid(format!(
+            "`{part}` is no whole model; give `transformer` FILE too, or `ckpt_dir` DIR"
+        ));
+    }
     let transformer = root.join("transformer");
     if transformer.is_dir() {
         return Error::invalid(format!("{}: no .safetensors file in it", transformer.display()));

@@ -233,7 +233,8 @@ impl<'a> Settling<'a> {
         let is_default = default_id.as_deref() == Some(id);
         let mut given = if is_default { with_default.clone() } else { OptionValues::new() };
         given.extend(asked.clone());
-        let chosen = registry.choose(kind, id, &given)?;
+        registry.choose(kind, id, &OptionValues::new())?;
+        let chosen = registry.choose(kind, id, &given).map_err(|e| Error::field(field, e))?;
         for name in chosen.options.keys() {
             let origin = match () {
                 () if asked.contains_key(name) => Origin::Request,

@@ -35,7 +35,11 @@ impl TryFrom<Table> for FolderDefaults {
         let said = |error: toml::de::Error| error.message().to_string();
         let shifts = table.remove(SHIFT_OF_SIZE).map(BTreeMap::deserialize);
         let shifts = shifts.transpose().map_err(said)?;
-        let request = Request::deserialize(table).map_err(said)?;
+        let request = serde_path_to_error::deserialize(table);
+        let request = request.map_err(|error: serde_path_to_error::Error<_>| {
+            let field = error.path().to_string();
+            format!("{field}: {}", said(error.into_inner()))
+        })?;
         Ok(Self { request, shift_of_size: shifts.unwrap_or_default() })
     }
 }

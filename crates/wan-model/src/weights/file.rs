@@ -68,16 +68,15 @@ impl WeightFile {
         Ok((Self { path: path.to_owned(), file: Mutex::new(file), length, modified, head }, header))
     }
 
-    /// Compares length, time and header of the file with those read when it was opened.
+    /// Compares length and header of the file with those read when it was opened.
     ///
     /// # Errors
     /// [`Error::ChangedFile`] if they differ, [`Error::Io`] if the file cannot be read.
-    pub fn check_unchanged(&self) -> Result<()> {
+    pub(super) fn check_unchanged(&self) -> Result<()> {
         let io = |source| Error::Io { path: self.path.clone(), source };
         let changed = |difference| Error::ChangedFile { path: self.path.clone(), difference };
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let about = file.metadata().map_err(io)?;
-        let length = about.len();
+        let length = file.metadata().map_err(io)?.len();
         if length != self.length {
             return Err(changed(format!("{} bytes then, {length} now", self.length)));
         }
@@ -87,10 +86,19 @@ impl WeightFile {
         if head != self.head {
             return Err(changed("another header".to_owned()));
         }
-        if about.modified().ok() != self.modified {
-            return Err(changed("it was written to".to_owned()));
-        }
         Ok(())
+    }
+
+    /// Its path, if it was written to since it was opened; what it holds may be the same all the
+    /// same.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the system does not say.
+    pub fn written_to(&self) -> Result<Option<&Path>> {
+        let io = |source| Error::Io { path: self.path.clone(), source };
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let about = file.metadata().map_err(io)?;
+        Ok((about.modified().ok() != self.modified).then_some(self.path.as_path()))
     }
 
     /// Bytes of the whole file, header included.

@@ -1,0 +1,89 @@
+use std::fs;
+use std::path::Path;
+
+use super::*;
+use crate::write_new_folder;
+
+fn wanted(path: &Path) -> Wanted {
+    Wanted { field: "out".into(), path: path.into(), is_ours: |_| false, bytes: 0 }
+}
+
+#[test]
+fn what_is_too_large_for_the_disk_is_refused_with_all_that_was_claimed() {
+    let folder = tempfile::tempdir().unwrap();
+    let half = free_bytes(folder.path()).unwrap() / 2;
+    let mut outputs = Outputs::default();
+    let large = |name| Wanted { bytes: half + (1 << 20), ..wanted(&folder.path().join(name)) };
+    let first = outputs.claim(&large("a")).unwrap();
+    let error = outputs.claim(&large("b")).unwrap_err();
+    assert!(matches!(error, Error::NoRoom { .. }), "{error}");
+    drop(first);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
+}
+
+#[test]
+fn a_claim_that_is_dropped_leaves_nothing_and_one_that_is_kept_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    let mut outputs = Outputs::default();
+    drop(outputs.claim(&wanted(&path)).unwrap());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    let claim = Outputs::default().claim(&wanted(&path)).unwrap();
+    assert!(!path.exists());
+    let kept = claim.write(b"whole").unwrap();
+    assert_eq!(fs::read(kept.path()).unwrap(), b"whole");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    kept.remove().unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
+fn what_took_its_name_is_not_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    let kept = Outputs::default().claim(&wanted(&path)).unwrap().write(b"ours").unwrap();
+    fs::write(folder.path().join("b"), b"another's").unwrap();
+    fs::rename(folder.path().join("b"), &path).unwrap();
+    kept.remove().unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"another's");
+
+    // Nor is a temporary file that is not the one that was locked.
+    let claim = Outputs::new(true).claim(&wanted(&path)).unwrap();
+    let temporary = temporary_name(&path);
+    fs::remove_file(&temporary).unwrap();
+    fs::write(&temporary, b"another's").unwrap();
+    assert!(claim.write(b"ours").is_err());
+    assert_eq!(fs::read(&temporary).unwrap(), b"another's");
+    assert_eq!(fs::read(&path).unwrap(), b"another's");
+}
+
+#[test]
+fn names_are_numbered_until_one_is_free() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("a-2.json"), "").unwrap();
+    let named = |number| {
+        ["mp4", "json"].map(|end| wanted(&at(&numbered("a", number, end)))).to_vec()
+    };
+    let mut outputs = Outputs::default();
+    for expected in ["a.mp4", "a-3.mp4"] {
+        for claim in outputs.claim_free(named).unwrap() {
+            claim.write(b"").unwrap();
+        }
+        assert!(at(expected).exists(), "{expected}");
+    }
+}
+
+#[test]
+fn a_new_folder_is_whole_or_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new");
+    let files = [("a.txt", "a".to_string()), ("in/b.txt", "b".to_string())];
+    write_new_folder("path", &path, &files).unwrap();
+    assert_eq!(fs::read_to_string(path.join("in/b.txt")).unwrap(), "b");
+    let error = write_new_folder("path", &path, &files).unwrap_err().to_string();
+    assert!(error.contains("is there already"), "{error}");
+    let twice = [("a.txt", String::new()), ("a.txt", String::new())];
+    assert!(write_new_folder("path", &folder.path().join("other"), &twice).is_err());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left");
+}
