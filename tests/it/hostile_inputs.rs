@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use wan_host::{DeviceChoice, Engine, Error, Turn};
-use wan_media::{VideoFrames, VideoTags, read_video, write_mp4};
+use wan_media::{VideoFrames, VideoTags, encode_mp4, read_video};
 use wan_tests::tiny_model::TinyModel;
 
 use crate::command_line::check_refused;
@@ -80,7 +80,7 @@ fn a_clip_whose_boxes_lie_is_refused() {
     let path = folder.path().join("clip.mp4");
     let frames = VideoFrames::new(32, 16, vec![90; 32 * 16 * 3 * 5]).unwrap();
     let tags = VideoTags { title: "t".into(), ..VideoTags::default() };
-    write_mp4(&path, &frames, 16.0, &tags).unwrap();
+    fs::write(&path, encode_mp4(&frames, 16.0, &tags).unwrap()).unwrap();
     let whole = fs::read(&path).unwrap();
     let table: [&[u8; 4]; 5] = [b"moov", b"trak", b"mdia", b"minf", b"stbl"];
     let of = |name: &'static [u8; 4]| place(&whole, &[&table[..], &[name]].concat());

@@ -14,7 +14,6 @@
         reason = "numbers from outside are converted with checks"
     )
 )]
-
 // There is one writer to the terminal.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 

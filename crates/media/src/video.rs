@@ -95,7 +95,10 @@ impl VideoFrames {
 
 /// Bytes that an MP4 file of so many frames takes, about and at most: pixels and frames.
 pub fn estimated_mp4_bytes(width: usize, height: usize, frames: usize) -> u64 {
-    (width as f64 * height as f64 * frames as f64 * BITS_PER_PIXEL / 8.0) as u64
+    let pixels =
+        [width, height, frames].iter().fold(1, |all: u64, n| all.saturating_mul(*n as u64));
+    // `BITS_PER_PIXEL` of 1.5.
+    pixels.saturating_mul(3) / 16
 }
 
 /// The bytes of an MP4 file with `frames` as H.264 at `fps` frames per second, and `tags`.

@@ -9,8 +9,9 @@ use wan_cache_lab::Shared;
 use wan_cache_lab::calibration::Calibration;
 use wan_cache_lab::recording::{Recorder, Recording};
 use wan_host::parts::RunContext;
-use wan_host::{Cancel, Model, Request};
-use wan_media::{VideoFrames, VideoTags, write_mp4};
+use wan_host::{Cancel, Model, Request, Sidecar};
+use wan_media::{VideoFrames, VideoTags, encode_mp4};
+use wan_outputs::Outputs;
 
 use crate::kinds::{KINDS, Kind};
 use crate::world::{MODEL, World};
@@ -80,10 +81,11 @@ fn write_run(model: &Model, folder: &Path) -> Result<()> {
     let video = model.generate(&request().sample_steps(2).cache("easycache"))?;
     let settings = model.settle(&request().sample_steps(2))?;
     let sampled = model.sample(&settings, &RunContext::default())?;
-    video.sidecar.write(&folder.join("sidecar/a"))?;
-    video.sidecar.write_latents(&folder.join("latents/a"), &sampled.latents)?;
+    let latents = Sidecar::wanted_latents(&folder.join("latents/a"), 0);
+    let claim = Outputs::default().claim(&latents)?;
+    model.sidecar(&settings, &sampled)?.save_latents(claim, &sampled.latents)?;
     video.save(folder.join("mp4/a.mp4"))?;
-    fs::remove_file(folder.join("mp4/a.json"))?;
+    fs::rename(folder.join("mp4/a.json"), folder.join("sidecar/a"))?;
     let job = Request { fps: Some(16.0), ..request().sample_steps(3).cache("forecast") };
     fs::write(folder.join("job/a"), serde_json::to_string(&job)?)?;
     fs::write(folder.join("job/b"), r#"{"task": "t2v-14B", "prompt": "x", "cache": "none"}"#)?;
@@ -93,7 +95,8 @@ fn write_run(model: &Model, folder: &Path) -> Result<()> {
 fn write_recording(model: &Model, folder: &Path) -> Result<()> {
     let settings = model.settle(&request().sample_steps(16))?;
     let path = folder.join("recording/a");
-    let recorder = Shared::new(Recorder::create(&path, &settings)?);
+    let claim = Outputs::default().claim(&Recorder::wanted(&path))?;
+    let recorder = Shared::new(Recorder::create(claim, &settings)?);
     let conditions = model.encode(&settings, &Cancel::default())?;
     let context = RunContext { witness: Some(recorder.for_run()), ..RunContext::default() };
     let run = model.run_in(&settings, conditions, &context)?;
@@ -115,7 +118,7 @@ fn write_clips(folder: &Path) -> Result<()> {
         let rgb = (0..width * height * frames * 3).map(tone).collect();
         let tags = VideoTags { title: "t".into(), comment: "c".into(), ..VideoTags::default() };
         let frames = VideoFrames::new(width, height, rgb)?;
-        write_mp4(&folder.join("mp4").join(name), &frames, 16.0, &tags)?;
+        fs::write(folder.join("mp4").join(name), encode_mp4(&frames, 16.0, &tags)?)?;
     }
     Ok(())
 }

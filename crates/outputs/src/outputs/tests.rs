@@ -62,9 +62,8 @@ fn names_are_numbered_until_one_is_free() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     fs::write(at("a-2.json"), "").unwrap();
-    let named = |number| {
-        ["mp4", "json"].map(|end| wanted(&at(&numbered("a", number, end)))).to_vec()
-    };
+    let named =
+        |number| ["mp4", "json"].map(|end| wanted(&at(&numbered("a", number, end)))).to_vec();
     let mut outputs = Outputs::default();
     for expected in ["a.mp4", "a-3.mp4"] {
         for claim in outputs.claim_free(named).unwrap() {
