@@ -1,4 +1,4 @@
-//! Bad input: exit code 2, one line that says what to do, nothing under the final name.
+//! Bad input: exit code 2 or 3, one line that says what to do, nothing under the final name.
 
 use std::fs;
 use std::path::Path;
@@ -6,14 +6,23 @@ use std::process::{Command, Stdio};
 
 use crate::support::{demo_folder, error_text, program, wan};
 
-/// Runs `wan generate` with these flags into a folder of its own; expects a refusal.
+/// Runs `wan generate` with these flags into a folder of its own; expects a refusal of the request.
 pub(crate) fn check_refused(flags: &[&str], expected: &str) {
+    check_ends(2, flags, expected);
+}
+
+/// As [`check_refused`], where a file of the model cannot be used.
+pub(crate) fn check_unusable(flags: &[&str], expected: &str) {
+    check_ends(3, flags, expected);
+}
+
+fn check_ends(code: i32, flags: &[&str], expected: &str) {
     let folder = tempfile::tempdir().unwrap();
     let video = folder.path().join("out.mp4");
     let save = ["generate", "--progress", "quiet", "--save_file", video.to_str().unwrap()];
     let output = wan(&[&save, flags].concat());
     let text = error_text(&output);
-    assert_eq!(output.status.code(), Some(2), "{flags:?}: {text}");
+    assert_eq!(output.status.code(), Some(code), "{flags:?}: {text}");
     assert_eq!(text.lines().count(), 1, "{flags:?}: {text}");
     assert!(text.contains(expected), "{flags:?}: {text}");
     assert!(fs::read_dir(folder.path()).unwrap().next().is_none(), "{flags:?} left a file behind");
@@ -81,16 +90,17 @@ fn missing_and_truncated_weights_are_named() {
     copy_folder(&demo_folder(), &model);
     let weights = model.join("transformer/diffusion_pytorch_model.safetensors");
     let bytes = fs::read(&weights).unwrap();
-    let check = |expected: &str| check_refused(&["--ckpt_dir", model.to_str().unwrap()], expected);
+    let flags = ["--ckpt_dir", model.to_str().unwrap()];
+    let check = |expected: &str| check_refused(&flags, expected);
     for len in [0, 7, 1000, bytes.len() / 2, bytes.len() - 1] {
         fs::write(&weights, &bytes[..len]).unwrap();
-        check("diffusion_pytorch_model.safetensors");
+        check_unusable(&flags, "diffusion_pytorch_model.safetensors");
     }
     fs::remove_file(&weights).unwrap();
     check("no .safetensors file");
     fs::write(&weights, &bytes).unwrap();
     fs::write(model.join("wan.toml"), "[generate]\nframes = 3\n").unwrap();
-    check("wan.toml");
+    check_unusable(&flags, "wan.toml");
 }
 
 #[test]
@@ -101,7 +111,7 @@ fn a_tensor_of_another_shape_is_named() {
     let config = model.join("transformer/config.json");
     let text = fs::read_to_string(&config).unwrap().replace("\"ffn_dim\": 768", "\"ffn_dim\": 512");
     fs::write(&config, text).unwrap();
-    check_refused(&["--ckpt_dir", model.to_str().unwrap()], "blocks.0.ffn");
+    check_unusable(&["--ckpt_dir", model.to_str().unwrap()], "blocks.0.ffn");
 }
 
 #[test]
@@ -183,7 +193,7 @@ fn weights_are_inspected_and_a_missing_tensor_is_named() {
         fs::read_to_string(&config).unwrap().replace("\"num_layers\": 8", "\"num_layers\": 9");
     fs::write(&config, text).unwrap();
     let output = wan(&["inspect", model.to_str().unwrap()]);
-    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(output.status.code(), Some(3));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("`blocks.8.attn1.to_q.weight` is missing"), "{text}");
 }

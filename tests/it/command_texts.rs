@@ -150,7 +150,7 @@ fn commands_that_need_no_plugin_load_none() {
     };
     let dir = ["--plugin_dir", bad.to_str().unwrap()];
     // One in a folder that was named stops a command that loads plugins.
-    assert_eq!(run(&[&["plugins", "list"], &dir[..]].concat()).status.code(), Some(2));
+    assert_eq!(run(&[&["plugins", "list"], &dir[..]].concat()).status.code(), Some(5));
     let crate_folder = folder.path().join("my-cache");
     let new = ["plugins", "new", "cache", "my-cache", "--path", crate_folder.to_str().unwrap()];
     let output = run(&new);

@@ -44,7 +44,7 @@ const TENSORS: [(&str, &str); 4] = [
 fn missing_renamed_and_misshaped_tensors_are_named_in_every_part() {
     let bench = Bench::new(TinyModel::i2v(), &["--task", "i2v-14B", "--image", "not-read.png"]);
     for (part, name) in TENSORS {
-        let refused = |expected: &str| bench.refused(&[], expected);
+        let refused = |expected: &str| bench.unusable(&[], expected);
         let gone = format!("tensor `{name}` is missing, expected with shape [");
         with_changed(&bench, part, |tensors| drop(tensors.remove(name)), || refused(&gone));
         with_changed(
@@ -107,10 +107,10 @@ fn many_problems_are_counted_and_parts_of_different_models_are_told_apart() {
         &bench,
         "transformer",
         |tensors| tensors.retain(|name, _| !name.starts_with("blocks.1.")),
-        || bench.refused(&[], "more like it"),
+        || bench.unusable(&[], "more like it"),
     );
     let other = Bench::new(TinyModel::ti2v_5b(), &[]);
     std::fs::remove_dir_all(bench.root().join("vae")).unwrap();
     std::fs::rename(other.root().join("vae"), bench.root().join("vae")).unwrap();
-    bench.refused(&[], "out_channels is 16, the VAE's z_dim is 48");
+    bench.unusable(&[], "out_channels is 16, the VAE's z_dim is 48");
 }

@@ -9,7 +9,7 @@ use wan_host::Sidecar;
 use wan_media::{VideoFrames, picture};
 use wan_tests::tiny_model::TinyModel;
 
-use crate::command_line::check_refused;
+use crate::command_line::{check_refused, check_unusable};
 use crate::demo::{generate, play};
 
 /// Width and height of the videos.
@@ -70,6 +70,12 @@ impl Bench {
     pub(crate) fn refused(&self, flags: &[&str], expected: &str) {
         let common = self.flags.iter().map(String::as_str).collect::<Vec<_>>();
         check_refused(&[&common[..], flags].concat(), expected);
+    }
+
+    /// A file of the model cannot be used.
+    pub(crate) fn unusable(&self, flags: &[&str], expected: &str) {
+        let common = self.flags.iter().map(String::as_str).collect::<Vec<_>>();
+        check_unusable(&[&common[..], flags].concat(), expected);
     }
 
     /// Hash of the latents of a run from a picture.

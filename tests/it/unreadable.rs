@@ -64,7 +64,7 @@ fn a_document_of_a_model_folder_that_cannot_be_read_is_named() {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         for text in [&b"{\"flow_shift\": 3"[..], b"\xff\xfe"] {
             fs::write(&file, text).unwrap();
-            bench.refused(&[], name);
+            bench.unusable(&[], name);
         }
         match whole {
             Some(whole) => fs::write(&file, whole).unwrap(),

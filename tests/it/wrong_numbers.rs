@@ -236,7 +236,7 @@ fn what_a_model_gives_is_checked_and_the_part_is_named() {
     let bench = Bench::new(TinyModel::i2v(), &["--task", "i2v-14B", "--cache", "none"]);
     let picture = bench.picture("red", 250);
     for (part, name, expected) in PARTS {
-        let check = || bench.refused(&["--image", &picture], expected);
+        let check = || bench.unusable(&["--image", &picture], expected);
         with_changed(&bench, part, |tensors| damage(tensors, name), check);
     }
 }
@@ -262,7 +262,7 @@ fn a_damaged_decoder_makes_no_black_video_and_the_latents_are_kept() {
         let files = ["--ckpt_dir", root.to_str().unwrap(), "--save_file", video.to_str().unwrap()];
         let output = wan(&[&["generate", "--cache", "none"], &small[..], &files[..]].concat());
         let said = error_text(&output);
-        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert_eq!(output.status.code(), Some(3), "{said}");
         assert!(said.contains("the decoder of the VAE gave numbers that are not finite"), "{said}");
     });
     let kept: Vec<String> = names_in(folder.path()).into_iter().collect();

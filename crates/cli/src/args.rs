@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use wan_border::numbers::within;
@@ -36,6 +37,29 @@ pub(super) fn plugin_dir() -> Arg {
         .value_parser(value_parser!(PathBuf))
         .action(ArgAction::Append)
         .help_heading("Plugins")
+}
+
+pub(super) fn plugin_timeout() -> Arg {
+    flag(
+        "plugin_timeout",
+        "SECONDS",
+        "Most seconds that one call of a plugin may spend in its own code; more is taken for an \
+         endless loop",
+    )
+    .default_value("5")
+    .value_parser(seconds)
+    .help_heading("Plugins")
+}
+
+fn seconds(written: &str) -> Result<Duration, String> {
+    let seconds = written.parse().ok().filter(|seconds: &f64| *seconds > 0.0);
+    let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    time.filter(|time| !time.is_zero()).ok_or_else(|| "expected seconds above 0".into())
+}
+
+/// The flags of the innermost command.
+pub(super) fn innermost(matches: &ArgMatches) -> &ArgMatches {
+    matches.subcommand().map_or(matches, |(_, inner)| innermost(inner))
 }
 
 pub(super) fn model_dir() -> Arg {

@@ -51,9 +51,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     }
     match problems {
         0 => Ok(()),
-        count => {
-            Err(Error::invalid(format!("{}: {count} tensors are not as expected", path.display())))
-        }
+        count => Err(Error::model_file(format!(
+            "{}: {count} tensors are not as expected",
+            path.display()
+        ))),
     }
 }
 

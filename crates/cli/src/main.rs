@@ -32,6 +32,7 @@ mod inspect;
 mod model;
 mod named_by;
 mod outputs;
+mod own_words;
 mod panic_hook;
 mod plugins;
 mod progress;
@@ -39,44 +40,55 @@ mod reproduce;
 mod request;
 mod run_flags;
 mod spelling;
+mod stop;
+mod wall;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
 use wan_host::parts::Registry;
-use wan_host::{AllowList, Error, Result, Turn};
+use wan_host::{AllowList, Error, Turn};
+
+use own_words::OwnWords;
+use wall::Inside;
 
 const MISSING: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
 
 fn main() -> ExitCode {
-    ExitCode::from(run(std::env::args_os()))
-}
-
-/// Runs the program; gives its exit code.
-///
-/// 0: done, and the file it was asked for exists. 2: the user can mend what went wrong; one line
-/// says how. 130: stopped. 1: anything else.
-fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
     panic_hook::install();
     start_log();
-    let arguments: Vec<OsString> = arguments.map(spelling::with_underscores).collect();
-    match try_run(&arguments) {
-        Ok(()) => 0,
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let code = if wall::is_child(&arguments) {
+        wall::serve(|arguments, inside| run(&arguments, Some(inside)))
+    } else {
+        stop::listen();
+        run(&spelling::with_underscores(arguments.into_iter()), None)
+    };
+    ExitCode::from(code)
+}
+
+/// Runs the program, in a child of it where foreign libraries are opened; gives its exit code.
+fn run(arguments: &[OsString], inside: Option<&Inside>) -> u8 {
+    // What panicked has said so.
+    let ended = catch_unwind(AssertUnwindSafe(|| try_run(arguments, inside)));
+    match ended.unwrap_or(Ok(BUG)) {
+        Ok(code) => code,
         // A command without its subcommand: what there is.
         Err(Failure::Usage(help)) if help.kind() == MISSING => {
             help.render().to_string().trim_end().lines().for_each(terminal::aside);
-            2
+            REQUEST
         }
         Err(Failure::Usage(error)) if error.use_stderr() => {
             note!("{}", spelling::one_line(&error));
-            2
+            REQUEST
         }
         Err(Failure::Usage(help)) => {
             terminal::result(help.render().to_string().trim_end());
-            0
+            DONE
         }
         Err(Failure::Run { error, flag }) => {
             let known = Registry::built_in().unwrap_or_default();
@@ -87,12 +99,22 @@ fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
     }
 }
 
-/// 2: the user can mend it; 130: stopped; 1: the work failed.
+// Exit codes; `docs/exit-codes.md` has what belongs to each.
+const DONE: u8 = 0;
+const BUG: u8 = 1;
+const REQUEST: u8 = 2;
+const MODEL_FILES: u8 = 3;
+const RESOURCES: u8 = 4;
+const PLUGIN: u8 = 5;
+
 fn exit_code(error: &Error) -> u8 {
     match error.turn() {
-        Turn::Caller | Turn::ModelFiles | Turn::Disk | Turn::Later => 2,
-        Turn::Strategy | Turn::DeviceMemory | Turn::Bug => 1,
-        Turn::Nobody => 130,
+        Turn::Caller => REQUEST,
+        Turn::ModelFiles => MODEL_FILES,
+        Turn::DeviceMemory | Turn::Disk | Turn::Later => RESOURCES,
+        Turn::Strategy => PLUGIN,
+        Turn::Bug => BUG,
+        Turn::Nobody => stop::code(),
     }
 }
 
@@ -103,20 +125,40 @@ enum Failure {
     Run { error: Box<Error>, flag: Option<String> },
 }
 
-fn innermost(matches: &ArgMatches) -> &ArgMatches {
-    matches.subcommand().map_or(matches, |(_, matches)| innermost(matches))
-}
-
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Run { error: Box::new(error), flag: None }
     }
 }
 
-fn try_run(arguments: &[OsString]) -> std::result::Result<(), Failure> {
-    // Strategies bring flags of their own, so plugins are loaded before flags are read.
-    let registry = registry(arguments)?;
-    let matches = command(&registry).try_get_matches_from(arguments).map_err(Failure::Usage)?;
+fn try_run(arguments: &[OsString], inside: Option<&Inside>) -> std::result::Result<u8, Failure> {
+    let mut registry = Registry::built_in()?;
+    let own = OwnWords::of(arguments, &command(&registry));
+    let uses_strategies = plugins::are_used(&own.commands);
+    let mut matches = match command(&registry).try_get_matches_from(&own.words) {
+        // Help is complete once the flags of all strategies are known.
+        Err(help) if uses_strategies && help.kind() == ErrorKind::DisplayHelp => None,
+        matches => Some(matches.map_err(Failure::Usage)?),
+    };
+    if let Some(list) = AllowList::find(own.plugin_allow.as_deref())? {
+        registry.allow_only(list);
+    }
+    registry.reserve_flags(spelling::flags(command(&Registry::default())));
+    if uses_strategies {
+        let foreign = plugins::find_foreign(&own.plugin_dirs, matches.as_ref())?;
+        match (foreign, inside) {
+            (Some(foreign), None) if wall::IS_HERE => {
+                let reads_input = matches.as_ref().is_some_and(request::reads_input);
+                return Ok(wall::run(arguments, reads_input, &foreign)?);
+            }
+            (_, Some(inside)) => registry.watch(inside.border(timeout(matches.as_ref()))),
+            (_, None) => {}
+        }
+        registry.add_folders(&own.plugin_dirs)?;
+        matches = None;
+    }
+    let again = || command(&registry).try_get_matches_from(arguments);
+    let matches = matches.map_or_else(again, Ok).map_err(Failure::Usage)?;
     let done = match matches.subcommand() {
         Some(("generate", matches)) => generate::run(&registry, matches),
         Some(("decode", matches)) => decode::run(matches),
@@ -125,11 +167,17 @@ fn try_run(arguments: &[OsString]) -> std::result::Result<(), Failure> {
         Some(("plugins", matches)) => plugins::run(&registry, matches),
         _ => unreachable!("clap requires a subcommand"),
     };
-    done.map_err(|error| {
-        let matches = matches.subcommand().map(|(_, matches)| innermost(matches));
-        let flag = matches.and_then(|m| named_by::flag(&error.to_string(), m).map(String::from));
+    done.map(|()| DONE).map_err(|error| {
+        let matches = args::innermost(&matches);
+        let flag = named_by::flag(&error.to_string(), matches).map(String::from);
         Failure::Run { error: Box::new(error), flag }
     })
+}
+
+/// How long a call of a plugin may take; its help may be asked for without any.
+fn timeout(matches: Option<&ArgMatches>) -> Duration {
+    let given = matches.and_then(|m| args::innermost(m).try_get_one("plugin_timeout").ok()?);
+    given.copied().unwrap_or(Duration::from_secs(5))
 }
 
 /// The whole command line, strategy flags included.
@@ -148,24 +196,10 @@ fn command(registry: &Registry) -> Command {
     args::with_negative_values(program)
 }
 
-fn registry(arguments: &[OsString]) -> Result<Registry> {
-    let mut registry = Registry::built_in()?;
-    let list = spelling::early(arguments, "plugin_allow").last();
-    if let Some(list) = AllowList::find(list.as_deref())? {
-        registry.allow_only(list);
-    }
-    if !plugins::needs_none(arguments) {
-        let folders: Vec<PathBuf> = spelling::early(arguments, "plugin_dir").collect();
-        registry.add_folders(&folders)?;
-    }
-    Ok(registry)
-}
-
 /// `WAN_LOG=debug` shows what the libraries log.
 fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("WAN_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    // A second start (in tests) keeps the first.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
     let _ = log.with_writer(|| terminal::Log).try_init();
 }

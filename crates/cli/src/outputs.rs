@@ -8,6 +8,7 @@ use wan_media::{estimated_mp4_bytes, is_png_sheet};
 use wan_outputs::{Claim, Outputs, Wanted, numbered};
 
 use super::args::switch;
+use super::wall;
 
 /// Flags that name what is written; all other paths are inputs.
 const WRITTEN: [&str; 4] = ["save_file", "contact_sheet", "out", "path"];
@@ -21,7 +22,7 @@ pub(super) fn overwrite() -> Arg {
 
 /// What this command line may write to: nothing that it reads.
 pub(super) fn outputs(matches: &ArgMatches) -> Outputs {
-    let mut outputs = Outputs::new(matches.get_flag("overwrite"));
+    let mut outputs = Outputs::new(matches.get_flag("overwrite")).through(wall::steward());
     for id in matches.ids().map(clap::Id::as_str).filter(|id| !WRITTEN.contains(id)) {
         let paths = matches.try_get_many::<PathBuf>(id).ok().flatten();
         paths.into_iter().flatten().for_each(|path| outputs.protect(path));

@@ -10,7 +10,7 @@ use super::request::request_over;
 use super::run_flags::request_of;
 
 /// Flags that go with `--reproduce` and change no latents.
-const ALLOWED: [&str; 15] = [
+const ALLOWED: [&str; 16] = [
     "reproduce",
     "allow_changes",
     "given_dir",
@@ -19,6 +19,7 @@ const ALLOWED: [&str; 15] = [
     "tokenizer",
     "vae_tiling",
     "plugin_dir",
+    "plugin_timeout",
     "save_file",
     "overwrite",
     "metadata",

@@ -1,14 +1,16 @@
 //! From the flags of a run, and a job, to the request that the library completes.
 
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use wan_border::files::{self, Content};
 use wan_host::parts::Kind;
-use wan_host::{Cancel, Error, Model, Request, Result, Settings};
+use wan_host::{Error, Model, Request, Result, Settings};
 
+use super::args::innermost;
 use super::run_flags::{given_options, refuse_idle_flags, request_of};
+pub(super) use super::stop::work as cancel_on_interrupt;
+use super::wall;
 
 /// The settings that flags and job ask for; what there is to say of them is said.
 ///
@@ -62,46 +64,27 @@ pub(super) fn request_over(model: &Model, matches: &ArgMatches, job: Request) ->
     Ok(request)
 }
 
+/// The job that standard input holds.
+const STANDARD_INPUT: &str = "-";
+
+/// Whether a command takes a job from standard input.
+pub(super) fn reads_input(matches: &ArgMatches) -> bool {
+    let job = innermost(matches).try_get_one::<PathBuf>("job").ok().flatten();
+    job.is_some_and(|path| path == Path::new(STANDARD_INPUT))
+}
+
 /// The job that the user named: a request as JSON, in a file or on standard input.
 fn job(matches: &ArgMatches) -> Result<Request> {
     let Some(path) = matches.try_get_one::<PathBuf>("job").ok().flatten() else {
         return Ok(Request::default());
     };
     let wrong = |why: String| Error::invalid(format!("`job` {}: {why}", path.display()));
-    let text = if path == Path::new("-") {
-        standard_input().map_err(|e| wrong(e.to_string()))?
+    let text = if path == Path::new(STANDARD_INPUT) {
+        wall::standard_input().map_err(wrong)?
     } else {
         files::text(path, Content::Settings)
             .map_err(|e| Error::about("job", format!("`job` {e}")))?
     };
     let job = format!("`job` {}: not a request", path.display());
     files::parse_json(&text).map_err(|said| Error::malformed(job, said))
-}
-
-/// What is written to the program, no longer than a file of settings.
-fn standard_input() -> io::Result<String> {
-    let (mut text, limit) = (String::new(), Content::Settings.bytes_max());
-    io::stdin().take(limit + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > limit {
-        return Err(io::Error::other(format!("more than {limit} bytes")));
-    }
-    Ok(text)
-}
-
-/// Set at the first interrupt; the second ends the program.
-pub(super) fn cancel_on_interrupt() -> Cancel {
-    let cancel = Cancel::default();
-    let flag = cancel.clone();
-    let handler = ctrlc::set_handler(move || {
-        // A second interrupt does not wait for the round to end.
-        if flag.cancel() {
-            wan_outputs::abandon_all();
-            std::process::exit(130);
-        }
-        note!("stopping after this round; interrupt again to stop at once");
-    });
-    if let Err(error) = handler {
-        tracing::warn!(%error, "interrupts will not be caught");
-    }
-    cancel
 }

@@ -9,7 +9,7 @@ use wan_host::parts::{Kind, Registry};
 use wan_host::{Error, Format, FrameSource, OnNan, Request, Result};
 use wan_plugin_api::{OptionKind, OptionSpec, OptionValues, Place, Strategy};
 
-use super::args::{flag, model_dir, plugin_dir, progress};
+use super::args::{flag, model_dir, plugin_dir, plugin_timeout, progress};
 
 /// `command` with the flags of everything that runs a model.
 pub(super) fn with_run_flags(command: Command, registry: &Registry) -> Command {
@@ -19,7 +19,7 @@ pub(super) fn with_run_flags(command: Command, registry: &Registry) -> Command {
         .args(given_flags())
         .args(sampling_flags())
         .args(strategy_flags())
-        .args([progress(), plugin_dir()]);
+        .args([progress(), plugin_dir(), plugin_timeout()]);
     option_flags(registry).into_iter().fold(command, |c, arg| c.arg(arg))
 }
 

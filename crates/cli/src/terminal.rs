@@ -25,9 +25,11 @@ pub(crate) fn aside(line: &str) {
     let _ = writeln!(stderr(), "{}", without_controls(line).replace('\n', " "));
 }
 
-/// Text without what moves the cursor, colours, or answers; its line ends and tabs stay.
+/// Text without what moves the cursor, colours, answers, or turns the direction of writing; its line
+/// ends and tabs stay.
 pub(crate) fn without_controls(text: &str) -> Cow<'_, str> {
-    let is_one = |c: char| c.is_control() && c != '\n' && c != '\t';
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_one = |c: char| turns(c) || (c.is_control() && c != '\n' && c != '\t');
     if text.contains(is_one) { text.replace(is_one, "").into() } else { text.into() }
 }
 

@@ -1,6 +1,7 @@
 //! What can go wrong, and whose turn it is.
 
 use std::fmt::Display;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use wan_border::files;
@@ -35,6 +36,9 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A plugin library cannot be used: one line that names the file, and what to do.
+    #[error("{0}")]
+    Library(String),
     /// A strategy failed or refused.
     #[error("{id}: {source}")]
     Strategy {
@@ -43,6 +47,9 @@ pub enum Error {
         /// What it said.
         source: wan_plugin_api::Error,
     },
+    /// A file of the model is there and cannot be used: one line that names it.
+    #[error("{0}")]
+    ModelFile(String),
     /// Weights do not fit, or the model failed.
     #[error(transparent)]
     Model(wan_model::Error),
@@ -102,6 +109,16 @@ impl Error {
         move |source| Self::Io { path, source }
     }
 
+    /// A file of the model that is there and cannot be used.
+    pub fn model_file(message: impl Into<String>) -> Self {
+        Self::ModelFile(message.into())
+    }
+
+    /// A plugin library that cannot be used.
+    pub fn library(place: impl Display, why: impl Display) -> Self {
+        Self::Library(format!("{place}: {why}"))
+    }
+
     /// For `map_err` on calls of a strategy.
     pub fn strategy(id: &str) -> impl FnOnce(wan_plugin_api::Error) -> Self {
         let id = id.to_string();
@@ -118,14 +135,16 @@ impl Error {
     /// Whose turn it is.
     pub fn turn(&self) -> Turn {
         match self {
-            Self::Invalid(_) | Self::Field { .. } | Self::File(_) => Turn::Caller,
-            Self::Output(wan_outputs::Error::Refused { .. }) => Turn::Caller,
-            Self::Video(error) if error.is_of_what_was_given() => Turn::Caller,
-            Self::Io { .. } | Self::Video(_) | Self::Output(_) => Turn::Disk,
-            Self::Strategy { source, .. } if source.kind == ErrorKind::Failed => Turn::Strategy,
+            Self::Invalid(_) | Self::Field { .. } => Turn::Caller,
+            Self::Io { source, .. } => turn_of_io(source),
+            Self::File(error) => turn_of_file(error),
+            Self::Video(error) => turn_of_media(error),
+            Self::Output(error) => turn_of_output(error),
+            Self::Model(error) => turn_of_model(error),
             // It refuses what it was given.
-            Self::Strategy { .. } => Turn::Caller,
-            Self::Model(_) | Self::NotFinite(_) => Turn::ModelFiles,
+            Self::Strategy { source, .. } if source.kind == ErrorKind::Invalid => Turn::Caller,
+            Self::Library(_) | Self::Strategy { .. } => Turn::Strategy,
+            Self::ModelFile(_) | Self::NotFinite(_) => Turn::ModelFiles,
             Self::DeviceMemory(_) => Turn::DeviceMemory,
             Self::Busy => Turn::Later,
             Self::Cancelled => Turn::Nobody,
@@ -137,15 +156,15 @@ impl Error {
 /// Whose turn it is after an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    /// Whoever made the request: it does not fit.
+    /// Whoever made the request: it does not fit, or names what is not there or cannot be read.
     Caller,
-    /// Whoever has the model's files: they are missing, damaged or of another model.
+    /// Whoever has the model's files: they are there, and damaged or of another model.
     ModelFiles,
-    /// The strategy's author.
+    /// The author of a strategy or of its library.
     Strategy,
     /// Whoever can make room on the device, or ask for less.
     DeviceMemory,
-    /// Whoever has the disk: a file cannot be read or written.
+    /// Whoever can make room on the disk or in memory.
     Disk,
     /// The caller again, once another run has ended.
     Later,
@@ -153,6 +172,54 @@ pub enum Turn {
     Nobody,
     /// Ours.
     Bug,
+}
+
+/// A full disk is nobody's mistake; all else is in what was named.
+fn turn_of_io(error: &io::Error) -> Turn {
+    use io::ErrorKind::{FileTooLarge, OutOfMemory, QuotaExceeded, StorageFull};
+    let full = [StorageFull, QuotaExceeded, FileTooLarge, OutOfMemory];
+    let is_full = full.contains(&error.kind());
+    if is_full { Turn::Disk } else { Turn::Caller }
+}
+
+fn turn_of_file(error: &files::Error) -> Turn {
+    match error {
+        files::Error::Io { source, .. } => turn_of_io(source),
+        _ => Turn::Caller,
+    }
+}
+
+fn turn_of_media(error: &wan_media::Error) -> Turn {
+    use wan_media::Error as Media;
+    match error {
+        Media::File(error) => turn_of_file(error),
+        // The request was checked before: its own encoders and writers have failed.
+        Media::Encode(_) | Media::Dropped { .. } | Media::Mux(_) | Media::Png(_) => Turn::Bug,
+        _ => Turn::Caller,
+    }
+}
+
+fn turn_of_output(error: &wan_outputs::Error) -> Turn {
+    match error {
+        wan_outputs::Error::NoRoom { .. } => Turn::Disk,
+        wan_outputs::Error::Write { source, .. } => turn_of_io(source),
+        _ => Turn::Caller,
+    }
+}
+
+/// A file that was named and is not there is the caller's; one that is there, the model's.
+fn turn_of_model(error: &wan_model::Error) -> Turn {
+    use wan_model::Error as Model;
+    match error {
+        Model::Io { source, .. } | Model::File(files::Error::Io { source, .. })
+            if source.kind() == io::ErrorKind::NotFound =>
+        {
+            Turn::Caller
+        }
+        // What was asked of the model, not what it is.
+        Model::Input { .. } => Turn::Caller,
+        _ => Turn::ModelFiles,
+    }
 }
 
 impl From<candle_core::Error> for Error {
@@ -182,6 +249,52 @@ fn is_out_of_memory(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_error_is_somebodys_turn() {
+        let io = |kind: io::ErrorKind| Error::io(Path::new("a"))(io::Error::from(kind));
+        let file = |kind: io::ErrorKind| {
+            let (path, source) = ("a".into(), io::Error::from(kind));
+            files::Error::Io { path, source }
+        };
+        let media = |kind: io::ErrorKind| Error::Video(file(kind).into());
+        let model = |kind: io::ErrorKind| Error::Model(file(kind).into());
+        let write = |kind: io::ErrorKind| {
+            let (path, source) = ("a".into(), io::Error::from(kind));
+            Error::Output(wan_outputs::Error::Write { path, source })
+        };
+        let by = |kind: fn(&str) -> wan_plugin_api::Error| Error::strategy("a")(kind("why"));
+        let (absent, full) = (io::ErrorKind::NotFound, io::ErrorKind::StorageFull);
+        let forbidden = io::ErrorKind::PermissionDenied;
+        let cut = wan_model::Error::MalformedFile { path: "a".into(), reason: "cut".into() };
+        for (error, turn) in [
+            (Error::invalid("a"), Turn::Caller),
+            (Error::field("size", "a"), Turn::Caller),
+            (io(absent), Turn::Caller),
+            (io(forbidden), Turn::Caller),
+            (io(full), Turn::Disk),
+            (media(absent), Turn::Caller),
+            (media(full), Turn::Disk),
+            (model(absent), Turn::Caller),
+            (model(forbidden), Turn::ModelFiles),
+            (Error::Model(cut), Turn::ModelFiles),
+            (Error::model_file("a"), Turn::ModelFiles),
+            (write(forbidden), Turn::Caller),
+            (write(full), Turn::Disk),
+            (Error::File(file(absent)), Turn::Caller),
+            (Error::NotFinite("a".into()), Turn::ModelFiles),
+            (by(|why| wan_plugin_api::Error::invalid(why)), Turn::Caller),
+            (by(|why| wan_plugin_api::Error::unsupported(why)), Turn::Strategy),
+            (by(|why| wan_plugin_api::Error::failed(why)), Turn::Strategy),
+            (by(|_| wan_plugin_api::Error::cancelled()), Turn::Nobody),
+            (Error::library("a", "why"), Turn::Strategy),
+            (Error::DeviceMemory("a".into()), Turn::DeviceMemory),
+            (Error::Busy, Turn::Later),
+            (Error::Tensor(candle_core::Error::Msg("a".into())), Turn::Bug),
+        ] {
+            assert_eq!(error.turn(), turn, "{error:?}");
+        }
+    }
 
     #[test]
     fn a_full_device_is_nobodys_fault() {

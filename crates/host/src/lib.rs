@@ -46,6 +46,10 @@
 //! working directory or global subscriber, and it prints nothing. Progress is what [`Run::round`]
 //! and [`Decoding`] return; notices are values; `tracing` has the details.
 //!
+//! A plugin runs in your process: a panic in it is an error, but one that crashes, exits or never
+//! comes back takes your program along. The program `wan` opens plugins that did not come with it
+//! in a child of its own.
+//!
 //! Cargo takes profiles from the workspace that builds, not from this one. **Copy the lines
 //! `[profile.dev.package...]` of this workspace's `Cargo.toml` into yours**, or build with
 //! `--release`: without either a run takes many times longer.

@@ -5,11 +5,12 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::folder::{flush, folder_of};
 use crate::lock::{Lock, identity, is_named, lock};
+use crate::steward::{Entrusted, Steward};
 
 /// Temporary files of this process.
 static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
@@ -34,12 +35,16 @@ pub struct Claim {
     path: PathBuf,
     temporary: PathBuf,
     file: Option<File>,
+    /// Who holds the lock, if not this process, and under which number.
+    steward: Option<(Arc<dyn Steward>, u64)>,
 }
 
 /// What a claim met.
-pub(crate) enum Claimed {
+#[derive(Debug)]
+pub enum Claimed {
     /// The file is ours to write.
     Ours {
+        /// The claim.
         claim: Claim,
         /// A process that has ended left the temporary file.
         was_left: bool,
@@ -47,12 +52,19 @@ pub(crate) enum Claimed {
         without_lock: bool,
     },
     /// Another process writes it.
-    Taken { by: Option<u32> },
+    Taken {
+        /// That process, where the system tells.
+        by: Option<u32>,
+    },
 }
 
 impl Claim {
-    /// Locks the temporary file beside `path`, and empties it.
-    pub(crate) fn of(path: &Path) -> io::Result<Claimed> {
+    /// Locks the temporary file beside `path`, and empties it. What else there is to look at before
+    /// a file is written, [`Outputs`](crate::Outputs) looks at.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn of(path: &Path) -> io::Result<Claimed> {
         let temporary = temporary_name(path);
         for _ in 0..TRIES {
             let (file, was_left) = open(&temporary)?;
@@ -67,10 +79,30 @@ impl Claim {
             }
             file.set_len(0)?;
             unfinished().insert(temporary.clone());
-            let claim = Self { path: path.into(), temporary, file: Some(file) };
+            let claim = Self { path: path.into(), temporary, file: Some(file), steward: None };
             return Ok(Claimed::Ours { claim, was_left, without_lock });
         }
         Err(io::Error::other("others take its temporary file again and again"))
+    }
+
+    /// As [`of`](Self::of), by another process.
+    pub(crate) fn through(steward: &Arc<dyn Steward>, path: &Path) -> io::Result<Claimed> {
+        let (number, temporary, was_left, without_lock) = match steward.claim(path)? {
+            Entrusted::Taken { by } => return Ok(Claimed::Taken { by }),
+            Entrusted::Ours { claim, temporary, was_left, without_lock } => {
+                (claim, temporary, was_left, without_lock)
+            }
+        };
+        let file = OpenOptions::new().read(true).write(true).open(&temporary);
+        let file = file.inspect_err(|_| steward.give_up(number))?;
+        let steward = Some((steward.clone(), number));
+        let claim = Self { path: path.into(), temporary, file: Some(file), steward };
+        Ok(Claimed::Ours { claim, was_left, without_lock })
+    }
+
+    /// The temporary file.
+    pub fn temporary(&self) -> &Path {
+        &self.temporary
     }
 
     /// The final name.
@@ -101,6 +133,15 @@ impl Claim {
     /// # Errors
     /// [`Error::Write`] if the file system fails. What was under the final name is untouched then.
     pub fn keep(mut self) -> Result<Kept> {
+        if let Some((steward, number)) = &self.steward {
+            steward.keep(*number).map_err(Error::write(&self.path))?;
+            self.file = None;
+            return Ok(Kept {
+                path: self.path.clone(),
+                identity: None,
+                steward: self.steward.take(),
+            });
+        }
         let kept = self.rename().map_err(Error::write(&self.path))?;
         unfinished().remove(&self.temporary);
         self.file = None;
@@ -117,13 +158,16 @@ impl Claim {
             return Err(io::Error::other("the temporary file is gone"));
         }
         fs::rename(&self.temporary, &self.path)?;
-        Ok(Kept { path: self.path.clone(), identity })
+        Ok(Kept { path: self.path.clone(), identity, steward: None })
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         let Some(file) = self.file.take() else { return };
+        if let Some((steward, number)) = &self.steward {
+            return steward.give_up(*number);
+        }
         if unfinished().remove(&self.temporary) && is_named(&self.temporary, &file) {
             // While the lock is held: afterwards it may be another's.
             let _ = fs::remove_file(&self.temporary);
@@ -136,6 +180,7 @@ impl Drop for Claim {
 pub struct Kept {
     path: PathBuf,
     identity: Option<(u64, u64)>,
+    steward: Option<(Arc<dyn Steward>, u64)>,
 }
 
 impl Kept {
@@ -149,6 +194,9 @@ impl Kept {
     /// # Errors
     /// [`Error::Write`] if the file system refuses.
     pub fn remove(self) -> Result<()> {
+        if let Some((steward, number)) = &self.steward {
+            return steward.remove(*number).map_err(Error::write(&self.path));
+        }
         match self.path.symlink_metadata() {
             Ok(now) if identity(&now) == self.identity => {
                 fs::remove_file(&self.path).map_err(Error::write(&self.path))

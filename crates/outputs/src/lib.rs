@@ -10,6 +10,9 @@
 //! The lock (`flock`) is held while the process lives, so two runs never write one file. A temporary
 //! file without its lock is what an ended process left: it is taken over.
 //!
+//! A process whose code is not all trusted can have another one do this for it ([`Steward`]), and
+//! then only writes to temporary files.
+//!
 //! The crate knows no format and no model, prints nothing, and depends on no other crate of this
 //! workspace.
 
@@ -19,8 +22,10 @@ mod folder;
 mod lock;
 mod outputs;
 mod space;
+mod steward;
 
-pub use claim::{Claim, Kept, abandon_all};
+pub use claim::{Claim, Claimed, Kept, abandon_all};
 pub use error::{Error, Result};
 pub use folder::{folder_of, write_new_folder};
 pub use outputs::{Outputs, Wanted, numbered};
+pub use steward::{Entrusted, Steward};

@@ -3,12 +3,14 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::claim::{Claim, Claimed, temporary_name};
 use crate::error::{Error, Result};
 use crate::folder::folder_of;
 use crate::lock::identity;
 use crate::space::free_bytes;
+use crate::steward::Steward;
 
 /// Longest name of a file, in bytes, of the file systems in use.
 const NAME_BYTES_MAX: usize = 255;
@@ -35,6 +37,7 @@ pub struct Outputs {
     needed: u64,
     notices: Vec<String>,
     said_without_lock: bool,
+    steward: Option<Arc<dyn Steward>>,
 }
 
 /// Why a file cannot be claimed.
@@ -49,6 +52,12 @@ impl Outputs {
     /// Where `overwrite` is set, files of others are replaced, too; inputs never are.
     pub fn new(overwrite: bool) -> Self {
         Self { overwrite, ..Self::default() }
+    }
+
+    /// The same, where another process has the files, and this one only writes to them.
+    #[must_use]
+    pub fn through(self, steward: Option<Arc<dyn Steward>>) -> Self {
+        Self { steward, ..self }
     }
 
     /// From now on refuses to write to this file, whatever name it is given by. What is not there
@@ -109,8 +118,11 @@ impl Outputs {
         check_name(&wanted.path).map_err(last)?;
         check_folder(&wanted.path).map_err(last)?;
         self.check_what_is_there(wanted, replaces)?;
-        let claimed =
-            Claim::of(&wanted.path).map_err(|e| last(format!("cannot write it ({e})")))?;
+        let claimed = match &self.steward {
+            Some(steward) => Claim::through(steward, &wanted.path),
+            None => Claim::of(&wanted.path),
+        };
+        let claimed = claimed.map_err(|e| last(format!("cannot write it ({e})")))?;
         let claim = match claimed {
             Claimed::Taken { by } => return Err(Refusal::Taken(self.writer(wanted, by))),
             Claimed::Ours { claim, was_left, without_lock } => {

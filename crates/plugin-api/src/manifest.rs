@@ -81,12 +81,21 @@ impl RawManifest {
     /// A copy with owned strings; `None` if magic or size are not those of a manifest.
     ///
     /// # Safety
-    /// `self` must lie in a loaded library under the name [`SYMBOL`], its strings static and
-    /// zero-terminated, as the format above promises.
-    pub unsafe fn read(&self) -> Option<Manifest> {
-        if self.magic != MAGIC || (self.size as usize) < size_of::<Self>() {
+    /// `raw` must be null, or lie in a loaded library under the name [`SYMBOL`]: as many bytes as
+    /// its size says, strings static and zero-terminated, as the format above promises.
+    pub unsafe fn read(raw: *const Self) -> Option<Manifest> {
+        if raw.is_null() || !raw.is_aligned() {
             return None;
         }
+        // SAFETY: magic and size are the first members of every manifest, however long it is; no
+        // more of it is looked at here.
+        let (magic, size) =
+            unsafe { ((&raw const (*raw).magic).read(), (&raw const (*raw).size).read()) };
+        if magic != MAGIC || (size as usize) < size_of::<Self>() {
+            return None;
+        }
+        // SAFETY: it has as many bytes as it says, so all of these.
+        let whole = unsafe { &*raw };
         let text = |pointer: *const c_char| {
             if pointer.is_null() {
                 return String::new();
@@ -95,13 +104,13 @@ impl RawManifest {
             unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
         };
         Some(Manifest {
-            epoch: self.epoch,
-            flavour: self.flavour,
-            unwinds: self.unwinds == 1,
-            name: text(self.name),
-            version: text(self.version),
-            licence: text(self.licence),
-            built_with: text(self.built_with),
+            epoch: whole.epoch,
+            flavour: whole.flavour,
+            unwinds: whole.unwinds == 1,
+            name: text(whole.name),
+            version: text(whole.version),
+            licence: text(whole.licence),
+            built_with: text(whole.built_with),
         })
     }
 }

@@ -81,9 +81,9 @@ impl From<Vec<Round>> for Schedule {
 }
 
 impl Schedule {
-    /// Model evaluations of the whole schedule.
+    /// Model evaluations of the whole schedule, which [`ends`](Self::ends) has checked.
     pub fn evaluations(&self) -> u32 {
-        self.rounds.iter().map(|r| r.evaluations).sum()
+        self.rounds.iter().fold(0, |all, round| all.saturating_add(round.evaluations))
     }
 
     /// The checks of [`ends`](Self::ends), and that every frame ends at sigma 0.
@@ -111,19 +111,27 @@ impl Schedule {
     }
 
     /// Sigma at which each frame ends. Checks every round: its window lies inside `frames` and has
-    /// no gaps, timesteps are finite, `0 <= sigma_next <= sigma <= 1`, and frames that are not
-    /// updated keep their sigma.
+    /// no gaps, blocks of its attention have frames, timesteps are finite,
+    /// `0 <= sigma_next <= sigma <= 1`, and frames that are not updated keep their sigma. All
+    /// evaluations together can be counted.
     ///
     /// # Errors
     /// `Failed`, naming round and frame.
     pub fn ends(&self, frames: usize, prefix_frames: usize) -> Result<Vec<f64>> {
-        let mut sigma: Vec<f64> = vec![1.0; frames];
+        let (mut sigma, mut evaluations) = (vec![1.0; frames], 0u32);
         sigma[..prefix_frames.min(frames)].fill(0.0);
         for (index, round) in self.rounds.iter().enumerate() {
             let wrong = |what: String| Err(Error::failed(format!("round {index}: {what}")));
             if round.is_empty() || round.evaluations == 0 {
                 return wrong("no frames, or no evaluations".into());
             }
+            if round.attention == Attention::BlockCausal(0) {
+                return wrong("its attention has blocks of 0 frames".into());
+            }
+            let Some(all) = evaluations.checked_add(round.evaluations) else {
+                return wrong(format!("{} evaluations are too many to count", round.evaluations));
+            };
+            evaluations = all;
             for (place, level) in round.levels.iter().enumerate() {
                 let frame = level.frame as usize;
                 if frame != round.first_frame() + place || frame >= frames {
@@ -177,6 +185,18 @@ mod tests {
         whole.check(2, 0).unwrap();
         let error = Schedule::from(vec![half]).check(2, 0).unwrap_err();
         assert!(error.message.contains("frame 0 at sigma 0.5"), "{error}");
+    }
+
+    #[test]
+    fn blocks_of_nothing_and_uncounted_evaluations_are_refused() {
+        let sound = round(vec![FrameLevel::moving(0, 1000.0, 1.0, 0.0)]);
+        let blocks = Round { attention: Attention::BlockCausal(0), ..sound.clone() };
+        let many = Round { evaluations: u32::MAX, ..sound.clone() };
+        for rounds in [vec![blocks], vec![many, sound]] {
+            let schedule = Schedule::from(rounds);
+            assert!(schedule.check(1, 0).is_err());
+            assert!(schedule.evaluations() > 0);
+        }
     }
 
     #[test]

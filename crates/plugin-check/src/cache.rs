@@ -2,10 +2,13 @@
 
 use std::time::Instant;
 
-use wan_plugin_api::ErrorKind;
-use wan_plugin_kit::{CacheUnderTest, Config, PROPERTIES, Property, VecOps, drive};
+use wan_plugin_api::{Choice, ErrorKind};
+use wan_plugin_kit::{
+    CacheUnderTest, Config, FakeModel, PROPERTIES, Property, Script, VecOps, drive, side_by_side,
+};
 
 use super::outcome::{Checked, Failed, Outcome};
+use super::sets;
 use super::subject::{Subject, plain_script};
 use super::test::Test;
 
@@ -72,11 +75,42 @@ fn invariants(test: Test, subject: &Subject) -> Checked {
             ));
         }
     }
+    if test == Test::CacheReuse && broken.is_empty() && !ever_reuses(subject, &cache)? {
+        return Ok(Outcome::warn(NEVER));
+    }
     match (broken.is_empty(), held.is_empty()) {
         (false, _) => Err(Failed(broken.join("; "))),
         (true, true) => Ok(Outcome::skipped("its plan exempts it, or no stream met the premise")),
         (true, false) => Ok(Outcome::pass(held.join(", "))),
     }
+}
+
+/// Said of a cache that is sound, and of no use.
+const NEVER: &str =
+    "it never reused anything, at its defaults and with each option at other values";
+
+/// Evaluations of the streams in which a cache has the time to reuse something.
+const EVALUATIONS: [usize; 2] = [12, 60];
+
+/// Whether it ever reuses.
+fn ever_reuses(subject: &Subject, cache: &CacheUnderTest) -> Checked<bool> {
+    let defaults = subject.defaults()?;
+    let mut sets = sets::one_by_one(&subject.strategy.options, &defaults);
+    sets.insert(0, defaults);
+    for evaluations in EVALUATIONS {
+        let levels = side_by_side(2, evaluations, 10.0);
+        let script = Script::new(levels, FakeModel::new(subject.seed));
+        let own = cache.create(cache.base(), &script.context());
+        let others = sets.iter().map(|set| subject.cache_with(set, &script.context()));
+        // One that refuses an option has another set to show itself with.
+        for object in std::iter::once(own).chain(others).filter_map(Result::ok) {
+            let (log, _) = drive(object, VecOps::default(), &script)?;
+            if log.iter().any(|entry| entry.choice == Choice::Reuse) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 fn cost(subject: &Subject) -> Checked {

@@ -21,14 +21,15 @@ mod report;
 mod sampler;
 mod sets;
 mod subject;
+mod surroundings;
 mod test;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use wan_host::parts::OpenedPlugin;
-use wan_host::{AllowList, Result};
+use wan_host::Result;
+use wan_host::parts::{OpenedPlugin, Registry};
 
 pub use outcome::{Outcome, Status};
 pub use process::answer;
@@ -46,8 +47,9 @@ pub struct CheckOptions {
     pub timeout: Duration,
     /// Most memory of one test, in bytes of address space.
     pub memory_bytes_max: u64,
-    /// Libraries that may be loaded at all.
-    pub allowed: Option<AllowList>,
+    /// The strategies that the program has without this library, its flags and what may be loaded at
+    /// all.
+    pub beside: Registry,
 }
 
 /// Checks a library.
@@ -56,17 +58,22 @@ pub struct CheckOptions {
 /// If the file cannot be read or may not be loaded, or this program cannot be started again.
 /// Whatever the library does is in the report.
 pub fn check(library: &Path, settings: &CheckOptions) -> Result<Report> {
-    let (path, hash) = OpenedPlugin::identify(library, settings.allowed.as_ref())?;
+    let (path, hash) = OpenedPlugin::identify(library, settings.beside.allowed())?;
     let mut report = Report::new(path, hash, settings.seed);
     // The first case tells what the library offers; without it there is nothing more to ask.
     let first = Case::of_library(Test::Manifest);
-    let (outcome, description) = process::run(&report.path, &first, settings)?;
+    let file = (&*report.path, &*report.hash);
+    let (outcome, description) = process::run(file, &first, settings)?;
     report.description = description;
     if settings.selects(Test::Manifest) || !outcome.status.is_good() {
         report.findings.push(Finding { case: first, outcome });
     }
     let cases = report.cases().into_iter().filter(|case| settings.selects(case.test)).collect();
-    let findings = side_by_side(&report.path, cases, settings)?;
+    let mut findings = side_by_side((&report.path, &report.hash), cases, settings)?;
+    if let Some(description) = &report.description {
+        let metadata = findings.iter_mut().filter(|f| f.case.test == Test::Metadata);
+        metadata.for_each(|f| library::stand_beside(&settings.beside, description, &mut f.outcome));
+    }
     report.findings.extend(findings);
     Ok(report)
 }
@@ -78,7 +85,11 @@ impl CheckOptions {
 }
 
 /// Runs the cases, as many at a time as there are processors; findings are in the cases' order.
-fn side_by_side(library: &Path, cases: Vec<Case>, settings: &CheckOptions) -> Result<Vec<Finding>> {
+fn side_by_side(
+    library: (&Path, &str),
+    cases: Vec<Case>,
+    settings: &CheckOptions,
+) -> Result<Vec<Finding>> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(cases.len());
     let waiting = Mutex::new(cases.into_iter().enumerate());
     let done = Mutex::new(Vec::new());
@@ -108,6 +119,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub struct Errand {
     /// The library.
     pub library: PathBuf,
+    /// SHA-256 of it, as it was when the check began.
+    pub hash: Option<String>,
     /// The test, and of which strategy.
     pub case: Case,
     /// Where random inputs begin.

@@ -1,22 +1,23 @@
 //! The library as a whole.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
-use wan_host::parts::OpenedPlugin;
+use wan_host::parts::{Kind, OpenedPlugin, Registry};
 use wan_plugin_api::manifest::Manifest;
 use wan_plugin_api::{PluginDescription, Strategy};
 
-use super::outcome::{Checked, Failed, Outcome, ensure};
-
-/// Longest id, and longest name of an option.
-const NAME_MAX: usize = 48;
+use super::outcome::{Checked, Failed, Outcome, Status, ensure};
 
 /// Longest line of documentation.
 const DOC_MAX: usize = 160;
 
-pub(super) fn open(path: &Path) -> Checked<OpenedPlugin> {
-    OpenedPlugin::open(path, None).map_err(|refusal| Failed(refusal.to_string()))
+/// Opens a library, which has to be the file of this SHA-256, if one is named.
+pub(super) fn open(path: &Path, hash: Option<&str>) -> Checked<OpenedPlugin> {
+    let opened = match hash {
+        Some(hash) => OpenedPlugin::open_again(path, hash),
+        None => OpenedPlugin::open(path, None),
+    };
+    opened.map_err(|refusal| Failed(refusal.to_string()))
 }
 
 pub(super) fn manifest(manifest: &Manifest, description: &PluginDescription) -> Checked {
@@ -48,14 +49,35 @@ pub(super) fn metadata(description: &PluginDescription) -> Checked {
     let is_version = numbers.split('.').filter(|n| n.parse::<u64>().is_ok()).count() == 3;
     ensure!(is_version, "version {version:?} is not MAJOR.MINOR.PATCH");
     ensure!(!(samplers.is_empty() && caches.is_empty()), "it offers no sampler and no cache");
+    description.check_names()?;
     for (kind, strategies) in [("sampler", samplers), ("cache", caches)] {
-        let mut ids = BTreeSet::new();
-        for strategy in strategies {
-            ensure!(ids.insert(&strategy.id), "two {kind}s are called {}", strategy.id);
-            check_strategy(kind, strategy)?;
-        }
+        strategies.iter().try_for_each(|strategy| check_words(kind, strategy))?;
     }
     licence(&description.licence)
+}
+
+/// Looks at what a program has already: a flag of its own is no library's, and an id that is taken
+/// keeps a sound library out of this program alone.
+pub(super) fn stand_beside(
+    program: &Registry,
+    description: &PluginDescription,
+    outcome: &mut Outcome,
+) {
+    let strategies = Kind::ALL
+        .into_iter()
+        .flat_map(|kind| kind.of(description).iter().map(move |strategy| (kind, strategy)));
+    for (kind, strategy) in strategies {
+        if !outcome.status.is_good() {
+            return;
+        }
+        if let Some(flag) = program.taken_flag(strategy) {
+            *outcome = Outcome::new(Status::Fail, flag);
+        } else if let Some(id) = program.taken_id(kind, strategy)
+            && outcome.status == Status::Pass
+        {
+            *outcome = Outcome::warn(id);
+        }
+    }
 }
 
 fn licence(licence: &str) -> Checked {
@@ -71,20 +93,11 @@ fn licence(licence: &str) -> Checked {
     }
 }
 
-fn check_strategy(kind: &str, strategy: &Strategy) -> Checked<()> {
+fn check_words(kind: &str, strategy: &Strategy) -> Checked<()> {
     let id = &strategy.id;
-    name(&format!("{kind} id"), id, "-.+")?;
     doc(&format!("{kind} {id}"), &strategy.doc)?;
-    let mut names = BTreeSet::new();
     for option in &strategy.options {
-        let owner = format!("option {} of {id}", option.name);
-        ensure!(names.insert(&option.name), "{id} has two options called {}", option.name);
-        name(&owner, &option.name, "_")?;
-        doc(&owner, &option.doc)?;
-        if let Some(flag) = &option.flag {
-            // Flags keep the names that users know from elsewhere, capitals included.
-            name(&format!("the flag of {owner}"), &flag.to_lowercase(), "_")?;
-        }
+        doc(&format!("option {} of {id}", option.name), &option.doc)?;
     }
     for extension in &strategy.extensions {
         // As `wan.cache.frame-decisions/1-draft`.
@@ -95,19 +108,10 @@ fn check_strategy(kind: &str, strategy: &Strategy) -> Checked<()> {
     Ok(())
 }
 
-fn name(owner: &str, name: &str, signs: &str) -> Checked<()> {
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || signs.contains(c);
-    ensure!(
-        name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(fits),
-        "{owner} {name:?}: lower-case letters, digits and `{signs}`, a letter first"
-    );
-    ensure!(name.len() <= NAME_MAX, "{owner} {name:?} is longer than {NAME_MAX} characters");
-    Ok(())
-}
-
 fn doc(owner: &str, doc: &str) -> Checked<()> {
     ensure!(!doc.trim().is_empty(), "{owner} has no documentation");
     ensure!(!doc.contains('\n'), "{owner}: its documentation is more than one line");
+    ensure!(!doc.contains(char::is_control), "{owner}: its documentation has control characters");
     ensure!(
         doc.chars().count() <= DOC_MAX,
         "{owner}: its documentation is over {DOC_MAX} characters"

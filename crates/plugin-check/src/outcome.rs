@@ -59,6 +59,14 @@ impl Outcome {
         Self { status, message }
     }
 
+    /// This outcome, unless it is a good one and there is a fault.
+    pub(super) fn unless(self, fault: Option<String>) -> Self {
+        match fault {
+            Some(fault) if self.status.is_good() => Self::new(Status::Fail, fault),
+            _ => self,
+        }
+    }
+
     pub(super) fn pass(message: impl AsRef<str>) -> Self {
         Self::new(Status::Pass, message)
     }

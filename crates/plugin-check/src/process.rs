@@ -12,6 +12,7 @@ use wan_plugin_api::PluginDescription;
 
 use super::outcome::{Failed, Outcome, Status};
 use super::patience::Patience;
+use super::surroundings::Surroundings;
 use super::test::{Case, Scope, Test};
 use super::{CheckOptions, Errand, cache, library, options, sampler};
 
@@ -31,27 +32,29 @@ const TAIL: usize = 4096;
 /// Starts this program again for one case, and waits.
 #[expect(clippy::disallowed_methods, reason = "the program starts itself: a library may crash it")]
 pub(super) fn run(
-    library: &Path,
+    (library, hash): (&Path, &str),
     case: &Case,
     settings: &CheckOptions,
 ) -> Result<(Outcome, Option<PluginDescription>)> {
     let folder = tempfile::tempdir().map_err(Error::io(Path::new("a temporary folder")))?;
-    let (answer, errors) = (folder.path().join("answer.json"), folder.path().join("stderr"));
+    let place = |name: &str| folder.path().join(name);
+    let (answer, errors, prints) = (place("answer.json"), place("stderr"), place("stdout"));
     let stderr = fs::File::create(&errors).map_err(Error::io(&errors))?;
+    let stdout = fs::File::create(&prints).map_err(Error::io(&prints))?;
     let program = std::env::current_exe().map_err(Error::io(Path::new("this program")))?;
     let mut command = Command::new(&program);
     command.args(["plugins", "answer"]).arg(library).arg("--test").arg(case.test.name());
     if let Some(strategy) = &case.strategy {
         command.arg(format!("--strategy={strategy}"));
     }
-    command.arg("--seed").arg(settings.seed.to_string());
+    command.arg("--hash").arg(hash).arg("--seed").arg(settings.seed.to_string());
     command.arg("--memory").arg(settings.memory_bytes_max.to_string());
     command.arg("--answer").arg(&answer);
     command.env("RUST_BACKTRACE", "0");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-    let child = command.spawn().map_err(Error::io(&program))?;
-    let status = wait(child, settings.timeout).map_err(Error::io(&program))?;
-    let Some(status) = status else {
+    command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    let child = in_a_group(&mut command).spawn().map_err(Error::io(&program))?;
+    let end = wait(child, settings.timeout).map_err(Error::io(&program))?;
+    let Some(End { status, left }) = end else {
         let seconds = settings.timeout.as_secs_f64();
         let message = format!("no end after {seconds} s; a loop, or a lock that is never given up");
         return Ok((Outcome::new(Status::Timeout, message), None));
@@ -59,7 +62,11 @@ pub(super) fn run(
     let text = fs::read_to_string(&answer).unwrap_or_default();
     let how = crash(status, &errors);
     match serde_json::from_str::<Answer>(&text) {
-        Ok(answer) if status.success() => Ok((answer.outcome, answer.description)),
+        Ok(Answer { outcome, description }) if status.success() => {
+            let left = left.then(|| "it left a process behind, which was ended".into());
+            let outcome = outcome.unless(printed(&prints).or(left));
+            Ok((outcome, description))
+        }
         // The test is over, and the library is not: a destructor, or a thread that is left.
         Ok(Answer { outcome: Outcome { status, message }, .. }) => {
             let before = format!("{} {message}", status.word());
@@ -70,20 +77,58 @@ pub(super) fn run(
     }
 }
 
-/// Waits for the end; none: it did not come in time.
-fn wait(mut child: Child, timeout: Duration) -> std::io::Result<Option<ExitStatus>> {
+/// How a process ended by itself.
+struct End {
+    status: ExitStatus,
+    /// Whether something that it started went on.
+    left: bool,
+}
+
+/// Waits for the end; none: it did not come in time. Whatever the process started ends with it.
+fn wait(mut child: Child, timeout: Duration) -> std::io::Result<Option<End>> {
     let mut patience = Patience::new(child.id(), timeout);
-    loop {
+    let status = loop {
         if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
+            break Some(status);
         }
         if patience.is_over() {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
+            break None;
         }
         std::thread::sleep(PAUSE);
-    }
+    };
+    let left = end(&mut child)?;
+    Ok(status.map(|status| End { status, left }))
+}
+
+/// A process whose children can be ended with it.
+fn in_a_group(command: &mut Command) -> &mut Command {
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(command, 0);
+    command
+}
+
+/// Ends a process, and what is left of its group; whether there was anything.
+fn end(child: &mut Child) -> std::io::Result<bool> {
+    #[cfg(unix)]
+    let left = {
+        use rustix::process::{Pid, Signal, kill_process_group};
+
+        kill_process_group(Pid::from_child(child), Signal::KILL).is_ok()
+    };
+    #[cfg(not(unix))]
+    let left = false;
+    // Nothing happens to one that has ended.
+    child.kill()?;
+    child.wait().map(|_| left)
+}
+
+/// What a library wrote to standard output, which belongs to the program.
+fn printed(prints: &Path) -> Option<String> {
+    let mut text = Vec::new();
+    let _ = fs::File::open(prints).and_then(|mut file| file.read_to_end(&mut text));
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let first = text.lines().next()?;
+    Some(format!("it wrote to standard output, which is the program's: {first:.80?}"))
 }
 
 fn crash(status: ExitStatus, errors: &Path) -> String {
@@ -102,18 +147,30 @@ fn crash(status: ExitStatus, errors: &Path) -> String {
 /// # Errors
 /// If the answer cannot be written.
 pub fn answer(errand: &Errand) -> Result<()> {
+    // Whoever waits for this process may be stopped, and must not leave it behind.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     // Where there is no such limit, the time limit has to do.
     let _ =
         rlimit::setrlimit(rlimit::Resource::AS, errand.memory_bytes_max, errand.memory_bytes_max);
-    let (outcome, description) =
-        judge(errand).unwrap_or_else(|Failed(message)| (Outcome::new(Status::Fail, message), None));
+    let mut before = Surroundings::now();
+    let (outcome, description) = judge(errand, &mut before)
+        .unwrap_or_else(|Failed(message)| (Outcome::new(Status::Fail, message), None));
+    let change = before.change();
+    before.restore();
+    let outcome = outcome.unless(change.map(|change| format!("it changed its process: {change}")));
     let text = serde_json::to_vec(&Answer { outcome, description })
         .map_err(|e| Error::invalid(format!("the answer cannot be written as JSON: {e}")))?;
     fs::write(&errand.answer, text).map_err(Error::io(&errand.answer))
 }
 
-fn judge(errand: &Errand) -> std::result::Result<(Outcome, Option<PluginDescription>), Failed> {
-    let opened = library::open(&errand.library)?;
+/// `before` also gets to know what is open once the library is.
+fn judge(
+    errand: &Errand,
+    before: &mut Surroundings,
+) -> std::result::Result<(Outcome, Option<PluginDescription>), Failed> {
+    let opened = library::open(&errand.library, errand.hash.as_deref())?;
+    before.note_descriptors();
     let test = errand.case.test;
     match (test.scope(), &errand.case.strategy) {
         (Scope::Library, _) => {

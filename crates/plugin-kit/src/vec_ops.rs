@@ -192,6 +192,10 @@ impl TensorOps for VecOps {
     }
 
     fn noise_like(&self, like: &Tensor, stream: u64, index: u64) -> Result<Tensor> {
+        // The host keeps the first of all streams to itself.
+        if stream > u64::MAX - (1 << 32) {
+            return Err(Error::failed(format!("noise_like: there is no stream {stream}")));
+        }
         let form = like.form();
         let mut state = self.seed ^ stream.rotate_left(24) ^ index.rotate_left(48);
         let mut uniform = || {

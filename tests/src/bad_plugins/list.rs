@@ -58,6 +58,7 @@ planted! {
     "bad_at_exit_other_code" None, "manifest" crash "exit status: 3";
     "bad_at_exit_hangs" None, "manifest" timeout "no end after 8 s";
     "bad_words" None, "metadata" fail "cache id \"My Cache\"";
+    "bad_words" Some("My Cache"), "cache-reuse" warn "it never reused anything";
 
     "bad_samplers" Some("never-clean"), "sampler-schedule" fail "leaves frame 0 at sigma 0.001";
     "bad_samplers" Some("one-step"), "sampler-schedule" fail "panicked";

@@ -87,7 +87,9 @@ impl Recording {
     /// If it is missing, truncated, of another program or of another schema.
     pub fn open(path: &Path) -> Result<Self> {
         let wrong = |why: String| Error::invalid(format!("{}: {why}", path.display()));
-        let (file, header) = WeightFile::open(path)?;
+        // In the format of weights, and no file of the model.
+        let (file, header) =
+            WeightFile::open(path).map_err(|error| Error::invalid(error.to_string()))?;
         let contents = header.metadata().as_ref().and_then(|m| m.get(METADATA));
         let contents =
             contents.ok_or_else(|| wrong("not a recording of `wan cache record`".into()))?;

@@ -10,7 +10,7 @@ use wan_host::parts::{Kind, Registry};
 use wan_host::{Error, Result};
 use wan_plugin_api::Choice;
 
-use crate::args::{flag, json, plugin_dir};
+use crate::args::{flag, json, plugin_dir, plugin_timeout};
 use crate::finish::bytes;
 
 pub(super) fn command() -> Command {
@@ -32,6 +32,7 @@ pub(super) fn command() -> Command {
                 .action(ArgAction::Append),
             json(),
             plugin_dir(),
+            plugin_timeout(),
         ])
 }
 

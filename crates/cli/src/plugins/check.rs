@@ -1,12 +1,12 @@
 //! `wan plugins check LIB`, and `wan plugins answer`, which it starts for each test.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
 use wan_border::numbers::Mebibytes;
-use wan_host::parts::Registry;
+use wan_host::parts::{OpenedPlugin, Registry};
 use wan_host::{Error, Result};
 use wan_plugin_api::options::did_you_mean;
 use wan_plugin_check::{Case, CheckOptions, Errand, Report, Status, Test};
@@ -50,8 +50,8 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
-    let settings = settings(registry, matches)?;
     let library = matches.get_one::<PathBuf>("library").cloned().unwrap_or_default();
+    let settings = settings(registry, &library, matches)?;
     let report = wan_plugin_check::check(&library, &settings)?;
     if matches.get_flag("json") {
         say!("{:#}", json!(report));
@@ -62,10 +62,10 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
         return Ok(());
     }
     let (path, summary) = (report.path.display(), report.summary());
-    Err(Error::invalid(format!("{path} does not pass: {summary}")))
+    Err(Error::Library(format!("{path} does not pass: {summary}")))
 }
 
-fn settings(registry: &Registry, matches: &ArgMatches) -> Result<CheckOptions> {
+fn settings(registry: &Registry, library: &Path, matches: &ArgMatches) -> Result<CheckOptions> {
     let named = matches.get_many::<String>("only").into_iter().flatten();
     let only = named.map(|name| test(name)).collect::<Result<_>>()?;
     let seconds = matches.get_one::<f64>("timeout").copied().unwrap_or_default();
@@ -73,12 +73,16 @@ fn settings(registry: &Registry, matches: &ArgMatches) -> Result<CheckOptions> {
         .ok()
         .filter(|timeout| !timeout.is_zero())
         .ok_or_else(|| Error::invalid(format!("--timeout {seconds}: seconds above 0")))?;
+    // Whatever it is, it may not be opened here.
+    let (path, hash) = OpenedPlugin::identify(library, registry.allowed())?;
+    let mut beside = registry.clone();
+    beside.add_own_folder((&path, &hash))?;
     Ok(CheckOptions {
         only,
         seed: matches.get_one("seed").copied().unwrap_or_else(drawn),
         timeout,
         memory_bytes_max: matches.get_one("memory").map_or(0, |mib: &Mebibytes| mib.bytes()),
-        allowed: registry.allowed().cloned(),
+        beside,
     })
 }
 
@@ -122,6 +126,7 @@ pub(super) fn answer_command() -> Command {
     Command::new("answer").hide(true).arg(library()).args([
         flag("test", "TEST", "").required(true),
         flag("strategy", "ID", ""),
+        flag("hash", "SHA-256", ""),
         flag("seed", "N", "").required(true).value_parser(value_parser!(u64)),
         flag("memory", "BYTES", "").required(true).value_parser(value_parser!(u64)),
         flag("answer", "FILE", "").required(true).value_parser(value_parser!(PathBuf)),
@@ -134,6 +139,7 @@ pub(super) fn answer(matches: &ArgMatches) -> Result<()> {
     let test = test(matches.get_one::<String>("test").map_or("", String::as_str))?;
     wan_plugin_check::answer(&Errand {
         library: path("library"),
+        hash: matches.get_one::<String>("hash").cloned(),
         case: Case { test, strategy: matches.get_one::<String>("strategy").cloned() },
         seed: number("seed"),
         memory_bytes_max: number("memory"),

@@ -5,19 +5,20 @@ mod list;
 mod new;
 mod show;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Command, value_parser};
 use wan_host::parts::Registry;
 use wan_host::{Error, Result};
 
-use super::args::{flag, json, plugin_dir};
+use super::args::{flag, innermost, json, plugin_dir, plugin_timeout};
 
 pub(super) fn command() -> Command {
-    let list = Command::new("list")
-        .about("List samplers and caches with their options")
-        .args([json(), plugin_dir()]);
+    let list = Command::new("list").about("List samplers and caches with their options").args([
+        json(),
+        plugin_dir(),
+        plugin_timeout(),
+    ]);
     Command::new("plugins")
         .about("Samplers and caches: list, look at, write and check them")
         .after_help(
@@ -42,13 +43,31 @@ pub(super) fn plugin_allow() -> clap::Arg {
         .help_heading("Plugins")
 }
 
-/// Whether the command line needs no plugin: then none is loaded, for one of them may be the very
-/// library that is to be checked.
-pub(super) fn needs_none(arguments: &[OsString]) -> bool {
-    let mut words =
-        arguments.iter().skip(1).filter(|word| !word.to_string_lossy().starts_with('-'));
-    let mut is = |among: &[&str]| words.next().is_some_and(|w| among.iter().any(|a| w == *a));
-    is(&["plugins"]) && is(&["new", "check", "answer"])
+/// Whether a command, as `cache` and `plan`, uses strategies. For all others no library is opened:
+/// one of them may be the very library that is to be checked.
+pub(super) fn are_used(commands: &[String]) -> bool {
+    let words: Vec<&str> = commands.iter().map(String::as_str).filter(|w| *w != "help").collect();
+    match words[..] {
+        ["generate"] => true,
+        ["cache", command] => command != "calibrate",
+        ["plugins", command] => ["list", "show"].contains(&command),
+        _ => false,
+    }
+}
+
+/// A library that a command will open and that did not come with the program, if there is one.
+///
+/// # Errors
+/// If a folder that the user named is not there.
+pub(super) fn find_foreign(
+    plugin_dirs: &[PathBuf],
+    matches: Option<&ArgMatches>,
+) -> Result<Option<PathBuf>> {
+    let shown = matches.map(innermost).filter(|inner| inner.try_contains_id("what").is_ok());
+    match shown.and_then(show::library).filter(|library| !Registry::is_own(library)) {
+        Some(library) => Ok(Some(library.to_path_buf())),
+        None => Registry::find_foreign(plugin_dirs),
+    }
 }
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {

@@ -9,7 +9,7 @@ use wan_host::{Error, Result};
 use wan_plugin_api::options::did_you_mean;
 use wan_plugin_api::{OptionKind, OptionSpec, Strategy};
 
-use crate::args::{json as json_flag, plugin_dir};
+use crate::args::{json as json_flag, plugin_dir, plugin_timeout};
 
 pub(super) fn command() -> Command {
     Command::new("show")
@@ -20,19 +20,27 @@ pub(super) fn command() -> Command {
                 .value_name("ID|LIB")
                 .help("Id of a sampler or cache, or the file of a library"),
         )
-        .args([json_flag(), plugin_dir()])
+        .args([json_flag(), plugin_dir(), plugin_timeout()])
 }
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let what = matches.get_one::<String>("what").map_or("", String::as_str);
-    let shown =
-        if is_file(what) { of_library(registry, Path::new(what))? } else { of_id(registry, what)? };
+    let shown = match library(matches) {
+        Some(path) => of_library(registry, path)?,
+        None => of_id(registry, what)?,
+    };
     if matches.get_flag("json") {
         say!("{:#}", json!(shown));
     } else {
         shown.iter().for_each(print);
     }
     Ok(())
+}
+
+/// The library that the command names, if it names one.
+pub(super) fn library(matches: &ArgMatches) -> Option<&Path> {
+    let what = matches.get_one::<String>("what").map_or("", String::as_str);
+    is_file(what).then(|| Path::new(what))
 }
 
 /// An id has no folder and is not called as a library is.
@@ -43,8 +51,7 @@ fn is_file(what: &str) -> bool {
 }
 
 fn of_library(registry: &Registry, path: &Path) -> Result<Vec<Value>> {
-    let mut alone = Registry::default();
-    registry.allowed().cloned().into_iter().for_each(|list| alone.allow_only(list));
+    let mut alone = registry.emptied();
     alone.add_file(path)?;
     Ok(alone.plugins().flat_map(strategies).collect())
 }

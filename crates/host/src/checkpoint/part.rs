@@ -73,7 +73,7 @@ impl Part {
 
     /// The error where neither a config nor the tensors say what network a part is.
     pub(super) fn not_published(&self, name: &str) -> Error {
-        Error::invalid(format!(
+        Error::model_file(format!(
             "{}: not a published {name} by its tensors (see `wan inspect`); for another one, keep \
              diffusers' config.json beside it in a folder named {name}",
             self.files[0].display()

@@ -23,7 +23,7 @@ pub(super) fn check(checkpoint: &Checkpoint, part: &str) -> Result<()> {
     }
     match widths.iter().find(|(_, ours, _, theirs)| ours != theirs) {
         None => Ok(()),
-        Some((name, ours, what, theirs)) => Err(Error::invalid(format!(
+        Some((name, ours, what, theirs)) => Err(Error::model_file(format!(
             "{part}: its {name} is {ours}, {what} is {theirs}: these are parts of different models"
         ))),
     }

@@ -211,9 +211,8 @@ impl BranchEvaluation<'_> {
         // Computing where the leader reused costs time only; the other way round there is
         // nothing to trust.
         if followed == Some(Choice::Compute) && decision.choice() == Choice::Reuse {
-            return Err(Error::invalid(format!(
-                "{id} shares its decisions between branches and then broke ranks"
-            )));
+            let why = "shares its decisions between branches and then broke ranks";
+            return Err(Error::strategy(&id)(wan_plugin_api::Error::failed(why)));
         }
         let record = EvaluationRecord {
             round: stream.round,

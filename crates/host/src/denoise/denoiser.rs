@@ -261,6 +261,12 @@ impl Denoise for Denoiser {
                 levels.len()
             )));
         }
+        if let Some(level) = levels.iter().find(|level| !level.timestep.is_finite()) {
+            let (frame, timestep) = (level.frame, level.timestep);
+            return Err(wan_plugin_api::Error::failed(format!(
+                "frame {frame} at timestep {timestep}, which is no finite number"
+            )));
+        }
         let velocity = self.guided_velocity(&latents, levels).map_err(|error| {
             let passed_on = match &error {
                 Error::Cancelled => wan_plugin_api::Error::cancelled(),

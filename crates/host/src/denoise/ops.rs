@@ -244,18 +244,20 @@ impl TensorOps for HostOps {
     fn noise_like(&self, like: &Tensor, stream: u64, index: u64) -> Result<Tensor> {
         let body = like.body::<HostTensor>()?;
         let shape = body.shape_f32();
-        let drawn = self.noise.draw(Noise::PLUGIN_STREAMS + stream, index, &shape, &self.device);
+        let own = Noise::PLUGIN_STREAMS.checked_add(stream);
+        let own = own.ok_or_else(|| {
+            let last = u64::MAX - Noise::PLUGIN_STREAMS;
+            Error::failed(format!("there is no stream {stream} of noise; the last is {last}"))
+        })?;
+        let drawn = self.noise.draw(own, index, &shape, &self.device);
         Ok(self.make_like(body, drawn.map_err(failed)?))
     }
 
     fn narrow_frames(&self, a: &Tensor, start: usize, len: usize) -> Result<Tensor> {
         let body = a.body::<HostTensor>()?;
-        if len == 0 || start + len > body.frames {
-            return Err(Error::failed(format!(
-                "frames {start}..{} of {}",
-                start + len,
-                body.frames
-            )));
+        if len == 0 || start.checked_add(len).is_none_or(|end| end > body.frames) {
+            let frames = body.frames;
+            return Err(Error::failed(format!("{len} frames from frame {start} on, of {frames}")));
         }
         // A copy: a view would keep the whole tensor alive and make the ledger lie.
         let part = body.frames_f32(start, len).and_then(|t| t.force_contiguous());

@@ -174,11 +174,9 @@ impl DenoiserParts {
         let instance = chosen.cache(context)?;
         let CachePlan { decides, replaces, .. } = instance.plan();
         if (*decides, *replaces) == (DecisionPoint::BeforeEmbed, Replaces::Residual) {
-            return Err(Error::invalid(format!(
-                "{} decides before the embedding and reuses a residual, but there is no hidden \
-                 state yet to add it to; such a cache replaces the output, or decides later",
-                chosen.strategy.id
-            )));
+            let why = "decides before the embedding and reuses a residual, but there is no hidden \
+                       state yet to add it to; such a cache replaces the output, or decides later";
+            return Err(Error::strategy(&chosen.strategy.id)(wan_plugin_api::Error::failed(why)));
         }
         Ok(Some(BranchCache { instance, ops: self.ops.sibling() }))
     }

@@ -106,7 +106,9 @@ impl CacheMemory {
     pub fn declare(&mut self, branches: &[u64]) {
         let most = branches.iter().copied().max().unwrap_or(0);
         self.declared_per_branch = self.declared_per_branch.max(most);
-        self.declared_max = self.declared_max.max(branches.iter().sum());
+        // They may declare whatever they like.
+        let all = branches.iter().fold(0, |all: u64, own| all.saturating_add(*own));
+        self.declared_max = self.declared_max.max(all);
     }
 
     /// Takes note of what each branch's cache holds after an evaluation.

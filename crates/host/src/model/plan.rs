@@ -61,7 +61,9 @@ impl Model {
             for branch in branches {
                 let context = parts.cache_context((config, stream_dtype), &stream, branch);
                 let cache = parts.begin_cache(&context)?;
-                cache_bytes += cache.map_or(0, |cache| cache.instance.plan().bytes_max);
+                // It may declare whatever it likes.
+                let declared = cache.map_or(0, |cache| cache.instance.plan().bytes_max);
+                cache_bytes = u64::saturating_add(cache_bytes, declared);
             }
             plan.cache_bytes_max = plan.cache_bytes_max.max(cache_bytes);
         }

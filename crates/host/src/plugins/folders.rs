@@ -2,22 +2,32 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Folders that are searched when they exist, after those that the user named: `WAN_PLUGIN_PATH`,
-/// the user's data folder, `plugins` beside the program. Never the working directory: a relative
-/// entry is left out.
+/// Folders that are searched when they exist, after those that the user named: `plugins` beside the
+/// program, `WAN_PLUGIN_PATH`, the user's data folder. Never the working directory: a relative entry
+/// is left out. What came with the program comes first, so that nothing takes its place by its id.
 pub(super) fn standard() -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = own().into_iter().collect();
     let named = variable("WAN_PLUGIN_PATH");
-    let mut folders: Vec<PathBuf> =
-        named.map(|paths| env::split_paths(&paths).collect()).unwrap_or_default();
+    folders.extend(named.iter().flat_map(env::split_paths));
     folders.extend(user_data().map(|data| data.join("wan").join("plugins")));
-    let program = env::current_exe().ok();
-    folders.extend(program.and_then(|p| Some(p.parent()?.join("plugins"))));
     folders.retain(|folder| folder.is_absolute() && folder.is_dir());
     folders
+}
+
+/// The folder of what came with the program, if there is one.
+pub(super) fn own() -> Option<PathBuf> {
+    let folder = env::current_exe().ok()?.parent()?.join("plugins");
+    folder.canonicalize().ok().filter(|folder| folder.is_dir())
+}
+
+/// Whether a library lies in that folder; where it is a link, whether what it leads to does.
+pub(super) fn is_own(library: &Path) -> bool {
+    let folder = library.canonicalize().ok().and_then(|path| path.parent().map(Path::to_path_buf));
+    folder.is_some() && folder == own()
 }
 
 /// Where the user's own list of libraries that may be loaded would be.

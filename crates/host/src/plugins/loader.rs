@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "loading a library and reading a symbol of it")]
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -11,6 +12,8 @@ use wan_plugin_api::manifest::{self, Manifest, RawManifest};
 use crate::error::{Error, Result};
 use crate::optional_file::paths_in;
 use crate::plugins::allow_list::AllowList;
+use crate::plugins::elf;
+use crate::plugins::private_copy::PrivateCopy;
 
 /// A plugin library that passed every check.
 #[derive(Debug)]
@@ -36,19 +39,26 @@ impl OpenedPlugin {
         Self::open_as(path, allowed, EPOCHS)
     }
 
+    /// As [`open`](Self::open), where it still is the file of this SHA-256.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), and if it is another file by now.
+    pub fn open_again(path: &Path, hash: &str) -> Result<Self> {
+        let found = Found::read(path)?;
+        if found.hash != hash {
+            return Err(Error::library(path.display(), "was changed while it was checked"));
+        }
+        found.open(EPOCHS)
+    }
+
     /// Canonical path and SHA-256 of a file, without loading it.
     ///
     /// # Errors
     /// If it cannot be read, or a list is there for it and does not name it.
     pub fn identify(path: &Path, allowed: Option<&AllowList>) -> Result<(PathBuf, String)> {
-        // dlopen searches its own path for a bare file name; only a canonical one means this file.
-        let path = path.canonicalize().map_err(Error::io(path))?;
-        let bytes = fs::read(&path).map_err(Error::io(&path))?;
-        let hash = hex::encode(Sha256::digest(&bytes));
-        if let Some(list) = allowed {
-            list.admit(&path, &hash)?;
-        }
-        Ok((path, hash))
+        let mut found = Found::read(path)?;
+        found.admit(allowed)?;
+        Ok((found.path, found.hash))
     }
 
     /// As [`open`](Self::open), as the one of `epochs` that it was built for.
@@ -57,15 +67,88 @@ impl OpenedPlugin {
         allowed: Option<&AllowList>,
         epochs: &[Epoch],
     ) -> Result<Self> {
-        let (path, hash) = Self::identify(path, allowed)?;
-        let refuse = |why: String| Error::invalid(format!("{}: {why}", path.display()));
-        let manifest = read_manifest(&path).map_err(refuse)?;
+        let mut found = Found::read(path)?;
+        found.admit(allowed)?;
+        found.open(epochs)
+    }
+}
+
+/// Most bytes of a library.
+const BYTES_MAX: u64 = 1 << 30;
+
+/// A file that may be a library: its bytes, which are those that are hashed and opened.
+struct Found {
+    path: PathBuf,
+    file: fs::File,
+    bytes: Vec<u8>,
+    hash: String,
+    /// Whether it is on a list of what may be loaded.
+    is_listed: bool,
+}
+
+impl Found {
+    fn read(path: &Path) -> Result<Self> {
+        // dlopen searches its own path for a bare file name; only a canonical one means this file.
+        let path = path.canonicalize().map_err(Error::io(path))?;
+        let about = fs::metadata(&path).map_err(Error::io(&path))?;
+        // To open a pipe would be to wait for whoever writes to it.
+        if !about.is_file() {
+            return Err(Error::library(path.display(), "is no file, so no library"));
+        }
+        let mut bytes = Vec::new();
+        let file = fs::File::open(&path).map_err(Error::io(&path))?;
+        (&file).take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(Error::io(&path))?;
+        if bytes.len() as u64 > BYTES_MAX {
+            return Err(Error::library(path.display(), format!("has more than {BYTES_MAX} bytes")));
+        }
+        let hash = hex::encode(Sha256::digest(&bytes));
+        Ok(Self { path, file, bytes, hash, is_listed: false })
+    }
+
+    fn refuse(&self, why: String) -> Error {
+        Error::library(self.path.display(), why)
+    }
+
+    /// Refuses what a list does not name, or what would bring along what it cannot name.
+    fn admit(&mut self, allowed: Option<&AllowList>) -> Result<()> {
+        let Some(list) = allowed else { return Ok(()) };
+        list.admit(&self.path, &self.hash)?;
+        self.is_listed = true;
+        elf::check_alone(&self.bytes).map_err(|why| self.refuse(why))
+    }
+
+    /// What is opened in its place. What nobody has listed may be the file itself, where there may be
+    /// no copy of its size.
+    fn copy(&self) -> Result<PrivateCopy> {
+        let failed = |error| self.refuse(format!("cannot be copied to be opened ({error})"));
+        let may_copy = PrivateCopy::may_have(self.bytes.len());
+        match (may_copy, self.is_listed) {
+            (true, _) => PrivateCopy::of(&self.bytes).map_err(failed),
+            (false, false) => {
+                let file = self.file.try_clone().map_err(failed)?;
+                Ok(PrivateCopy::by_descriptor(&self.path, file))
+            }
+            (false, true) => Err(self.refuse(format!(
+                "cannot be copied to be opened: this process may make no file of {} bytes \
+                 (ulimit -f)",
+                self.bytes.len()
+            ))),
+        }
+    }
+
+    fn open(self, epochs: &[Epoch]) -> Result<OpenedPlugin> {
+        elf::check_whole(&self.bytes).map_err(|why| self.refuse(why))?;
+        let copy = self.copy()?;
+        // Whatever the system says, it says of the copy.
+        let refuse =
+            |why: String| self.refuse(why.replace(&format!("{}: ", copy.path().display()), ""));
+        let manifest = read_manifest(copy.path()).map_err(refuse)?;
         let epoch = epoch_of(&manifest, epochs).map_err(refuse)?;
-        let library = (epoch.open)(&path).map_err(|error| {
-            tracing::debug!(path = %path.display(), report = %error.report, "refused");
+        let library = (epoch.open)(copy.path()).map_err(|error| {
+            tracing::debug!(path = %self.path.display(), report = %error.report, "refused");
             refuse(format!("{}; rebuild it with this host's wan-plugin-api", error.summary))
         })?;
-        Ok(Self { hash, path, manifest, library })
+        Ok(OpenedPlugin { hash: self.hash, path: self.path, manifest, library })
     }
 }
 
@@ -77,11 +160,10 @@ fn read_manifest(path: &Path) -> std::result::Result<Manifest, String> {
     // SAFETY: a symbol of this name is a manifest by the interface's rules; `read` checks its
     // magic.
     let manifest = unsafe {
-        library
-            .get::<*const RawManifest>(manifest::SYMBOL)
-            .map_err(|_| format!("is not a wan plugin (it does not export {})", manifest::SYMBOL))?
-            .as_ref()
-            .and_then(|raw| raw.read())
+        let raw = library.get::<*const RawManifest>(manifest::SYMBOL).map_err(|_| {
+            format!("is not a wan plugin (it does not export {})", manifest::SYMBOL)
+        })?;
+        RawManifest::read(*raw)
     };
     // Never unloaded: strings and code of a plugin are used until the process ends.
     std::mem::forget(library);

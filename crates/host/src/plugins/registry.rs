@@ -1,16 +1,20 @@
 //! Strategies by id. One way in, whether built in or loaded.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
 use wan_border::files::{self, Content};
-use wan_plugin_api::library::{CacheInstance, EPOCHS, Epoch, Library, SamplerInstance};
+use wan_plugin_api::library::{
+    Border, CacheInstance, EPOCHS, Epoch, Library, SamplerInstance, inside,
+};
 use wan_plugin_api::manifest::EPOCH;
 use wan_plugin_api::options::{self, did_you_mean};
 use wan_plugin_api::{
-    CacheContext, OptionKind, OptionValues, Plugin, PluginDescription, SampleRequest, Strategy,
+    CacheContext, OptionKind, OptionSpec, OptionValues, Plugin, PluginDescription, SampleRequest,
+    Strategy,
 };
 
 use crate::error::{Error, Result};
@@ -59,6 +63,8 @@ pub struct Registry {
     /// Epochs that this program does not speak by itself.
     more_epochs: Vec<Epoch>,
     allowed: Option<AllowList>,
+    reserved_flags: BTreeSet<String>,
+    border: Option<Arc<dyn Border>>,
 }
 
 /// A strategy, its plugin and its complete options.
@@ -104,6 +110,12 @@ impl Registry {
         Ok(registry)
     }
 
+    /// What may be loaded and how, and no strategy.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        Self { plugins: Vec::new(), ..self.clone() }
+    }
+
     /// Adds a plugin that is linked into this program.
     ///
     /// # Errors
@@ -122,6 +134,17 @@ impl Registry {
         self.allowed = Some(list);
     }
 
+    /// From now on refuses libraries whose options ask for one of these flags, without dashes: the
+    /// program has them.
+    pub fn reserve_flags(&mut self, flags: BTreeSet<String>) {
+        self.reserved_flags = flags;
+    }
+
+    /// From now on has `border` see every call into a library that did not come with the program.
+    pub fn watch(&mut self, border: Arc<dyn Border>) {
+        self.border = Some(border);
+    }
+
     /// What may be loaded; none: everything.
     pub fn allowed(&self) -> Option<&AllowList> {
         self.allowed.as_ref()
@@ -133,9 +156,36 @@ impl Registry {
     /// If it is refused, or one of its ids is taken.
     pub fn add_file(&mut self, path: &Path) -> Result<()> {
         let epochs = [EPOCHS, &self.more_epochs].concat();
-        let opened = OpenedPlugin::open_as(path, self.allowed.as_ref(), &epochs)?;
+        let open = || OpenedPlugin::open_as(path, self.allowed.as_ref(), &epochs);
+        let border = self.border.clone().filter(|_| !folders::is_own(path));
+        let name = path.display().to_string();
+        let opened = border.as_ref().map_or_else(open, |border| inside(&**border, &name, open))?;
+        let library = match border {
+            Some(border) => opened.library.watched(&name, border),
+            None => opened.library,
+        };
         let source = Source { path: Some(opened.path), hash: Some(opened.hash) };
-        self.add(opened.library, source, opened.manifest.epoch)
+        self.add(library, source, opened.manifest.epoch)
+    }
+
+    /// The first library that [`add_folders`](Self::add_folders) would load and that did not come
+    /// with the program.
+    ///
+    /// # Errors
+    /// If a folder is not there or cannot be listed.
+    pub fn find_foreign(named: &[PathBuf]) -> Result<Option<PathBuf>> {
+        for folder in named.iter().chain(&folders::standard()) {
+            let found = libraries_in(folder)?.into_iter().find(|path| !folders::is_own(path));
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a library came with the program: it lies in the folder beside it.
+    pub fn is_own(library: &Path) -> bool {
+        folders::is_own(library)
     }
 
     /// Loads every library of the folders that the user named, and of the standard ones.
@@ -149,12 +199,32 @@ impl Registry {
         self.add_named_folders(named)?;
         for folder in folders::standard() {
             for path in libraries_in(&folder)? {
-                if let Err(error) = self.add_file_once(&path) {
-                    tracing::warn!("left out: {error}");
-                }
+                self.add_or_leave_out(&path);
             }
         }
         Ok(())
+    }
+
+    /// Loads the libraries that came with the program, but for `except`, by its place or its
+    /// SHA-256.
+    ///
+    /// # Errors
+    /// If the folder is there and cannot be listed.
+    pub fn add_own_folder(&mut self, except: (&Path, &str)) -> Result<()> {
+        for path in folders::own().map_or(Ok(Vec::new()), |folder| libraries_in(&folder))? {
+            let is_it = OpenedPlugin::identify(&path, None)
+                .is_ok_and(|(path, hash)| path == except.0 || hash == except.1);
+            if !is_it {
+                self.add_or_leave_out(&path);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_or_leave_out(&mut self, path: &Path) {
+        if let Err(error) = self.add_file_once(path) {
+            tracing::warn!("left out: {error}");
+        }
     }
 
     /// Loads every library of the folders that the user named.
@@ -178,22 +248,51 @@ impl Registry {
 
     fn add(&mut self, library: Library, source: Source, epoch: u32) -> Result<()> {
         let place = source.path.as_deref().map_or("built in".into(), |p| p.display().to_string());
-        let description = library.describe().map_err(Error::strategy(&place))?;
-        for kind in [Kind::Sampler, Kind::Cache] {
+        let refuse = |why: String| Error::library(&place, why);
+        // Whatever it says, it says it of itself, and nobody asked it anything.
+        let description = library.describe().map_err(|error| refuse(error.message))?;
+        description.check_names().map_err(|error| refuse(error.message))?;
+        for kind in Kind::ALL {
             for strategy in kind.of(&description) {
-                if let Some(other) = self.plugin_of(kind, &strategy.id) {
-                    let other = other.source.path.as_deref();
-                    return Err(Error::invalid(format!(
-                        "{place}: {} {} is already provided by {}; remove one of the two",
-                        kind.word(),
-                        strategy.id,
-                        other.map_or("this program".into(), |p| p.display().to_string())
-                    )));
-                }
+                self.check_free(kind, strategy).map_err(refuse)?;
             }
         }
         self.plugins.push(Arc::new(Registered { description, source, epoch, library }));
         Ok(())
+    }
+
+    /// Why a strategy cannot be offered beside those that are there.
+    fn check_free(&self, kind: Kind, strategy: &Strategy) -> std::result::Result<(), String> {
+        let taken = self.taken_id(kind, strategy).or_else(|| self.taken_flag(strategy));
+        if let Some(taken) = taken {
+            return Err(taken);
+        }
+        for option in &strategy.options {
+            let of = |error| format!("the default of {}'s {error}", strategy.id);
+            option.check(&option.default).map_err(of)?;
+        }
+        Ok(())
+    }
+
+    /// Who has the id of a strategy already, in words.
+    pub fn taken_id(&self, kind: Kind, strategy: &Strategy) -> Option<String> {
+        let other = self.plugin_of(kind, &strategy.id)?.source.path.as_deref();
+        Some(format!(
+            "{} {} is already provided by {}; remove one of the two",
+            kind.word(),
+            strategy.id,
+            other.map_or("this program".into(), |path| path.display().to_string())
+        ))
+    }
+
+    /// Which flag of the program an option of a strategy asks for, in words.
+    pub fn taken_flag(&self, strategy: &Strategy) -> Option<String> {
+        let flags = strategy.options.iter().filter_map(|o| Some((o, o.flag.as_ref()?)));
+        let (option, flag) = flags.into_iter().find(|(_, f)| self.reserved_flags.contains(*f))?;
+        Some(format!(
+            "option {} of {} asks for the flag --{flag}, which is the program's own",
+            option.name, strategy.id
+        ))
     }
 
     /// The plugins, in the order in which they were added.
@@ -234,6 +333,17 @@ impl Chosen {
     /// Its id, and every option with its value.
     pub(crate) fn choice(&self) -> StrategyChoice {
         StrategyChoice { id: self.strategy.id.clone(), options: self.options.clone() }
+    }
+
+    /// An error in what it does: its own fault where nobody has chosen an option of it, else the
+    /// caller's.
+    pub(crate) fn blame(&self, error: Error) -> Error {
+        let is_default = |spec: &OptionSpec| self.options.get(&spec.name) == Some(&spec.default);
+        if self.strategy.options.iter().all(is_default) {
+            let failed = wan_plugin_api::Error::failed(error.to_string());
+            return Error::strategy(&self.strategy.id)(failed);
+        }
+        error
     }
 
     /// The option that `name` may stand for, with its value as it was written; of a document, with

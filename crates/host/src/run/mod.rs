@@ -118,7 +118,8 @@ impl Run {
         let schedule = sampler.schedule().map_err(Error::strategy(&sampler_id))?;
         let ends = schedule.ends(frames, spec.parts.conditions.prefix_frames());
         let ends = ends.map_err(Error::strategy(&sampler_id))?;
-        handover::check_end(&ends, spec.may_end_noisy)?;
+        let ended = handover::check_end(&ends, spec.may_end_noisy);
+        ended.map_err(|error| spec.sampler.blame(error))?;
         let latents = latents(&spec, &schedule)?;
         let mut notices = schedule.notices.clone();
         let cannot_be_saved = check_can_be_saved(&spec.sampler, spec.parts.cache.as_ref()).err();

@@ -16,15 +16,33 @@ thread_local! {
 /// the source location.
 pub(super) fn guard<T>(id: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
     let outer = GUARDED.replace(true);
-    let result = catch_unwind(AssertUnwindSafe(body));
-    GUARDED.set(outer);
-    result.unwrap_or_else(|payload| {
-        let (place, text) = (PLACE.take(), text(&*payload));
+    let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+        let (place, text) = (PLACE.take(), text(&*payload).to_string());
+        discard(payload);
         Err(Error::panicked(match place.as_str() {
             "" => format!("{id} panicked: {text}"),
             place => format!("{id} panicked at {place}: {text}"),
         }))
+    });
+    GUARDED.set(outer);
+    result
+}
+
+/// Calls an operation of the host for a plugin. A panic there must not cross into the plugin either,
+/// which may be of another compiler: it becomes an error of kind `Failed`.
+pub(super) fn guard_host<T>(operation: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+        let text = text(&*payload).to_string();
+        discard(payload);
+        Err(Error::failed(format!("the host's operation {operation} panicked: {text}")))
     })
+}
+
+/// Drops what a panic carried, which may panic too, with another that does the same.
+fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(another);
+    }
 }
 
 /// Installs a panic hook that prints nothing inside [`guard`]: the error has the message and the
@@ -97,6 +115,25 @@ mod tests {
         assert_eq!(error.kind, ErrorKind::Panicked);
         assert!(error.message.starts_with("me panicked at "), "{error}");
         assert!(error.message.contains("guard.rs:") && error.message.ends_with(": number 7"));
+    }
+
+    /// Panics while it is dropped, with another of its kind.
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            std::panic::panic_any(Self);
+        }
+    }
+
+    #[test]
+    fn a_payload_that_panics_while_it_is_dropped_goes_no_further() {
+        let error = guard::<()>("me", || std::panic::panic_any(Bomb)).unwrap_err();
+        assert_eq!(error.message, "me panicked: no message");
+        let error = guard_host::<()>("cast", || std::panic::panic_any(Bomb)).unwrap_err();
+        assert_eq!(error, Error::failed("the host's operation cast panicked: no message"));
+        // A panic while an author's object is dropped reaches nobody.
+        drop(Guarded::new(Bomb));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::convert::{
     BORROWED, from_abi, from_json, handle, message_from_abi, message_to_abi, opaque, to_abi,
     to_json,
 };
+use super::guard::guard_host;
 use super::*;
 use crate::library::{
     AnyCache, AnyLibrary, AnySampler, CacheInstance, Epoch, Library, OpenError, SamplerInstance,
@@ -43,9 +44,14 @@ fn open_error(report: &str) -> OpenError {
     OpenError { summary, report: report.into() }
 }
 
+/// A document that a plugin has written: if it cannot be read, the plugin has failed.
+fn read_answer<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T> {
+    from_json(what, text).map_err(|error| Error::failed(error.message))
+}
+
 impl AnyLibrary for PluginModule {
     fn describe(&self) -> Result<PluginDescription> {
-        from_json("plugin description", &from_abi(PluginModule::describe(self)())?)
+        read_answer("plugin description", &from_abi(PluginModule::describe(self)())?)
     }
 
     fn create_sampler(
@@ -69,14 +75,14 @@ impl AnyLibrary for PluginModule {
         let (options, context) = (to_json(options)?, to_json(context)?);
         let create = PluginModule::create_cache(self);
         let cache = from_abi(create(id.into(), options.as_rstr(), context.as_rstr()))?;
-        let plan = from_json("cache plan", &from_abi(cache.plan())?)?;
+        let plan = read_answer("cache plan", &from_abi(cache.plan())?)?;
         Ok(Box::new(PlannedCache { cache, plan }))
     }
 }
 
 impl AnySampler for SamplerBox {
     fn schedule(&self) -> Result<Schedule> {
-        from_json("schedule", &from_abi(SamplerBox::schedule(self))?)
+        read_answer("schedule", &from_abi(SamplerBox::schedule(self))?)
     }
 
     fn step(
@@ -169,7 +175,9 @@ impl AbiDenoise for LocalModel<'_> {
         sample: &TensorHandle,
         levels: RSlice<'_, FrameLevel>,
     ) -> AbiResult<TensorHandle> {
-        to_abi(self.0.velocity(&Tensor(share(sample)), levels.as_slice()), handle)
+        let velocity =
+            guard_host("velocity", || self.0.velocity(&Tensor(share(sample)), levels.as_slice()));
+        to_abi(velocity, handle)
     }
 }
 
@@ -190,35 +198,41 @@ impl AbiOps for LocalOps<'_> {
                 },
             })
             .collect();
-        to_abi(self.0.combine(&terms), handle)
+        to_abi(guard_host("combine", || self.0.combine(&terms)), handle)
     }
 
     fn frame_abs_sums(&self, a: &TensorHandle) -> AbiResult<RVec<f64>> {
-        to_abi(self.0.frame_abs_sums(&Tensor(share(a))), RVec::from)
+        let sums = guard_host("frame_abs_sums", || self.0.frame_abs_sums(&Tensor(share(a))));
+        to_abi(sums, RVec::from)
     }
 
     fn frame_abs_diffs(&self, a: &TensorHandle, b: &TensorHandle) -> AbiResult<RVec<f64>> {
-        to_abi(self.0.frame_abs_diffs(&Tensor(share(a)), &Tensor(share(b))), RVec::from)
+        let (a, b) = (Tensor(share(a)), Tensor(share(b)));
+        to_abi(guard_host("frame_abs_diffs", || self.0.frame_abs_diffs(&a, &b)), RVec::from)
     }
 
     fn noise_like(&self, like: &TensorHandle, stream: u64, index: u64) -> AbiResult<TensorHandle> {
-        to_abi(self.0.noise_like(&Tensor(share(like)), stream, index), handle)
+        let like = Tensor(share(like));
+        to_abi(guard_host("noise_like", || self.0.noise_like(&like, stream, index)), handle)
     }
 
     fn narrow_frames(&self, a: &TensorHandle, start: u32, len: u32) -> AbiResult<TensorHandle> {
         let a = Tensor(share(a));
-        to_abi(self.0.narrow_frames(&a, start as usize, len as usize), handle)
+        let (start, len) = (start as usize, len as usize);
+        to_abi(guard_host("narrow_frames", || self.0.narrow_frames(&a, start, len)), handle)
     }
 
     fn cat_frames(&self, parts: RSlice<'_, &TensorHandle>) -> AbiResult<TensorHandle> {
         let parts: Vec<Tensor> = parts.iter().map(|p| Tensor(share(p))).collect();
-        to_abi(self.0.cat_frames(&parts.iter().collect::<Vec<_>>()), handle)
+        let parts: Vec<&Tensor> = parts.iter().collect();
+        to_abi(guard_host("cat_frames", || self.0.cat_frames(&parts)), handle)
     }
 
     fn cast(&self, a: &TensorHandle, dtype: u32) -> AbiResult<TensorHandle> {
         let dtype = DType::from_code(dtype)
             .ok_or_else(|| Error::unsupported(format!("no number format {dtype}")));
-        to_abi(dtype.and_then(|d| self.0.cast(&Tensor(share(a)), d)), handle)
+        let a = Tensor(share(a));
+        to_abi(dtype.and_then(|d| guard_host("cast", || self.0.cast(&a, d))), handle)
     }
 
     fn move_to(&self, a: &TensorHandle, place: u32) -> AbiResult<TensorHandle> {
@@ -227,11 +241,12 @@ impl AbiOps for LocalOps<'_> {
             2 => Ok(Place::Host),
             other => Err(Error::unsupported(format!("no place {other}"))),
         };
-        to_abi(place.and_then(|p| self.0.move_to(&Tensor(share(a)), p)), handle)
+        let a = Tensor(share(a));
+        to_abi(place.and_then(|p| guard_host("move_to", || self.0.move_to(&a, p))), handle)
     }
 
     fn read(&self, a: &TensorHandle) -> AbiResult<RVec<f32>> {
-        to_abi(self.0.read(&Tensor(share(a))), RVec::from)
+        to_abi(guard_host("read", || self.0.read(&Tensor(share(a)))), RVec::from)
     }
 
     fn write_like(
@@ -239,7 +254,8 @@ impl AbiOps for LocalOps<'_> {
         like: &TensorHandle,
         elements: RSlice<'_, f32>,
     ) -> AbiResult<TensorHandle> {
-        to_abi(self.0.write_like(&Tensor(share(like)), elements.as_slice()), handle)
+        let like = Tensor(share(like));
+        to_abi(guard_host("write_like", || self.0.write_like(&like, elements.as_slice())), handle)
     }
 
     fn cancelled(&self) -> bool {
@@ -247,6 +263,8 @@ impl AbiOps for LocalOps<'_> {
     }
 
     fn extension(&self, id: RStr<'_>, message: AbiMessage) -> AbiResult<AbiMessage> {
-        to_abi(self.0.extension(id.as_str(), message_from_abi(message)), message_to_abi)
+        let message = message_from_abi(message);
+        let answer = guard_host("extension", || self.0.extension(id.as_str(), message));
+        to_abi(answer, message_to_abi)
     }
 }

@@ -160,11 +160,13 @@ impl TensorOps for RemoteOps<'_> {
     }
 
     fn narrow_frames(&self, a: &Tensor, start: usize, len: usize) -> Result<Tensor> {
-        let number = |frames: usize| {
-            u32::try_from(frames)
-                .map_err(|_| crate::Error::invalid(format!("{frames} frames: too many")))
-        };
-        let (start, len) = (number(start)?, number(len)?);
+        let [start, len] = [start, len].map(|count| {
+            u32::try_from(count).map_err(|_| {
+                let frames = a.form().frames;
+                crate::Error::failed(format!("narrow_frames: {count} of {frames} frames"))
+            })
+        });
+        let (start, len) = (start?, len?);
         self.call(|ops| ops.narrow_frames(&a.0, start, len)).map(Tensor)
     }
 

@@ -5,8 +5,10 @@
 
 mod epochs;
 mod held;
+mod watched;
 
 pub use epochs::EPOCHS;
 pub use held::{
     AnyCache, AnyLibrary, AnySampler, CacheInstance, Epoch, Library, OpenError, SamplerInstance,
 };
+pub use watched::{Border, inside};

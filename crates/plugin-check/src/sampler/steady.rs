@@ -42,6 +42,8 @@ pub(super) fn schedule(subject: &Subject) -> Checked {
             "{}; for {request:?}",
             checked.err().map_or_else(String::new, |e| e.message)
         );
+        let raw = schedule.notices.iter().find(|notice| notice.contains(char::is_control));
+        ensure!(raw.is_none(), "a notice has control characters: {raw:?}; for {request:?}");
         served += 1;
     }
     Ok(Outcome::pass(format!("{served} requests served, {refused} refused")))
