@@ -102,13 +102,15 @@ fn signals() -> Vec<String> {
 }
 
 fn descriptors() -> BTreeSet<String> {
-    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return BTreeSet::new() };
-    let open: BTreeSet<String> =
-        entries.filter_map(|entry| Some(entry.ok()?.file_name().display().to_string())).collect();
+    let Ok(mut listed) = fs::read_dir("/proc/self/fd") else { return BTreeSet::new() };
+    let mut open = BTreeSet::new();
+    while let Some(Ok(entry)) = listed.next() {
+        open.insert(entry.file_name().display().to_string());
+    }
+    drop(listed);
     // One of them was the list itself.
-    open.into_iter()
-        .filter(|n| fs::symlink_metadata(format!("/proc/self/fd/{n}")).is_ok())
-        .collect()
+    open.retain(|n| fs::symlink_metadata(format!("/proc/self/fd/{n}")).is_ok());
+    open
 }
 
 /// Bits of sums and quotients that depend on the direction of rounding, and of numbers that some
@@ -119,7 +121,8 @@ fn arithmetic() -> [u32; 5] {
     [one / three, -one / three, 2.0 * one / three, small / three, tiny * three].map(f32::to_bits)
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -106,7 +106,8 @@ fn text_at<P: ProgramHeader<Endian = Endianness>>(
     Some(String::from_utf8_lossy(&rest[..end]).into_owned())
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use super::*;
 
