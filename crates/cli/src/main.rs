@@ -44,8 +44,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::Command;
 use clap::error::ErrorKind;
-use clap::{ArgMatches, Command};
 use wan_host::parts::Registry;
 use wan_host::{AllowList, Error, Result, Turn};
 
@@ -103,10 +103,6 @@ enum Failure {
     Run { error: Box<Error>, flag: Option<String> },
 }
 
-fn innermost(matches: &ArgMatches) -> &ArgMatches {
-    matches.subcommand().map_or(matches, |(_, matches)| innermost(matches))
-}
-
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Run { error: Box::new(error), flag: None }
@@ -126,8 +122,7 @@ fn try_run(arguments: &[OsString]) -> std::result::Result<(), Failure> {
         _ => unreachable!("clap requires a subcommand"),
     };
     done.map_err(|error| {
-        let matches = matches.subcommand().map(|(_, matches)| innermost(matches));
-        let flag = matches.and_then(|m| named_by::flag(&error.to_string(), m).map(String::from));
+        let flag = named_by::flag(&error.to_string(), &command(&registry), &matches);
         Failure::Run { error: Box::new(error), flag }
     })
 }
