@@ -241,8 +241,8 @@ fn what_a_tokenizer_says_of_padding_has_no_effect() {
     let path = root.join("tokenizer/tokenizer.json");
     let mut tokenizer = json_file(&path);
     tokenizer["padding"] = json!({
-        "strategy": { "Fixed": 1_u64 << 40 }, "direction": "Right", "pad_to_multiple_of": Value::Null,
-        "pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>",
+        "strategy": { "Fixed": 1_u64 << 40 }, "direction": "Right",
+        "pad_to_multiple_of": Value::Null, "pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>",
     });
     fs::write(&path, tokenizer.to_string()).unwrap();
     let engine = Engine::builder().device(DeviceChoice::Cpu).build().unwrap();

@@ -3,6 +3,7 @@
 //! They need what `cargo xtask plugins` lays out; `cargo xtask test` does that first.
 #![allow(clippy::disallowed_methods, reason = "starts the program under test")]
 
+mod border_walls;
 mod built;
 mod cache_commands;
 mod cache_properties;
