@@ -66,6 +66,24 @@ fn a_picture_is_the_first_frame_and_is_set_in_motion() {
 }
 
 #[test]
+fn the_last_frame_of_a_clip_is_context_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let (clip, longer) = (folder.path().join("clip.mp4"), folder.path().join("longer.mp4"));
+    let short = ["--cache", "none", "--sample_steps", "2"];
+    generate(&clip, &[&short[..], &["--frame_num", "9"]].concat());
+    let video = ["--video", clip.to_str().unwrap(), "--context_frames"];
+    for (context, frames) in [("1", 9 + 12), ("5", 9 + 8)] {
+        let flags = [&short[..], &video, &[context, "--frame_num", "13"]].concat();
+        generate(&longer, &flags);
+        let (given, whole) = (play(&clip), play(&longer));
+        assert_eq!(whole.frames, frames, "{context}");
+        let kept = psnr(&given.rgb, &whole.rgb[..9 * FRAME]);
+        assert!(kept > 30.0, "{context}: the given frames came back at {kept:.1} dB");
+    }
+    check_refused(&[&video[..], &["0"]].concat(), "--context_frames");
+}
+
+#[test]
 fn given_files_that_do_not_fit_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let clip = folder.path().join("clip.mp4");

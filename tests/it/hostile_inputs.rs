@@ -10,6 +10,7 @@ use wan_media::{VideoFrames, VideoTags, encode_mp4, read_video};
 use wan_tests::tiny_model::TinyModel;
 
 use crate::command_line::check_refused;
+use crate::recordings::{Recorded, extension};
 use crate::support::{demo_folder, error_text, json_file, profile_folder, refused, wan};
 
 /// A tiny model in a folder.
@@ -88,7 +89,8 @@ fn a_clip_whose_boxes_lie_is_refused() {
     let udta = place(&whole, &[b"moov", b"udta", b"meta", b"hdlr"]);
     let most = u32::MAX;
     for (what, at, words) in [
-        ("too many sizes", stsz + 16, &[most][..]),
+        ("a box of size 0 among the tags", udta, &[0][..]),
+        ("too many sizes", stsz + 16, &[most]),
         ("one size, too many samples", stsz + 12, &[1, most]),
         ("a size of 4 GiB", stsz + 20, &[most]),
         ("samples of 4 GiB", stsz + 12, &[most, 5]),
@@ -108,13 +110,6 @@ fn a_clip_whose_boxes_lie_is_refused() {
         fs::write(&path, &bytes).unwrap();
         let said = read_video(&path).expect_err(what).to_string();
         assert!(said.contains("clip.mp4"), "{what}: {said}");
-    }
-    // It goes on to the end of what it is in, which is where it ends.
-    for at in [udta, stco] {
-        let mut bytes = whole.clone();
-        bytes[at..at + 4].fill(0);
-        fs::write(&path, &bytes).unwrap();
-        let _ = read_video(&path);
     }
     fs::write(&path, &whole[..whole.len() / 2]).unwrap();
     check_refused(&["--video", path.to_str().unwrap()], "clip.mp4: cut short, or no MP4: ");
@@ -246,12 +241,52 @@ fn what_a_tokenizer_says_of_padding_has_no_effect() {
     let path = root.join("tokenizer/tokenizer.json");
     let mut tokenizer = json_file(&path);
     tokenizer["padding"] = json!({
-        "strategy": { "Fixed": 1_u64 << 40 }, "direction": "Right", "pad_to_multiple_of": Value::Null,
-        "pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>",
+        "strategy": { "Fixed": 1_u64 << 40 }, "direction": "Right",
+        "pad_to_multiple_of": Value::Null, "pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>",
     });
     fs::write(&path, tokenizer.to_string()).unwrap();
     let engine = Engine::builder().device(DeviceChoice::Cpu).build().unwrap();
     assert_eq!(engine.open(&root).unwrap().encode_prompt("a red ball").unwrap().dims()[1], 512);
+}
+
+#[test]
+fn a_recording_with_numbers_that_are_none_makes_no_endless_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = extension(folder.path());
+    let mut recorded = Recorded::read(&path);
+    let signal = recorded.tensors.get_mut("0003.e").unwrap();
+    *signal = (signal.zeros_like().unwrap() / 0.0).unwrap();
+    recorded.write(&path);
+    let out = folder.path().join("calibration.json");
+    let files = [path.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    refused(
+        &[&["cache", "calibrate"], &files[..]].concat(),
+        "is no finite number; record it again",
+    );
+}
+
+#[test]
+fn a_recording_whose_parts_do_not_fit_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = extension(folder.path());
+    let honest = Recorded::read(&path).contents;
+    let mut recorded = Recorded::read(&path);
+    for (pointer, value, says) in [
+        ("/evaluations/2/stream", json!(7), "evaluation 2: of stream 7, which is not there"),
+        ("/evaluations/2/rows", json!([0]), "evaluation 2: 5 levels and 1 rows"),
+        ("/evaluations/2/rows/4", json!(9), "evaluation 2: the tensor 0002.e is F32"),
+        ("/evaluations/2/branches", json!([]), "evaluation 2: changes of 0 branches"),
+        ("/streams/0/branches", json!([]), "stream 0: no branches"),
+        ("/streams/0/context/model/dim", json!(u32::MAX), "stream 0: dim: 4294967295: must be"),
+        ("/streams/0/context/frames", json!(0), "stream 0: frames: 0: must be 1"),
+        ("/settings/sample_shift", json!(1e300), "--sample_shift"),
+    ] {
+        recorded.contents = honest.clone();
+        *recorded.contents.pointer_mut(pointer).unwrap() = value;
+        recorded.write(&path);
+        let replay = ["cache", "replay", path.to_str().unwrap(), "--candidate", "easycache"];
+        refused(&replay, says);
+    }
 }
 
 /// Every reader, with a few damaged files of its kind and all that are kept in `tests/corpus`;

@@ -5,6 +5,7 @@
 
 #[cfg(unix)]
 mod bad_requests;
+mod border_walls;
 mod built;
 mod cache_commands;
 mod cache_properties;

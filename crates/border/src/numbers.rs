@@ -33,7 +33,7 @@ pub type Side = Count<1, { 1 << 14 }>;
 /// Pixel frames of a video.
 pub type Frames = Count<1, { 1 << 20 }>;
 /// Pixel frames of a given clip that are context.
-pub type ContextFrames = Count<0, { 1 << 20 }>;
+pub type ContextFrames = Count<1, { 1 << 20 }>;
 /// Inference steps.
 pub type Steps = Count<1, 1000>;
 /// Tokens that a prompt is padded to.

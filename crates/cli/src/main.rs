@@ -168,8 +168,7 @@ fn try_run(arguments: &[OsString], inside: Option<&Inside>) -> std::result::Resu
         _ => unreachable!("clap requires a subcommand"),
     };
     done.map(|()| DONE).map_err(|error| {
-        let matches = args::innermost(&matches);
-        let flag = named_by::flag(&error.to_string(), matches).map(String::from);
+        let flag = named_by::flag(&error.to_string(), &command(&registry), &matches);
         Failure::Run { error: Box::new(error), flag }
     })
 }

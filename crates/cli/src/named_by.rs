@@ -2,13 +2,17 @@
 
 use std::path::PathBuf;
 
-use clap::ArgMatches;
 use clap::parser::ValueSource;
+use clap::{ArgMatches, Command};
 
 /// The flag of this command line whose file the message names, if the message does not name it.
-pub(super) fn flag<'m>(message: &str, matches: &'m ArgMatches) -> Option<&'m str> {
+/// `matches` are those of `command`.
+pub(super) fn flag(message: &str, command: &Command, matches: &ArgMatches) -> Option<String> {
+    if let Some((name, matches)) = matches.subcommand() {
+        return flag(message, command.find_subcommand(name)?, matches);
+    }
     let given = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
-    let flags = matches.ids().map(clap::Id::as_str).filter(given);
+    let flags = command.get_arguments().filter_map(|arg| arg.get_long()).filter(given);
     let mut named = flags.filter(|flag| {
         let paths = matches.try_get_many::<PathBuf>(flag).ok().flatten().into_iter().flatten();
         let is_named = |path: &PathBuf| {
@@ -17,5 +21,5 @@ pub(super) fn flag<'m>(message: &str, matches: &'m ArgMatches) -> Option<&'m str
         };
         paths.into_iter().any(is_named)
     });
-    named.find(|flag| !message.contains(&format!("`{flag}`")))
+    named.find(|flag| !message.contains(&format!("`{flag}`"))).map(String::from)
 }

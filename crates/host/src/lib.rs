@@ -50,6 +50,10 @@
 //! comes back takes your program along. The program `wan` opens plugins that did not come with it
 //! in a child of its own.
 //!
+//! A reader of pictures, clips or tokenizers that panics on a damaged file gives an error. Rust's own
+//! panic hook prints the panic all the same; a program that wants silence asks in its hook whether
+//! [`wan_border::files::is_foreign_reader_at_work`].
+//!
 //! Cargo takes profiles from the workspace that builds, not from this one. **Copy the lines
 //! `[profile.dev.package...]` of this workspace's `Cargo.toml` into yours**, or build with
 //! `--release`: without either a run takes many times longer.

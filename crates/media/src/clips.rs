@@ -19,8 +19,8 @@ pub const CLIP_BYTES_MAX: u64 = 1 << 34;
 /// Reads all frames of an MP4 file with H.264 video, in the order in which they are shown.
 ///
 /// # Errors
-/// [`Error::File`] if the file cannot be read, or a reader of it panics; [`Error::Clip`] if it is of
-/// another format, has no frame, or is damaged; [`Error::TooLarge`].
+/// [`Error::File`] if the file cannot be read, or a reader of it panics; [`Error::Clip`] if it is
+/// of another format, has no frame, or is damaged; [`Error::TooLarge`].
 pub fn read_video(path: &Path) -> Result<VideoFrames> {
     read_video_within(path, CLIP_BYTES_MAX)
 }

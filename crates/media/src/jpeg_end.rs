@@ -3,9 +3,9 @@
 const START: u8 = 0xd8;
 const END: u8 = 0xd9;
 
-/// Whether these bytes begin a JPEG picture and end before its end does. Markers (`ff` and a number)
-/// begin segments, which say their length (ITU-T T.81, annex B); pixels follow some of them, in which
-/// `ff` stands before 0 or before the number of a restart.
+/// Whether these bytes begin a JPEG picture and end before its end does. Markers (`ff` and a
+/// number) begin segments, which say their length (ITU-T T.81, annex B); pixels follow some of
+/// them, in which `ff` stands before 0 or before the number of a restart.
 pub(crate) fn is_cut_short(bytes: &[u8]) -> bool {
     let Some(mut rest) = bytes.strip_prefix(&[0xff, START]) else { return false };
     loop {
@@ -31,7 +31,7 @@ mod tests {
 
     #[test]
     fn only_a_jpeg_without_its_end_is_cut_short() {
-        // A segment that holds an end of its own, pixels with a stuffed byte and a restart, the end.
+        // A segment that holds an end of its own, pixels with a stuffed byte and a restart.
         let whole =
             b"\xff\xd8\xff\xe1\x00\x04\xff\xd9\xff\xda\x00\x02ab\xff\x00c\xff\xd0d\xff\xff\xd9";
         assert!(!is_cut_short(whole));

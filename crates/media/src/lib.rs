@@ -4,8 +4,8 @@
 //! width x 3 ([`VideoFrames`]), or one [`RgbImage`]. What is written is given as bytes: where they go
 //! is for others.
 //!
-//! Given files are read through `wan-border`: the most of bytes and pixels is stated, and a decoder that
-//! panics is an error.
+//! Given files are read through `wan-border`: the most of bytes and pixels is stated, and a decoder
+//! that panics is an error.
 //!
 //! The crate knows no tensor, model or setting, and prints nothing.
 #![cfg_attr(

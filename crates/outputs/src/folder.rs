@@ -26,7 +26,7 @@ pub(crate) fn flush(folder: &Path) -> std::io::Result<()> {
 pub fn write_new_folder(field: &str, path: &Path, files: &[(&str, String)]) -> Result<()> {
     // A link that leads nowhere is something, too.
     if path.symlink_metadata().is_ok() {
-        let why = "is there already; name another folder".into();
+        let why = "exists already; name another folder".into();
         return Err(Error::Refused { field: field.into(), path: path.into(), why });
     }
     let wrong = || Error::write(path);

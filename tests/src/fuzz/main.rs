@@ -1,7 +1,7 @@
 //! `wan-fuzz`: damaged files for every reader of a file.
 //!
-//! Valid files, made by the project's own writers or kept in `tests/corpus`, are changed by a seeded
-//! mutator that knows where the lengths and numbers of their formats are. Each kind of file is read
+//! Valid files, made by the project's own writers or kept in `tests/corpus`, are changed by a
+//! seeded mutator that knows where the lengths and numbers of their formats are. Each kind of file is read
 //! in a process of its own. What is looked for: a panic that reaches the caller, a process that
 //! ends, a reader that takes more than two seconds, and one that allocates more than four times the
 //! file and 64 MiB. Exit code 0 if there was none, 1 if there was, 2 if the command line is wrong.

@@ -151,7 +151,10 @@ fn write_weights(world: &World, folder: &Path) -> Result<()> {
         let header = tensors.to_string();
         [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &vec![60; data][..]].concat()
     };
-    let tensor = |dtype: &str, shape: &[usize], place: [usize; 2]| json!({ "dtype": dtype, "shape": shape, "data_offsets": place });
+    let tensor = |dtype: &str, shape: &[usize], [from, to]: [usize; 2]| {
+        let (dtype, shape) = (json!(dtype), json!(shape));
+        json!({ "dtype": dtype, "shape": shape, "data_offsets": [from, to] })
+    };
     let scaled = json!({
         "scaled_fp8": tensor("F8_E4M3", &[0], [0, 0]),
         "blocks.0.self_attn.q.weight": tensor("F8_E4M3", &[4, 4], [0, 16]),

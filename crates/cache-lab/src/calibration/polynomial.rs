@@ -16,6 +16,9 @@ const TERMS: usize = 5;
 /// Parts that a single recording is held out in.
 const FOLDS: usize = 5;
 
+/// Most iterations of a fit; a few dozen do.
+const ITERATIONS_MAX: usize = 10_000;
+
 /// A pair of neighbouring evaluations.
 #[derive(Clone, Copy)]
 struct Point {
@@ -65,7 +68,16 @@ fn points_of(
         for change in &evaluation.branches {
             let changes = moving.iter().filter_map(|f| change.residual_change.get(*f));
             let mean = changes.sum::<f64>() / moving.len() as f64;
-            points.push(Point { signal: difference / size, residual: mean, fold: fold(number) });
+            let point = Point { signal: difference / size, residual: mean, fold: fold(number) };
+            // Of such numbers no fit comes to an end.
+            if !point.signal.is_finite() || !point.residual.is_finite() {
+                return Err(Error::invalid(format!(
+                    "{}: evaluation {number}: the change of {signal} or of the residual is no \
+                     finite number; record it again",
+                    recording.path().display()
+                )));
+            }
+            points.push(point);
         }
     }
     Ok(points)
@@ -98,7 +110,8 @@ fn solve(points: &[Point]) -> Result<Vec<f64>> {
         (points[row].signal / scale).powi(exponents[column])
     });
     let values = DVector::from_iterator(points.len(), points.iter().map(|p| p.residual));
-    let solved = powers.svd(true, true).solve(&values, 1e-12);
+    let decomposed = powers.try_svd(true, true, 5.0 * f64::EPSILON, ITERATIONS_MAX);
+    let solved = decomposed.ok_or("no fit is found").and_then(|svd| svd.solve(&values, 1e-12));
     let solved = solved.map_err(|why| Error::invalid(format!("polynomial: {why}")))?;
     Ok(solved.iter().zip(&exponents).map(|(c, exponent)| c / scale.powi(*exponent)).collect())
 }
@@ -158,5 +171,8 @@ mod tests {
         assert!(r_squared(&points, &found) < 0.5);
         assert!(held_out(&points).unwrap() > 0.3);
         assert!(solve(&points[..9]).is_err());
+        // It ends.
+        let nothing = Point { signal: f64::NAN, residual: f64::NAN, fold: 0 };
+        let _ = solve(&[&points[..], &[nothing]].concat());
     }
 }

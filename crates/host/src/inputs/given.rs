@@ -21,6 +21,8 @@ pub(crate) struct GivenFrames {
     last: Option<RgbImage>,
     /// Frames of the clip before the context: they stand before what is generated.
     before: Vec<RgbImage>,
+    /// Whether the first frames are the end of a clip, which may be one frame.
+    is_clip: bool,
 }
 
 impl GivenFrames {
@@ -37,9 +39,9 @@ impl GivenFrames {
         let last = given.last_frame.as_ref().map(|s| image(s, "last_frame")).transpose()?;
         match (&given.image, &given.video) {
             (Some(_), Some(_)) => Err(Error::invalid("`image` and `video` exclude each other")),
-            (None, None) => Ok(Self { first: Vec::new(), last, before: Vec::new() }),
+            (None, None) => Ok(Self { last, ..Self::default() }),
             (Some(source), None) => {
-                Ok(Self { first: vec![image(source, "image")?], last, before: Vec::new() })
+                Ok(Self { first: vec![image(source, "image")?], last, ..Self::default() })
             }
             (None, Some(source)) => {
                 let clip = source.clip("video")?;
@@ -59,7 +61,7 @@ impl GivenFrames {
                 let frames = (0..clip.frames()).map(|f| fitted(&picture(&clip, f)));
                 let mut before: Vec<RgbImage> = frames.collect();
                 let first = before.split_off(clip.frames() - context);
-                Ok(Self { first, last, before })
+                Ok(Self { first, last, before, is_clip: true })
             }
         }
     }
@@ -179,14 +181,14 @@ impl GivenFrames {
     }
 
     /// Given frames that stand in front of the finished clip; the generated frames of the context
-    /// are left out for them. None for a picture: the model's own first frame goes on without a
-    /// seam.
+    /// are left out for them.
     pub(crate) fn in_front(&self) -> &[RgbImage] {
-        if self.first.len() < 2 { &[] } else { &self.before }
+        &self.before
     }
 
     /// Frames of the context, as they were given, which take the place of the first generated ones.
+    /// None for a picture: the model's own first frame goes on without a seam.
     pub(crate) fn context(&self) -> &[RgbImage] {
-        if self.first.len() < 2 { &[] } else { &self.first }
+        if self.is_clip { &self.first } else { &[] }
     }
 }

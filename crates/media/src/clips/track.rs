@@ -11,6 +11,7 @@ use shiguredo_mp4::demux::{DemuxError, Mp4FileDemuxer};
 use wan_border::files::{self, Content};
 
 use crate::error::{Error, Result};
+use crate::video::mp4_tags::tags_of;
 
 /// Most reads until the index is found: each passes over one box at least.
 const READS_MAX: usize = 10_000;
@@ -55,6 +56,11 @@ impl Track {
                         wanted.position
                     ),
                 });
+            }
+            if size > HEADER_MAX && bytes[4..].starts_with(b"moov") {
+                let why = |error| format!("damaged: {error}");
+                let wrong = |error| Error::Clip { path: path.into(), why: why(error) };
+                tags_of(&bytes).map_err(wrong)?;
             }
             demuxer.handle_input(wanted.to_input(&bytes));
         }

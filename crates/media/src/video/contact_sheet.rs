@@ -1,9 +1,9 @@
 //! A contact sheet: a few frames of a clip side by side in one PNG.
 
-use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
+use wan_border::files;
 use wan_border::numbers::u32_of;
 
 use super::VideoFrames;
@@ -67,7 +67,7 @@ pub fn encode_png_sheet(
 
 /// Whether a file is a sheet that [`encode_png_sheet`] made.
 pub fn is_png_sheet(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
+    let Ok((file, _)) = files::open(path) else { return false };
     png::Decoder::new(BufReader::new(file)).read_info().is_ok_and(|reader| {
         let texts = &reader.info().uncompressed_latin1_text;
         texts.iter().any(|text| (text.keyword.as_str(), text.text.as_str()) == (KEYWORD, PROGRAM))

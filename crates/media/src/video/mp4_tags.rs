@@ -52,12 +52,13 @@ impl VideoTags {
 /// Reads the tags of the MP4 file at `path`; absent texts are empty.
 ///
 /// # Errors
-/// [`Error::File`] if the file cannot be read, [`Error::Structure`] if it is no MP4.
+/// [`error::Error::File`] if the file cannot be read, [`error::Error::Structure`] if it is no MP4.
 pub fn read_tags(path: &Path) -> error::Result<VideoTags> {
     Ok(tags_of(&files::bytes(path, Content::Clip)?)?)
 }
 
-fn tags_of(mp4: &[u8]) -> Result<VideoTags, StructureError> {
+/// The tags of an MP4 file, or of its index alone.
+pub(crate) fn tags_of(mp4: &[u8]) -> Result<VideoTags, StructureError> {
     let moov = find(mp4, 0..mp4.len(), *b"moov")?.ok_or(StructureError::Missing("moov"))?;
     let mut tags = VideoTags::default();
     let Some(udta) = find(mp4, moov, *b"udta")? else { return Ok(tags) };
@@ -213,13 +214,20 @@ fn boxes(
         if at >= within.end {
             return None;
         }
-        let one = box_at(mp4, at, within.end);
+        let one = box_at(mp4, at, &within);
         at = one.as_ref().map_or(within.end, |(_, payload)| payload.end);
         Some(one)
     })
 }
 
-fn box_at(mp4: &[u8], at: usize, end: usize) -> Result<(BoxName, Range<usize>), StructureError> {
+/// The box at byte `at`, directly inside `within`. Only the last box of a file may leave its size
+/// open.
+fn box_at(
+    mp4: &[u8],
+    at: usize,
+    within: &Range<usize>,
+) -> Result<(BoxName, Range<usize>), StructureError> {
+    let (end, is_outermost) = (within.end, *within == (0..mp4.len()));
     let cut_off = StructureError::Truncated(at);
     if end - at < HEADER_BYTES {
         return Err(cut_off);
@@ -227,7 +235,7 @@ fn box_at(mp4: &[u8], at: usize, end: usize) -> Result<(BoxName, Range<usize>), 
     let name = [mp4[at + 4], mp4[at + 5], mp4[at + 6], mp4[at + 7]];
     let size = u32::from_be_bytes([mp4[at], mp4[at + 1], mp4[at + 2], mp4[at + 3]]) as usize;
     let (header, size) = match size {
-        0 => (HEADER_BYTES, end - at), // "up to the end"
+        0 if is_outermost => (HEADER_BYTES, end - at), // "up to the end"
         1 if end - at >= 16 => {
             let mut wide = [0; 8];
             wide.copy_from_slice(&mp4[at + 8..at + 16]);

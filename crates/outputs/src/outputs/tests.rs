@@ -81,7 +81,7 @@ fn a_new_folder_is_whole_or_not_there() {
     write_new_folder("path", &path, &files).unwrap();
     assert_eq!(fs::read_to_string(path.join("in/b.txt")).unwrap(), "b");
     let error = write_new_folder("path", &path, &files).unwrap_err().to_string();
-    assert!(error.contains("is there already"), "{error}");
+    assert!(error.contains("exists already"), "{error}");
     let twice = [("a.txt", String::new()), ("a.txt", String::new())];
     assert!(write_new_folder("path", &folder.path().join("other"), &twice).is_err());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left");
