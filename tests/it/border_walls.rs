@@ -72,3 +72,66 @@ fn files_are_opened_in_one_place() {
     assert!(files > 150, "{files}");
     assert_eq!(exceptions, MAY_OPEN.len(), "an exception that nothing needs");
 }
+
+/// What reads a file, lists a folder or parses text of one.
+const READS: [&str; 10] = [
+    "fs::read",
+    "read_to_string",
+    "read_dir",
+    "read_link",
+    "|entry|",
+    "entries.",
+    "from_str",
+    "from_slice",
+    "from_reader",
+    "File::open",
+];
+
+/// What makes nothing of a failure.
+const MAKES_NOTHING: [&str; 4] = [".ok()", "unwrap_or_default()", "unwrap_or(", "flatten()"];
+
+/// Where a failure to read is nothing: the system's own figures, which not every system has; the
+/// answer of a process that may have crashed; and what the program lies in.
+const MAY_MAKE_NOTHING: [&str; 4] = [
+    "crates/host/src/output/sidecar.rs",
+    "crates/plugin-check/src/patience.rs",
+    "crates/plugin-check/src/process.rs",
+    "crates/cli/src/checkout.rs",
+];
+
+/// Statements that take what cannot be read for what is not there.
+fn takes_failure_for_absence(code: &str) -> Vec<String> {
+    let statements = code.split([';', '{', '}']);
+    let has = |text: &str, words: &[&str]| words.iter().any(|word| text.contains(word));
+    let found = statements.filter(|text| has(text, &READS) && has(text, &MAKES_NOTHING));
+    found.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn a_failure_to_read_is_no_absence() {
+    let mut files = 0;
+    for krate in ["host", "cli", "media", "cache-lab", "plugin-check", "wan-model"] {
+        let folder = checkout().join("crates").join(krate).join("src");
+        for file in rust_files(&folder) {
+            if MAY_MAKE_NOTHING.iter().any(|place| file.ends_with(place)) {
+                continue;
+            }
+            files += 1;
+            let found = takes_failure_for_absence(&code(&fs::read_to_string(&file).unwrap()));
+            assert!(found.is_empty(), "{}: {found:?}", file.display());
+        }
+    }
+    assert!(files > 150, "{files}");
+}
+
+#[test]
+fn a_failure_that_is_made_nothing_is_seen() {
+    for line in [
+        "let text = fs::read_to_string(path).unwrap_or_default();",
+        "entries.filter_map(|entry| entry.ok().map(|e| e.path()))",
+        "let list: List = serde_json::from_str(&text)\n    .ok()?;",
+    ] {
+        assert_eq!(takes_failure_for_absence(line).len(), 1, "{line}");
+    }
+    assert!(takes_failure_for_absence("let text = fs::read_to_string(path)?;").is_empty());
+}

@@ -139,7 +139,7 @@ fn a_check_says_in_one_line_what_it_cannot_do() {
         (vec!["check", text(&library), "--timeout", "0"], "--timeout 0"),
         (vec!["check", "absent.so"], "absent.so"),
         (vec!["new", "sampler", "My_Sampler"], "did you mean my-sampler?"),
-        (vec!["new", "cache", "kit", "--path", "."], "is there already"),
+        (vec!["new", "cache", "kit", "--path", "."], "exists already"),
         (vec!["show", "unipcc"], "did you mean unipc?"),
     ] {
         let output = wan(&[&["plugins"], &arguments[..]].concat());

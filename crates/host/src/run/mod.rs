@@ -6,6 +6,7 @@
 //! be kept, moved to another thread and stepped in turn with others.
 
 pub(crate) mod handover;
+mod sampled;
 pub(crate) mod spec;
 pub(crate) mod state;
 
@@ -14,7 +15,7 @@ use std::time::Instant;
 
 use candle_core::Tensor as CandleTensor;
 use wan_plugin_api::library::SamplerInstance;
-use wan_plugin_api::{CachePlan, Error as PluginError, Schedule, Step};
+use wan_plugin_api::{Error as PluginError, Schedule, Step};
 
 use crate::denoise::denoiser::Denoiser;
 use crate::denoise::expert_use::ExpertUse;
@@ -22,7 +23,7 @@ use crate::denoise::ops::HostOps;
 use crate::denoise::parts::{DenoiserParts, WhenBusy};
 use crate::denoise::recheck::Origin;
 use crate::denoise::saved::{StrategyState, TensorBytes, check_keeps_state};
-use crate::denoise::tally::{CacheMemory, DecisionCount, EvaluationRecord, SignalMemory, Tally};
+use crate::denoise::tally::{DecisionCount, Tally};
 use crate::device::{self, DeviceMemory};
 use crate::error::{Error, Result};
 use crate::latents::{LATENT_FRAME_AXIS, replace_frames};
@@ -32,6 +33,8 @@ use crate::plugins::registry::Chosen;
 use crate::request::on_nan::OnNan;
 use crate::run::spec::RunSpec;
 use crate::run::state::RunState;
+
+pub use sampled::Sampled;
 
 /// A run between two of its rounds.
 pub struct Run {
@@ -68,32 +71,6 @@ pub struct RoundDone {
     pub rounds: usize,
     /// Decisions so far.
     pub decisions: DecisionCount,
-}
-
-/// What a run leaves behind.
-pub struct Sampled {
-    /// Clean latents `[1, C, F, H, W]`, normalised as the model has them.
-    pub latents: CandleTensor,
-    /// Decisions of every evaluation and branch.
-    pub records: Vec<EvaluationRecord>,
-    /// Largest time signals.
-    pub signals: SignalMemory,
-    /// What the caches declared and held.
-    pub cache_memory: CacheMemory,
-    /// What the cache said of itself, if there was one.
-    pub cache_plan: Option<CachePlan>,
-    /// Rounds of each expert.
-    pub experts: Vec<ExpertUse>,
-    /// Most bytes that the sampler's handles kept between rounds.
-    pub sampler_bytes_max: u64,
-    /// What tensors took of the GPU at most, between rounds and ever; none on the CPU.
-    pub device_memory: Option<DeviceMemory>,
-    /// Sigma that each latent frame ends at; empty where all are clean.
-    pub ends_at: Vec<f64>,
-    /// See [`Run::notices`].
-    pub notices: Vec<String>,
-    /// Seconds of the rounds.
-    pub seconds: f64,
 }
 
 impl Run {

@@ -1,0 +1,34 @@
+//! What a run leaves behind.
+
+use candle_core::Tensor as CandleTensor;
+use wan_plugin_api::CachePlan;
+
+use crate::denoise::expert_use::ExpertUse;
+use crate::denoise::tally::{CacheMemory, EvaluationRecord, SignalMemory};
+use crate::device::DeviceMemory;
+
+/// What a run leaves behind.
+pub struct Sampled {
+    /// Clean latents `[1, C, F, H, W]`, normalised as the model has them.
+    pub latents: CandleTensor,
+    /// Decisions of every evaluation and branch.
+    pub records: Vec<EvaluationRecord>,
+    /// Largest time signals.
+    pub signals: SignalMemory,
+    /// What the caches declared and held.
+    pub cache_memory: CacheMemory,
+    /// What the cache said of itself, if there was one.
+    pub cache_plan: Option<CachePlan>,
+    /// Rounds of each expert.
+    pub experts: Vec<ExpertUse>,
+    /// Most bytes that the sampler's handles kept between rounds.
+    pub sampler_bytes_max: u64,
+    /// What tensors took of the GPU at most, between rounds and ever; none on the CPU.
+    pub device_memory: Option<DeviceMemory>,
+    /// Sigma that each latent frame ends at; empty where all are clean.
+    pub ends_at: Vec<f64>,
+    /// See [`Run::notices`](super::Run::notices).
+    pub notices: Vec<String>,
+    /// Seconds of the rounds.
+    pub seconds: f64,
+}
