@@ -19,7 +19,14 @@ pub(crate) const LINES_MIN: usize = 50;
 pub(crate) const GROUPS: [Group; 5] = [
     Group {
         name: "host",
-        folders: &["crates/host/src", "crates/media/src", "crates/cache-lab/src", "crates/cli/src"],
+        folders: &[
+            "crates/host/src",
+            "crates/media/src",
+            "crates/outputs/src",
+            "crates/border/src",
+            "crates/cache-lab/src",
+            "crates/cli/src",
+        ],
         count: 100,
         every_file: true,
     },
