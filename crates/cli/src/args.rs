@@ -39,6 +39,9 @@ pub(super) fn plugin_dir() -> Arg {
         .help_heading("Plugins")
 }
 
+/// What [`plugin_timeout`] is where nobody says so.
+pub(super) const PLUGIN_TIMEOUT: Duration = Duration::from_secs(5);
+
 pub(super) fn plugin_timeout() -> Arg {
     flag(
         "plugin_timeout",
@@ -46,7 +49,7 @@ pub(super) fn plugin_timeout() -> Arg {
         "Most seconds that one call of a plugin may spend in its own code; more is taken for an \
          endless loop",
     )
-    .default_value("5")
+    .default_value(PLUGIN_TIMEOUT.as_secs().to_string())
     .value_parser(seconds)
     .help_heading("Plugins")
 }

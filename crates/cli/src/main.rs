@@ -133,9 +133,10 @@ impl From<Error> for Failure {
 
 fn try_run(arguments: &[OsString], inside: Option<&Inside>) -> std::result::Result<u8, Failure> {
     let mut registry = Registry::built_in()?;
-    let own = OwnWords::of(arguments, &command(&registry));
+    let program = command(&registry);
+    let own = OwnWords::of(arguments, &program);
     let uses_strategies = plugins::are_used(&own.commands);
-    let mut matches = match command(&registry).try_get_matches_from(&own.words) {
+    let mut matches = match program.try_get_matches_from(&own.words) {
         // Help is complete once the flags of all strategies are known.
         Err(help) if uses_strategies && help.kind() == ErrorKind::DisplayHelp => None,
         matches => Some(matches.map_err(Failure::Usage)?),
@@ -176,7 +177,7 @@ fn try_run(arguments: &[OsString], inside: Option<&Inside>) -> std::result::Resu
 /// How long a call of a plugin may take; its help may be asked for without any.
 fn timeout(matches: Option<&ArgMatches>) -> Duration {
     let given = matches.and_then(|m| args::innermost(m).try_get_one("plugin_timeout").ok()?);
-    given.copied().unwrap_or(Duration::from_secs(5))
+    given.copied().unwrap_or(args::PLUGIN_TIMEOUT)
 }
 
 /// The whole command line, strategy flags included.

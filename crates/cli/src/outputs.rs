@@ -47,7 +47,7 @@ pub(super) fn outputs_of(matches: &ArgMatches, model: &Model, settings: &Setting
 }
 
 /// What there is to say of claims is said.
-pub(super) fn say_notices(outputs: &mut Outputs) {
+fn say_notices(outputs: &mut Outputs) {
     outputs.take_notices().iter().for_each(|notice| note!("{notice}"));
 }
 
@@ -55,14 +55,8 @@ pub(super) fn say_notices(outputs: &mut Outputs) {
 ///
 /// # Errors
 /// If it must not, or cannot, be written.
-pub(super) fn claim_file(
-    matches: &ArgMatches,
-    field: &str,
-    is_ours: fn(&Path) -> bool,
-) -> Result<Claim> {
-    let path = matches.get_one::<PathBuf>(field).cloned().unwrap_or_default();
-    let mut outputs = outputs(matches);
-    let claim = outputs.claim(&Wanted { field: field.into(), path, is_ours, bytes: 0 })?;
+pub(super) fn claim(mut outputs: Outputs, wanted: &Wanted) -> Result<Claim> {
+    let claim = outputs.claim(wanted)?;
     say_notices(&mut outputs);
     Ok(claim)
 }

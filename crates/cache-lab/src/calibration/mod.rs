@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde_json::Value;
 use wan_border::files::{self, Content};
 use wan_host::{Error, Result};
+use wan_outputs::Wanted;
 
 use crate::recording::Recording;
 
@@ -83,8 +84,13 @@ const POLYNOMIAL_HELD_OUT_MAX: f64 = 0.3;
 const RATIO_HELD_OUT_MAX: f64 = 0.05;
 
 impl Calibration {
+    /// The file that a calibration is written to.
+    pub fn wanted(path: &Path) -> Wanted {
+        Wanted { field: "out".into(), path: path.into(), is_ours: Self::is_one, bytes: 0 }
+    }
+
     /// Whether a file is a calibration, of whatever schema.
-    pub fn is_one(path: &Path) -> bool {
+    fn is_one(path: &Path) -> bool {
         let members = ["schema", "model", "polynomials", "fits"];
         let has_all = |value: Value| members.iter().all(|name| value.get(name).is_some());
         let is_one = |text: String| serde_json::from_str(&text).is_ok_and(has_all);

@@ -8,7 +8,7 @@ use wan_cache_lab::recording::Recording;
 use wan_host::{Error, Result};
 
 use crate::args::{flag, plugin_dir};
-use crate::outputs::{claim_file, overwrite};
+use crate::outputs::{claim, outputs, overwrite};
 
 pub(super) fn command() -> Command {
     Command::new("calibrate")
@@ -36,7 +36,8 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<()> {
-    let claim = claim_file(matches, "out", Calibration::is_one)?;
+    let path = matches.get_one::<PathBuf>("out").cloned().unwrap_or_default();
+    let claim = claim(outputs(matches), &Calibration::wanted(&path))?;
     let paths = matches.get_many::<PathBuf>("recordings").into_iter().flatten();
     let recordings = paths.map(|path| Recording::open(path)).collect::<Result<Vec<_>>>()?;
     let calibration = Calibration::of(&recordings)?;
@@ -50,7 +51,6 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
             if fit.recommended { "in the file" } else { "not good enough, left out" }
         );
     }
-    let path = claim.path().to_path_buf();
     let json = serde_json::to_string_pretty(&calibration);
     let json = json.map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
     claim.write(json.as_bytes())?;

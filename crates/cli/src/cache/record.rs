@@ -10,7 +10,7 @@ use wan_host::parts::{Registry, RunContext};
 
 use crate::args::{flag, progress_form};
 use crate::finish::bytes;
-use crate::outputs::{outputs_of, overwrite, say_notices};
+use crate::outputs::{claim, outputs_of, overwrite};
 use crate::progress::Progress;
 use crate::request::{cancel_on_interrupt, settle};
 use crate::run_flags::with_run_flags;
@@ -34,9 +34,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     effects::check(effects::OF_UNCACHED_RUNS, matches, &settings)?;
     let settings = model.with_cache(&settings, None)?;
     let path = matches.get_one::<PathBuf>("out").cloned().unwrap_or_default();
-    let mut outputs = outputs_of(matches, &model, &settings);
-    let claim = outputs.claim(&Recorder::wanted(&path))?;
-    say_notices(&mut outputs);
+    let claim = claim(outputs_of(matches, &model, &settings), &Recorder::wanted(&path))?;
     let recorder = Shared::new(Recorder::create(claim, &settings)?);
     let cancel = cancel_on_interrupt();
     let mut progress = Progress::new(progress_form(matches));
