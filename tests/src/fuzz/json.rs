@@ -4,6 +4,10 @@ use serde_json::{Map, Value, json};
 
 use crate::dice::Dice;
 
+/// Values of a document above which it is changed no more: one that comes 300 times, and its copies
+/// once more, would take gigabytes.
+const NODES_MAX: usize = 50_000;
+
 /// A document in which a few values are changed, so many times.
 pub(crate) fn changed(document: &Value, times: usize, dice: &mut Dice) -> String {
     let mut document = document.clone();
@@ -20,6 +24,9 @@ pub(crate) fn changed(document: &Value, times: usize, dice: &mut Dice) -> String
 
 fn change(document: &mut Value, dice: &mut Dice) {
     let count = nodes(document);
+    if count > NODES_MAX {
+        return;
+    }
     let (other, target) = (dice.below(count), dice.below(count));
     let way = dice.below(12);
     // A copy of a large document takes longer than its reader.
