@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use candle_core::Device;
-use serde_json::Value;
 use wan_host::{DeviceChoice, Engine, Model};
 
 use crate::support::{

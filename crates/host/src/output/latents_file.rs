@@ -13,7 +13,7 @@ use wan_model::weights::WeightFile;
 use wan_outputs::{Claim, Kept, Wanted};
 
 use crate::error::{Error, Result};
-use crate::output::sidecar::{Sidecar, latents_hash};
+use crate::output::sidecar::{SIDECAR_BYTES, Sidecar, latents_hash};
 
 const TENSOR: &str = "latents";
 const METADATA: &str = "wan";
@@ -49,7 +49,7 @@ fn sha256(file: &WeightFile) -> Result<String> {
 }
 
 impl Sidecar {
-    /// What [`save_latents`](Self::save_latents) writes, of about so many bytes.
+    /// What [`save_latents`](Self::save_latents) writes for latents of so many bytes.
     pub fn wanted_latents(path: &Path, bytes: u64) -> Wanted {
         let is_ours = |path: &Path| {
             let has = |(_, header): (_, Metadata)| {
@@ -57,6 +57,7 @@ impl Sidecar {
             };
             WeightFile::open(path).is_ok_and(has)
         };
+        let bytes = bytes.saturating_add(SIDECAR_BYTES);
         Wanted { field: "save_file".into(), path: path.into(), is_ours, bytes }
     }
 
