@@ -7,13 +7,13 @@ use serde_json::json;
 use wan_host::{Cancel, DeviceChoice, Engine, Model, OnNan, Request, Sidecar, Turn};
 use wan_outputs::Outputs;
 use wan_plugin_api::{
-    Attention, Cache, CacheContext, CachePlan, Decision, DecisionPoint, Denoise, Evaluation,
-    FrameLevel, OptionSpec, Replaces, Result, Round, Rule, SampleRequest, Sampler, Schedule, Step,
-    Tensor, TensorOps, frame_terms, term,
+    Cache, CacheContext, CachePlan, Decision, DecisionPoint, Denoise, Evaluation, OptionSpec,
+    Replaces, Result, Rule, SampleRequest, Sampler, Schedule, Step, Tensor, TensorOps,
 };
 use wan_tests::tiny_model::TinyModel;
 
 use crate::demo::generate;
+use crate::euler_steps;
 use crate::misfits::with_changed;
 use crate::support::{
     bits, choice, demo_folder, error_text, names_in, plugin_folder, wan, with_cache, with_sampler,
@@ -47,12 +47,7 @@ impl Sampler for Wrong {
     }
 
     fn schedule(&self) -> Result<Schedule> {
-        let round = |t: f64, from: f64, to: f64| Round {
-            levels: (0..self.frames).map(|f| FrameLevel::moving(f, t, from, to)).collect(),
-            attention: Attention::Bidirectional,
-            evaluations: 1,
-        };
-        Ok(vec![round(1000.0, 1.0, 0.5), round(500.0, 0.5, 0.0)].into())
+        Ok(euler_steps::schedule(self.frames, 2))
     }
 
     fn step(
@@ -63,9 +58,7 @@ impl Sampler for Wrong {
         ops: &dyn TensorOps,
     ) -> Result<Tensor> {
         let levels = &step.round.levels;
-        let change: Vec<f64> = levels.iter().map(FrameLevel::change).collect();
-        let velocity = model.velocity(sample, levels)?;
-        let next = ops.combine(&[term(1.0, sample), frame_terms(&change, &velocity)])?;
+        let next = euler_steps::step(sample, levels, model, ops)?;
         if step.index == 0 || self.gives == "none" {
             return Ok(next);
         }

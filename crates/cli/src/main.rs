@@ -45,6 +45,7 @@ mod wall;
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -91,12 +92,17 @@ fn run(arguments: &[OsString], inside: Option<&Inside>) -> u8 {
             DONE
         }
         Err(Failure::Run { error, flag }) => {
-            let known = Registry::built_in().unwrap_or_default();
             let flag = flag.map_or(String::new(), |flag| format!("--{flag} "));
-            note!("{flag}{}", spelling::with_dashes(&error.to_string(), command(&known)));
+            note!("{flag}{}", spelled(&error));
             exit_code(&error)
         }
     }
+}
+
+/// What an error says, with flags where it names fields of a request.
+fn spelled(error: &Error) -> String {
+    let known = Registry::built_in().unwrap_or_default();
+    spelling::with_dashes(&error.to_string(), command(&known))
 }
 
 // Exit codes; `docs/exit-codes.md` has what belongs to each.
@@ -146,16 +152,21 @@ fn try_run(arguments: &[OsString], inside: Option<&Inside>) -> std::result::Resu
     }
     registry.reserve_flags(spelling::flags(command(&Registry::default())));
     if uses_strategies {
-        let foreign = plugins::find_foreign(&own.plugin_dirs, matches.as_ref())?;
-        match (foreign, inside) {
+        let found = plugins::Found::look(&own.plugin_dirs, matches.as_ref())?;
+        match (found.foreign(), inside) {
             (Some(foreign), None) if wall::IS_HERE => {
                 let reads_input = matches.as_ref().is_some_and(request::reads_input);
-                return Ok(wall::run(arguments, reads_input, &foreign)?);
+                return Ok(wall::run(arguments, reads_input, (&found, foreign))?);
             }
-            (_, Some(inside)) => registry.watch(inside.border(timeout(matches.as_ref()))),
-            (_, None) => {}
+            (_, Some(inside)) => {
+                registry.watch(inside.border(timeout(matches.as_ref())));
+                inside.open(&found, &mut registry)?;
+            }
+            (_, None) => {
+                let leave_out = |_: &Path, error: &Error| note!("left out: {}", spelled(error));
+                found.open(&mut registry, &[], leave_out)?;
+            }
         }
-        registry.add_folders(&own.plugin_dirs)?;
         matches = None;
     }
     let again = || command(&registry).try_get_matches_from(arguments);

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 use serde_json::json;
-use wan_border::files::{self, Content};
+use wan_border::files::{self, Content, OpenFile};
 use wan_cache_lab::calibration::Calibration;
 use wan_cache_lab::compare::Runs;
 use wan_cache_lab::recording::{Recording, Replay};
@@ -200,13 +200,13 @@ fn weights(_: &World, path: &Path) -> Result<()> {
 
 fn clip(_: &World, path: &Path) -> Result<()> {
     let tags = read_tags(path);
-    read_video_within(path, CLIP_BYTES)?;
+    read_video_within(&mut OpenFile::open(path)?, CLIP_BYTES)?;
     tags?;
     Ok(())
 }
 
 fn picture(_: &World, path: &Path) -> Result<()> {
-    read_image_within(path, PICTURE)?;
+    read_image_within(&mut OpenFile::open(path)?, PICTURE)?;
     Ok(())
 }
 

@@ -107,7 +107,7 @@ fn write_run(model: &Model, folder: &Path) -> Result<()> {
 fn write_recording(model: &Model, folder: &Path) -> Result<()> {
     let settings = model.settle(&request().sample_steps(RECORDED_STEPS))?;
     let path = folder.join("recording/a");
-    let claim = Outputs::default().claim(&Recorder::wanted(&path))?;
+    let claim = Outputs::default().claim(&Recorder::wanted(&path, 0))?;
     let recorder = Shared::new(Recorder::create(claim, &settings)?);
     let conditions = model.encode(&settings, &Cancel::default())?;
     let context = RunContext { witness: Some(recorder.for_run()), ..RunContext::default() };

@@ -12,7 +12,7 @@ use wan_host::parts::Registry;
 use wan_host::{Error, Request, Result, Settings};
 
 use crate::args::{flag, number_in, progress_form};
-use crate::outputs::{outputs_of, overwrite};
+use crate::outputs::{outputs_of, overwrite, say_notices};
 use crate::progress::Progress;
 use crate::request::{cancel_on_interrupt, request, settle_request};
 use crate::run_flags::with_run_flags;
@@ -79,6 +79,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     progress.phase("compare", 0);
     let mut outputs = outputs_of(matches, &model, &settings);
     let report = comparison.run(&mut outputs, &mut |done, all| progress.step(done, all, None));
+    say_notices(&mut outputs);
     let report = report.inspect_err(|error| {
         if matches!(error, Error::Cancelled) {
             note!("what is done is kept; the same command goes on from there");
