@@ -5,8 +5,10 @@
 
 #[cfg(unix)]
 mod bad_requests;
+mod block_decisions;
 mod border_walls;
 mod built;
+mod c_door;
 mod cache_commands;
 mod cache_properties;
 mod calibrations;
@@ -32,6 +34,7 @@ mod given;
 mod golden;
 mod handover;
 mod handover_of_solvers;
+mod host_operations;
 mod hostile_inputs;
 mod latents;
 mod library;
@@ -54,6 +57,7 @@ mod reference;
 mod reproducing;
 mod requests;
 mod runs;
+mod schedules;
 mod side_doors;
 mod spied;
 mod stream;

@@ -63,6 +63,16 @@ macro_rules! export_plugin {
                     $crate::BUILT_WITH,
                 );
 
+            #[allow(unsafe_code, reason = "exports the symbol that the host looks for")]
+            // SAFETY: as above.
+            #[unsafe(export_name = "wan_plugin_entry")]
+            pub unsafe extern "C" fn entry(
+                host: *const $crate::c::tables::Host,
+            ) -> *const $crate::c::tables::Plugin {
+                // SAFETY: the host calls it, with its table.
+                unsafe { $crate::c::entry::<ExportedPlugin>(host) }
+            }
+
             #[allow(unsafe_code, reason = "exports the symbol that abi_stable looks for")]
             // SAFETY: as above; the header is made for this very module type.
             #[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]

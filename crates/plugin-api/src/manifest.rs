@@ -8,7 +8,7 @@
 //!     char     magic[8];      // "WANPLUG" and a zero
 //!     uint32_t size;          // sizeof(struct wan_plugin_manifest): a later one may be longer
 //!     uint32_t epoch;         // interface epoch that the library was built for
-//!     uint32_t flavour;       // 1: Rust through abi_stable; 2: reserved for a C table
+//!     uint32_t flavour;       // 1: Rust through abi_stable; 2: C; 3: both
 //!     uint32_t unwinds;       // 1: panics unwind and can be caught; 0: they abort the process
 //!     const char *name, *version, *licence, *built_with;   // zero-terminated, static
 //! };
@@ -25,10 +25,13 @@ pub const SYMBOL: &str = "WAN_PLUGIN_MANIFEST";
 pub const MAGIC: [u8; 8] = *b"WANPLUG\0";
 
 /// The epoch for which this crate builds plugins; see `library` and ARCHITECTURE.md.
-pub const EPOCH: u32 = crate::epoch1::NUMBER;
+pub const CURRENT_EPOCH: u32 = crate::epoch1::NUMBER;
 
-/// `flavour` of a plugin written in Rust.
+/// Bit of `flavour` for the tables of abi_stable ([`epoch1`](crate::epoch1)).
 pub const FLAVOUR_RUST: u32 = 1;
+
+/// Bit of `flavour` for the tables in C ([`c`](crate::c)).
+pub const FLAVOUR_C: u32 = 2;
 
 /// The manifest in the memory of a library.
 #[derive(Debug)]
@@ -40,7 +43,7 @@ pub struct RawManifest {
     pub size: u32,
     /// Interface epoch.
     pub epoch: u32,
-    /// [`FLAVOUR_RUST`].
+    /// [`FLAVOUR_RUST`], [`FLAVOUR_C`] or both.
     pub flavour: u32,
     /// 1 where panics unwind.
     pub unwinds: u32,
@@ -68,8 +71,8 @@ impl RawManifest {
         Self {
             magic: MAGIC,
             size: SIZE,
-            epoch: EPOCH,
-            flavour: FLAVOUR_RUST,
+            epoch: CURRENT_EPOCH,
+            flavour: FLAVOUR_RUST | FLAVOUR_C,
             unwinds: cfg!(panic = "unwind") as u32,
             name: name.as_ptr(),
             version: version.as_ptr(),
@@ -120,7 +123,7 @@ impl RawManifest {
 pub struct Manifest {
     /// Interface epoch.
     pub epoch: u32,
-    /// [`FLAVOUR_RUST`], or one that this host does not know.
+    /// [`FLAVOUR_RUST`], [`FLAVOUR_C`], both, or one that this host does not know.
     pub flavour: u32,
     /// Whether panics can be caught.
     pub unwinds: bool,

@@ -175,9 +175,12 @@ fn epoch_of<'a>(
     manifest: &Manifest,
     epochs: &'a [Epoch],
 ) -> std::result::Result<&'a Epoch, String> {
-    let epoch = epochs.iter().find(|epoch| epoch.number == manifest.epoch).ok_or_else(|| {
-        let spoken: Vec<String> = epochs.iter().map(|epoch| epoch.number.to_string()).collect();
-        format!(
+    let spoken = epochs.iter().filter(|epoch| epoch.number == manifest.epoch);
+    let flavours: Vec<&Epoch> = spoken.collect();
+    if flavours.is_empty() {
+        let mut spoken: Vec<String> = epochs.iter().map(|epoch| epoch.number.to_string()).collect();
+        spoken.dedup();
+        return Err(format!(
             "{} {} was built for plugin interface epoch {}, this host speaks {}; \
              rebuild it with wan-plugin-api {}",
             manifest.name,
@@ -185,11 +188,12 @@ fn epoch_of<'a>(
             manifest.epoch,
             spoken.join(" and "),
             env!("CARGO_PKG_VERSION")
-        )
-    })?;
-    if manifest.flavour != manifest::FLAVOUR_RUST {
-        return Err(format!("is of plugin flavour {}, which is not known yet", manifest.flavour));
+        ));
     }
+    let flavour = flavours.into_iter().find(|epoch| epoch.flavour & manifest.flavour != 0);
+    let epoch = flavour.ok_or_else(|| {
+        format!("is of plugin flavour {}, which is not known yet", manifest.flavour)
+    })?;
     if !manifest.unwinds {
         return Err("was built with panic = \"abort\", so one panic would end the run; \
                     rebuild it with panic = \"unwind\""
