@@ -29,6 +29,7 @@ mod extensions;
 mod faults;
 mod ffmpeg;
 mod frozen_documents;
+mod frozen_header;
 mod frozen_layouts;
 mod given;
 mod golden;

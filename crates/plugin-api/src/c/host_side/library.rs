@@ -15,7 +15,7 @@ use crate::library::{
     AnyLibrary, CacheInstance, Epoch, Library, OpenError, SamplerInstance, SolverContext,
     SolverInstance,
 };
-use crate::manifest::{self, Manifest, RawManifest};
+use crate::manifest::{self, Manifest};
 use crate::{
     CacheContext, Error, OptionKind, OptionSpec, OptionValues, PluginDescription, Result,
     SampleRequest, Strategy, epoch1,
@@ -24,24 +24,17 @@ use crate::{
 /// How a library with tables in C is opened.
 pub const OPENER: Epoch = Epoch { number: epoch1::NUMBER, flavour: manifest::FLAVOUR_C, open };
 
-fn open(path: &Path) -> std::result::Result<Library, OpenError> {
+fn open(path: &Path, manifest: &Manifest) -> std::result::Result<Library, OpenError> {
     let refused = |summary: String| OpenError { report: summary.clone(), summary };
     // SAFETY: loading runs the library's initialisers, which is what loading a plugin means.
     let library = unsafe { libloading::Library::new(path) }.map_err(|e| refused(e.to_string()))?;
-    // SAFETY: symbols of these names are a manifest and an entry by the interface's rules.
-    let (manifest, entry) = unsafe {
-        let manifest = library.get::<*const RawManifest>(manifest::SYMBOL);
-        let manifest = manifest.ok().and_then(|raw| RawManifest::read(*raw));
-        let entry = library.get::<Entry>(ENTRY_SYMBOL).map(|entry| *entry);
-        (manifest, entry)
-    };
-    let (Some(manifest), Ok(entry)) = (manifest, entry) else {
-        return Err(refused(format!("it exports no function {ENTRY_SYMBOL}")));
-    };
+    // SAFETY: a symbol of this name is the entry by the interface's rules.
+    let entry = unsafe { library.get::<Entry>(ENTRY_SYMBOL).map(|entry| *entry) };
+    let entry = entry.map_err(|_| refused(format!("it exports no function {ENTRY_SYMBOL}")))?;
     // Code and tables stay in use until the process ends.
     std::mem::forget(library);
     // SAFETY: the function takes a host, and gives a plugin that stays.
-    let opened = unsafe { CLibrary::new(manifest, entry(&raw const HOST)) };
+    let opened = unsafe { CLibrary::new(manifest.clone(), entry(&raw const HOST)) };
     opened.map(Library::new).map_err(|error| refused(error.message))
 }
 
