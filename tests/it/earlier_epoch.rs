@@ -13,6 +13,7 @@ use wan_host::parts::{Kind, Registry};
 use wan_plugin_api::library::{
     AnyLibrary, AnySampler, CacheInstance, Epoch, Library, OpenError, SamplerInstance,
 };
+use wan_plugin_api::manifest::{FLAVOUR_RUST, Manifest};
 use wan_plugin_api::{
     Attention, CacheContext, Denoise, Error, FrameLevel, Message, OptionValues, PluginDescription,
     Result, Round, SampleRequest, Schedule, Step, Strategy, Tensor, TensorOps, term,
@@ -24,9 +25,9 @@ use crate::support::{
     with_sampler,
 };
 
-const EPOCH_0: Epoch = Epoch { number: 0, open };
+const EPOCH_0: Epoch = Epoch { number: 0, flavour: FLAVOUR_RUST, open };
 
-fn open(path: &Path) -> std::result::Result<Library, OpenError> {
+fn open(path: &Path, _: &Manifest) -> std::result::Result<Library, OpenError> {
     lib_header_from_path(path)
         .and_then(|header| header.init_root_module::<PluginModule>())
         .map(|module| Library::new(Plugin0(module)))
@@ -49,6 +50,7 @@ impl AnyLibrary for Plugin0 {
             licence: "Apache-2.0".into(),
             samplers: vec![sampler],
             caches: Vec::new(),
+            solvers: Vec::new(),
         })
     }
 
@@ -76,7 +78,7 @@ struct Sampler0 {
 }
 
 impl AnySampler for Sampler0 {
-    fn schedule(&self) -> Result<Schedule> {
+    fn schedule_from(&self, _: usize) -> Result<Schedule> {
         let round = |level: &epoch0::Level| Round {
             levels: (0..self.frames)
                 .map(|f| FrameLevel::moving(f, level.timestep, level.sigma, level.sigma_next))
@@ -100,7 +102,7 @@ impl AnySampler for Sampler0 {
         tensor(&from_epoch0(stepped)?).cloned()
     }
 
-    fn extension(&mut self, id: &str, _: Message) -> Result<Message> {
+    fn extension(&mut self, id: &str, _: Message, _: &dyn TensorOps) -> Result<Message> {
         Err(Error::unsupported(format!("epoch 0 has no extensions, {id} neither")))
     }
 }

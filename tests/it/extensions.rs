@@ -3,46 +3,30 @@
 use candle_core::{Device, Tensor as CandleTensor};
 use wan_host::parts::{HostOps, Item, Kind, Noise, Registry};
 use wan_host::{Cancel, Request};
-use wan_plugin_api::extensions::{FRAME_DECISIONS, FrameDecisions, FrameDecisionsQuestion, STATE};
+use wan_plugin_api::extensions::{BLOCK_DECISIONS, STATE};
 use wan_plugin_api::library::SamplerInstance;
 use wan_plugin_api::{
     Attention, Denoise, Error, ErrorKind, FrameLevel, Message, OptionValues, Result, Round,
-    SampleRequest, Step, Tensor,
+    SampleRequest, Step, Tensor, TensorOps,
 };
 
 use crate::plugin_door::context;
 use crate::support::{demo_model_with, error_text, fixture, registry, short_request, wan};
 
 #[test]
-fn an_extension_answers_beside_a_plugin_that_does_not_know_it() {
-    let mut registry = registry();
-    registry.add_file(&fixture("extension")).unwrap();
-    let cache = |id: &str| {
-        let chosen = registry.choose(Kind::Cache, id, &OptionValues::new()).unwrap();
-        (chosen.strategy.extensions.clone(), chosen.cache(&context(4)).unwrap())
-    };
-    let question = || {
-        let levels =
-            vec![FrameLevel::frozen(0, 0.0, 0.0), FrameLevel::moving(1, 999.0, 0.999, 0.9)];
-        let document = serde_json::to_string(&FrameDecisionsQuestion { index: 0, levels }).unwrap();
-        Message { document, tensors: Vec::new() }
-    };
-    let (extensions, mut newer) = cache("frame-scoped");
-    assert_eq!(extensions, [FRAME_DECISIONS]);
-    let answer = newer.extension(FRAME_DECISIONS, question()).unwrap();
-    let answer: FrameDecisions = serde_json::from_str(&answer.document).unwrap();
-    assert_eq!(answer.compute, [false, true]);
-
-    let (extensions, mut older) = cache("teacache");
-    assert_eq!(extensions, [STATE]);
-    let error = older.extension(FRAME_DECISIONS, question()).unwrap_err();
+fn a_cache_that_does_not_know_an_extension_says_so() {
+    let chosen = registry().choose(Kind::Cache, "teacache", &OptionValues::new()).unwrap();
+    assert_eq!(chosen.strategy.extensions, [STATE]);
+    let (ops, _) = host(false);
+    let mut older = chosen.cache(&context(4)).unwrap();
+    let error = older.extension(BLOCK_DECISIONS, Message::default(), &ops).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unsupported);
 }
 
 #[test]
 fn a_run_that_cannot_be_saved_says_so_once_and_at_its_start() {
     let expected =
-        format!("frame-scoped does not answer {STATE}: a run with it cannot be saved and resumed");
+        format!("block-scoped does not answer {STATE}: a run with it cannot be saved and resumed");
     let mut registry = registry();
     registry.add_file(&fixture("extension")).unwrap();
     let (model, cancel) = (demo_model_with(registry), Cancel::default());
@@ -54,7 +38,7 @@ fn a_run_that_cannot_be_saved_says_so_once_and_at_its_start() {
     let mut whole = begin(&short_request().cache("teacache"));
     assert!(whole.notices().is_empty(), "{:?}", whole.notices());
     whole.state().unwrap();
-    let request = short_request().sample_steps(2).cache("frame-scoped");
+    let request = short_request().sample_steps(2).cache("block-scoped");
     let mut run = begin(&request);
     let expected = vec![expected];
     assert_eq!(run.notices(), expected);
@@ -67,7 +51,7 @@ fn a_run_that_cannot_be_saved_says_so_once_and_at_its_start() {
     let library = fixture("extension");
     std::fs::copy(&library, plugins.join(library.file_name().unwrap())).unwrap();
     let base = ["generate", "--progress", "json", "--save_file", video.to_str().unwrap()];
-    let short = ["--frame_num", "5", "--sample_steps", "2", "--cache", "frame-scoped"];
+    let short = ["--frame_num", "5", "--sample_steps", "2", "--cache", "block-scoped"];
     let plugin_dir = ["--plugin_dir", plugins.to_str().unwrap()];
     let output = wan(&[&base[..], &short, &plugin_dir].concat());
     let said = error_text(&output);
@@ -83,14 +67,8 @@ fn levels() -> SamplerInstance {
     registry.add_file(&fixture("extension")).unwrap();
     let chosen = registry.choose(Kind::Sampler, "levels", &OptionValues::new()).unwrap();
     assert_eq!(chosen.strategy.extensions, ["fixture.levels/1"]);
-    let request = SampleRequest {
-        frames: 1,
-        window_frames: 1,
-        prefix_frames: 0,
-        steps: 1,
-        shift: 3.0,
-        temporal_scale: 4,
-    };
+    let request =
+        SampleRequest { frames: 1, prefix_frames: 0, steps: 1, shift: 3.0, temporal_scale: 4 };
     chosen.sampler(&request).unwrap()
 }
 
@@ -107,15 +85,16 @@ fn host(cancelled: bool) -> (HostOps, Tensor) {
 }
 
 #[test]
-fn a_sampler_answers_with_document_and_tensors() {
-    let (_ops, tensor) = host(false);
+fn a_sampler_answers_with_document_and_tensors_made_by_the_host() {
+    let (ops, tensor) = host(false);
     let document = "[1, 0.5, 0]".to_string();
     let question = Message { document, tensors: vec![tensor.clone()] };
-    let answer = levels().extension("fixture.levels/1", question).unwrap();
+    let answer = levels().extension("fixture.levels/1", question, &ops).unwrap();
     let shifted: Vec<f64> = serde_json::from_str(&answer.document).unwrap();
     assert_eq!(shifted, [1.0, 0.75, 0.0]);
     let forms: Vec<_> = answer.tensors.iter().map(Tensor::form).collect();
     assert_eq!(forms, [tensor.form()]);
+    assert_eq!(ops.read(&answer.tensors[0]).unwrap(), [2.0, 4.0]);
 }
 
 struct NoModel;

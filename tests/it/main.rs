@@ -5,8 +5,10 @@
 
 #[cfg(unix)]
 mod bad_requests;
+mod block_decisions;
 mod border_walls;
 mod built;
+mod c_door;
 mod cache_commands;
 mod cache_properties;
 mod calibrations;
@@ -28,12 +30,14 @@ mod extensions;
 mod faults;
 mod ffmpeg;
 mod frozen_documents;
+mod frozen_header;
 mod frozen_layouts;
 mod full_disk;
 mod given;
 mod golden;
 mod handover;
 mod handover_of_solvers;
+mod host_operations;
 mod hostile_inputs;
 mod latents;
 mod library;
@@ -56,6 +60,7 @@ mod reference;
 mod reproducing;
 mod requests;
 mod runs;
+mod schedules;
 mod side_doors;
 mod spied;
 mod stream;

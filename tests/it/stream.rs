@@ -5,7 +5,7 @@ use candle_core::{Device, Tensor as CandleTensor};
 use wan_host::Cancel;
 use wan_host::parts::{HostOps, Item, Noise};
 use wan_plugin_api::{
-    DType, Message, OptionValues, Place, Result, Signal, Tensor, TensorOps, Term,
+    DType, LogLevel, Message, OptionValues, Place, Result, Signal, Tensor, TensorOps, Term,
 };
 use wan_plugin_kit::{Backend, CacheUnderTest, Entry, Role, Script, TimeRows, drive};
 
@@ -110,6 +110,10 @@ impl TensorOps for HostBackend {
 
     fn cancelled(&self) -> bool {
         self.0.cancelled()
+    }
+
+    fn log(&self, level: LogLevel, text: &str) {
+        self.0.log(level, text);
     }
 
     fn extension(&self, id: &str, message: Message) -> Result<Message> {

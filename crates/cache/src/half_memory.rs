@@ -144,10 +144,10 @@ impl<C: Halved> Cache for HalfMemory<C> {
         }
     }
 
-    fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
+    fn extension(&mut self, id: &str, message: Message, ops: &dyn TensorOps) -> Result<Message> {
         match id {
             STATE => state::answer(Self::ID, self, id, message),
-            _ => self.inner.extension(id, message),
+            _ => self.inner.extension(id, message, ops),
         }
     }
 }

@@ -206,7 +206,7 @@ impl Cache for MagCache {
         Ok(())
     }
 
-    fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
+    fn extension(&mut self, id: &str, message: Message, _: &dyn TensorOps) -> Result<Message> {
         state::answer(Self::ID, self, id, message)
     }
 }

@@ -21,7 +21,9 @@ fn load<C: Cache>(
     let ops = VecOps::default();
     let document = json!({ "strategy": strategy, "tensors": names, "fields": fields }).to_string();
     let tensors = names.iter().map(|_| ops.tensor(2, &[1.0, 2.0])).collect();
-    state::load(Message { document, tensors }, |id, message| cache.extension(id, message))
+    state::load(Message { document, tensors }, |id, message| {
+        cache.extension(id, message, &VecOps::default())
+    })
 }
 
 fn refused(loaded: Result<()>, says: &str) {

@@ -58,7 +58,7 @@ pub trait Cache: Sized + Send + 'static {
     ///
     /// # Errors
     /// `Unsupported` for any other id.
-    fn extension(&mut self, id: &str, _message: Message) -> Result<Message> {
+    fn extension(&mut self, id: &str, _message: Message, _ops: &dyn TensorOps) -> Result<Message> {
         Err(Error::unsupported(format!("{} has no extension {id}", Self::ID)))
     }
 }

@@ -22,6 +22,9 @@ pub struct PluginDescription {
     pub samplers: Vec<Strategy>,
     /// The caches.
     pub caches: Vec<Strategy>,
+    /// Solvers, of each of which the host makes a sampler.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub solvers: Vec<Strategy>,
 }
 
 /// The description of one sampler or cache.
@@ -44,7 +47,9 @@ impl PluginDescription {
     /// # Errors
     /// `Failed`, with the first name that does not fit, and what would.
     pub fn check_names(&self) -> Result<()> {
-        for (kind, strategies) in [("sampler", &self.samplers), ("cache", &self.caches)] {
+        let kinds =
+            [("sampler", &self.samplers), ("cache", &self.caches), ("solver", &self.solvers)];
+        for (kind, strategies) in kinds {
             let mut ids = BTreeSet::new();
             for strategy in strategies {
                 if !ids.insert(&strategy.id) {

@@ -57,11 +57,22 @@ macro_rules! export_plugin {
             #[unsafe(export_name = "WAN_PLUGIN_MANIFEST")]
             pub static MANIFEST: $crate::manifest::RawManifest =
                 $crate::manifest::RawManifest::rust(
+                    $crate::manifest::FLAVOUR_RUST | $crate::manifest::FLAVOUR_C,
                     text(concat!(env!("CARGO_PKG_NAME"), "\0")),
                     text(concat!(env!("CARGO_PKG_VERSION"), "\0")),
                     text(concat!(env!("CARGO_PKG_LICENSE"), "\0")),
                     $crate::BUILT_WITH,
                 );
+
+            #[allow(unsafe_code, reason = "exports the symbol that the host looks for")]
+            // SAFETY: as above.
+            #[unsafe(export_name = "wan_plugin_entry")]
+            pub unsafe extern "C" fn entry(
+                host: *const $crate::c::tables::Host,
+            ) -> *const $crate::c::tables::Plugin {
+                // SAFETY: the host calls it, with its table.
+                unsafe { $crate::c::entry::<ExportedPlugin>(host) }
+            }
 
             #[allow(unsafe_code, reason = "exports the symbol that abi_stable looks for")]
             // SAFETY: as above; the header is made for this very module type.

@@ -88,12 +88,15 @@
     )
 )]
 
+pub mod blocks;
+pub mod c;
 mod cache;
 mod description;
 pub mod epoch1;
 mod error;
 mod export;
 pub mod extensions;
+mod guard;
 pub mod library;
 pub mod manifest;
 pub mod options;
@@ -101,6 +104,7 @@ mod plugin;
 mod round;
 mod rule;
 mod sampler;
+mod schedule;
 pub mod state;
 mod tensor;
 
@@ -112,6 +116,7 @@ pub use plugin::*;
 pub use round::*;
 pub use rule::*;
 pub use sampler::*;
+pub use schedule::*;
 pub use tensor::*;
 
 /// Version of this crate, for the manifest of a plugin.

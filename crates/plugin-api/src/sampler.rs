@@ -33,11 +33,26 @@ pub trait Sampler: Sized + Send + 'static {
     /// `Invalid` for options that cannot serve the request, with what to change.
     fn new(options: Self::Options, request: &SampleRequest) -> Result<Self>;
 
-    /// All rounds of the request. Called once, right after `new`, before any tensor exists.
+    /// The rounds of the request: all of them, or the first ones of many, with how many there are
+    /// in all ([`Schedule::part_of`]). Called right after `new`, before any tensor exists.
     ///
     /// # Errors
     /// Any error ends the run before it starts.
     fn schedule(&self) -> Result<Schedule>;
+
+    /// The rounds from number `round` on, for a schedule that is given in parts: at least one, as
+    /// many as the sampler likes. The host asks for a part when it comes to it, and again for the
+    /// same one when a run is planned or resumed; the answer depends on options, request and
+    /// `round` alone. A day of video is half a million rounds.
+    ///
+    /// # Errors
+    /// `Failed` where [`schedule`](Self::schedule) gives all rounds at once.
+    fn schedule_from(&self, round: usize) -> Result<Schedule> {
+        let id = Self::ID;
+        Err(crate::Error::failed(format!(
+            "{id} gives its schedule at once, not from round {round}"
+        )))
+    }
 
     /// Moves the window's frames from `sigma` to `sigma_next`.
     ///
@@ -58,7 +73,7 @@ pub trait Sampler: Sized + Send + 'static {
     ///
     /// # Errors
     /// `Unsupported` for any other id.
-    fn extension(&mut self, id: &str, _message: Message) -> Result<Message> {
+    fn extension(&mut self, id: &str, _message: Message, _ops: &dyn TensorOps) -> Result<Message> {
         Err(crate::Error::unsupported(format!("{} has no extension {id}", Self::ID)))
     }
 }
@@ -69,8 +84,9 @@ pub trait Denoise {
     /// the form of `sample`.
     ///
     /// `levels` are the levels of the round's frames, changed where the step evaluates at another
-    /// point (Heun's second evaluation, noise added to a prefix). Only `timestep` reaches the
-    /// model.
+    /// point (Heun's second evaluation, noise added to a prefix). `timestep` reaches the model, and
+    /// [`wants_velocity`](FrameLevel::wants_velocity) says which frames are asked for: the others
+    /// are context, and come back as zeros.
     ///
     /// # Errors
     /// `Cancelled` if the user stopped the run; `Failed` if the model or the cache failed.
@@ -82,8 +98,6 @@ pub trait Denoise {
 pub struct SampleRequest {
     /// Latent frames of the video, including a clean prefix.
     pub frames: u32,
-    /// Latent frames that the model can take at once.
-    pub window_frames: u32,
     /// Clean latent frames at the start of the sample.
     pub prefix_frames: u32,
     /// Inference steps per frame.

@@ -35,6 +35,7 @@
 //!     vec![STATE.into()]
 //! }
 //!
+//! // ... and `extension`, which is given the host's operations too:
 //! fn extension(mine: &mut Mine, id: &str, message: Message) -> Result<Message> {
 //!     state::answer("mine", mine, id, message)
 //! }

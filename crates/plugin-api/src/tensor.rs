@@ -142,6 +142,30 @@ pub fn frame_terms<'a>(coefficients: &'a [f64], tensor: &'a Tensor) -> Term<'a> 
     Term { tensor, coefficients: Coefficients::PerFrame(coefficients) }
 }
 
+/// How much a line of the log matters ([`TensorOps::log`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum LogLevel {
+    /// Something went wrong.
+    Error = 1,
+    /// Something is not as it should be.
+    Warn = 2,
+    /// What a user may want to know.
+    Info = 3,
+    /// What the author wants to know.
+    Debug = 4,
+    /// Every step of it.
+    Trace = 5,
+}
+
+impl LogLevel {
+    /// The level with this number; `Trace` for one that is not known.
+    pub(crate) fn from_code(code: u32) -> Self {
+        let known = [Self::Error, Self::Warn, Self::Info, Self::Debug];
+        known.into_iter().find(|level| *level as u32 == code).unwrap_or(Self::Trace)
+    }
+}
+
 /// A document and tensors: the question or the answer of an extension.
 #[derive(Debug, Default)]
 pub struct Message {
@@ -197,7 +221,11 @@ pub trait TensorOps {
     /// [`Error::cancelled`](crate::Error::cancelled) then.
     fn cancelled(&self) -> bool;
 
-    /// An operation that was added after the epoch was frozen, by id (`wan.ops.dot/1`).
+    /// Writes a line to the host's log, where `WAN_LOG` or the embedding program lets it through.
+    fn log(&self, _level: LogLevel, _text: &str) {}
+
+    /// An operation that was added after the epoch was frozen, by id
+    /// ([`REENCODE`](crate::extensions::REENCODE)).
     ///
     /// # Errors
     /// `Unsupported` where the host does not have it.

@@ -108,7 +108,7 @@ fn make(subject: &Subject, options: &OptionValues) -> Result<()> {
     if subject.scope == Scope::Sampler {
         // A schedule is as much as an absurd option may reach.
         let sampler = subject.sampler_with(options, &plain_request())?;
-        return sampler.schedule().map(drop);
+        return sampler.schedule_from(0).map(drop);
     }
     subject.cache_with(options, &plain_script(subject.seed).context()).map(drop)
 }

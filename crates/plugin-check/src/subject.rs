@@ -55,14 +55,7 @@ impl Subject {
 
 /// A request that every sampler can serve.
 pub(super) fn plain_request() -> SampleRequest {
-    SampleRequest {
-        frames: 5,
-        window_frames: 5,
-        prefix_frames: 0,
-        steps: 8,
-        shift: 3.0,
-        temporal_scale: 4,
-    }
+    SampleRequest { frames: 5, prefix_frames: 0, steps: 8, shift: 3.0, temporal_scale: 4 }
 }
 
 /// A stream that is no special case: two frames, twelve evaluations.

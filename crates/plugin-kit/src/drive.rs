@@ -78,7 +78,7 @@ impl<'s, B: Backend> Driver<'s, B> {
     /// # Errors
     /// The error of the cache.
     pub fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
-        self.cache.extension(id, message)
+        self.cache.extension(id, message, &self.backend)
     }
 
     /// The backend.

@@ -100,8 +100,9 @@ impl<S: StandAlone> Sampler for Uniform<S> {
             attention: Attention::Bidirectional,
             evaluations: S::SOLVER.evaluations(&self.table, index),
         };
-        let rounds = self.part.clone().map(round).collect();
-        Ok(Schedule { rounds, notices: self.notice.iter().cloned().collect() })
+        let rounds: Vec<Round> = self.part.clone().map(round).collect();
+        let notices = self.notice.iter().cloned().collect();
+        Ok(Schedule { notices, ..Schedule::from(rounds) })
     }
 
     fn step(
@@ -122,7 +123,7 @@ impl<S: StandAlone> Sampler for Uniform<S> {
         self.solver.correct(&moved, &velocity, ops)
     }
 
-    fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
+    fn extension(&mut self, id: &str, message: Message, _: &dyn TensorOps) -> Result<Message> {
         state::answer(S::ID, self, id, message)
     }
 }

@@ -31,17 +31,17 @@ impl Chunks {
     /// `Invalid` for lengths that do not fit each other, with lengths that would.
     pub(crate) fn new(options: &Options, request: &SampleRequest) -> Result<Self> {
         let scale = TemporalScale(request.temporal_scale.max(1) as usize);
-        let (frames, capacity) = (request.frames as usize, request.window_frames as usize);
+        let frames = request.frames as usize;
         let overlap = scale.latent_frames(options.overlap_history as usize);
         let base = match scale.latent_frames(options.base_num_frames as usize) {
-            0 if overlap > 0 && capacity >= frames => {
+            0 if overlap > 0 => {
                 return Err(Error::invalid(
                     "overlap_history without base_num_frames: give the frames to sample at once, \
                      97 say",
                 ));
             }
-            0 => capacity,
-            base => base.min(capacity),
+            0 => frames,
+            base => base,
         };
         let whole = Layout {
             frames,

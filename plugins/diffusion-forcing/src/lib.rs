@@ -125,9 +125,9 @@ impl Sampler for DiffusionForcing {
                 evaluations: self.descent.evaluations(row),
             }
         };
-        let rounds = self.rounds.iter().map(round).collect();
+        let rounds: Vec<Round> = self.rounds.iter().map(round).collect();
         let notices = self.chunks.notices.iter().cloned().chain(self.descent.notice()).collect();
-        Ok(Schedule { rounds, notices })
+        Ok(Schedule { notices, ..Schedule::from(rounds) })
     }
 
     /// Evaluates the whole window, then moves every run of blocks by its own solver. Repeats both
@@ -157,7 +157,7 @@ impl Sampler for DiffusionForcing {
         self.context.without_resampled(&moved, sample, &chunk, is_last, ops)
     }
 
-    fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
+    fn extension(&mut self, id: &str, message: Message, _: &dyn TensorOps) -> Result<Message> {
         wan_plugin_api::state::answer(Self::ID, self, id, message)
     }
 }
@@ -178,7 +178,7 @@ impl DiffusionForcing {
             // Resampled inside the sampler; the host's frame is finished.
             Some(_) if frame < chunk.overlap() => {
                 let level = self.descent.level(number, counter);
-                FrameLevel::frozen(number, level.timestep, level.sigma)
+                FrameLevel::frozen(number, level.timestep, level.sigma).with_velocity()
             }
             None if counter > 0 && frame < chunk.layout.prefix_frames => {
                 // The host's frame is clean; only the model sees noise.

@@ -17,14 +17,7 @@ fn options(given: &[(&str, serde_json::Value)]) -> Options {
 }
 
 fn request(frames: u32, prefix_frames: u32, steps: u32) -> SampleRequest {
-    SampleRequest {
-        frames,
-        window_frames: frames,
-        prefix_frames,
-        steps,
-        shift: 8.0,
-        temporal_scale: 4,
-    }
+    SampleRequest { frames, prefix_frames, steps, shift: 8.0, temporal_scale: 4 }
 }
 
 type Velocity = fn(&[f32], &[FrameLevel]) -> Vec<f32>;
@@ -148,7 +141,7 @@ fn a_schedule_is_run_in_two_parts() {
         let run = |part: &[(&str, serde_json::Value)], start: &[f32]| {
             let given = [&wave[..], &[("solver", json!(solver))], part].concat();
             let mut sampler = DiffusionForcing::new(options(&given), &request(6, 0, 5)).unwrap();
-            let Schedule { rounds, notices } = sampler.schedule().unwrap();
+            let Schedule { rounds, notices, .. } = sampler.schedule().unwrap();
             let starts_late = part.first().is_some_and(|(name, _)| *name == "start_step");
             assert_eq!(notices.iter().any(|n| n.contains("latents of that level")), starts_late);
             let end = sample_with(&mut sampler, start, frame_local, |_, _, _| ());
@@ -228,8 +221,8 @@ fn settings_of_layout_and_solver_are_refused() {
     assert!(refused(std::slice::from_ref(&block), request(6, 0, 4)).contains("not a multiple"));
     assert!(refused(&[block], request(8, 1, 4)).contains("whole blocks"));
     assert!(refused(&[], request(6, 6, 4)).contains("nothing is left"));
-    let window = SampleRequest { window_frames: 3, ..request(6, 0, 4) };
-    assert!(refused(&[], window).contains("ar_step 2 or more"));
+    let window = ("base_num_frames", json!(9));
+    assert!(refused(&[window], request(6, 0, 4)).contains("ar_step 2 or more"));
     let solver = [("solver", json!("euler")), ("order", json!(3))];
     assert!(refused(&solver, request(6, 0, 4)).contains("order 3"));
     assert!(refused(&[], request(6, 0, 0)).contains("steps"));
@@ -249,8 +242,8 @@ fn settings_of_layout_and_solver_are_refused() {
 
 #[test]
 fn a_window_longer_than_the_video_is_the_video() {
-    let long = SampleRequest { window_frames: 25, ..request(6, 0, 4) };
-    let sampler = DiffusionForcing::new(options(&[]), &long).unwrap();
+    let long = options(&[("base_num_frames", json!(97))]);
+    let sampler = DiffusionForcing::new(long, &request(6, 0, 4)).unwrap();
     assert!(sampler.schedule().unwrap().rounds.iter().all(|round| round.len() == 6));
 }
 
@@ -306,7 +299,7 @@ fn chunks_are_measured_in_pixel_frames_of_the_model() {
 fn an_overlap_is_shown_with_noise_and_told_of_when_it_is_rounded() {
     let how = [("addnoise_condition", json!(20)), ("causal_block_size", json!(2))];
     let sampler = DiffusionForcing::new(chunked(6, 3, &how), &request(9, 0, 4)).unwrap();
-    let Schedule { rounds, notices } = sampler.schedule().unwrap();
+    let Schedule { rounds, notices, .. } = sampler.schedule().unwrap();
     assert_eq!((rounds.len(), notices.len()), (8, 1));
     assert!(rounds[..4].iter().flat_map(|r| &r.levels).all(|level| level.update));
     let first = &rounds[4].levels;

@@ -166,7 +166,9 @@ impl Setup {
         cache: Option<&StrategyChoice>,
     ) -> anyhow::Result<Sampling> {
         let mut run = Run::new(self.spec(case, cache)?)?;
-        let schedule = run.schedule().clone();
+        let mut rounds = Vec::new();
+        run.each_round(|round| rounds.push(round.clone()))?;
+        let schedule = Schedule::from(rounds);
         let mut per_round = Vec::new();
         while run.round()?.is_some() {
             per_round.push(run.latents().clone());

@@ -6,6 +6,7 @@ use std::time::Instant;
 use candle_core::{DType as CandleDType, Tensor as CandleTensor};
 use wan_border::numbers::u32_of;
 use wan_model::{Embedded, Timesteps};
+use wan_plugin_api::blocks::BlockDecision;
 use wan_plugin_api::{
     Action, Attention, Choice, DecisionPoint, Evaluation, FrameLevel, Replaces,
     Result as PluginResult, Signal, Tensor, TensorForm,
@@ -14,7 +15,7 @@ use wan_plugin_api::{
 use crate::denoise::host_tensor::{dtype_of, place_of};
 use crate::denoise::ops::HostOps;
 use crate::denoise::parts::{BranchCache, DenoiserParts, Expert, UnderWay, facts_of};
-use crate::denoise::tally::{EvaluationRecord, Tally};
+use crate::denoise::tally::{BlockRecord, EvaluationRecord, Tally};
 use crate::denoise::witness::{Inside, Seen};
 use crate::error::{Error, Result};
 use crate::latents::LATENT_FRAME_AXIS;
@@ -33,14 +34,24 @@ pub(crate) struct BranchEvaluation<'d> {
     /// Levels of the window's frames.
     pub(crate) levels: &'d [FrameLevel],
     /// What the first branch chose.
-    pub(crate) leader: Option<Choice>,
+    pub(crate) leader: Option<&'d BranchChoice>,
+}
+
+/// What a branch's cache chose.
+#[derive(Debug, Clone)]
+pub(crate) struct BranchChoice {
+    pub(crate) choice: Choice,
+    /// Where it decides for blocks of frames: the frames of each, and what it chose for them.
+    pub(crate) blocks: Vec<(u32, Choice)>,
 }
 
 /// A decision, carried out where it is a reuse.
-enum Verdict {
+pub(super) enum Verdict {
     Compute {
         keep: bool,
     },
+    /// Some blocks of frames are computed.
+    ComputeBlocks(Vec<BlockDecision>),
     /// Hidden states with the residual added: what the head is given.
     ReuseHidden(CandleTensor),
     /// The branch's output: nothing is left to compute.
@@ -48,9 +59,9 @@ enum Verdict {
 }
 
 impl Verdict {
-    fn choice(&self) -> Choice {
+    pub(super) fn choice(&self) -> Choice {
         match self {
-            Self::Compute { .. } => Choice::Compute,
+            Self::Compute { .. } | Self::ComputeBlocks(_) => Choice::Compute,
             Self::ReuseHidden(_) | Self::ReuseOutput(_) => Choice::Reuse,
         }
     }
@@ -58,21 +69,26 @@ impl Verdict {
 
 /// Tensors that a cache may be shown at its decision point.
 #[derive(Default)]
-struct Stage<'a> {
-    embedded: Option<&'a Embedded>,
-    hidden: Option<&'a CandleTensor>,
+pub(super) struct Stage<'a> {
+    pub(super) embedded: Option<&'a Embedded>,
+    pub(super) hidden: Option<&'a CandleTensor>,
 }
 
 impl BranchEvaluation<'_> {
     /// The branch's velocity, and its choice where a cache made one.
-    pub(crate) fn run(mut self) -> Result<(CandleTensor, Option<Choice>)> {
+    pub(crate) fn run(mut self) -> Result<(CandleTensor, Option<BranchChoice>)> {
         self.parts.ops.cancel().check()?;
         let started = Instant::now();
         let (velocity, choice) = self.evaluate()?;
-        if let (Some(_), Some(record)) = (choice, self.tally.records.last_mut()) {
-            record.seconds = started.elapsed().as_secs_f64();
-        }
-        Ok((velocity, choice))
+        let record = self.tally.records.last_mut().filter(|_| choice.is_some());
+        let Some((choice, record)) = choice.zip(record) else {
+            self.tally.frames.see(self.levels, Choice::Compute, &[]);
+            return Ok((velocity, None));
+        };
+        record.seconds = started.elapsed().as_secs_f64();
+        let blocks: Vec<_> = record.blocks.iter().map(|b| (b.frames, b.choice)).collect();
+        self.tally.frames.see(self.levels, choice, &blocks);
+        Ok((velocity, Some(BranchChoice { choice, blocks })))
     }
 
     fn evaluate(&mut self) -> Result<(CandleTensor, Option<Choice>)> {
@@ -103,19 +119,29 @@ impl BranchEvaluation<'_> {
             (early, _) => early,
         };
         let choice = verdict.as_ref().map(Verdict::choice);
-        let (after, keep) = match verdict {
+        let (mut after, keep, blocks) = match verdict {
             Some(Verdict::ReuseOutput(output)) => return self.without_head(output),
-            Some(Verdict::ReuseHidden(after)) => (after, false),
+            Some(Verdict::ReuseHidden(after)) => (after, false, Vec::new()),
             Some(Verdict::Compute { keep }) => {
-                (self.blocks(split..layers, &before, &embedded)?, keep)
+                (self.blocks(split..layers, &before, &embedded)?, keep, Vec::new())
             }
-            None => (self.blocks(split..layers, &before, &embedded)?, false),
+            Some(Verdict::ComputeBlocks(blocks)) => {
+                (self.blocks(split..layers, &before, &embedded)?, false, blocks)
+            }
+            None => (self.blocks(split..layers, &before, &embedded)?, false, Vec::new()),
         };
-        let velocity = model.head(&after, &embedded)?.to_dtype(CandleDType::F32)?;
+        let replaces = plan.map(|p| p.replaces);
+        if replaces == Some(Replaces::Residual) && !blocks.is_empty() {
+            after = self.settle_blocks(&blocks, (after, &before), HostOps::TOKEN_AXIS)?;
+        }
+        let mut velocity = model.head(&after, &embedded)?.to_dtype(CandleDType::F32)?;
+        if replaces == Some(Replaces::OutputDelta) && !blocks.is_empty() {
+            velocity = self.settle_blocks(&blocks, (velocity, self.sample), LATENT_FRAME_AXIS)?;
+        }
         let after_first_block = (split == 1).then_some(&before);
         let inside = Inside { embedded: &embedded, after_first_block, after: &after };
         self.show_witness(Some(inside), &velocity)?;
-        match plan.map(|p| p.replaces).filter(|_| keep) {
+        match replaces.filter(|_| keep) {
             Some(Replaces::Residual) => self.store(&after, &before, HostOps::TOKEN_AXIS)?,
             Some(Replaces::OutputDelta) => {
                 self.store(&velocity, self.sample, LATENT_FRAME_AXIS)?;
@@ -146,11 +172,11 @@ impl BranchEvaluation<'_> {
         })
     }
 
-    fn cache(&mut self) -> Option<&mut BranchCache> {
+    pub(super) fn cache(&mut self) -> Option<&mut BranchCache> {
         self.under_way.branches[self.branch].cache.as_mut()
     }
 
-    fn cache_id(&self) -> String {
+    pub(super) fn cache_id(&self) -> String {
         let chosen = self.parts.cache.as_ref();
         chosen.map_or_else(String::new, |c| c.strategy.id.clone())
     }
@@ -191,12 +217,17 @@ impl BranchEvaluation<'_> {
 
     /// Asks the cache and writes down what it said.
     fn decide(&mut self, stage: &Stage<'_>) -> Result<Verdict> {
-        let (levels, sample, leader) = (self.levels, self.sample, self.leader);
+        if self.decides_blocks() {
+            return self.decide_blocks(stage);
+        }
+        let (levels, sample) = (self.levels, self.sample);
+        let leader = self.leader.map(|leader| leader.choice);
         let id = self.cache_id();
         let stream = self.under_way.stream.clone();
         let Some(cache) = self.cache() else { return Ok(Verdict::Compute { keep: false }) };
         let plan = cache.instance.plan().clone();
-        let signals = signals(cache, &plan.reads, sample, stage).map_err(Error::strategy(&id))?;
+        let signals =
+            signals(&cache.ops, &plan.reads, sample, stage).map_err(Error::strategy(&id))?;
         let evaluation = Evaluation {
             index: stream.next,
             remaining: stream.evaluations.saturating_sub(stream.next + 1),
@@ -214,29 +245,43 @@ impl BranchEvaluation<'_> {
             let why = "shares its decisions between branches and then broke ranks";
             return Err(Error::strategy(&id)(wan_plugin_api::Error::failed(why)));
         }
-        let record = EvaluationRecord {
+        self.record(decision.choice(), decision.measured, Vec::new());
+        match decision.action {
+            Action::Compute { keep } => Ok(Verdict::Compute { keep }),
+            Action::Reuse(tensor) => self.reuse(&tensor, plan.replaces, stage),
+        }
+    }
+
+    /// Carries a reuse of all frames out.
+    pub(super) fn reuse(
+        &self,
+        tensor: &Tensor,
+        replaces: Replaces,
+        stage: &Stage<'_>,
+    ) -> Result<Verdict> {
+        let ops = &self.parts.ops;
+        let verdict = match (replaces, stage.hidden) {
+            (Replaces::Residual, Some(hidden)) => {
+                ops.add_to(hidden, tensor, HostOps::TOKEN_AXIS).map(Verdict::ReuseHidden)
+            }
+            _ => ops.add_to(self.sample, tensor, LATENT_FRAME_AXIS).map(Verdict::ReuseOutput),
+        };
+        verdict.map_err(Error::strategy(&self.cache_id()))
+    }
+
+    /// Writes down what a cache said.
+    pub(super) fn record(&mut self, choice: Choice, measured: Vec<f64>, blocks: Vec<BlockRecord>) {
+        let stream = &self.under_way.stream;
+        self.tally.records.push(EvaluationRecord {
             round: stream.round,
             evaluation: stream.next,
             branch: self.under_way.branches[self.branch].name,
             expert: stream.expert,
-            choice: decision.choice(),
-            measured: decision.measured,
+            choice,
+            measured,
+            blocks,
             seconds: 0.0,
-        };
-        self.tally.records.push(record);
-        match decision.action {
-            Action::Compute { keep } => Ok(Verdict::Compute { keep }),
-            Action::Reuse(tensor) => {
-                let ops = &self.parts.ops;
-                let verdict = match (plan.replaces, stage.hidden) {
-                    (Replaces::Residual, Some(hidden)) => {
-                        ops.add_to(hidden, &tensor, HostOps::TOKEN_AXIS).map(Verdict::ReuseHidden)
-                    }
-                    _ => ops.add_to(sample, &tensor, LATENT_FRAME_AXIS).map(Verdict::ReuseOutput),
-                };
-                verdict.map_err(Error::strategy(&id))
-            }
-        }
+        });
     }
 
     /// Hands `after - before` to the cache.
@@ -258,8 +303,8 @@ impl BranchEvaluation<'_> {
 }
 
 /// Handles to the signals that a plan reads.
-fn signals(
-    cache: &BranchCache,
+pub(super) fn signals(
+    ops: &HostOps,
     reads: &[Signal],
     sample: &CandleTensor,
     stage: &Stage<'_>,
@@ -269,12 +314,11 @@ fn signals(
     let candle = |e: candle_core::Error| wan_plugin_api::Error::failed(e.to_string());
     let rows = |item, rows: &wan_model::Rows| {
         let squeezed = rows.rows().squeeze(0).map_err(candle)?; // [K, ..]
-        cache.ops.wrap_rows(item, squeezed, rows.index(0).to_vec(), frames)
+        ops.wrap_rows(item, squeezed, rows.index(0).to_vec(), frames)
     };
-    let tokens =
-        |item, hidden: CandleTensor| cache.ops.wrap(item, hidden, HostOps::TOKEN_AXIS, frames);
+    let tokens = |item, hidden: CandleTensor| ops.wrap(item, hidden, HostOps::TOKEN_AXIS, frames);
     let handle = |signal: Signal| match signal {
-        Signal::Sample => cache.ops.wrap(Item::Sample, sample.clone(), LATENT_FRAME_AXIS, frames),
+        Signal::Sample => ops.wrap(Item::Sample, sample.clone(), LATENT_FRAME_AXIS, frames),
         Signal::TimeEmbedding => rows(Item::TimeEmbedding, &stage.embedded.ok_or_else(early)?.e),
         Signal::TimeProjection => rows(Item::TimeProjection, &stage.embedded.ok_or_else(early)?.e0),
         Signal::Hidden => tokens(Item::Hidden, stage.hidden.ok_or_else(early)?.clone()),

@@ -5,19 +5,15 @@
 //!                                                  └─ reuse ───► + residual ──────┴─► head
 //! ```
 
-use std::sync::Arc;
-
 use candle_core::Tensor as CandleTensor;
 use wan_model::is_finite;
-use wan_plugin_api::{
-    Attention, Denoise, FrameLevel, Result as PluginResult, Round, Schedule, Tensor,
-};
+use wan_plugin_api::{Attention, Denoise, FrameLevel, Result as PluginResult, Round, Tensor};
 
-use crate::denoise::branch::BranchEvaluation;
+use crate::denoise::branch::{BranchChoice, BranchEvaluation};
 use crate::denoise::parts::{BranchCache, DenoiserParts, Expert, UnderWay, WhenBusy};
 use crate::denoise::recheck::{Asked, Origin};
 use crate::denoise::saved::{StrategyState, StreamState};
-use crate::denoise::stream::Stream;
+use crate::denoise::stream::{Ahead, Stream};
 use crate::denoise::tally::Tally;
 use crate::error::{Error, Result};
 use crate::latents::LATENT_FRAME_AXIS;
@@ -27,7 +23,6 @@ use crate::numbers::wrong_frame;
 /// Evaluates the model for a sampler; keeps one cache object per guidance branch of a stream.
 pub(crate) struct Denoiser {
     pub(crate) parts: DenoiserParts,
-    schedule: Arc<Schedule>,
     expert: Option<Expert>,
     pub(crate) under_way: Option<UnderWay>,
     pub(crate) tally: Tally,
@@ -40,15 +35,14 @@ pub(crate) struct Denoiser {
 }
 
 impl Denoiser {
-    /// A denoiser for one schedule.
+    /// A denoiser for one run.
     ///
     /// # Errors
     /// If there is no expert, or there are two and no boundary between them.
-    pub(crate) fn new(parts: DenoiserParts, schedule: Arc<Schedule>) -> Result<Self> {
+    pub(crate) fn new(parts: DenoiserParts) -> Result<Self> {
         parts.check()?;
         Ok(Self {
             parts,
-            schedule,
             expert: None,
             under_way: None,
             tally: Tally::default(),
@@ -58,27 +52,27 @@ impl Denoiser {
         })
     }
 
-    /// Prepares for round `index`, and says which expert runs it; another window or expert gets
+    /// Prepares for the next round, and says which expert runs it; another window or expert gets
     /// fresh cache objects.
     ///
     /// # Errors
     /// [`Error::Busy`] where the expert has no room yet; then nothing has changed, but that this
     /// run holds no expert any more. Else what a cache says against its context.
-    pub(crate) fn begin_round(&mut self, index: usize, when_busy: WhenBusy) -> Result<usize> {
-        let (schedule, boundary) = (self.schedule.clone(), self.parts.boundary_timestep);
-        let round = &schedule.rounds[index];
+    pub(crate) fn begin_round(&mut self, ahead: &Ahead<'_>, when_busy: WhenBusy) -> Result<usize> {
+        let boundary = self.parts.boundary_timestep;
+        let Some(round) = ahead.rounds.first() else { return Err(no_stream()) };
         self.asked.clear();
         self.go_on(round, when_busy)?;
         let goes_on = |under_way: &UnderWay| under_way.stream.holds(round, boundary);
         if !self.under_way.as_ref().is_some_and(goes_on) {
-            let stream = Stream::begin(&schedule, index, boundary);
+            let stream = Stream::begin(ahead, boundary);
             self.hold(stream.expert, when_busy)?;
             self.end_caches();
             self.begin_stream(stream)?;
         }
         let Some(under_way) = &mut self.under_way else { return Err(no_stream()) };
         under_way.attention = round.attention;
-        under_way.stream.round = index;
+        under_way.stream.round = ahead.index;
         let expert = under_way.stream.expert;
         self.hold(expert, when_busy)?;
         Ok(expert)
@@ -101,7 +95,7 @@ impl Denoiser {
             let (Some(cache), Some(saved)) = (&mut branch.cache, saved) else { continue };
             let Some(chosen) = &self.parts.cache else { continue };
             let BranchCache { instance, ops } = cache;
-            saved.load(chosen, ops, |id, message| instance.extension(id, message))?;
+            saved.load(chosen, ops, |id, message| instance.extension(id, message, ops))?;
         }
         Ok(())
     }
@@ -116,7 +110,9 @@ impl Denoiser {
         };
         let states = under_way.branches.iter_mut().map(|branch| {
             let (Some(kept), Some(chosen)) = (&mut branch.cache, cache) else { return Ok(None) };
-            StrategyState::of(chosen, |id, message| kept.instance.extension(id, message)).map(Some)
+            let BranchCache { instance, ops } = kept;
+            let ask = |id: &str, message| instance.extension(id, message, ops);
+            StrategyState::of(chosen, ask).map(Some)
         });
         let caches = states.collect::<Result<_>>()?;
         Ok(Some(StreamState { stream: under_way.stream.clone(), caches }))
@@ -215,7 +211,7 @@ impl Denoiser {
         let Self { parts, expert, under_way, tally, .. } = self;
         let (Some(expert), Some(under_way)) = (expert, under_way) else { return Err(no_stream()) };
         let levels = &parts.conditions.levels(levels, under_way.stream.window.0);
-        let mut leader = None;
+        let mut leader: Option<BranchChoice> = None;
         let mut velocities = Vec::with_capacity(under_way.branches.len());
         for number in 0..under_way.branches.len() {
             let (parts, expert) = (&*parts, &*expert);
@@ -227,7 +223,7 @@ impl Denoiser {
                 branch: number,
                 sample,
                 levels,
-                leader,
+                leader: leader.as_ref(),
             };
             let (velocity, choice) = branch.run()?;
             leader = leader.or(choice);
@@ -245,6 +241,23 @@ impl Denoiser {
             [] => Err(Error::invalid("no guidance branch")),
         }
     }
+}
+
+/// The velocity, with zeros at frames that the sampler has not asked for.
+fn only_wanted(velocity: CandleTensor, levels: &[FrameLevel]) -> candle_core::Result<CandleTensor> {
+    if levels.iter().all(|level| level.wants_velocity) {
+        return Ok(velocity);
+    }
+    let frame = |(place, level): (usize, &FrameLevel)| {
+        let frame = velocity.narrow(LATENT_FRAME_AXIS, place, 1)?;
+        if level.wants_velocity { Ok(frame) } else { frame.zeros_like() }
+    };
+    let frames = levels.iter().enumerate().map(frame).collect::<candle_core::Result<Vec<_>>>()?;
+    CandleTensor::cat(&frames, LATENT_FRAME_AXIS)
+}
+
+fn failed(error: &candle_core::Error) -> wan_plugin_api::Error {
+    wan_plugin_api::Error::failed(error.to_string())
 }
 
 fn no_stream() -> Error {
@@ -280,6 +293,7 @@ impl Denoise for Denoiser {
             levels: levels.to_vec(),
             velocity: velocity.clone(),
         });
+        let velocity = only_wanted(velocity, levels).map_err(|e| failed(&e))?;
         self.parts.ops.wrap(Item::Velocity, velocity, LATENT_FRAME_AXIS, frames)
     }
 }

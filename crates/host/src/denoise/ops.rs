@@ -6,11 +6,16 @@
 use std::sync::Arc;
 
 use candle_core::{DType as CandleDType, Device, Tensor as CandleTensor};
-use wan_plugin_api::{Coefficients, DType, Error, Place, Result, Tensor, TensorOps, Term};
+use wan_plugin_api::extensions::{ATTENTION, REENCODE};
+use wan_plugin_api::{
+    Coefficients, DType, Error, LogLevel, Message, Place, Result, Tensor, TensorOps, Term,
+};
 
 use crate::cancel::Cancel;
 use crate::denoise::host_tensor::{HostTensor, candle_dtype, cast, dtype_of, place_of};
 use crate::denoise::noise::Noise;
+use crate::denoise::ops::extensions::refuse_store;
+use crate::denoise::reencode::Reencode;
 use crate::latents::LATENT_FRAME_AXIS;
 use crate::ledger::{Item, Ledger};
 
@@ -28,6 +33,7 @@ pub struct HostOps {
     noise: Noise,
     cancel: Cancel,
     ledger: Arc<Ledger>,
+    reencode: Option<Arc<dyn Reencode + Send + Sync>>,
 }
 
 impl HostOps {
@@ -39,12 +45,18 @@ impl HostOps {
 
     /// Operations on `device`; handles are counted in a ledger of their own.
     pub fn new(device: Device, noise: Noise, cancel: Cancel) -> Self {
-        Self { device, noise, cancel, ledger: Arc::default() }
+        Self { device, noise, cancel, ledger: Arc::default(), reencode: None }
     }
 
     /// The same operations for another owner, with a ledger of its own.
     pub fn sibling(&self) -> Self {
         Self { ledger: Arc::default(), ..self.clone() }
+    }
+
+    /// The same operations with a VAE for [`REENCODE`].
+    #[must_use]
+    pub(crate) fn with_reencode(self, reencode: Arc<dyn Reencode + Send + Sync>) -> Self {
+        Self { reencode: Some(reencode), ..self }
     }
 
     /// Stops what they are used for.
@@ -334,6 +346,24 @@ impl TensorOps for HostOps {
     fn cancelled(&self) -> bool {
         self.cancel.is_cancelled()
     }
+
+    fn log(&self, level: LogLevel, text: &str) {
+        match level {
+            LogLevel::Error => tracing::error!(target: "wan::plugin", "{text}"),
+            LogLevel::Warn => tracing::warn!(target: "wan::plugin", "{text}"),
+            LogLevel::Info => tracing::info!(target: "wan::plugin", "{text}"),
+            LogLevel::Debug => tracing::debug!(target: "wan::plugin", "{text}"),
+            LogLevel::Trace => tracing::trace!(target: "wan::plugin", "{text}"),
+        }
+    }
+
+    fn extension(&self, id: &str, message: Message) -> Result<Message> {
+        match id {
+            REENCODE => self.reencoded(&message.tensors),
+            ATTENTION => refuse_store(&message.document),
+            _ => Err(Error::unsupported(format!("this host has no extension {id}"))),
+        }
+    }
 }
 
 impl HostOps {
@@ -358,5 +388,6 @@ impl HostOps {
 }
 
 mod by_frame;
+mod extensions;
 #[cfg(test)]
 mod tests;

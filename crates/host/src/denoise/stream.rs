@@ -1,7 +1,7 @@
 //! Streams: the runs of rounds that one cache object sees.
 
 use wan_border::numbers::u32_of;
-use wan_plugin_api::{Round, Schedule};
+use wan_plugin_api::Round;
 
 /// A run of rounds over one window by one expert.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -23,16 +23,31 @@ pub(crate) struct Stream {
     pub(crate) round: usize,
 }
 
+/// The next round of a run, and what comes behind it.
+pub(crate) struct Ahead<'a> {
+    /// Number of the next round.
+    pub(crate) index: usize,
+    /// It, and at least all that follow over its window.
+    pub(crate) rounds: &'a [Round],
+    /// Evaluations of the rounds before it over its window.
+    pub(crate) window_evaluations: u32,
+}
+
 impl Stream {
-    /// The stream that begins with round `index`.
-    pub(crate) fn begin(schedule: &Schedule, index: usize, boundary: Option<f64>) -> Self {
+    /// The stream that begins with the next round.
+    pub(crate) fn begin(ahead: &Ahead<'_>, boundary: Option<f64>) -> Self {
+        let Some(begin) = ahead.rounds.first() else { return Self::default() };
         let place = |round: &Round| (round.first_frame(), round.len(), expert_of(round, boundary));
-        let (first, frames, expert) = place(&schedule.rounds[index]);
-        let mut stream = Self { window: (first, frames), expert, round: index, ..Self::default() };
+        let (first, frames, expert) = place(begin);
+        let mut stream = Self {
+            window: (first, frames),
+            expert,
+            round: ahead.index,
+            before: ahead.window_evaluations,
+            ..Self::default()
+        };
         let same_window = |round: &&Round| (round.first_frame(), round.len()) == (first, frames);
-        let (earlier, rounds) = schedule.rounds.split_at(index);
-        stream.before = earlier.iter().rev().take_while(same_window).map(|r| r.evaluations).sum();
-        for round in rounds.iter().take_while(same_window) {
+        for round in ahead.rounds.iter().take_while(same_window) {
             if place(round) != (first, frames, expert) || stream.after > 0 {
                 stream.after += round.evaluations;
                 continue;
@@ -76,7 +91,7 @@ mod tests {
 
     use super::*;
 
-    fn schedule() -> Schedule {
+    fn rounds() -> Vec<Round> {
         let round = |timesteps: [f64; 2]| Round {
             levels: (0..2)
                 .map(|f| FrameLevel::moving(f, timesteps[f as usize], 0.5, 0.4))
@@ -84,17 +99,23 @@ mod tests {
             attention: Attention::Bidirectional,
             evaluations: 1,
         };
-        vec![round([999.0, 999.0]), round([900.0, 999.0]), round([800.0, 800.0])].into()
+        vec![round([999.0, 999.0]), round([900.0, 999.0]), round([800.0, 800.0])]
     }
 
     #[test]
     fn a_stream_ends_where_the_expert_changes() {
-        let whole = Stream::begin(&schedule(), 0, None);
+        let rounds = rounds();
+        let begin = |index: usize, boundary| {
+            let window_evaluations = rounds[..index].iter().map(|round| round.evaluations).sum();
+            let ahead = Ahead { index, rounds: &rounds[index..], window_evaluations };
+            Stream::begin(&ahead, boundary)
+        };
+        let whole = begin(0, None);
         assert_eq!((whole.evaluations, whole.timesteps_max, whole.expert), (3, 2, 0));
-        let high = Stream::begin(&schedule(), 0, Some(875.0));
+        let high = begin(0, Some(875.0));
         assert_eq!((high.evaluations, high.expert), (2, 0));
-        assert!(!high.holds(&schedule().rounds[2], Some(875.0)));
-        let low = Stream::begin(&schedule(), 2, Some(875.0));
+        assert!(!high.holds(&rounds[2], Some(875.0)));
+        let low = begin(2, Some(875.0));
         assert_eq!((low.evaluations, low.expert, low.round), (1, 1, 2));
         assert_eq!((whole.before, whole.after), (0, 0));
         assert_eq!((high.before, high.after), (0, 1));

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use wan_model::Embedded;
-use wan_plugin_api::{CachePlan, Choice};
+use wan_plugin_api::{CachePlan, Choice, FrameLevel};
 
 use crate::ledger::{Holding, Ledger};
 
@@ -24,10 +24,52 @@ pub struct EvaluationRecord {
     /// What the cache measured, in the order of its plan's `measures`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub measured: Vec<f64>,
+    /// Where the cache decides for blocks of frames: each block, in their order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<BlockRecord>,
     /// What the evaluation took, decision included; not part of the sidecar, which two equal runs
     /// have in common.
     #[serde(skip)]
     pub seconds: f64,
+}
+
+/// What became of a block of frames.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BlockRecord {
+    /// Frames of the block.
+    pub frames: u32,
+    /// Compute or reuse.
+    pub choice: Choice,
+    /// What the cache measured.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub measured: Vec<f64>,
+}
+
+/// Latent frames of all evaluations and branches together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrameCount {
+    /// Those whose velocity the sampler uses and the cache has not reused.
+    pub asked: u64,
+    /// Those that went through the transformer's blocks.
+    pub computed: u64,
+}
+
+impl FrameCount {
+    /// Takes note of one branch of an evaluation; `blocks` has what was chosen for each block of
+    /// frames, where the cache decides for them.
+    pub(crate) fn see(&mut self, levels: &[FrameLevel], choice: Choice, blocks: &[(u32, Choice)]) {
+        if choice == Choice::Reuse {
+            return;
+        }
+        let by_frame = blocks.iter().flat_map(|(frames, choice)| (0..*frames).map(|_| *choice));
+        // Without blocks, all frames.
+        let choices = by_frame.chain(std::iter::repeat(choice));
+        let is_asked = |(level, choice): &(&FrameLevel, Choice)| {
+            level.wants_velocity && *choice == Choice::Compute
+        };
+        self.asked += levels.iter().zip(choices).filter(is_asked).count() as u64;
+        self.computed += levels.len() as u64;
+    }
 }
 
 impl EvaluationRecord {
@@ -136,6 +178,8 @@ impl CacheMemory {
 pub(crate) struct Tally {
     /// One entry per evaluation and branch that a cache decided.
     pub(crate) records: Vec<EvaluationRecord>,
+    /// Latent frames that were asked for and that were computed.
+    pub(crate) frames: FrameCount,
     /// Largest time signals.
     pub(crate) signals: SignalMemory,
     /// What the caches declared and held.

@@ -83,7 +83,8 @@ impl CachePlanner {
         };
         let experts = Arc::new(self.models.clone());
         let run = Run::new(one_token_spec(&self.facts, settings, experts)?)?;
-        let timesteps = run.schedule().rounds.iter().map(noisiest_timestep).collect();
+        let mut timesteps = Vec::new();
+        run.each_round(|round| timesteps.push(noisiest_timestep(round)))?;
         let sampled = run.finish_with(&mut |_| {})?;
         let plan = sampled.cache_plan.clone().filter(|plan| plan.schedule_only);
         let plan = plan.ok_or_else(|| {

@@ -6,6 +6,7 @@ pub(crate) mod engine;
 pub(crate) mod facts;
 mod needs;
 pub(crate) mod plan;
+mod reencode;
 pub(crate) mod settings;
 mod settle;
 mod sidecar;
@@ -261,7 +262,8 @@ impl Model {
             beginning,
             latent_rows: [settings.size.height, settings.size.width],
             witness: context.witness.clone(),
-            ops: HostOps::new(self.device().clone(), noise, context.cancel.clone()),
+            ops: HostOps::new(self.device().clone(), noise, context.cancel.clone())
+                .with_reencode(Arc::new(self.clone())),
         };
         Ok(self.facts().run_spec(settings, inputs))
     }

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use wan_model::Numerics;
-use wan_plugin_api::Schedule;
 
-use crate::denoise::stream::Stream;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::model::cache_schedule::one_token_spec;
@@ -44,7 +42,7 @@ impl Model {
         let experts = self.transformers(settings.precision)?;
         let run = Run::new(one_token_spec(facts, settings, experts)?)?;
         let mut plan = Plan {
-            rounds: run.schedule().rounds.len(),
+            rounds: run.size().rounds,
             evaluations: 0,
             file_bytes: self.file_bytes()?,
             latent_bytes: self.latent_bytes(settings),
@@ -55,7 +53,7 @@ impl Model {
         let parts = run.parts();
         let tokens = facts.frame_tokens(settings.size) * settings.size.frames;
         let stream_dtype = Numerics::from(settings.precision).stream_dtype();
-        for stream in streams(run.schedule(), facts.boundary_timestep) {
+        run.each_stream(|stream| {
             let config = &facts.configs[stream.expert];
             let rows = u64::from(stream.timesteps_max);
             let hidden = (tokens * config.dim() * stream_dtype.size_in_bytes()) as u64;
@@ -66,14 +64,15 @@ impl Model {
             plan.evaluations += u64::from(stream.evaluations) * branches.len() as u64;
             let mut cache_bytes = 0;
             for branch in branches {
-                let context = parts.cache_context((config, stream_dtype), &stream, branch);
+                let context = parts.cache_context((config, stream_dtype), stream, branch);
                 let cache = parts.begin_cache(&context)?;
                 // It may declare whatever it likes.
                 let declared = cache.map_or(0, |cache| cache.instance.plan().bytes_max);
                 cache_bytes = u64::saturating_add(cache_bytes, declared);
             }
             plan.cache_bytes_max = plan.cache_bytes_max.max(cache_bytes);
-        }
+            Ok(())
+        })?;
         Ok(plan)
     }
 
@@ -93,16 +92,4 @@ impl Model {
         }
         Ok(bytes)
     }
-}
-
-/// The streams of a schedule, in order.
-fn streams(schedule: &Schedule, boundary: Option<f64>) -> Vec<Stream> {
-    let (mut streams, mut next) = (Vec::new(), 0);
-    while next < schedule.rounds.len() {
-        let stream = Stream::begin(schedule, next, boundary);
-        let rounds = schedule.rounds[next..].iter();
-        next += rounds.take_while(|round| stream.holds(round, boundary)).count();
-        streams.push(stream);
-    }
-    streams
 }

@@ -43,6 +43,7 @@ impl Model {
             cache: settings.chosen_cache.as_ref().map(StrategyReport::of),
             evaluations: sampled.records.iter().map(json).collect(),
             decisions: decisions(&sampled.records),
+            frames: sampled.frames,
             ends_at: sampled.ends_at.clone(),
             latents_hash: latents_hash(&sampled.latents)?,
             memory: MemoryReport::of(sampled, self.memory()),

@@ -15,7 +15,7 @@ use wan_outputs::Claim;
 use crate::checkpoint::Parts;
 use crate::checkpoint::loader::WeightMemory;
 use crate::denoise::expert_use::ExpertUse;
-use crate::denoise::tally::{DecisionCount, EvaluationRecord};
+use crate::denoise::tally::{DecisionCount, EvaluationRecord, FrameCount};
 use crate::device::{self, DeviceMemory};
 use crate::error::{Error, Result};
 use crate::path_text;
@@ -62,6 +62,9 @@ pub struct Sidecar {
     pub evaluations: Vec<Value>,
     /// The same, counted.
     pub decisions: Value,
+    /// Latent frames that were asked for and that were computed.
+    #[serde(default)]
+    pub frames: FrameCount,
     /// Sigma that each latent frame ends at, where the schedule ended early.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ends_at: Vec<f64>,

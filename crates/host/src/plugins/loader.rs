@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::optional_file::paths_in;
 use crate::plugins::allow_list::AllowList;
 use crate::plugins::elf;
+use crate::plugins::own_memory::OwnMemory;
 use crate::plugins::private_copy::PrivateCopy;
 
 /// A plugin library that passed every check.
@@ -144,7 +145,7 @@ impl Found {
             |why: String| self.refuse(why.replace(&format!("{}: ", copy.path().display()), ""));
         let manifest = read_manifest(copy.path()).map_err(refuse)?;
         let epoch = epoch_of(&manifest, epochs).map_err(refuse)?;
-        let library = (epoch.open)(copy.path()).map_err(|error| {
+        let library = (epoch.open)(copy.path(), &manifest).map_err(|error| {
             tracing::debug!(path = %self.path.display(), report = %error.report, "refused");
             refuse(format!("{}; rebuild it with this host's wan-plugin-api", error.summary))
         })?;
@@ -157,13 +158,14 @@ fn read_manifest(path: &Path) -> std::result::Result<Manifest, String> {
     // documentation says so to the user.
     let library = unsafe { libloading::Library::new(path) }
         .map_err(|e| format!("is not a library that can be loaded ({})", one_line(&e)))?;
-    // SAFETY: a symbol of this name is a manifest by the interface's rules; `read` checks its
-    // magic.
+    // SAFETY: a symbol of this name is a manifest by the interface's rules; nothing is read but what
+    // is the library's own.
     let manifest = unsafe {
         let raw = library.get::<*const RawManifest>(manifest::SYMBOL).map_err(|_| {
             format!("is not a wan plugin (it does not export {})", manifest::SYMBOL)
         })?;
-        RawManifest::read(*raw)
+        let own = OwnMemory::around(raw.cast());
+        RawManifest::read(*raw, &|address| own.bytes_at(address))
     };
     // Never unloaded: strings and code of a plugin are used until the process ends.
     std::mem::forget(library);
@@ -175,9 +177,12 @@ fn epoch_of<'a>(
     manifest: &Manifest,
     epochs: &'a [Epoch],
 ) -> std::result::Result<&'a Epoch, String> {
-    let epoch = epochs.iter().find(|epoch| epoch.number == manifest.epoch).ok_or_else(|| {
-        let spoken: Vec<String> = epochs.iter().map(|epoch| epoch.number.to_string()).collect();
-        format!(
+    let spoken = epochs.iter().filter(|epoch| epoch.number == manifest.epoch);
+    let flavours: Vec<&Epoch> = spoken.collect();
+    if flavours.is_empty() {
+        let mut spoken: Vec<String> = epochs.iter().map(|epoch| epoch.number.to_string()).collect();
+        spoken.dedup();
+        return Err(format!(
             "{} {} was built for plugin interface epoch {}, this host speaks {}; \
              rebuild it with wan-plugin-api {}",
             manifest.name,
@@ -185,11 +190,12 @@ fn epoch_of<'a>(
             manifest.epoch,
             spoken.join(" and "),
             env!("CARGO_PKG_VERSION")
-        )
-    })?;
-    if manifest.flavour != manifest::FLAVOUR_RUST {
-        return Err(format!("is of plugin flavour {}, which is not known yet", manifest.flavour));
+        ));
     }
+    let flavour = flavours.into_iter().find(|epoch| epoch.flavour & manifest.flavour != 0);
+    let epoch = flavour.ok_or_else(|| {
+        format!("is of plugin flavour {}, which is not known yet", manifest.flavour)
+    })?;
     if !manifest.unwinds {
         return Err("was built with panic = \"abort\", so one panic would end the run; \
                     rebuild it with panic = \"unwind\""

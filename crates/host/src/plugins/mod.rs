@@ -6,5 +6,6 @@ pub(crate) mod choice;
 mod elf;
 mod folders;
 pub(crate) mod loader;
+mod own_memory;
 mod private_copy;
 pub(crate) mod registry;

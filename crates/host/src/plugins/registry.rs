@@ -10,7 +10,7 @@ use wan_border::files::{self, Content};
 use wan_plugin_api::library::{
     Border, CacheInstance, EPOCHS, Epoch, Library, SamplerInstance, inside,
 };
-use wan_plugin_api::manifest::EPOCH;
+use wan_plugin_api::manifest::CURRENT_EPOCH;
 use wan_plugin_api::options::{self, did_you_mean};
 use wan_plugin_api::{
     CacheContext, OptionKind, OptionSpec, OptionValues, Plugin, PluginDescription, SampleRequest,
@@ -62,6 +62,8 @@ pub struct Registry {
     plugins: Vec<Arc<Registered>>,
     /// Epochs that this program does not speak by itself.
     more_epochs: Vec<Epoch>,
+    /// The flavour in which libraries of several are opened; none: the one that lasts.
+    flavour: Option<u32>,
     allowed: Option<AllowList>,
     reserved_flags: BTreeSet<String>,
     border: Option<Arc<dyn Border>>,
@@ -121,12 +123,18 @@ impl Registry {
     /// # Errors
     /// If one of its ids is taken.
     pub fn add_built_in<P: Plugin>(&mut self) -> Result<()> {
-        self.add(Library::built_in::<P>(), Source { path: None, hash: None }, EPOCH)
+        self.add(Library::built_in::<P>(), Source { path: None, hash: None }, CURRENT_EPOCH)
     }
 
     /// From now on opens libraries of this epoch too, after those of the program's own.
     pub fn speak(&mut self, epoch: Epoch) {
         self.more_epochs.push(epoch);
+    }
+
+    /// From now on opens a library that has this flavour in it, whatever others it has: for
+    /// comparisons of the two.
+    pub fn prefer(&mut self, flavour: u32) {
+        self.flavour = Some(flavour);
     }
 
     /// From now on loads what this list names, and nothing else.
@@ -155,7 +163,8 @@ impl Registry {
     /// # Errors
     /// If it is refused, or one of its ids is taken.
     pub fn add_file(&mut self, path: &Path) -> Result<()> {
-        let epochs = [EPOCHS, &self.more_epochs].concat();
+        let mut epochs = [EPOCHS, &self.more_epochs].concat();
+        epochs.sort_by_key(|epoch| self.flavour.is_some_and(|flavour| epoch.flavour != flavour));
         let open = || OpenedPlugin::open_as(path, self.allowed.as_ref(), &epochs);
         let border = self.border.clone().filter(|_| !folders::is_own(path));
         let name = path.display().to_string();

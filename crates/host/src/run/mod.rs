@@ -6,16 +6,16 @@
 //! be kept, moved to another thread and stepped in turn with others.
 
 pub(crate) mod handover;
+pub(crate) mod rounds;
 mod sampled;
 pub(crate) mod spec;
 pub(crate) mod state;
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::Tensor as CandleTensor;
-use wan_plugin_api::library::SamplerInstance;
-use wan_plugin_api::{Error as PluginError, Schedule, Step};
+use wan_plugin_api::library::{AnySampler, SamplerInstance};
+use wan_plugin_api::{Error as PluginError, Round, ScheduleSize, Step};
 
 use crate::denoise::denoiser::Denoiser;
 use crate::denoise::expert_use::ExpertUse;
@@ -23,6 +23,7 @@ use crate::denoise::ops::HostOps;
 use crate::denoise::parts::{DenoiserParts, WhenBusy};
 use crate::denoise::recheck::Origin;
 use crate::denoise::saved::{StrategyState, TensorBytes, check_keeps_state};
+use crate::denoise::stream::Stream;
 use crate::denoise::tally::{DecisionCount, Tally};
 use crate::device::{self, DeviceMemory};
 use crate::error::{Error, Result};
@@ -31,6 +32,7 @@ use crate::ledger::Item;
 use crate::numbers::{WrongFrame, wrong_frame};
 use crate::plugins::registry::Chosen;
 use crate::request::on_nan::OnNan;
+use crate::run::rounds::Rounds;
 use crate::run::spec::RunSpec;
 use crate::run::state::RunState;
 
@@ -40,15 +42,13 @@ pub use sampled::Sampled;
 pub struct Run {
     sampler: SamplerInstance,
     chosen: Chosen,
-    schedule: Arc<Schedule>,
+    rounds: Rounds,
     denoiser: Denoiser,
     ops: HostOps,
     latents: CandleTensor,
-    /// Sigma that the schedule leaves each latent frame at.
-    ends: Vec<f64>,
-    /// The next round.
-    next: usize,
-    /// Evaluations before it.
+    /// Sigma that each latent frame is at; none for one that has not been moved.
+    reached: Vec<Option<f64>>,
+    /// Evaluations before the next round.
     evaluation: u32,
     experts: Vec<ExpertUse>,
     device_memory: Option<DeviceMemory>,
@@ -81,38 +81,31 @@ impl Run {
     /// What the sampler says against the request; a schedule that does not fit the video, or that
     /// ends in noise where it may not; latents of an earlier run that do not fit.
     pub fn new(spec: RunSpec) -> Result<Self> {
-        Self::set_up(spec, |spec, schedule| spec.latents(schedule))
+        Self::set_up(spec, |spec, rounds, sampler| spec.latents(|| rounds.begins(sampler)))
     }
 
-    /// A run before its first round, of latents that are made once its schedule is known.
+    /// A run before its first round, of latents that are made once its rounds are known.
     fn set_up(
         spec: RunSpec,
-        latents: impl FnOnce(&RunSpec, &Schedule) -> Result<CandleTensor>,
+        latents: impl FnOnce(&RunSpec, &Rounds, &dyn AnySampler) -> Result<CandleTensor>,
     ) -> Result<Self> {
-        let (frames, sampler_id) =
-            (spec.shape[LATENT_FRAME_AXIS], spec.sampler.strategy.id.clone());
+        let frames = (spec.shape[LATENT_FRAME_AXIS], spec.parts.conditions.prefix_frames());
         let sampler = spec.sampler.sampler(&spec.request())?;
-        let schedule = sampler.schedule().map_err(Error::strategy(&sampler_id))?;
-        let ends = schedule.ends(frames, spec.parts.conditions.prefix_frames());
-        let ends = ends.map_err(Error::strategy(&sampler_id))?;
-        let ended = handover::check_end(&ends, spec.may_end_noisy);
-        ended.map_err(|error| spec.sampler.blame(error))?;
-        let latents = latents(&spec, &schedule)?;
-        let mut notices = schedule.notices.clone();
+        let (rounds, mut notices) =
+            Rounds::of(&*sampler, &spec.sampler, frames, spec.may_end_noisy)?;
+        let latents = latents(&spec, &rounds, &*sampler)?;
         let cannot_be_saved = check_can_be_saved(&spec.sampler, spec.parts.cache.as_ref()).err();
         notices.extend(cannot_be_saved.map(|error| error.to_string()));
-        let schedule = Arc::new(schedule);
         Ok(Self {
             sampler,
             notices,
             chosen: spec.sampler,
             ops: spec.parts.ops.sibling(),
             experts: vec![ExpertUse::default(); spec.parts.guidance.len()],
-            denoiser: Denoiser::new(spec.parts, schedule.clone())?,
-            schedule,
+            denoiser: Denoiser::new(spec.parts)?,
+            rounds,
             latents,
-            ends,
-            next: 0,
+            reached: vec![None; frames.0],
             evaluation: 0,
             device_memory: None,
             seconds: 0.0,
@@ -130,10 +123,11 @@ impl Run {
     /// As [`new`](Self::new); if the schedule is another one than the state's, and what a strategy
     /// says against its state.
     pub fn resume(spec: RunSpec, state: &RunState) -> Result<Self> {
-        let mut run = Self::set_up(spec, |spec, schedule| state.latents_of(spec, schedule))?;
+        let mut run = Self::set_up(spec, |spec, _, _| state.latents_of(spec))?;
+        run.rounds = run.rounds.resume(&*run.sampler, &state.rounds)?;
         let Self { sampler, chosen, ops, .. } = &mut run;
-        state.sampler.load(chosen, ops, |id, message| sampler.extension(id, message))?;
-        (run.next, run.evaluation) = (state.next, state.evaluation);
+        state.sampler.load(chosen, ops, |id, message| sampler.extension(id, message, ops))?;
+        (run.evaluation, run.reached) = (state.evaluation, state.reached.clone());
         run.experts.clone_from(&state.experts);
         (run.device_memory, run.seconds) = (state.device_memory, state.seconds);
         run.sampler_bytes_before = state.sampler_bytes_max;
@@ -149,12 +143,13 @@ impl Run {
     pub fn state(&mut self) -> Result<RunState> {
         self.check_whole()?;
         self.can_be_saved()?;
-        let Self { sampler, chosen, .. } = self;
-        let sampler = StrategyState::of(chosen, |id, message| sampler.extension(id, message))?;
+        let Self { sampler, chosen, ops, .. } = self;
+        let ask = |id: &str, message| sampler.extension(id, message, ops);
+        let sampler = StrategyState::of(chosen, ask)?;
         Ok(RunState {
-            schedule: (*self.schedule).clone(),
-            next: self.next,
+            rounds: self.rounds.state(),
             evaluation: self.evaluation,
+            reached: self.reached.clone(),
             latents: TensorBytes::of(&self.latents)?,
             sampler,
             stream: self.denoiser.stream_state()?,
@@ -192,9 +187,27 @@ impl Run {
         &self.notices
     }
 
-    /// All rounds, done and to come.
-    pub fn schedule(&self) -> &Schedule {
-        &self.schedule
+    /// Rounds and evaluations in all.
+    pub fn size(&self) -> ScheduleSize {
+        self.rounds.size()
+    }
+
+    /// Goes through the rounds that are to come; the run stays where it is.
+    ///
+    /// # Errors
+    /// What the sampler says when it is asked for them.
+    pub fn each_round(&self, mut see: impl FnMut(&Round)) -> Result<()> {
+        let mut rounds = self.rounds.clone();
+        while let Some(round) = rounds.take(&*self.sampler)? {
+            see(&round);
+        }
+        Ok(())
+    }
+
+    /// Goes through the streams of evaluations that are to come.
+    pub(crate) fn each_stream(&self, see: impl FnMut(&Stream) -> Result<()>) -> Result<()> {
+        let boundary = self.denoiser.parts.boundary_timestep;
+        self.rounds.clone().each_stream(&*self.sampler, boundary, see)
     }
 
     /// What its denoiser is made of.
@@ -227,22 +240,24 @@ impl Run {
     }
 
     fn round_with(&mut self, when_busy: WhenBusy) -> Result<Option<RoundDone>> {
-        if self.next == self.schedule.rounds.len() {
+        if self.rounds.is_empty() {
             return Ok(None);
         }
         self.check_whole()?;
         self.ops.cancel().check()?;
         let started = Instant::now();
-        let expert = self.denoiser.begin_round(self.next, when_busy)?;
+        let expert = self.denoiser.begin_round(&self.rounds.ahead(), when_busy)?;
         // Until the round is whole, half of it may be in the sampler and in the caches.
         self.is_broken = true;
         self.step()?;
+        let Some(round) = self.rounds.take(&*self.sampler)? else { return Ok(None) };
         self.is_broken = false;
-        let round = &self.schedule.rounds[self.next];
-        self.experts[expert].see(round);
+        self.experts[expert].see(&round);
         self.evaluation += round.evaluations;
-        self.next += 1;
-        if self.next == self.schedule.rounds.len() {
+        for level in round.levels.iter().filter(|level| level.update) {
+            self.reached[level.frame as usize] = Some(level.sigma_next);
+        }
+        if self.rounds.is_empty() {
             self.denoiser.end();
         }
         self.ops.ledger().settle();
@@ -251,17 +266,18 @@ impl Run {
         }
         self.seconds += started.elapsed().as_secs_f64();
         let decisions = DecisionCount::of(&self.denoiser.tally.records, None);
-        Ok(Some(RoundDone { done: self.next, rounds: self.schedule.rounds.len(), decisions }))
+        let (done, rounds) = (self.rounds.next(), self.rounds.size().rounds);
+        Ok(Some(RoundDone { done, rounds, decisions }))
     }
 
     /// Lets the sampler move the window of the next round.
     fn step(&mut self) -> Result<()> {
-        let round = &self.schedule.rounds[self.next];
+        let round = self.rounds.first()?;
         let (first, frames) = (round.first_frame(), round.len());
         let step = Step {
-            index: self.next,
+            index: self.rounds.next(),
             evaluation: self.evaluation,
-            evaluations_left: self.schedule.evaluations() - self.evaluation,
+            evaluations_left: self.rounds.size().evaluations - self.evaluation,
             round,
         };
         let window = self.latents.narrow(LATENT_FRAME_AXIS, first, frames)?.contiguous()?;
@@ -311,7 +327,7 @@ impl Run {
 
     /// The round that is under way, counted from 1, as messages say it.
     fn place(&self) -> String {
-        format!("round {} of {}", self.next + 1, self.schedule.rounds.len())
+        format!("round {} of {}", self.rounds.next() + 1, self.rounds.size().rounds)
     }
 
     fn cache_id(&self) -> &str {
@@ -334,14 +350,15 @@ impl Run {
     /// # Errors
     /// If rounds are left.
     pub fn finish(self) -> Result<Sampled> {
-        if self.next < self.schedule.rounds.len() {
+        if !self.rounds.is_empty() {
             return Err(Error::invalid(format!(
                 "{} of {} rounds are done; a run is finished after its last one",
-                self.next,
-                self.schedule.rounds.len()
+                self.rounds.next(),
+                self.rounds.size().rounds
             )));
         }
-        self.end()
+        let ends = self.rounds.ends().to_vec();
+        self.end(ends)
     }
 
     /// What the rounds that are done leave behind, of a run that has failed or will not go on:
@@ -349,39 +366,33 @@ impl Run {
     ///
     /// # Errors
     /// If no round is done.
-    pub fn finish_early(mut self) -> Result<Sampled> {
-        if self.next == 0 {
+    pub fn finish_early(self) -> Result<Sampled> {
+        if self.rounds.next() == 0 {
             return Err(Error::invalid("no round is done"));
         }
         // A frame that none of them has moved is where its first one would begin.
-        let frames = self.latents.dim(LATENT_FRAME_AXIS)?;
-        self.ends = self.schedule.begins(frames);
-        for round in &self.schedule.rounds[..self.next] {
-            for level in round.levels.iter().filter(|level| level.update) {
-                self.ends[level.frame as usize] = level.sigma_next;
-            }
-        }
-        self.end()
+        let begins = self.rounds.begins(&*self.sampler)?;
+        let reached = self.reached.iter().zip(begins);
+        let ends = reached.map(|(reached, begins)| reached.unwrap_or(begins)).collect();
+        self.end(ends)
     }
 
-    fn end(mut self) -> Result<Sampled> {
+    /// `ends` has the sigma of each latent frame.
+    fn end(mut self, ends: Vec<f64>) -> Result<Sampled> {
         self.denoiser.end();
         let sampler_bytes_max = self.sampler_bytes_max();
-        let Tally { records, signals, cache_memory, cache_plan } = self.denoiser.tally;
+        let Tally { records, frames, signals, cache_memory, cache_plan } = self.denoiser.tally;
         Ok(Sampled {
             latents: self.denoiser.parts.conditions.finish(&self.latents)?,
             records,
+            frames,
             signals,
             cache_memory,
             cache_plan,
             experts: self.experts,
             sampler_bytes_max,
             device_memory: self.device_memory,
-            ends_at: if self.ends.iter().all(|sigma| *sigma == 0.0) {
-                Vec::new()
-            } else {
-                self.ends
-            },
+            ends_at: if ends.iter().all(|sigma| *sigma == 0.0) { Vec::new() } else { ends },
             notices: self.notices,
             seconds: self.seconds,
         })

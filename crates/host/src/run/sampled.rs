@@ -4,7 +4,7 @@ use candle_core::Tensor as CandleTensor;
 use wan_plugin_api::CachePlan;
 
 use crate::denoise::expert_use::ExpertUse;
-use crate::denoise::tally::{CacheMemory, EvaluationRecord, SignalMemory};
+use crate::denoise::tally::{CacheMemory, EvaluationRecord, FrameCount, SignalMemory};
 use crate::device::DeviceMemory;
 
 /// What a run leaves behind.
@@ -13,6 +13,8 @@ pub struct Sampled {
     pub latents: CandleTensor,
     /// Decisions of every evaluation and branch.
     pub records: Vec<EvaluationRecord>,
+    /// Latent frames that were asked for and that were computed.
+    pub frames: FrameCount,
     /// Largest time signals.
     pub signals: SignalMemory,
     /// What the caches declared and held.

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor as CandleTensor};
 use wan_border::numbers::u32_of;
-use wan_plugin_api::{SampleRequest, Schedule};
+use wan_plugin_api::SampleRequest;
 
 use crate::denoise::noise::Noise;
 use crate::denoise::ops::HostOps;
@@ -45,10 +45,8 @@ pub enum Beginning {
 
 impl RunSpec {
     pub(crate) fn request(&self) -> SampleRequest {
-        let frames = u32_of(self.shape[LATENT_FRAME_AXIS]);
         SampleRequest {
-            frames,
-            window_frames: frames,
+            frames: u32_of(self.shape[LATENT_FRAME_AXIS]),
             prefix_frames: u32_of(self.parts.conditions.prefix_frames()),
             steps: self.parts.steps,
             shift: self.shift,
@@ -56,14 +54,17 @@ impl RunSpec {
         }
     }
 
-    /// The latents that `schedule` begins with, `[1, C, F, H, W]`, f32.
-    pub(crate) fn latents(&self, schedule: &Schedule) -> Result<CandleTensor> {
-        let frames = self.shape[LATENT_FRAME_AXIS];
+    /// The latents of a run whose frames begin at the sigmas that `begins` gives,
+    /// `[1, C, F, H, W]`, f32.
+    pub(crate) fn latents(
+        &self,
+        begins: impl FnOnce() -> Result<Vec<f64>>,
+    ) -> Result<CandleTensor> {
         let latents = match &self.beginning {
             Beginning::Noise => self.noise(&self.parts.ops),
             Beginning::Latents(latents) => Ok(latents.clone()),
             Beginning::Earlier(earlier) => {
-                let begins = schedule.begins(frames);
+                let begins = begins()?;
                 let device = self.parts.ops.device();
                 earlier.go_on(&self.shape, &begins, self.parts.conditions.prefix.as_ref(), device)
             }

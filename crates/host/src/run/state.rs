@@ -2,23 +2,24 @@
 //! nor to its device.
 
 use candle_core::Tensor as CandleTensor;
-use wan_plugin_api::Schedule;
 
 use crate::denoise::expert_use::ExpertUse;
 use crate::denoise::saved::{StrategyState, StreamState, TensorBytes};
 use crate::denoise::tally::Tally;
 use crate::device::DeviceMemory;
 use crate::error::{Error, Result};
+use crate::run::rounds::RoundsState;
 use crate::run::spec::RunSpec;
 
 /// What [`Run::state`](crate::run::Run::state) gives and [`Run::resume`](crate::run::Run::resume)
 /// takes.
 #[derive(Debug, Clone)]
 pub struct RunState {
-    pub(crate) schedule: Schedule,
-    /// The next round, and the evaluations before it.
-    pub(crate) next: usize,
+    pub(crate) rounds: RoundsState,
+    /// Evaluations before the next round.
     pub(crate) evaluation: u32,
+    /// Sigma that each latent frame is at; none for one that has not been moved.
+    pub(crate) reached: Vec<Option<f64>>,
     pub(crate) latents: TensorBytes,
     pub(crate) sampler: StrategyState,
     pub(crate) stream: Option<StreamState>,
@@ -30,19 +31,11 @@ pub struct RunState {
 }
 
 impl RunState {
-    /// The saved latents, for a run of this spec and schedule.
+    /// The saved latents, for a run of this spec.
     ///
     /// # Errors
-    /// If the saved run had another schedule, or latents of another shape.
-    pub(crate) fn latents_of(&self, spec: &RunSpec, schedule: &Schedule) -> Result<CandleTensor> {
-        if *schedule != self.schedule {
-            return Err(Error::invalid(format!(
-                "the saved run had another schedule, of {} rounds; this one has {}: resume it with \
-                 the same sampler, options, size and steps",
-                self.schedule.rounds.len(),
-                schedule.rounds.len()
-            )));
-        }
+    /// If they are of another shape.
+    pub(crate) fn latents_of(&self, spec: &RunSpec) -> Result<CandleTensor> {
         let latents = self.latents.tensor(spec.parts.ops.device())?;
         if latents.dims() != spec.shape {
             let (saved, own) = (latents.dims(), spec.shape);
@@ -53,6 +46,6 @@ impl RunState {
 
     /// Rounds that are done.
     pub fn rounds_done(&self) -> usize {
-        self.next
+        self.rounds.next
     }
 }

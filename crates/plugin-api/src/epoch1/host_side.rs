@@ -8,21 +8,22 @@ use super::convert::{
     BORROWED, from_abi, from_json, handle, message_from_abi, message_to_abi, opaque, to_abi,
     to_json,
 };
-use super::guard::guard_host;
 use super::*;
+use crate::guard::guard_host;
 use crate::library::{
     AnyCache, AnyLibrary, AnySampler, CacheInstance, Epoch, Library, OpenError, SamplerInstance,
 };
+use crate::manifest::{FLAVOUR_RUST, Manifest};
 use crate::{
     Action, Attention, CacheContext, CachePlan, Coefficients, DType, Decision, Denoise, Error,
-    Evaluation, Message, OptionValues, Place, PluginDescription, Result, SampleRequest, Schedule,
-    Step, Tensor, TensorOps, Term,
+    Evaluation, LogLevel, Message, OptionValues, Place, PluginDescription, Result, SampleRequest,
+    Schedule, Step, Tensor, TensorOps, Term,
 };
 
-/// This epoch.
-pub const EPOCH: Epoch = Epoch { number: NUMBER, open };
+/// How a library of this epoch is opened.
+pub const OPENER: Epoch = Epoch { number: NUMBER, flavour: FLAVOUR_RUST, open };
 
-fn open(path: &Path) -> std::result::Result<Library, OpenError> {
+fn open(path: &Path, _: &Manifest) -> std::result::Result<Library, OpenError> {
     lib_header_from_path(path)
         .and_then(|header| header.init_root_module::<PluginModule>())
         .map(Library::new)
@@ -81,8 +82,8 @@ impl AnyLibrary for PluginModule {
 }
 
 impl AnySampler for SamplerBox {
-    fn schedule(&self) -> Result<Schedule> {
-        read_answer("schedule", &from_abi(SamplerBox::schedule(self))?)
+    fn schedule_from(&self, round: usize) -> Result<Schedule> {
+        read_answer("schedule", &from_abi(SamplerBox::schedule(self, round as u64))?)
     }
 
     fn step(
@@ -115,8 +116,10 @@ impl AnySampler for SamplerBox {
         .map(Tensor)
     }
 
-    fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
-        from_abi(SamplerBox::extension(self, id.into(), message_to_abi(message)))
+    fn extension(&mut self, id: &str, message: Message, ops: &dyn TensorOps) -> Result<Message> {
+        let mut ops = LocalOps(ops);
+        let ops = AbiOps_TO::from_ptr(opaque(&mut ops), BORROWED);
+        from_abi(SamplerBox::extension(self, id.into(), message_to_abi(message), ops))
             .map(message_from_abi)
     }
 }
@@ -161,8 +164,11 @@ impl AnyCache for PlannedCache {
         from_abi(self.cache.store(&computed.0, ops))
     }
 
-    fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
-        from_abi(self.cache.extension(id.into(), message_to_abi(message))).map(message_from_abi)
+    fn extension(&mut self, id: &str, message: Message, ops: &dyn TensorOps) -> Result<Message> {
+        let mut ops = LocalOps(ops);
+        let ops = AbiOps_TO::from_ptr(opaque(&mut ops), BORROWED);
+        from_abi(self.cache.extension(id.into(), message_to_abi(message), ops))
+            .map(message_from_abi)
     }
 }
 
@@ -260,6 +266,15 @@ impl AbiOps for LocalOps<'_> {
 
     fn cancelled(&self) -> bool {
         self.0.cancelled()
+    }
+
+    fn log(&self, level: u32, text: RStr<'_>) {
+        let logged = guard_host("log", || {
+            self.0.log(LogLevel::from_code(level), text.as_str());
+            Ok(())
+        });
+        // A line that cannot be written is nothing that a plugin could mend.
+        drop(logged);
     }
 
     fn extension(&self, id: RStr<'_>, message: AbiMessage) -> AbiResult<AbiMessage> {

@@ -16,7 +16,6 @@
 #![allow(unsafe_code, reason = "abi_stable's macros, and one constructor in plugin_side")]
 
 mod convert;
-mod guard;
 mod host_side;
 mod module;
 mod plugin_side;
@@ -30,7 +29,7 @@ use abi_stable::std_types::{RArc, RBox, RResult, RSlice, RStr, RString, RVec};
 use serde::{Deserialize, Serialize};
 
 pub use abi_stable::library::LibHeader;
-pub use host_side::EPOCH;
+pub use host_side::OPENER;
 pub(crate) use module::built_in;
 pub use module::header;
 pub use plugin_side::{CacheFactory, SamplerFactory};
@@ -58,14 +57,21 @@ pub struct TensorForm {
 pub struct FrameLevel {
     /// Number of the latent frame in the video, from 0.
     pub frame: u32,
-    /// Whether the step updates it; if not, it is context only.
+    /// Whether the step updates it; if not, it keeps its bits.
     pub update: bool,
+    /// Whether the sampler uses the model's velocity there; if not, it comes back as zeros.
+    #[serde(default = "yes")]
+    pub wants_velocity: bool,
     /// The model's input: `1000 * sigma`, rounded as the solver's source rounds it.
     pub timestep: f64,
     /// Noise fraction before the step: 1 pure noise, 0 clean.
     pub sigma: f64,
     /// Noise fraction after the step.
     pub sigma_next: f64,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The host's side of a tensor handle.
@@ -174,6 +180,7 @@ pub trait AbiOps {
     fn write_like(&self, like: &TensorHandle, elements: RSlice<'_, f32>)
     -> AbiResult<TensorHandle>;
     fn cancelled(&self) -> bool;
+    fn log(&self, level: u32, text: RStr<'_>);
     #[sabi(last_prefix_field)]
     fn extension(&self, id: RStr<'_>, message: AbiMessage) -> AbiResult<AbiMessage>;
 }
@@ -196,7 +203,8 @@ type DenoiseRef<'a> = AbiDenoise_TO<'a, RMut<'a, ()>>;
 #[sabi_trait]
 #[sabi(impl_InterfaceType(Send))]
 pub trait AbiSampler: Send {
-    fn schedule(&self) -> AbiResult<RString>;
+    /// 0: the first part, or all.
+    fn schedule(&self, from_round: u64) -> AbiResult<RString>;
     fn step(
         &mut self,
         sample: &TensorHandle,
@@ -205,7 +213,12 @@ pub trait AbiSampler: Send {
         ops: OpsRef<'_>,
     ) -> AbiResult<TensorHandle>;
     #[sabi(last_prefix_field)]
-    fn extension(&mut self, id: RStr<'_>, message: AbiMessage) -> AbiResult<AbiMessage>;
+    fn extension(
+        &mut self,
+        id: RStr<'_>,
+        message: AbiMessage,
+        ops: OpsRef<'_>,
+    ) -> AbiResult<AbiMessage>;
 }
 
 /// A cache object; see [`Cache`](crate::Cache).
@@ -216,7 +229,12 @@ pub trait AbiCache: Send {
     fn decide(&mut self, evaluation: AbiEvaluation<'_>, ops: OpsRef<'_>) -> AbiResult<AbiDecision>;
     fn store(&mut self, computed: &TensorHandle, ops: OpsRef<'_>) -> AbiResult<()>;
     #[sabi(last_prefix_field)]
-    fn extension(&mut self, id: RStr<'_>, message: AbiMessage) -> AbiResult<AbiMessage>;
+    fn extension(
+        &mut self,
+        id: RStr<'_>,
+        message: AbiMessage,
+        ops: OpsRef<'_>,
+    ) -> AbiResult<AbiMessage>;
 }
 
 type SamplerBox = AbiSampler_TO<'static, RBox<()>>;

@@ -4,8 +4,8 @@ use abi_stable::library::{__call_root_module_loader, CheckTypeLayout, RootModule
 use abi_stable::prefix_type::PrefixTypeTrait;
 
 use super::convert::{to_abi, to_json};
-use super::guard::{guard, keep_library_quiet};
 use super::*;
+use crate::guard::{guard, keep_library_quiet};
 use crate::library::AnyLibrary;
 use crate::{Error, Plugin, PluginDescription};
 
@@ -17,6 +17,7 @@ extern "C" fn describe<P: Plugin>() -> AbiResult<RString> {
             licence: P::LICENCE.into(),
             samplers: P::samplers().iter().map(|f| (f.strategy)()).collect(),
             caches: P::caches().iter().map(|f| (f.strategy)()).collect(),
+            solvers: Vec::new(),
         })
     });
     to_abi(description, |d| d)

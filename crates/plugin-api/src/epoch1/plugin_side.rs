@@ -6,18 +6,27 @@ use std::sync::Mutex;
 use super::convert::{
     from_abi, from_json, handle, message_from_abi, message_to_abi, to_abi, to_json,
 };
-use super::guard::{Guarded, guard};
 use super::*;
+use crate::c::{CacheTable, SamplerTable};
+use crate::guard::{Guarded, guard};
 use crate::{
-    Action, Attention, Cache, Choice, Coefficients, DType, Denoise, Evaluation, Message, Place,
-    Result, Round, Sampler, Signal, Step, Strategy, Tensor, TensorOps, Term,
+    Action, Attention, Cache, Choice, Coefficients, DType, Denoise, Error, Evaluation, LogLevel,
+    Message, Place, Result, Round, Sampler, Signal, Step, Strategy, Tensor, TensorOps, Term,
 };
 
 struct SamplerObject<S: Sampler>(Guarded<S>);
 
 impl<S: Sampler> AbiSampler for SamplerObject<S> {
-    fn schedule(&self) -> AbiResult<RString> {
-        to_abi(guard(S::ID, || to_json(&self.0.get().schedule()?)), |s| s)
+    fn schedule(&self, from_round: u64) -> AbiResult<RString> {
+        let written = guard(S::ID, || {
+            let sampler = self.0.get();
+            to_json(&match usize::try_from(from_round) {
+                Ok(0) => sampler.schedule()?,
+                Ok(round) => sampler.schedule_from(round)?,
+                Err(_) => return Err(Error::failed(format!("there is no round {from_round}"))),
+            })
+        });
+        to_abi(written, |s| s)
     }
 
     fn step(
@@ -46,9 +55,14 @@ impl<S: Sampler> AbiSampler for SamplerObject<S> {
         to_abi(stepped, handle)
     }
 
-    fn extension(&mut self, id: RStr<'_>, message: AbiMessage) -> AbiResult<AbiMessage> {
-        let message = message_from_abi(message);
-        let answer = guard(S::ID, || self.0.get_mut().extension(id.as_str(), message));
+    fn extension(
+        &mut self,
+        id: RStr<'_>,
+        message: AbiMessage,
+        ops: OpsRef<'_>,
+    ) -> AbiResult<AbiMessage> {
+        let (message, ops) = (message_from_abi(message), RemoteOps::new(ops));
+        let answer = guard(S::ID, || self.0.get_mut().extension(id.as_str(), message, &ops));
         to_abi(answer, message_to_abi)
     }
 }
@@ -90,9 +104,14 @@ impl<C: Cache> AbiCache for CacheObject<C> {
         to_abi(stored, |()| ())
     }
 
-    fn extension(&mut self, id: RStr<'_>, message: AbiMessage) -> AbiResult<AbiMessage> {
-        let message = message_from_abi(message);
-        let answer = guard(C::ID, || self.0.get_mut().extension(id.as_str(), message));
+    fn extension(
+        &mut self,
+        id: RStr<'_>,
+        message: AbiMessage,
+        ops: OpsRef<'_>,
+    ) -> AbiResult<AbiMessage> {
+        let (message, ops) = (message_from_abi(message), RemoteOps::new(ops));
+        let answer = guard(C::ID, || self.0.get_mut().extension(id.as_str(), message, &ops));
         to_abi(answer, message_to_abi)
     }
 }
@@ -195,6 +214,10 @@ impl TensorOps for RemoteOps<'_> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).cancelled()
     }
 
+    fn log(&self, level: LogLevel, text: &str) {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).log(level as u32, text.into());
+    }
+
     fn extension(&self, id: &str, message: Message) -> Result<Message> {
         self.call(|ops| ops.extension(id.into(), message_to_abi(message))).map(message_from_abi)
     }
@@ -204,6 +227,7 @@ impl TensorOps for RemoteOps<'_> {
 pub struct SamplerFactory {
     pub(super) strategy: fn() -> Strategy,
     pub(super) create: fn(&str, &str) -> Result<SamplerBox>,
+    pub(crate) table: fn() -> SamplerTable,
 }
 
 impl SamplerFactory {
@@ -221,6 +245,7 @@ impl SamplerFactory {
                 let object = SamplerObject(Guarded::new(sampler));
                 Ok(AbiSampler_TO::from_value(object, TD_Opaque))
             },
+            table: SamplerTable::of::<S>,
         }
     }
 }
@@ -229,6 +254,7 @@ impl SamplerFactory {
 pub struct CacheFactory {
     pub(super) strategy: fn() -> Strategy,
     pub(super) create: fn(&str, &str) -> Result<CacheBox>,
+    pub(crate) table: fn() -> CacheTable,
 }
 
 impl CacheFactory {
@@ -246,6 +272,7 @@ impl CacheFactory {
                 let object = CacheObject(Guarded::new(cache));
                 Ok(AbiCache_TO::from_value(object, TD_Opaque))
             },
+            table: CacheTable::of::<C>,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The epochs that this crate can open.
 
 use super::held::{Epoch, Library};
-use crate::{Plugin, epoch1};
+use crate::{Plugin, c, epoch1};
 
-/// The current epoch, then the earlier ones.
-pub const EPOCHS: &[Epoch] = &[epoch1::EPOCH];
+/// The current epoch, then the earlier ones; of each, the flavour that is preferred first.
+pub const EPOCHS: &[Epoch] = &[c::OPENER, epoch1::OPENER];
 
 impl Library {
     /// A plugin that is linked into this program. It goes through the binary interface too.

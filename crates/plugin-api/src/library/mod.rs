@@ -9,6 +9,7 @@ mod watched;
 
 pub use epochs::EPOCHS;
 pub use held::{
-    AnyCache, AnyLibrary, AnySampler, CacheInstance, Epoch, Library, OpenError, SamplerInstance,
+    AnyCache, AnyLibrary, AnySampler, AnySolver, CacheInstance, Epoch, Library, OpenError,
+    SamplerInstance, SolverContext, SolverInstance,
 };
 pub use watched::{Border, inside};

@@ -3,9 +3,12 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::held::{AnyCache, AnyLibrary, AnySampler, CacheInstance, Library, SamplerInstance};
+use super::held::{
+    AnyCache, AnyLibrary, AnySampler, AnySolver, CacheInstance, Library, SamplerInstance,
+    SolverContext, SolverInstance,
+};
 use crate::{
-    CacheContext, CachePlan, DType, Decision, Denoise, Evaluation, FrameLevel, Message,
+    CacheContext, CachePlan, DType, Decision, Denoise, Evaluation, FrameLevel, LogLevel, Message,
     OptionValues, Place, PluginDescription, Result, SampleRequest, Schedule, Step, Tensor,
     TensorOps, Term,
 };
@@ -90,6 +93,45 @@ impl AnyLibrary for Watched {
         let cache = inside(&*self.border, id, create)?;
         Ok(Box::new(WatchedObject::new(cache, id, &self.border)))
     }
+
+    fn create_solver(
+        &self,
+        id: &str,
+        options: &OptionValues,
+        context: &SolverContext<'_>,
+    ) -> Result<SolverInstance> {
+        let create = || self.library.create_solver(id, options, context);
+        let solver = inside(&*self.border, id, create)?;
+        Ok(Box::new(WatchedObject::new(solver, id, &self.border)))
+    }
+}
+
+impl AnySolver for WatchedObject<SolverInstance> {
+    fn evaluations(&self, index: usize) -> u32 {
+        self.call(|solver| solver.evaluations(index))
+    }
+
+    fn level(&self, index: usize, evaluation: u32) -> Result<Option<(f64, f64)>> {
+        self.call(|solver| solver.level(index, evaluation))
+    }
+
+    fn step(
+        &mut self,
+        place: (usize, u32),
+        sample: &Tensor,
+        velocity: &Tensor,
+        ops: &dyn TensorOps,
+    ) -> Result<Tensor> {
+        let border = self.border.clone();
+        let ops = WatchedOps { ops, border: &*border };
+        self.call_mut(|solver| solver.step(place, sample, velocity, &ops))
+    }
+
+    fn extension(&mut self, id: &str, message: Message, ops: &dyn TensorOps) -> Result<Message> {
+        let border = self.border.clone();
+        let ops = WatchedOps { ops, border: &*border };
+        self.call_mut(|solver| solver.extension(id, message, &ops))
+    }
 }
 
 /// A sampler or cache of a watched library. Its end is a call as well.
@@ -127,8 +169,8 @@ impl<T> Drop for WatchedObject<T> {
 }
 
 impl AnySampler for WatchedObject<SamplerInstance> {
-    fn schedule(&self) -> Result<Schedule> {
-        self.call(|sampler| sampler.schedule())
+    fn schedule_from(&self, round: usize) -> Result<Schedule> {
+        self.call(|sampler| sampler.schedule_from(round))
     }
 
     fn step(
@@ -144,8 +186,10 @@ impl AnySampler for WatchedObject<SamplerInstance> {
         self.call_mut(|sampler| sampler.step(sample, step, &mut model, &ops))
     }
 
-    fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
-        self.call_mut(|sampler| sampler.extension(id, message))
+    fn extension(&mut self, id: &str, message: Message, ops: &dyn TensorOps) -> Result<Message> {
+        let border = self.border.clone();
+        let ops = WatchedOps { ops, border: &*border };
+        self.call_mut(|sampler| sampler.extension(id, message, &ops))
     }
 }
 
@@ -166,8 +210,10 @@ impl AnyCache for WatchedObject<CacheInstance> {
         self.call_mut(|cache| cache.store(computed, &ops))
     }
 
-    fn extension(&mut self, id: &str, message: Message) -> Result<Message> {
-        self.call_mut(|cache| cache.extension(id, message))
+    fn extension(&mut self, id: &str, message: Message, ops: &dyn TensorOps) -> Result<Message> {
+        let border = self.border.clone();
+        let ops = WatchedOps { ops, border: &*border };
+        self.call_mut(|cache| cache.extension(id, message, &ops))
     }
 }
 
@@ -230,6 +276,10 @@ impl TensorOps for WatchedOps<'_> {
 
     fn cancelled(&self) -> bool {
         self.ops.cancelled()
+    }
+
+    fn log(&self, level: LogLevel, text: &str) {
+        outside(self.border, || self.ops.log(level, text));
     }
 
     fn extension(&self, id: &str, message: Message) -> Result<Message> {

@@ -48,7 +48,7 @@ impl Run {
         seed: u64,
         frame_elements: usize,
     ) -> Result<Self> {
-        let schedule = sampler.schedule()?;
+        let schedule = sampler.whole_schedule()?;
         // A part of a schedule need not end clean.
         schedule.ends(request.frames as usize, request.prefix_frames as usize)?;
         let mut ops = VecOps::default();
@@ -116,12 +116,12 @@ impl Run {
     /// The same run, as another process goes on with it: a sampler that was just made, and nothing
     /// of this one but bytes.
     pub(super) fn resumed(mut self, mut fresh: SamplerInstance) -> Result<Self> {
-        let saved = SavedBytes::save(|id, message| self.sampler.extension(id, message))?;
+        let saved = SavedBytes::save(|id, message| self.sampler.extension(id, message, &self.ops))?;
         let (frames, elements) = (self.sample.form().frames as usize, values(&self.sample));
         let mut ops = VecOps::default();
         ops.seed = self.ops.seed;
-        let schedule = fresh.schedule()?;
-        saved.load(&ops, |id, message| fresh.extension(id, message))?;
+        let schedule = fresh.whole_schedule()?;
+        saved.load(&ops, |id, message| fresh.extension(id, message, &ops))?;
         let sample = ops.tensor(frames, &elements);
         Ok(Self { sampler: fresh, schedule, sample, ops, ..self })
     }

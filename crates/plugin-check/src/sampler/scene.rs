@@ -106,13 +106,13 @@ pub(super) fn scenes(subject: &Subject) -> Checked<Vec<Scene>> {
 /// The plain request first; then each of its numbers at other values, and some together.
 fn sizes() -> Vec<SampleRequest> {
     let plain = plain_request();
-    let of = |frames| SampleRequest { frames, window_frames: frames, ..plain.clone() };
+    let of = |frames| SampleRequest { frames, ..plain.clone() };
     let steps = [1, 2, 3, 4, 5, 6, 7, 13, 20, 50].map(|steps| SampleRequest { steps, ..of(3) });
     let frames = [1, 2, 7, 21].map(of);
     let shifts = [0.2, 1.0, 5.0, 17.0].map(|shift| SampleRequest { shift, ..plain.clone() });
     let prefixes = [(5, 1), (5, 3), (5, 4), (9, 3)]
         .map(|(frames, prefix_frames)| SampleRequest { prefix_frames, ..of(frames) });
-    let long = SampleRequest { window_frames: 7, ..of(12) };
+    let long = of(12);
     let longer = SampleRequest { prefix_frames: 2, ..long.clone() };
     [vec![plain], steps.into(), frames.into(), shifts.into(), prefixes.into(), vec![long, longer]]
         .concat()
@@ -122,10 +122,8 @@ fn sizes() -> Vec<SampleRequest> {
 fn any_request(dice: &mut Dice) -> SampleRequest {
     let plain = plain_request();
     let frames = 1 + dice.below(9) as u32;
-    let window_frames =
-        if dice.below(4) == 0 { 1 + dice.below(frames as usize) as u32 } else { frames };
     let prefix_frames = if dice.below(2) == 0 { dice.below(frames as usize) as u32 } else { 0 };
     let steps = if dice.below(2) == 0 { plain.steps } else { 1 + dice.below(24) as u32 };
     let shift = *dice.one_of(&[1.0, 3.0, 3.0, 5.0, 12.0]);
-    SampleRequest { frames, window_frames, prefix_frames, steps, shift, ..plain }
+    SampleRequest { frames, prefix_frames, steps, shift, ..plain }
 }

@@ -15,18 +15,17 @@ const FRAMES: [u32; 5] = [1, 2, 5, 21, 81];
 fn requests() -> Vec<SampleRequest> {
     let plain = plain_request();
     let steps = STEPS.map(|steps| SampleRequest { steps, ..plain.clone() });
-    let frames =
-        FRAMES.map(|frames| SampleRequest { frames, window_frames: frames, ..plain.clone() });
+    let frames = FRAMES.map(|frames| SampleRequest { frames, ..plain.clone() });
     let shifts = [1.0, 0.2, 17.0].map(|shift| SampleRequest { shift, ..plain.clone() });
     let prefixes = [1, 4].map(|prefix_frames| SampleRequest { prefix_frames, ..plain.clone() });
-    let long = SampleRequest { frames: 41, window_frames: 21, ..plain.clone() };
+    let long = SampleRequest { frames: 41, ..plain.clone() };
     [vec![plain], steps.into(), frames.into(), shifts.into(), prefixes.into(), vec![long]].concat()
 }
 
 pub(super) fn schedule(subject: &Subject) -> Checked {
     let (mut served, mut refused) = (0, 0);
     for request in requests() {
-        let made = subject.sampler(&request).and_then(|sampler| sampler.schedule());
+        let made = subject.sampler(&request).and_then(|sampler| sampler.whole_schedule());
         let schedule = match made {
             Ok(schedule) => schedule,
             Err(error) => {
@@ -76,7 +75,7 @@ fn sizes(subject: &Subject) -> Checked<Vec<(Scene, usize)>> {
     for (steps, frames, elements) in
         [(8, 5, 3), (1, 1, 1), (2, 1, 3), (4, 81, 2), (300, 2, 2), (3, 21, 16 * 1024)]
     {
-        let request = SampleRequest { steps, frames, window_frames: frames, ..plain.clone() };
+        let request = SampleRequest { steps, frames, ..plain.clone() };
         sizes.push((Scene::plain(subject, request)?, elements));
     }
     sizes.extend(scenes(subject)?.into_iter().map(|scene| (scene, 3)));

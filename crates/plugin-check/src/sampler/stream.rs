@@ -86,7 +86,7 @@ pub(super) fn handles(subject: &Subject) -> Checked {
 fn held(subject: &Subject, options: &OptionValues) -> Checked<Vec<u64>> {
     let mut all = Vec::new();
     for steps in STEPS {
-        let request = SampleRequest { steps, frames: 2, window_frames: 2, ..plain_request() };
+        let request = SampleRequest { steps, frames: 2, ..plain_request() };
         let scene = Scene::new(subject, request, options.clone())?;
         let Some(mut run) = scene.start(subject, 3)? else { continue };
         let mut most = 0;

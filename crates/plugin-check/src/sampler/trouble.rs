@@ -80,7 +80,7 @@ pub(super) fn errors(subject: &Subject) -> Checked {
     let mut stopped = 0;
     for steps in STEPS {
         let request = SampleRequest { steps, ..plain_request() };
-        let all = subject.sampler(&request)?.schedule()?.evaluations();
+        let all = subject.sampler(&request)?.whole_schedule()?.evaluations();
         for error in [Error::cancelled(), Error::failed("the model has no more memory")] {
             for good in 0..all {
                 stop(subject, &request, good, &error)?;

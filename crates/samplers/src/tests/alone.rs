@@ -6,14 +6,7 @@ use wan_plugin_kit::{ModelFn, VecOps, values};
 use crate::*;
 
 fn request(prefix_frames: u32) -> SampleRequest {
-    SampleRequest {
-        frames: 3,
-        window_frames: 3,
-        prefix_frames,
-        steps: 4,
-        shift: 3.0,
-        temporal_scale: 4,
-    }
+    SampleRequest { frames: 3, prefix_frames, steps: 4, shift: 3.0, temporal_scale: 4 }
 }
 
 /// Runs the sampler; the levels that the model was asked at, and where the frames end.

@@ -121,13 +121,12 @@ fn a_memory_of_another_solver_is_refused() {
     // A sampler's state is of its own name.
     let request = wan_plugin_api::SampleRequest {
         frames: 1,
-        window_frames: 1,
         prefix_frames: 0,
         steps: 4,
         shift: 5.0,
         temporal_scale: 4,
     };
     let mut sampler = Uniform::<UniPc>::new(SolverOptions::default(), &request).unwrap();
-    let error = saved.load(&ops, |id, message| sampler.extension(id, message)).unwrap_err();
+    let error = saved.load(&ops, |id, message| sampler.extension(id, message, &ops)).unwrap_err();
     assert!(error.message.contains("field strategy: expected unipc, got held"), "{error}");
 }

@@ -13,7 +13,7 @@ fn ops() -> VecOps {
 }
 
 fn saved(sampler: &mut DiffusionForcing) -> SavedBytes {
-    SavedBytes::save(|id, message| sampler.extension(id, message)).unwrap()
+    SavedBytes::save(|id, message| sampler.extension(id, message, &VecOps::default())).unwrap()
 }
 
 /// [`sample_with`], by a fresh sampler in every round; nothing is left of the last but bytes.
@@ -31,7 +31,7 @@ fn sample_in_pieces(make: impl Fn() -> DiffusionForcing, start: &[f32]) -> Vec<f
         latents[range].copy_from_slice(&after);
         let bytes = saved(&mut sampler);
         (sampler, tensors) = (make(), ops());
-        bytes.load(&tensors, |id, message| sampler.extension(id, message)).unwrap();
+        bytes.load(&tensors, |id, message| sampler.extension(id, message, &tensors)).unwrap();
         assert_eq!(saved(&mut sampler), bytes);
     }
     latents
@@ -85,9 +85,10 @@ fn frames_that_are_sampled_a_second_time_are_saved_with_their_run() {
     let document = bytes.message(&tensors).unwrap().document;
     assert!(document.contains(r#""resampled""#), "{document}");
     // Another length has fewer blocks; the run began in the second.
-    let shorter = SampleRequest { frames: 2, window_frames: 2, ..request };
+    let shorter = SampleRequest { frames: 2, ..request };
     let mut fresh = DiffusionForcing::new(options(&given[..1]), &shorter).unwrap();
-    let error = bytes.load(&tensors, |id, message| fresh.extension(id, message)).unwrap_err();
+    let error =
+        bytes.load(&tensors, |id, message| fresh.extension(id, message, &tensors)).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Invalid);
     assert!(error.message.contains("field runs: expected blocks below 1, got"), "{error}");
 }

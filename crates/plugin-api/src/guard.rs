@@ -14,7 +14,7 @@ thread_local! {
 
 /// Calls `body`. A panic becomes an error of kind `Panicked` with the message and, in a library,
 /// the source location.
-pub(super) fn guard<T>(id: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn guard<T>(id: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
     let outer = GUARDED.replace(true);
     let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
         let (place, text) = (PLACE.take(), text(&*payload).to_string());
@@ -30,7 +30,7 @@ pub(super) fn guard<T>(id: &str, body: impl FnOnce() -> Result<T>) -> Result<T> 
 
 /// Calls an operation of the host for a plugin. A panic there must not cross into the plugin either,
 /// which may be of another compiler: it becomes an error of kind `Failed`.
-pub(super) fn guard_host<T>(operation: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn guard_host<T>(operation: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
         let text = text(&*payload).to_string();
         discard(payload);
@@ -50,7 +50,7 @@ fn discard(payload: Box<dyn Any + Send>) {
 ///
 /// For a plugin library alone, which has its own standard library, hence its own hook. A strategy
 /// that is linked into a program shares the hook of that program, which stays as it is.
-pub(super) fn keep_library_quiet() {
+pub(crate) fn keep_library_quiet() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let previous = take_hook();
@@ -70,18 +70,18 @@ fn text(payload: &(dyn Any + Send)) -> &str {
 }
 
 /// An author's object. A panic while it is dropped is caught as well.
-pub(super) struct Guarded<T>(Option<T>);
+pub(crate) struct Guarded<T>(Option<T>);
 
 impl<T> Guarded<T> {
-    pub(super) fn new(object: T) -> Self {
+    pub(crate) fn new(object: T) -> Self {
         Self(Some(object))
     }
 
-    pub(super) fn get(&self) -> &T {
+    pub(crate) fn get(&self) -> &T {
         self.0.as_ref().expect("taken only when dropped")
     }
 
-    pub(super) fn get_mut(&mut self) -> &mut T {
+    pub(crate) fn get_mut(&mut self) -> &mut T {
         self.0.as_mut().expect("taken only when dropped")
     }
 }
