@@ -186,7 +186,7 @@ fn a_library_whose_tables_do_not_fit_is_refused_in_one_line() {
         ("-DBAD_MANIFEST_TEXT", "its manifest cannot be read"),
         ("-DBAD_ENTRY", "exports no function wan_plugin_entry"),
         ("-DBAD_PLUGIN", "wan_plugin_entry gave no plugin"),
-        ("-DBAD_SIZE", "sampler: its size says 16 bytes, 88 are needed"),
+        ("-DBAD_SIZE", "sampler: its size says 16 bytes, 80 are needed"),
         ("-DBAD_FUNCTION", "sampler bad: its function step is NULL"),
         ("-DBAD_EXTENSION", "sampler bad: its function extension is NULL"),
         ("-DBAD_NO_ID", "id of a sampler: NULL in the place of a text"),

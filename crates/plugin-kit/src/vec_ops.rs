@@ -297,7 +297,14 @@ impl<'a, F: FnMut(&[f32], &[FrameLevel]) -> Vec<f32>> ModelFn<'a, F> {
 impl<F: FnMut(&[f32], &[FrameLevel]) -> Vec<f32>> Denoise for ModelFn<'_, F> {
     fn velocity(&mut self, sample: &Tensor, levels: &[FrameLevel]) -> Result<Tensor> {
         self.evaluations += 1;
-        let velocity = (self.velocity)(&values(sample), levels);
+        let mut velocity = (self.velocity)(&values(sample), levels);
+        let frame_elements = velocity.len() / levels.len().max(1);
+        // As the host does.
+        for (frame, level) in velocity.chunks_mut(frame_elements.max(1)).zip(levels) {
+            if !level.wants_velocity {
+                frame.fill(0.0);
+            }
+        }
         Ok(self.ops.tensor(levels.len(), &velocity))
     }
 }
