@@ -1,6 +1,7 @@
 //! Numbers that no video has, from wherever they come: the run stops, and says whose they are.
 
 use std::collections::HashMap;
+use std::sync::Mutex;
 
 use candle_core::{DType, Device, Tensor as CandleTensor};
 use serde_json::json;
@@ -20,7 +21,10 @@ use crate::support::{
 };
 use crate::tiny_bench::Bench;
 
-const WAYS: [&str; 4] = ["none", "nan", "same", "short"];
+const WAYS: [&str; 5] = ["none", "nan", "same", "short", "hidden"];
+
+/// Hidden states that a cache of this library was given, for its sampler.
+static HIDDEN: Mutex<Option<Tensor>> = Mutex::new(None);
 
 #[derive(serde::Deserialize)]
 struct Options {
@@ -58,6 +62,10 @@ impl Sampler for Wrong {
         ops: &dyn TensorOps,
     ) -> Result<Tensor> {
         let levels = &step.round.levels;
+        if step.index > 0 && self.gives == "hidden" {
+            let hidden = HIDDEN.lock().unwrap().take().expect("the cache was given one");
+            return model.velocity(&hidden, levels);
+        }
         let next = euler_steps::step(sample, levels, model, ops)?;
         if step.index == 0 || self.gives == "none" {
             return Ok(next);
@@ -106,6 +114,7 @@ impl Cache for WrongReuse {
     }
 
     fn store(&mut self, computed: &Tensor, ops: &dyn TensorOps) -> Result<()> {
+        *HIDDEN.lock().unwrap() = Some(computed.clone());
         let mut numbers = ops.read(computed)?;
         numbers[0] = f32::INFINITY;
         self.0 = Some(ops.write_like(computed, &numbers)?);
@@ -138,6 +147,13 @@ fn what_a_sampler_gives_is_checked_and_the_sampler_is_named() {
         assert!(error.to_string().starts_with(expected), "{gives}: {error}");
         assert_eq!(error.turn(), Turn::Strategy, "{gives}");
     }
+    // Nor is the model asked about what are no latents.
+    let request = request("hidden").cache(WrongReuse::ID);
+    let error = model.generate(&request).unwrap_err();
+    let said = error.to_string();
+    assert!(said.starts_with("wrong: the model is asked about a tensor of shape [1, "), "{said}");
+    assert!(said.ends_with("expected [1, C, F, H, W]"), "{said}");
+    assert_eq!(error.turn(), Turn::Strategy);
 }
 
 #[test]

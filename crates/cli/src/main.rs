@@ -140,14 +140,15 @@ impl From<Error> for Failure {
 fn try_run(arguments: &[OsString], inside: Option<&Inside>) -> std::result::Result<u8, Failure> {
     let mut registry = Registry::built_in()?;
     let program = command(&registry);
-    let own = OwnWords::of(arguments, &program);
+    let own = OwnWords::of(&own_words::joined(arguments, &program), &program);
     let uses_strategies = plugins::are_used(&own.commands);
     let mut matches = match program.try_get_matches_from(&own.words) {
         // Help is complete once the flags of all strategies are known.
         Err(help) if uses_strategies && help.kind() == ErrorKind::DisplayHelp => None,
         matches => Some(matches.map_err(Failure::Usage)?),
     };
-    if let Some(list) = AllowList::find(own.plugin_allow.as_deref())? {
+    let list = AllowList::find(own.plugin_allow.as_deref());
+    if let Some(list) = list.map_err(|error| about_list(error, own.plugin_allow.is_some()))? {
         registry.allow_only(list);
     }
     registry.reserve_flags(spelling::flags(command(&Registry::default())));
@@ -169,7 +170,11 @@ fn try_run(arguments: &[OsString], inside: Option<&Inside>) -> std::result::Resu
         }
         matches = None;
     }
-    let again = || command(&registry).try_get_matches_from(arguments);
+    let again = || {
+        let program = command(&registry);
+        let words = own_words::joined(arguments, &program);
+        program.try_get_matches_from(words)
+    };
     let matches = matches.map_or_else(again, Ok).map_err(Failure::Usage)?;
     let done = match matches.subcommand() {
         Some(("generate", matches)) => generate::run(&registry, matches),
@@ -185,6 +190,12 @@ fn try_run(arguments: &[OsString], inside: Option<&Inside>) -> std::result::Resu
     })
 }
 
+/// An error about the list of libraries that may be loaded; by its flag, where that was given.
+fn about_list(error: Error, is_named: bool) -> Failure {
+    let flag = is_named.then(|| own_words::PLUGIN_ALLOW.into());
+    Failure::Run { error: Box::new(error), flag }
+}
+
 /// How long a call of a plugin may take; its help may be asked for without any.
 fn timeout(matches: Option<&ArgMatches>) -> Duration {
     let given = matches.and_then(|m| args::innermost(m).try_get_one("plugin_timeout").ok()?);
@@ -193,7 +204,7 @@ fn timeout(matches: Option<&ArgMatches>) -> Duration {
 
 /// The whole command line, strategy flags included.
 fn command(registry: &Registry) -> Command {
-    let program = Command::new("wan")
+    Command::new("wan")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Generate video with Wan and SkyReels-V2 models, through sampler and cache plugins")
         .subcommand_required(true)
@@ -203,8 +214,7 @@ fn command(registry: &Registry) -> Command {
         .subcommand(inspect::command())
         .subcommand(cache::command(registry))
         .subcommand(plugins::command())
-        .arg(plugins::plugin_allow());
-    args::with_negative_values(program)
+        .arg(plugins::plugin_allow())
 }
 
 /// `WAN_LOG=debug` shows what the libraries log.

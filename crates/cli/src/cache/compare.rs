@@ -60,6 +60,8 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     effects::check(effects::OF_UNCACHED_RUNS, matches, &settings)?;
     // A seed that is drawn is drawn once.
     let request = Request { base_seed: Some(settings.base_seed.cast_signed()), ..request };
+    let candidates = candidates.concat();
+    candidates.iter().try_for_each(|c| c.settings(&model, &settings).map(drop))?;
     let cancel = cancel_on_interrupt();
     let mut progress = Progress::new(progress_form(matches));
     let default = Thresholds::default();
@@ -68,7 +70,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
         model: &model,
         prompts: prompts(matches, &settings)?,
         request,
-        candidates: candidates.concat(),
+        candidates,
         gate: Thresholds {
             saved: number("gate_saved", default.saved),
             worst_psnr: number("gate_psnr", default.worst_psnr),
