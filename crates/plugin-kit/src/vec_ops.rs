@@ -278,6 +278,9 @@ impl TensorOps for VecOps {
 }
 
 /// A model given by a function from the sample's elements and the frames' levels to the velocity.
+///
+/// Frames that are not asked for have what the function gives; a host gives zeros there. So a step that
+/// uses what it has not asked for shows.
 pub struct ModelFn<'a, F> {
     /// Makes the tensors of the results.
     pub ops: &'a VecOps,
@@ -297,14 +300,7 @@ impl<'a, F: FnMut(&[f32], &[FrameLevel]) -> Vec<f32>> ModelFn<'a, F> {
 impl<F: FnMut(&[f32], &[FrameLevel]) -> Vec<f32>> Denoise for ModelFn<'_, F> {
     fn velocity(&mut self, sample: &Tensor, levels: &[FrameLevel]) -> Result<Tensor> {
         self.evaluations += 1;
-        let mut velocity = (self.velocity)(&values(sample), levels);
-        let frame_elements = velocity.len() / levels.len().max(1);
-        // As the host does.
-        for (frame, level) in velocity.chunks_mut(frame_elements.max(1)).zip(levels) {
-            if !level.wants_velocity {
-                frame.fill(0.0);
-            }
-        }
+        let velocity = (self.velocity)(&values(sample), levels);
         Ok(self.ops.tensor(levels.len(), &velocity))
     }
 }
