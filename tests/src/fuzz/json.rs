@@ -8,6 +8,10 @@ use crate::dice::Dice;
 /// once more, would take gigabytes.
 const NODES_MAX: usize = 50_000;
 
+/// Bytes of texts above which it is changed no more either: documents within texts double their signs of
+/// escape each time that one is written into the other.
+const TEXT_BYTES_MAX: usize = 1 << 20;
+
 /// A document in which a few values are changed, so many times.
 pub(crate) fn changed(document: &Value, times: usize, dice: &mut Dice) -> String {
     let mut document = document.clone();
@@ -24,7 +28,7 @@ pub(crate) fn changed(document: &Value, times: usize, dice: &mut Dice) -> String
 
 fn change(document: &mut Value, dice: &mut Dice) {
     let count = nodes(document);
-    if count > NODES_MAX {
+    if count > NODES_MAX || text_bytes(document) > TEXT_BYTES_MAX {
         return;
     }
     let (other, target) = (dice.below(count), dice.below(count));
@@ -162,6 +166,16 @@ fn nudge(value: &mut Value, dice: &mut Dice) {
 fn nested(dice: &mut Dice) -> String {
     let depth = *dice.pick(&[100, 127, 128, 129, 1000, 100_000]);
     if dice.one_in(2) { "[".repeat(depth) } else { "{\"a\":".repeat(depth) }
+}
+
+/// Bytes of all texts of a document.
+fn text_bytes(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(text_bytes).sum(),
+        Value::Object(fields) => fields.iter().map(|(key, one)| key.len() + text_bytes(one)).sum(),
+        _ => 0,
+    }
 }
 
 /// How many values a document has, itself included.
