@@ -10,7 +10,8 @@
 //!
 //! A [`NamedSolver`] has an id and options, and [`Uniform`] makes a sampler of it: all frames move
 //! together. [`SolverOptions`] is a choice among the built-in ones. Both become a [`Descent`]: a
-//! table, the part of it that is run, and solvers that go down it.
+//! table, the part of it that is run, and solvers that go down it. [`offered`] does the same for the
+//! solvers of a library.
 //!
 //! # A solver of your own
 //!
@@ -56,6 +57,7 @@ mod history;
 mod joined;
 mod level;
 mod level_options;
+mod library;
 mod memory;
 mod noise;
 mod own_options;
@@ -76,6 +78,7 @@ pub use descent::Descent;
 pub use entry::Entry;
 pub use joined::Joined;
 pub use level_options::LevelOptions;
+pub use library::offered;
 pub use memory::{Memory, Predicted};
 pub use own_options::{SolverType, read_options};
 pub use schedule::{Grid, NoiseLevels, SigmaTable, TimestepRule};
