@@ -175,7 +175,7 @@ mod tests {
             ),
             (
                 [solver("lcm"), ("eta", json!(0.5))],
-                "eta is a question of solvers euler-ancestral and dpm++-sde alone",
+                "eta is a question of solvers euler-ancestral, dpm++-sde and dpm++-3m-sde alone",
             ),
             (
                 [solver("heun"), ("first_correction", json!("overwritten"))],

@@ -1,6 +1,7 @@
 //! Solvers of the flow `dx/dsigma = velocity` for Wan and SkyReels-V2, each in the notation of its
 //! paper: [`Euler`], [`Heun`], the multistep [`UniPc`], [`DpmMultistep`] (DPM-Solver++), [`Deis`],
-//! [`ResMultistep`] and [`SaOde`], and the stochastic [`EulerAncestral`], [`DpmSde`] and [`Lcm`].
+//! [`ResMultistep`] and [`SaOde`], and the stochastic [`EulerAncestral`], [`DpmSde`], [`Dpm3mSde`] and
+//! [`Lcm`].
 //! `docs/samplers.md` compares them.
 //!
 //! A [`SigmaTable`] has the noise levels of a run: `sigma` is the noise fraction of `x = (1 -
@@ -98,7 +99,7 @@ macro_rules! solvers {
 
 // The first is the default where neither the user nor the model folder names one.
 solvers! {
-    uni_pc dpm_multistep euler heun euler_ancestral dpm_sde deis lcm res_multistep sa_ode
+    uni_pc dpm_multistep euler heun euler_ancestral dpm_sde dpm_3m_sde deis lcm res_multistep sa_ode
 }
 
 /// The built-in samplers, one for each solver.

@@ -129,6 +129,7 @@ fn a_multistep_solver_keeps_as_many_predictions_as_its_order_has() {
     for order in 2..=3 {
         assert_eq!(held("dpm++", order), order, "order {order}");
     }
+    assert_eq!(samples_held("dpm++-3m-sde", &[]), 3);
     assert_eq!(samples_held("euler", &[]), 0);
     assert_eq!(samples_held("heun", &[]), 0);
 }

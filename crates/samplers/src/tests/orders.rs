@@ -62,6 +62,7 @@ fn every_solver_has_the_order_it_claims() {
         all.push((of_order("dpm++", order), order.min(2)));
     }
     all.extend([1, 2].map(|order| (of_order("dpm++-sde", order), order)));
+    all.push((without_noise(of("dpm++-3m-sde")), 2)); // the same form
     all.extend(["dpm++", "dpm++-sde"].map(|solver| (heun(of_order(solver, 2)), 2)));
     for entry in SOLVERS.iter().filter(|entry| entry.id() != "lcm") {
         assert!(all.iter().any(|(options, _)| options.solver == *entry), "{entry:?}");
@@ -74,6 +75,24 @@ fn every_solver_has_the_order_it_claims() {
         println!("{:?} {:?}: {rate:.2}", options.solver, options.own);
         let away = (rate - expected as f64).abs();
         assert!(away < 0.2, "{options:?}: order {rate}, not {expected}");
+    }
+}
+
+/// The whole way, in runs that are not short.
+#[test]
+fn the_solver_of_three_predictions_is_the_third_order_form_where_no_noise_is_renewed() {
+    let ops = VecOps::default();
+    for (steps, shift) in [(16, 3.0), (40, 8.0)] {
+        let end = |options: &SolverOptions| {
+            let table = options.table(steps, shift).unwrap();
+            values(&walk(options, (&table, 0), ops.tensor(1, &[0.3, -1.2]), &ops, super::own))
+        };
+        let [ours, other] =
+            [without_noise(of("dpm++-3m-sde")), heun(of_order("dpm++", 3))].map(|o| end(&o));
+        for (ours, other) in ours.iter().zip(other) {
+            assert!((ours - other).abs() < 1e-5, "{ours}, {other}");
+        }
+        assert_ne!(end(&of("dpm++-3m-sde")), ours);
     }
 }
 
