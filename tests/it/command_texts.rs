@@ -86,7 +86,7 @@ fn a_library_is_shown_by_its_file() {
     assert_eq!(ids, ["teacache"]);
     let extension = fixture("extension");
     let text = done(&["plugins", "show", extension.to_str().unwrap()]);
-    assert!(text.contains("  answers to wan.cache.frame-decisions/1"), "{text}");
+    assert!(text.contains("  answers to wan.cache.block-decisions/1"), "{text}");
     let output = wan(&["plugins", "show", "/nowhere/libx.so"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(error_text(&output).contains("/nowhere/libx.so"), "{}", error_text(&output));

@@ -55,6 +55,18 @@ fn a_gate_is_reached_at_its_very_edge() {
     assert_eq!(report(folder)["candidates"][0]["saved"], 2.0);
 }
 
+#[test]
+fn what_an_earlier_comparison_left_is_taken_over_and_said() {
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join(".report.json.part"), "{").unwrap();
+    let out = ["--out", place.path().to_str().unwrap(), "--candidate", "steps=1"];
+    let short = ["--frame_num", "5", "--sample_steps", "2", "--prompt", "a ball"];
+    let output = wan(&[&["cache", "compare", "--progress", "quiet"], &out[..], &short].concat());
+    let said = error_text(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains(".report.json.part: took over"), "{said}");
+}
+
 /// Latents that a run of the same settings ends with, and the report of it.
 fn run(flags: &[&str]) -> crate::latents::Latents {
     LatentsBench::new(&SHORT).run("run", flags)

@@ -13,7 +13,7 @@ use wan_host::parts::{Kind, Registry};
 use wan_plugin_api::library::{
     AnyLibrary, AnySampler, CacheInstance, Epoch, Library, OpenError, SamplerInstance,
 };
-use wan_plugin_api::manifest::FLAVOUR_RUST;
+use wan_plugin_api::manifest::{FLAVOUR_RUST, Manifest};
 use wan_plugin_api::{
     Attention, CacheContext, Denoise, Error, FrameLevel, Message, OptionValues, PluginDescription,
     Result, Round, SampleRequest, Schedule, Step, Strategy, Tensor, TensorOps, term,
@@ -27,7 +27,7 @@ use crate::support::{
 
 const EPOCH_0: Epoch = Epoch { number: 0, flavour: FLAVOUR_RUST, open };
 
-fn open(path: &Path) -> std::result::Result<Library, OpenError> {
+fn open(path: &Path, _: &Manifest) -> std::result::Result<Library, OpenError> {
     lib_header_from_path(path)
         .and_then(|header| header.init_root_module::<PluginModule>())
         .map(|module| Library::new(Plugin0(module)))

@@ -12,10 +12,10 @@ use serde_json::json;
 use wan_host::{Cancel, DeviceChoice, Engine, Error, Model, Request, Turn};
 use wan_media::{VideoFrames, psnr, read_video};
 use wan_plugin_api::{
-    Attention, Denoise, FrameLevel, OptionSpec, Result, Round, SampleRequest, Sampler, Schedule,
-    Step, Tensor, TensorOps, frame_terms, term,
+    Denoise, OptionSpec, Result, SampleRequest, Sampler, Schedule, Step, Tensor, TensorOps,
 };
 
+use crate::euler_steps;
 use crate::support::{
     choice, demo_folder, passes_alone_and_in_silence, plugin_folder, with_cache, with_sampler,
 };
@@ -48,9 +48,7 @@ impl Sampler for InProcess {
     }
 
     fn schedule(&self) -> Result<Schedule> {
-        let levels = (0..self.frames).map(|f| FrameLevel::moving(f, 1000.0, 1.0, 0.0)).collect();
-        let attention = Attention::Bidirectional;
-        Ok(vec![Round { levels, attention, evaluations: 1 }].into())
+        Ok(euler_steps::schedule(self.frames, 1))
     }
 
     fn step(
@@ -61,10 +59,7 @@ impl Sampler for InProcess {
         ops: &dyn TensorOps,
     ) -> Result<Tensor> {
         assert!(!self.panics, "{AS_TOLD}");
-        let levels = &step.round.levels;
-        let change: Vec<f64> = levels.iter().map(FrameLevel::change).collect();
-        let velocity = model.velocity(sample, levels)?;
-        ops.combine(&[term(1.0, sample), frame_terms(&change, &velocity)])
+        euler_steps::step(sample, &step.round.levels, model, ops)
     }
 }
 

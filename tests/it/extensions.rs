@@ -66,7 +66,7 @@ fn levels() -> SamplerInstance {
     let mut registry = Registry::default();
     registry.add_file(&fixture("extension")).unwrap();
     let chosen = registry.choose(Kind::Sampler, "levels", &OptionValues::new()).unwrap();
-    assert_eq!(chosen.strategy.extensions, ["fixture.levels/1"]);
+    assert!(chosen.strategy.extensions.iter().any(|id| id == "fixture.levels/1"));
     let request =
         SampleRequest { frames: 1, prefix_frames: 0, steps: 1, shift: 3.0, temporal_scale: 4 };
     chosen.sampler(&request).unwrap()

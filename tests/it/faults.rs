@@ -49,7 +49,8 @@ fn fails_with(fault: &str, command: &[&str]) -> bool {
     true
 }
 
-fn check_whole(path: &Path, fault: &str) {
+/// Checks that a file which has its final name is whole.
+pub(crate) fn check_whole(path: &Path, fault: &str) {
     let name = path.display().to_string();
     if name.ends_with(".mp4") {
         assert_eq!(play(path).frames, 5, "{fault}");

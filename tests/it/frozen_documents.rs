@@ -7,6 +7,9 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use wan_plugin_api::blocks::{BlockAnswer, BlockQuestion};
+use wan_plugin_api::extensions::AttentionQuestion;
+use wan_plugin_api::state::StateQuestion;
 use wan_plugin_api::{CacheContext, CachePlan, PluginDescription, SampleRequest, Schedule};
 use wan_tests::checkout::checkout;
 
@@ -45,4 +48,8 @@ fn documents_of_epoch_1_are_as_they_were_when_it_was_frozen() {
     keeps::<Schedule>(&frozen["schedule"]);
     keeps::<PluginDescription>(&frozen["plugin_description"]);
     keeps::<Vec<CachePlan>>(&frozen["cache_plans"]);
+    keeps::<Vec<StateQuestion>>(&frozen["state_questions"]);
+    keeps::<Vec<BlockQuestion>>(&frozen["block_questions"]);
+    keeps::<BlockAnswer>(&frozen["block_answer"]);
+    keeps::<AttentionQuestion>(&frozen["attention_question"]);
 }

@@ -234,6 +234,25 @@ fn a_tokenizer_that_makes_its_reader_panic_is_an_error_in_one_line() {
     assert!(text.contains(expected) && !text.contains("panicked"), "{text}");
 }
 
+/// The reader makes a tree as deep as the longest piece, and leaves it by recursion: found by
+/// `cargo xtask fuzz`.
+#[test]
+fn a_vocabulary_with_a_piece_that_never_ends_is_refused_before_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = tiny(folder.path());
+    let path = root.join("tokenizer/tokenizer.json");
+    let mut tokenizer = json_file(&path);
+    tokenizer["model"] = json!({
+        "type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a".repeat(400_000), -1.0]],
+    });
+    fs::write(&path, tokenizer.to_string()).unwrap();
+    let engine = Engine::builder().device(DeviceChoice::Cpu).build().unwrap();
+    let error = engine.open(&root).map(drop).unwrap_err();
+    let expected = "a piece of its vocabulary has 400000 bytes, at most 4096 are taken";
+    assert!(error.to_string().contains(expected), "{error}");
+    assert_eq!(error.turn(), Turn::ModelFiles);
+}
+
 #[test]
 fn what_a_tokenizer_says_of_padding_has_no_effect() {
     let folder = tempfile::tempdir().unwrap();

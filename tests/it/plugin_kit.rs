@@ -171,7 +171,7 @@ fn plugins_are_found_where_the_guide_says_and_never_in_the_working_directory() {
     let lists_it = |place: &str, variable: Option<&str>| {
         let output = at_home(place, variable, &["plugins", "list"]);
         assert_eq!(output.status.code(), Some(0), "{}", error_text(&output));
-        String::from_utf8_lossy(&output.stdout).contains("frame-scoped")
+        String::from_utf8_lossy(&output.stdout).contains("block-scoped")
     };
     assert!(lists_it("anywhere", Some("WAN_PLUGIN_PATH")));
     if std::env::consts::OS == "linux" {

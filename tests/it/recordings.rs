@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
+use wan_cache_lab::recording::Recorder;
+use wan_host::Request;
 
 use crate::demo::generate;
 use crate::spied::spy_folder;
-use crate::support::{done, error_text, refused, wan};
+use crate::support::{demo_model, done, error_text, refused, wan};
 
 pub(crate) const SHORT: [&str; 4] = ["--sample_steps", "8", "--progress", "quiet"];
 
@@ -109,6 +111,19 @@ pub(crate) fn extension(folder: &Path) -> PathBuf {
     let flags = ["cache", "record", "--video", clip, "--context_frames", "5", "--frame_num", "17"];
     done(&[&flags[..], &SHORT, &["--out", file]].concat());
     out
+}
+
+#[test]
+fn what_a_recording_takes_is_known_before_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.safetensors");
+    let flags = ["cache", "record", "--frame_num", "17", "--out", file.to_str().unwrap()];
+    done(&[&flags[..], &SHORT].concat());
+    let request = Request::new("a ball").frame_num(17).sample_steps(8).cache("none");
+    let model = demo_model();
+    let plan = model.plan(&model.settle(&request).unwrap()).unwrap();
+    let (estimate, size) = (Recorder::estimated_bytes(&plan), fs::metadata(&file).unwrap().len());
+    assert!(size <= estimate && estimate < size * 5 / 4, "{size} bytes, {estimate} by estimate");
 }
 
 #[test]

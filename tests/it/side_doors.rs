@@ -47,7 +47,12 @@ impl Place {
     /// In the standard folder the file is left out with one line that says `why`, and the rest goes
     /// on; in a named one it is refused in one line.
     fn check(&self, variable: &str, why: &str) {
-        let list = ["plugins", "list"];
+        self.check_with(&[], variable, why);
+    }
+
+    /// As [`check`](Self::check), with these flags.
+    fn check_with(&self, flags: &[&str], variable: &str, why: &str) {
+        let list = [&["plugins", "list"], flags].concat();
         let output = self.wan(variable, &list);
         let said = error_text(&output);
         assert_eq!(output.status.code(), Some(0), "{variable} {why}: {said}");
@@ -104,6 +109,35 @@ fn a_pipe_in_the_place_of_a_library_is_not_waited_for() {
     fs::remove_file(&pipe).unwrap();
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     place.check("", "libpipe.so: is no file");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_library_that_ends_or_holds_up_its_process_when_it_is_opened_is_as_one_that_is_refused() {
+    let place = Place::of(&fixture("hostile"));
+    #[cfg(target_os = "linux")]
+    place.check("aborts when opened", "ended the process in the middle of its work (signal: 6");
+    let exits = "ended the process in the middle of its work (exit status: 0)";
+    place.check("exits when described", exits);
+    let short = ["--plugin_timeout", "0.5"];
+    let hangs = "one call has taken more than 0.5 s of its own time: an endless loop, or \
+                 --plugin_timeout is too short";
+    place.check_with(&short, "hangs when described", hangs);
+
+    // Each of several is left out once, with one warning, and the work is done.
+    fs::copy(fixture("hostile"), place.plugins().join("libsecond.so")).unwrap();
+    fs::write(place.plugins().join("liba.so"), b"no library").unwrap();
+    let flags = ["--frame_num", "5", "--sample_steps", "1", "--save_file", "out.mp4"];
+    let generate = [&["generate", "--progress", "quiet", "--cache", "none"], &flags[..]].concat();
+    let output = place.wan("exits when described", &generate);
+    let said = error_text(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    for name in ["liba.so: ", "libcopy.so: ", "libsecond.so: "] {
+        let lines = said.lines().filter(|line| line.contains(name) && line.contains("left out"));
+        assert_eq!(lines.count(), 1, "{name}: {said}");
+    }
+    assert_eq!(said.lines().count(), 3, "{said}");
+    assert!(place.folder.path().join("out.mp4").exists());
 }
 
 #[test]

@@ -1,13 +1,16 @@
-//! Weights are known by what they hold: what was fingerprinted is what is loaded.
+//! Files are known by what they hold: what was fingerprinted is what is loaded.
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use candle_core::Device;
 use wan_host::{DeviceChoice, Engine, Model};
 
-use crate::support::{bits, demo_folder, registry, sample, short_request};
+use crate::support::{
+    bits, demo_folder, error_text, fixture, program, registry, sample, short_request, sidecar,
+};
 
 const TRANSFORMER: &str = "transformer/diffusion_pytorch_model.safetensors";
 
@@ -73,4 +76,50 @@ fn a_file_that_is_written_to_after_it_was_opened_stops_the_run() {
     }
     let error = model.sample(&settings, &Default::default()).err().unwrap().to_string();
     assert!(error.contains(TRANSFORMER) && error.contains("written to"), "{error}");
+}
+
+/// Generates in a folder; `swap` names a file that is replaced once it is opened, and what replaces
+/// it.
+fn generate(folder: &Path, flags: &[&str], swap: &str) {
+    let mut command = Command::new(program());
+    command.args(["generate", "--progress", "quiet", "--frame_num", "9", "--sample_steps", "4"]);
+    command.args(flags).current_dir(folder);
+    command.env("LD_PRELOAD", fixture("faults")).env("WAN_SWAP", swap);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{swap}: {}", error_text(&output));
+}
+
+#[test]
+fn a_given_file_that_is_replaced_after_it_was_opened_is_known_by_what_was_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for (name, color, seed) in [("a", [200, 30, 30], "1"), ("b", [30, 30, 200], "2")] {
+        let [png, mp4] = ["png", "mp4"].map(|end| format!("{name}.{end}"));
+        image::RgbImage::from_pixel(64, 64, image::Rgb(color)).save(path(&png)).unwrap();
+        let save = ["--save_file", &mp4];
+        generate(folder.path(), &[&save[..], &["--image", &png]].concat(), ":");
+        let half = ["--sampler_option", "end_step=2", "--latents_only", "--base_seed", seed];
+        generate(folder.path(), &[&save[..], &half].concat(), ":");
+        let latents = path(&format!("{name}.latents.safetensors"));
+        fs::rename(latents, path(&format!("{name}.st"))).unwrap();
+    }
+    let [video, latents] = [["--context_frames", "5"], ["--sampler_option", "start_step=2"]];
+    for (field, file, more) in
+        [("image", "png", &[][..]), ("video", "mp4", &video), ("latents", "st", &latents)]
+    {
+        let [given, other] = ["a", "b"].map(|name| format!("{name}.{file}"));
+        let flag = format!("--{field}");
+        let flags = [&[&flag, &given, "--save_file", "out.mp4", "--overwrite"][..], more].concat();
+        let generated = |swap: &str| {
+            generate(folder.path(), &flags, swap);
+            sidecar(&path("out.mp4"))
+        };
+        let expected = generated(":");
+        let hash = &expected["settings"]["given"]["hashes"][field];
+        assert!(hash.is_string(), "{field}");
+        let found = generated(&format!("{given}:{other}"));
+        assert!(!path(&other).exists(), "{field}: it was swapped");
+        assert_eq!(found["settings"]["given"]["hashes"][field], *hash, "{field}");
+        assert_eq!(found["latents_hash"], expected["latents_hash"], "{field}");
+    }
 }

@@ -117,6 +117,17 @@ fn a_sound_library_works_as_if_there_were_no_wall() {
     let output = hostile.generate("writes to the terminal", &[]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("[2Jfrom the library") && !text.contains('\u{1b}'), "{text:?}");
+    // A name need not be text.
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        let odd = hostile.out.path().join(std::ffi::OsStr::from_bytes(b"o\xff.mp4"));
+        let flags = ["generate", "--sampler", "hostile", "--cache", "none", "--sample_steps", "1"];
+        let mut command = hostile.command("", &[&flags[..], &["--frame_num", "5"]].concat());
+        let output = command.arg("--save_file").arg(&odd).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", error_text(&output));
+        assert!(odd.exists());
+    }
     // An option that it refuses is the user's.
     let output = hostile.generate("refuses", &[]);
     assert_eq!(output.status.code(), Some(2), "{}", error_text(&output));

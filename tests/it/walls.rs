@@ -350,8 +350,8 @@ const OF_THE_PROCESS: [(&str, &[(&str, &str)]); 19] = [
     ("io::stdout", &[]),
     ("io::stderr", &[]),
     // The panic hook.
-    ("set_hook", &[("crates/plugin-api/src/epoch1/guard.rs", "an exported library's own hook")]),
-    ("take_hook", &[("crates/plugin-api/src/epoch1/guard.rs", "an exported library's own hook")]),
+    ("set_hook", &[("crates/plugin-api/src/guard.rs", "an exported library's own hook")]),
+    ("take_hook", &[("crates/plugin-api/src/guard.rs", "an exported library's own hook")]),
     // Environment and working directory.
     ("set_var", &[]),
     ("remove_var", &[]),

@@ -222,6 +222,13 @@ fn decode_gives_the_runs_own_video_with_what_was_given_in_front() {
     assert_eq!(output.status.code(), Some(0), "{}", error_text(&output));
     assert!(error_text(&output).contains("cannot be put in front"), "{}", error_text(&output));
     assert_eq!(play(&again).frames, 9);
+
+    // Nor is another clip put in its place.
+    generate(&clip, &[&short[..], &["--frame_num", "13", "--base_seed", "5"]].concat());
+    let output = decode(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", error_text(&output));
+    assert!(error_text(&output).contains("is another file than"), "{}", error_text(&output));
+    assert_eq!(play(&again).frames, 9);
 }
 
 #[test]

@@ -1,26 +1,30 @@
 //! Numbers that no video has, from wherever they come: the run stops, and says whose they are.
 
 use std::collections::HashMap;
+use std::sync::Mutex;
 
 use candle_core::{DType, Device, Tensor as CandleTensor};
 use serde_json::json;
 use wan_host::{Cancel, DeviceChoice, Engine, Model, OnNan, Request, Sidecar, Turn};
 use wan_outputs::Outputs;
 use wan_plugin_api::{
-    Attention, Cache, CacheContext, CachePlan, Decision, DecisionPoint, Denoise, Evaluation,
-    FrameLevel, OptionSpec, Replaces, Result, Round, Rule, SampleRequest, Sampler, Schedule, Step,
-    Tensor, TensorOps, frame_terms, term,
+    Cache, CacheContext, CachePlan, Decision, DecisionPoint, Denoise, Evaluation, OptionSpec,
+    Replaces, Result, Rule, SampleRequest, Sampler, Schedule, Step, Tensor, TensorOps,
 };
 use wan_tests::tiny_model::TinyModel;
 
 use crate::demo::generate;
+use crate::euler_steps;
 use crate::misfits::with_changed;
 use crate::support::{
     bits, choice, demo_folder, error_text, names_in, plugin_folder, wan, with_cache, with_sampler,
 };
 use crate::tiny_bench::Bench;
 
-const WAYS: [&str; 4] = ["none", "nan", "same", "short"];
+const WAYS: [&str; 5] = ["none", "nan", "same", "short", "hidden"];
+
+/// Hidden states that a cache of this library was given, for its sampler.
+static HIDDEN: Mutex<Option<Tensor>> = Mutex::new(None);
 
 #[derive(serde::Deserialize)]
 struct Options {
@@ -47,12 +51,7 @@ impl Sampler for Wrong {
     }
 
     fn schedule(&self) -> Result<Schedule> {
-        let round = |t: f64, from: f64, to: f64| Round {
-            levels: (0..self.frames).map(|f| FrameLevel::moving(f, t, from, to)).collect(),
-            attention: Attention::Bidirectional,
-            evaluations: 1,
-        };
-        Ok(vec![round(1000.0, 1.0, 0.5), round(500.0, 0.5, 0.0)].into())
+        Ok(euler_steps::schedule(self.frames, 2))
     }
 
     fn step(
@@ -63,9 +62,11 @@ impl Sampler for Wrong {
         ops: &dyn TensorOps,
     ) -> Result<Tensor> {
         let levels = &step.round.levels;
-        let change: Vec<f64> = levels.iter().map(FrameLevel::change).collect();
-        let velocity = model.velocity(sample, levels)?;
-        let next = ops.combine(&[term(1.0, sample), frame_terms(&change, &velocity)])?;
+        if step.index > 0 && self.gives == "hidden" {
+            let hidden = HIDDEN.lock().unwrap().take().expect("the cache was given one");
+            return model.velocity(&hidden, levels);
+        }
+        let next = euler_steps::step(sample, levels, model, ops)?;
         if step.index == 0 || self.gives == "none" {
             return Ok(next);
         }
@@ -113,6 +114,7 @@ impl Cache for WrongReuse {
     }
 
     fn store(&mut self, computed: &Tensor, ops: &dyn TensorOps) -> Result<()> {
+        *HIDDEN.lock().unwrap() = Some(computed.clone());
         let mut numbers = ops.read(computed)?;
         numbers[0] = f32::INFINITY;
         self.0 = Some(ops.write_like(computed, &numbers)?);
@@ -145,6 +147,13 @@ fn what_a_sampler_gives_is_checked_and_the_sampler_is_named() {
         assert!(error.to_string().starts_with(expected), "{gives}: {error}");
         assert_eq!(error.turn(), Turn::Strategy, "{gives}");
     }
+    // Nor is the model asked about what are no latents.
+    let request = request("hidden").cache(WrongReuse::ID);
+    let error = model.generate(&request).unwrap_err();
+    let said = error.to_string();
+    assert!(said.starts_with("wrong: the model is asked about a tensor of shape [1, "), "{said}");
+    assert!(said.ends_with("expected [1, C, F, H, W]"), "{said}");
+    assert_eq!(error.turn(), Turn::Strategy);
 }
 
 #[test]

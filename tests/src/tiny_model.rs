@@ -42,6 +42,20 @@ impl TinyModel {
         }
     }
 
+    /// The same with as few tensors as there can be: a VAE of two levels, which halves sides and
+    /// frames. Where headers are read very often.
+    pub fn least() -> Self {
+        let tiny = Self::t2v();
+        let vae = VaeConfig {
+            dim_mult: vec![1, 2],
+            temperal_downsample: vec![true],
+            scale_factor_temporal: 2,
+            scale_factor_spatial: 2,
+            ..tiny.vae
+        };
+        Self { vae, ..tiny }
+    }
+
     /// Wan 2.1 I2V, with image tokens.
     pub fn i2v() -> Self {
         let transformer = tiny(published("i2v-14B"));

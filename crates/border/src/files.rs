@@ -1,13 +1,17 @@
 //! Files that somebody gives: what they may be, how long, and what a reader of them may do.
 
+mod opened;
+
 use std::any::Any;
 use std::cell::Cell;
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+
+pub use opened::OpenFile;
 
 const MIB: u64 = 1 << 20;
 
@@ -88,6 +92,12 @@ pub enum Error {
         what: &'static str,
         /// Most bytes of it.
         limit: u64,
+    },
+    /// It was written to between two looks at it.
+    #[error("{}: was written to while it was read; give it again once it is whole", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
     },
     /// It is no text in UTF-8.
     #[error("{}: not text in UTF-8, from byte {valid} on", path.display())]
@@ -183,41 +193,7 @@ fn kind(file: FileType) -> &'static str {
 /// # Errors
 /// As [`open`], and if it is longer than such a file may be.
 pub fn bytes(path: &Path, content: Content) -> Result<Vec<u8>> {
-    let (file, length) = open(path)?;
-    let limit = content.bytes_max();
-    let too_long = || Error::TooLong { path: path.into(), what: content.name(), limit };
-    if length > limit {
-        return Err(too_long());
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(length).map_err(|_| too_long())?);
-    // It may grow meanwhile.
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(io_error(path))?;
-    if bytes.len() as u64 > limit { Err(too_long()) } else { Ok(bytes) }
-}
-
-/// Bytes of an open file from `position` on: `size` of them, fewer at its end; all that follow
-/// where no size is given.
-///
-/// # Errors
-/// If they are more than such a file may have, or cannot be read.
-pub fn part(
-    (path, file): (&Path, &mut File),
-    position: u64,
-    size: Option<u64>,
-    content: Content,
-) -> Result<Vec<u8>> {
-    let limit = content.bytes_max();
-    let length = file.metadata().map_err(io_error(path))?.len();
-    let size = length.saturating_sub(position).min(size.unwrap_or(u64::MAX));
-    match usize::try_from(size) {
-        Ok(capacity) if size <= limit => {
-            let mut bytes = Vec::with_capacity(capacity);
-            file.seek(SeekFrom::Start(position)).map_err(io_error(path))?;
-            file.take(size).read_to_end(&mut bytes).map_err(io_error(path))?;
-            Ok(bytes)
-        }
-        _ => Err(Error::TooLong { path: path.into(), what: content.name(), limit }),
-    }
+    OpenFile::open(path)?.bytes(content)
 }
 
 /// The text of a file.

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use wan_border::numbers::within;
 use wan_host::Metadata;
 
@@ -110,14 +110,4 @@ pub(super) fn progress() -> Arg {
 pub(super) fn progress_form(matches: &ArgMatches) -> ProgressForm {
     let name = matches.get_one::<String>("progress");
     name.and_then(|n| ProgressForm::from_name(n)).unwrap_or(ProgressForm::Auto)
-}
-
-/// Takes `-16` for a value wherever a flag takes one: it is refused by its flag, not as another
-/// flag.
-pub(super) fn with_negative_values(command: Command) -> Command {
-    let command = command.mut_args(|arg| {
-        let takes_values = arg.get_action().takes_values() && !arg.is_positional();
-        if takes_values { arg.allow_negative_numbers(true) } else { arg }
-    });
-    command.mut_subcommands(with_negative_values)
 }

@@ -45,7 +45,8 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
             checkpoint.root().display()
         )));
     }
-    let VideoOutput { video, sidecar: report } = VideoOutput::of_latents(matches, path)?;
+    let VideoOutput { video, sidecar: report } =
+        VideoOutput::of_latents(matches, path, &sidecar.settings)?;
     let device = device::chosen(matches).open()?;
     let mut progress = Progress::new(progress_form(matches));
     progress.phase("load", 0);

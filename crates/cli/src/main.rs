@@ -45,6 +45,7 @@ mod wall;
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -91,12 +92,17 @@ fn run(arguments: &[OsString], inside: Option<&Inside>) -> u8 {
             DONE
         }
         Err(Failure::Run { error, flag }) => {
-            let known = Registry::built_in().unwrap_or_default();
             let flag = flag.map_or(String::new(), |flag| format!("--{flag} "));
-            note!("{flag}{}", spelling::with_dashes(&error.to_string(), command(&known)));
+            note!("{flag}{}", spelled(&error));
             exit_code(&error)
         }
     }
+}
+
+/// What an error says, with flags where it names fields of a request.
+fn spelled(error: &Error) -> String {
+    let known = Registry::built_in().unwrap_or_default();
+    spelling::with_dashes(&error.to_string(), command(&known))
 }
 
 // Exit codes; `docs/exit-codes.md` has what belongs to each.
@@ -134,31 +140,41 @@ impl From<Error> for Failure {
 fn try_run(arguments: &[OsString], inside: Option<&Inside>) -> std::result::Result<u8, Failure> {
     let mut registry = Registry::built_in()?;
     let program = command(&registry);
-    let own = OwnWords::of(arguments, &program);
+    let own = OwnWords::of(&own_words::joined(arguments, &program), &program);
     let uses_strategies = plugins::are_used(&own.commands);
     let mut matches = match program.try_get_matches_from(&own.words) {
         // Help is complete once the flags of all strategies are known.
         Err(help) if uses_strategies && help.kind() == ErrorKind::DisplayHelp => None,
         matches => Some(matches.map_err(Failure::Usage)?),
     };
-    if let Some(list) = AllowList::find(own.plugin_allow.as_deref())? {
+    let list = AllowList::find(own.plugin_allow.as_deref());
+    if let Some(list) = list.map_err(|error| about_list(error, own.plugin_allow.is_some()))? {
         registry.allow_only(list);
     }
     registry.reserve_flags(spelling::flags(command(&Registry::default())));
     if uses_strategies {
-        let foreign = plugins::find_foreign(&own.plugin_dirs, matches.as_ref())?;
-        match (foreign, inside) {
+        let found = plugins::Found::look(&own.plugin_dirs, matches.as_ref())?;
+        match (found.foreign(), inside) {
             (Some(foreign), None) if wall::IS_HERE => {
                 let reads_input = matches.as_ref().is_some_and(request::reads_input);
-                return Ok(wall::run(arguments, reads_input, &foreign)?);
+                return Ok(wall::run(arguments, reads_input, (&found, foreign))?);
             }
-            (_, Some(inside)) => registry.watch(inside.border(timeout(matches.as_ref()))),
-            (_, None) => {}
+            (_, Some(inside)) => {
+                registry.watch(inside.border(timeout(matches.as_ref())));
+                inside.open(&found, &mut registry)?;
+            }
+            (_, None) => {
+                let leave_out = |_: &Path, error: &Error| note!("left out: {}", spelled(error));
+                found.open(&mut registry, &[], leave_out)?;
+            }
         }
-        registry.add_folders(&own.plugin_dirs)?;
         matches = None;
     }
-    let again = || command(&registry).try_get_matches_from(arguments);
+    let again = || {
+        let program = command(&registry);
+        let words = own_words::joined(arguments, &program);
+        program.try_get_matches_from(words)
+    };
     let matches = matches.map_or_else(again, Ok).map_err(Failure::Usage)?;
     let done = match matches.subcommand() {
         Some(("generate", matches)) => generate::run(&registry, matches),
@@ -174,6 +190,12 @@ fn try_run(arguments: &[OsString], inside: Option<&Inside>) -> std::result::Resu
     })
 }
 
+/// An error about the list of libraries that may be loaded; by its flag, where that was given.
+fn about_list(error: Error, is_named: bool) -> Failure {
+    let flag = is_named.then(|| own_words::PLUGIN_ALLOW.into());
+    Failure::Run { error: Box::new(error), flag }
+}
+
 /// How long a call of a plugin may take; its help may be asked for without any.
 fn timeout(matches: Option<&ArgMatches>) -> Duration {
     let given = matches.and_then(|m| args::innermost(m).try_get_one("plugin_timeout").ok()?);
@@ -182,7 +204,7 @@ fn timeout(matches: Option<&ArgMatches>) -> Duration {
 
 /// The whole command line, strategy flags included.
 fn command(registry: &Registry) -> Command {
-    let program = Command::new("wan")
+    Command::new("wan")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Generate video with Wan and SkyReels-V2 models, through sampler and cache plugins")
         .subcommand_required(true)
@@ -192,8 +214,7 @@ fn command(registry: &Registry) -> Command {
         .subcommand(inspect::command())
         .subcommand(cache::command(registry))
         .subcommand(plugins::command())
-        .arg(plugins::plugin_allow());
-    args::with_negative_values(program)
+        .arg(plugins::plugin_allow())
 }
 
 /// `WAN_LOG=debug` shows what the libraries log.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches};
-use wan_host::{Error, Generated, Model, Result, Settings, Sidecar};
+use wan_host::{Error, Generated, Model, Result, SettingValues, Settings, Sidecar};
 use wan_media::{estimated_mp4_bytes, is_png_sheet};
 use wan_outputs::{Claim, Outputs, Wanted, numbered};
 
@@ -47,7 +47,7 @@ pub(super) fn outputs_of(matches: &ArgMatches, model: &Model, settings: &Setting
 }
 
 /// What there is to say of claims is said.
-fn say_notices(outputs: &mut Outputs) {
+pub(super) fn say_notices(outputs: &mut Outputs) {
     outputs.take_notices().iter().for_each(|notice| note!("{notice}"));
 }
 
@@ -86,19 +86,20 @@ impl RunOutputs {
         let mut outputs = outputs_of(matches, model, settings);
         let sheet = matches.get_one::<PathBuf>("contact_sheet").map(|path| {
             let (field, is_ours) = ("contact_sheet".into(), is_png_sheet as fn(&Path) -> bool);
-            outputs.claim(&Wanted { field, path: path.clone(), is_ours, bytes: 0 })
+            let bytes = sheet_bytes(settings);
+            outputs.claim(&Wanted { field, path: path.clone(), is_ours, bytes })
         });
         let sheet = sheet.transpose()?;
-        let bytes = Bytes::of(model, settings);
+        let sizes = EstimatedSizes::of(model, settings);
         let (latents, video) = match matches.get_one::<PathBuf>("save_file") {
             Some(path) => {
                 check_extension(path)?;
                 let stay = settings.latents_only || matches.get_flag("keep_latents");
-                bytes.claim_named(&mut outputs, path, (settings.latents_only, stay))?
+                sizes.claim_named(&mut outputs, path, (settings.latents_only, stay))?
             }
             None => {
                 let named = |number| default_name(settings, number);
-                bytes.claim_free(&mut outputs, named, settings.latents_only)?
+                sizes.claim_free(&mut outputs, named, settings.latents_only)?
             }
         };
         say_notices(&mut outputs);
@@ -106,17 +107,15 @@ impl RunOutputs {
     }
 }
 
-/// Bytes of a run's files, by estimate.
-struct Bytes {
+/// How long a run's files will be, in bytes, by estimate.
+struct EstimatedSizes {
     latents: u64,
     video: u64,
 }
 
-impl Bytes {
+impl EstimatedSizes {
     fn of(model: &Model, settings: &Settings) -> Self {
-        let (width, height) = (settings.width.get(), settings.height.get());
-        let video = estimated_mp4_bytes(width, height, settings.frame_num.get());
-        Self { latents: model.latent_bytes(settings), video }
+        Self { latents: model.latent_bytes(settings), video: video_bytes(settings) }
     }
 
     /// The files of a run whose video has this name.
@@ -169,25 +168,39 @@ impl VideoOutput {
     ///
     /// # Errors
     /// If a file must not, or cannot, be written.
-    pub(super) fn of_latents(matches: &ArgMatches, latents: &Path) -> Result<Self> {
+    pub(super) fn of_latents(
+        matches: &ArgMatches,
+        latents: &Path,
+        values: &SettingValues,
+    ) -> Result<Self> {
         let mut outputs = outputs(matches);
+        let bytes = video_bytes(values);
         let claims = match matches.get_one::<PathBuf>("save_file") {
             Some(path) => {
                 check_extension(path)?;
-                let wanted = Generated::wanted(path, 0);
+                let wanted = Generated::wanted(path, bytes);
                 wanted.iter().map(|w| outputs.claim(w)).collect::<wan_outputs::Result<Vec<_>>>()?
             }
             None => {
                 let name = latents.file_name().unwrap_or_default().to_string_lossy();
                 let stem = name.split(".latents").next().unwrap_or("video");
                 let at = |number| latents.with_file_name(numbered(stem, number, "mp4"));
-                outputs.claim_free(|number| Generated::wanted(&at(number), 0).to_vec())?
+                outputs.claim_free(|number| Generated::wanted(&at(number), bytes).to_vec())?
             }
         };
         say_notices(&mut outputs);
         let [video, sidecar] = <[Claim; 2]>::try_from(claims).expect("a video has two files");
         Ok(Self { video, sidecar })
     }
+}
+
+fn video_bytes(values: &SettingValues) -> u64 {
+    estimated_mp4_bytes(values.width.get(), values.height.get(), values.frame_num.get())
+}
+
+/// Bytes of a contact sheet, about and at most: the pixels of eight frames.
+fn sheet_bytes(values: &SettingValues) -> u64 {
+    8 * 3 * (values.width.get() * values.height.get()) as u64
 }
 
 fn check_extension(path: &Path) -> Result<()> {

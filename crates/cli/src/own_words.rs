@@ -1,6 +1,6 @@
 //! A command line read for the first time: what of it needs no library.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::Command;
@@ -9,7 +9,7 @@ use super::spelling::END;
 
 // What has to be known before libraries are opened.
 const PLUGIN_DIR: &str = "plugin_dir";
-const PLUGIN_ALLOW: &str = "plugin_allow";
+pub(super) const PLUGIN_ALLOW: &str = "plugin_allow";
 
 /// A command line without the flags that only a strategy can have.
 ///
@@ -89,6 +89,37 @@ impl OwnWords {
     }
 }
 
+/// The words, where a value that begins with `-` is joined to its flag: `--fps=-inf`. So it is
+/// refused by its flag, not as another flag. What begins with `--` is a flag.
+pub(super) fn joined(arguments: &[OsString], program: &Command) -> Vec<OsString> {
+    let mut commands = vec![program];
+    let mut words = arguments.iter().peekable();
+    let mut joined: Vec<OsString> = words.next().cloned().into_iter().collect();
+    while let Some(word) = words.next() {
+        let text = word.to_string_lossy();
+        if text == END {
+            joined.push(word.clone());
+            joined.extend(words.cloned());
+            break;
+        }
+        let Some(name) = text.strip_prefix("--") else {
+            joined.push(word.clone());
+            let next = commands.last().and_then(|command| command.find_subcommand(&*text));
+            commands.extend(next);
+            continue;
+        };
+        let takes_value = known(&commands, name).is_some_and(|known| known.takes_value);
+        let value = words.next_if(|next| takes_value && !next.to_string_lossy().starts_with("--"));
+        match value {
+            Some(value) if value.to_string_lossy().starts_with('-') => {
+                joined.push([word.as_os_str(), OsStr::new("="), value].into_iter().collect());
+            }
+            value => joined.extend([word].into_iter().chain(value).cloned()),
+        }
+    }
+    joined
+}
+
 /// A flag of the program's own.
 struct Known {
     name: String,
@@ -131,7 +162,7 @@ mod tests {
 
     use super::*;
 
-    fn own(line: &[&str]) -> OwnWords {
+    fn program() -> Command {
         let run = |name: &'static str| {
             let value = |name: &'static str| Arg::new(name).long(name).value_name("X");
             let switch = Arg::new("json").long("json").action(clap::ArgAction::SetTrue);
@@ -139,13 +170,50 @@ mod tests {
             Command::new(name).args(flags).arg(switch)
         };
         let allow = Arg::new(PLUGIN_ALLOW).long(PLUGIN_ALLOW).alias("allow").global(true);
-        let program = Command::new("wan")
+        Command::new("wan")
             .arg(allow)
             .subcommand(run("generate"))
             .subcommand(Command::new("cache").subcommand(run("plan")))
-            .subcommand(Command::new("inspect").arg(Arg::new("path")));
-        let line: Vec<OsString> = line.iter().map(OsString::from).collect();
-        OwnWords::of(&line, &program)
+            .subcommand(Command::new("inspect").arg(Arg::new("path")))
+    }
+
+    fn words(line: &[&str]) -> Vec<OsString> {
+        line.iter().map(OsString::from).collect()
+    }
+
+    fn own(line: &[&str]) -> OwnWords {
+        OwnWords::of(&words(line), &program())
+    }
+
+    #[test]
+    fn a_value_that_begins_with_a_dash_is_its_flags() {
+        for (line, expected) in [
+            (
+                &["wan", "generate", "--prompt", "-inf"][..],
+                &["wan", "generate", "--prompt=-inf"][..],
+            ),
+            (
+                &["wan", "generate", "--prompt", "a", "-x"],
+                &["wan", "generate", "--prompt", "a", "-x"],
+            ),
+            (&["wan", "cache", "plan", "--allow", "-"], &["wan", "cache", "plan", "--allow=-"]),
+            (
+                &["wan", "inspect", "--allow", "--", "-x"],
+                &["wan", "inspect", "--allow", "--", "-x"],
+            ),
+        ] {
+            assert_eq!(joined(&words(line), &program()), words(expected), "{line:?}");
+        }
+        // Neither a flag, nor the value of a switch, of what is unknown, or of another command.
+        for line in [
+            &["wan", "generate", "--prompt", "--json"][..],
+            &["wan", "generate", "--json", "-1"],
+            &["wan", "generate", "--mine", "-1"],
+            &["wan", "inspect", "--prompt", "-1"],
+            &["wan", "generate", "--prompt=a", "-1"],
+        ] {
+            assert_eq!(joined(&words(line), &program()), words(line), "{line:?}");
+        }
     }
 
     #[test]

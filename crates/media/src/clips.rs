@@ -7,7 +7,7 @@ use std::path::Path;
 use openh264::OpenH264API;
 use openh264::decoder::{DecodedYUV, Decoder, DecoderConfig, Flush};
 use openh264::formats::YUVSource;
-use wan_border::files;
+use wan_border::files::{self, OpenFile};
 
 use crate::error::{Error, Result};
 use crate::video::VideoFrames;
@@ -22,21 +22,22 @@ pub const CLIP_BYTES_MAX: u64 = 1 << 34;
 /// [`Error::File`] if the file cannot be read, or a reader of it panics; [`Error::Clip`] if it is
 /// of another format, has no frame, or is damaged; [`Error::TooLarge`].
 pub fn read_video(path: &Path) -> Result<VideoFrames> {
-    read_video_within(path, CLIP_BYTES_MAX)
+    read_video_within(&mut OpenFile::open(path)?, CLIP_BYTES_MAX)
 }
 
-/// As [`read_video`], with another most of bytes.
+/// As [`read_video`], of a file that is open, with another most of bytes.
 ///
 /// # Errors
 /// As [`read_video`].
-pub fn read_video_within(path: &Path, bytes_max: u64) -> Result<VideoFrames> {
-    files::foreign(path, "clip", || decode(path, bytes_max))?
+pub fn read_video_within(file: &mut OpenFile, bytes_max: u64) -> Result<VideoFrames> {
+    let path = file.path().to_path_buf();
+    files::foreign(&path, "clip", || decode((&path, file), bytes_max))?
 }
 
-fn decode(path: &Path, bytes_max: u64) -> Result<VideoFrames> {
+fn decode((path, file): (&Path, &mut OpenFile), bytes_max: u64) -> Result<VideoFrames> {
     let wrong = |why: String| Error::Clip { path: path.to_path_buf(), why };
     let refused = |error: openh264::Error| wrong(error.to_string());
-    let mut track = Track::open(path)?;
+    let mut track = Track::of(file)?;
     // Else a frame that is shown before one that comes earlier in the file is an error.
     let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
     let mut decoder =

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use image::imageops::{self, FilterType};
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
-use wan_border::files::{self, Content};
+use wan_border::files::{self, Content, OpenFile};
 use wan_border::numbers::u32_of;
 
 use crate::error::{Error, Result};
@@ -36,15 +36,16 @@ impl Default for PictureLimits {
 /// [`Error::File`] if the file cannot be read, or its reader panics; [`Error::Picture`] if it is of
 /// another format or damaged, [`Error::CutShort`] for a JPEG without its end, [`Error::TooLarge`].
 pub fn read_image(path: &Path) -> Result<RgbImage> {
-    read_image_within(path, PictureLimits::default())
+    read_image_within(&mut OpenFile::open(path)?, PictureLimits::default())
 }
 
-/// As [`read_image`], with other limits.
+/// As [`read_image`], of a file that is open, with other limits.
 ///
 /// # Errors
 /// As [`read_image`].
-pub fn read_image_within(path: &Path, limits: PictureLimits) -> Result<RgbImage> {
-    let bytes = files::bytes(path, Content::Picture)?;
+pub fn read_image_within(file: &mut OpenFile, limits: PictureLimits) -> Result<RgbImage> {
+    let bytes = file.bytes(Content::Picture)?;
+    let path = file.path();
     // The decoder fills up with grey.
     if jpeg_end::is_cut_short(&bytes) {
         return Err(Error::CutShort { path: path.into() });
@@ -154,10 +155,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("wide.png");
         RgbImage::new(70, 30).save(&path).unwrap();
-        let refused = |side, pixels| {
-            read_image_within(&path, PictureLimits { side, pixels }).unwrap_err().to_string()
-        };
-        assert!(read_image_within(&path, PictureLimits { side: 70, pixels: 2100 }).is_ok());
+        let within = |limits| read_image_within(&mut OpenFile::open(&path).unwrap(), limits);
+        let refused =
+            |side, pixels| within(PictureLimits { side, pixels }).unwrap_err().to_string();
+        assert!(within(PictureLimits { side: 70, pixels: 2100 }).is_ok());
         for (side, pixels) in [(69, 2100), (70, 2099)] {
             let expected = format!("70x30 pixels, {side} a side and {pixels} in all are the most");
             assert!(refused(side, pixels).contains(&expected));

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::error::{Error, Result};
 use crate::folder::{flush, folder_of};
 use crate::lock::{Lock, identity, is_named, lock};
+use crate::space;
 use crate::steward::{Entrusted, Steward};
 
 /// Temporary files of this process.
@@ -35,6 +36,8 @@ pub struct Claim {
     path: PathBuf,
     temporary: PathBuf,
     file: Option<File>,
+    /// Bytes that it will take, by estimate.
+    bytes: u64,
     /// Who holds the lock, if not this process, and under which number.
     steward: Option<(Arc<dyn Steward>, u64)>,
 }
@@ -79,7 +82,8 @@ impl Claim {
             }
             file.set_len(0)?;
             unfinished().insert(temporary.clone());
-            let claim = Self { path: path.into(), temporary, file: Some(file), steward: None };
+            let (path, file) = (path.into(), Some(file));
+            let claim = Self { path, temporary, file, bytes: 0, steward: None };
             return Ok(Claimed::Ours { claim, was_left, without_lock });
         }
         Err(io::Error::other("others take its temporary file again and again"))
@@ -96,7 +100,8 @@ impl Claim {
         let file = OpenOptions::new().read(true).write(true).open(&temporary);
         let file = file.inspect_err(|_| steward.give_up(number))?;
         let steward = Some((steward.clone(), number));
-        let claim = Self { path: path.into(), temporary, file: Some(file), steward };
+        let (path, file) = (path.into(), Some(file));
+        let claim = Self { path, temporary, file, bytes: 0, steward };
         Ok(Claimed::Ours { claim, was_left, without_lock })
     }
 
@@ -116,6 +121,26 @@ impl Claim {
     /// Never: a claim has its file until it is kept.
     pub fn file(&mut self) -> &mut File {
         self.file.as_mut().expect("a claim has its file until it is kept")
+    }
+
+    /// Takes room on the disk, as far as the file system can; gives whether it has.
+    ///
+    /// # Errors
+    /// If there is no such room.
+    pub(crate) fn reserve(&mut self, bytes: u64) -> io::Result<bool> {
+        self.bytes = bytes;
+        space::reserve(self.file(), bytes)
+    }
+
+    /// A file without a name in the same folder, for what is put together at the end. As much room
+    /// is taken for it as for the claim.
+    ///
+    /// # Errors
+    /// If there is no such room, or the folder cannot be written to.
+    pub fn scratch(&self) -> io::Result<File> {
+        let file = tempfile::tempfile_in(folder_of(&self.path))?;
+        space::reserve(&file, self.bytes)?;
+        Ok(file)
     }
 
     /// Writes all of it and keeps it.
@@ -151,6 +176,8 @@ impl Claim {
 
     fn rename(&mut self) -> io::Result<Kept> {
         let file = self.file();
+        // Gives back what was reserved and is not needed.
+        file.set_len(file.metadata()?.len())?;
         file.sync_all()?;
         let identity = identity(&file.metadata()?);
         // While it waited, its folder may have gone.

@@ -34,6 +34,7 @@ pub struct Outputs {
     overwrite: bool,
     inputs: Vec<(PathBuf, (u64, u64))>,
     claimed: Vec<(PathBuf, String)>,
+    /// Bytes that the claimed files will take and that are not reserved.
     needed: u64,
     notices: Vec<String>,
     said_without_lock: bool,
@@ -123,7 +124,7 @@ impl Outputs {
             None => Claim::of(&wanted.path),
         };
         let claimed = claimed.map_err(|e| last(format!("cannot write it ({e})")))?;
-        let claim = match claimed {
+        let mut claim = match claimed {
             Claimed::Taken { by } => return Err(Refusal::Taken(self.writer(wanted, by))),
             Claimed::Ours { claim, was_left, without_lock } => {
                 self.note(&claim, was_left, without_lock);
@@ -132,7 +133,7 @@ impl Outputs {
         };
         // Another may have finished it between our look and our lock.
         self.check_what_is_there(wanted, replaces)?;
-        self.check_room(wanted).map_err(Refusal::Final)?;
+        self.take_room(wanted, &mut claim).map_err(Refusal::Final)?;
         self.claimed.push((claim.path().to_path_buf(), wanted.field.clone()));
         Ok(claim)
     }
@@ -201,14 +202,24 @@ impl Outputs {
         Ok(())
     }
 
-    fn check_room(&mut self, wanted: &Wanted) -> Result<()> {
+    /// Refuses what does not fit. What fits is reserved, where the file system can do that: nobody
+    /// else fills the disk while the work goes on.
+    fn take_room(&mut self, wanted: &Wanted, claim: &mut Claim) -> Result<()> {
         let folder = folder_of(&wanted.path);
-        let needed = self.needed + wanted.bytes;
-        if let Some(free) = free_bytes(folder).filter(|free| *free < needed) {
+        let needed = self.needed.saturating_add(wanted.bytes);
+        let no_room = |free| {
             let (field, path) = (wanted.field.clone(), wanted.path.clone());
-            return Err(Error::NoRoom { field, path, folder: folder.into(), needed, free });
+            Err(Error::NoRoom { field, path, folder: folder.into(), needed, free })
+        };
+        if let Some(free) = free_bytes(folder).filter(|free| *free < needed) {
+            return no_room(free);
         }
-        self.needed = needed;
+        match claim.reserve(wanted.bytes) {
+            // It is not free any more.
+            Ok(true) => {}
+            Ok(false) => self.needed = needed,
+            Err(_) => return no_room(free_bytes(folder).unwrap_or(0)),
+        }
         Ok(())
     }
 }

@@ -66,12 +66,12 @@ typedef struct wan_manifest {
     const char *name;
     const char *version;
     const char *licence; /* SPDX */
-    const char *built_with; /* version of the interface, or of the author's tools */
+    const char *built_with; /* version of wan-plugin-api; empty in C */
 } wan_manifest;
 
 #define WAN_MANIFEST(name, version, licence)                                                     \
     { "WANPLUG", (uint32_t)sizeof(wan_manifest), WAN_EPOCH, WAN_FLAVOUR_C, 1, name, version,     \
-      licence, "wan_plugin.h" }
+      licence, "" }
 
 extern WAN_EXPORT const wan_manifest WAN_PLUGIN_MANIFEST;
 

@@ -57,6 +57,7 @@ macro_rules! export_plugin {
             #[unsafe(export_name = "WAN_PLUGIN_MANIFEST")]
             pub static MANIFEST: $crate::manifest::RawManifest =
                 $crate::manifest::RawManifest::rust(
+                    $crate::manifest::FLAVOUR_RUST | $crate::manifest::FLAVOUR_C,
                     text(concat!(env!("CARGO_PKG_NAME"), "\0")),
                     text(concat!(env!("CARGO_PKG_VERSION"), "\0")),
                     text(concat!(env!("CARGO_PKG_LICENSE"), "\0")),

@@ -57,12 +57,20 @@ pub struct RawManifest {
 /// Bytes of the struct.
 const SIZE: u32 = size_of::<RawManifest>() as u32;
 
+/// Bytes of magic and size, the first members.
+const FIRST_MEMBERS: usize = std::mem::offset_of!(RawManifest, epoch);
+
+/// Longest text of a manifest.
+const TEXT_MAX: usize = 4096;
+
 // SAFETY: the pointers are to static, constant strings.
 unsafe impl Sync for RawManifest {}
 
 impl RawManifest {
-    /// The manifest of a Rust plugin. Used by [`export_plugin!`](crate::export_plugin).
+    /// The manifest of a Rust plugin with tables of these flavours. Used by
+    /// [`export_plugin!`](crate::export_plugin).
     pub const fn rust(
+        flavour: u32,
         name: &'static CStr,
         version: &'static CStr,
         licence: &'static CStr,
@@ -72,7 +80,7 @@ impl RawManifest {
             magic: MAGIC,
             size: SIZE,
             epoch: CURRENT_EPOCH,
-            flavour: FLAVOUR_RUST | FLAVOUR_C,
+            flavour,
             unwinds: cfg!(panic = "unwind") as u32,
             name: name.as_ptr(),
             version: version.as_ptr(),
@@ -81,39 +89,48 @@ impl RawManifest {
         }
     }
 
-    /// A copy with owned strings; `None` if magic or size are not those of a manifest.
+    /// A copy with owned strings. `bytes_at` tells how many bytes of the library can be read from an
+    /// address on: nothing else is read. `None` if magic or size are not those of a manifest, or
+    /// what it points to is not the library's own.
     ///
     /// # Safety
-    /// `raw` must be null, or lie in a loaded library under the name [`SYMBOL`]: as many bytes as
-    /// its size says, strings static and zero-terminated, as the format above promises.
-    pub unsafe fn read(raw: *const Self) -> Option<Manifest> {
-        if raw.is_null() || !raw.is_aligned() {
+    /// What `bytes_at` tells is true, for as long as this takes.
+    pub unsafe fn read(
+        raw: *const Self,
+        bytes_at: &dyn Fn(*const u8) -> usize,
+    ) -> Option<Manifest> {
+        let has = bytes_at(raw.cast());
+        if raw.is_null() || !raw.is_aligned() || has < FIRST_MEMBERS {
             return None;
         }
-        // SAFETY: magic and size are the first members of every manifest, however long it is; no
-        // more of it is looked at here.
+        // SAFETY: magic and size are the first members of every manifest, however long it is, and
+        // these bytes are there; no more of it is looked at here.
         let (magic, size) =
             unsafe { ((&raw const (*raw).magic).read(), (&raw const (*raw).size).read()) };
-        if magic != MAGIC || (size as usize) < size_of::<Self>() {
+        if magic != MAGIC || (size as usize) < size_of::<Self>() || has < size as usize {
             return None;
         }
-        // SAFETY: it has as many bytes as it says, so all of these.
+        // SAFETY: these bytes are there.
         let whole = unsafe { &*raw };
         let text = |pointer: *const c_char| {
             if pointer.is_null() {
-                return String::new();
+                return Some(String::new());
             }
-            // SAFETY: promised by the caller.
-            unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
+            let has = bytes_at(pointer.cast()).min(TEXT_MAX);
+            // SAFETY: these bytes are there; none behind the first zero is read.
+            let byte = |place: usize| unsafe { pointer.cast::<u8>().add(place).read() };
+            let text: Vec<u8> = (0..has).map(byte).take_while(|byte| *byte != 0).collect();
+            // A text that does not end is none.
+            (text.len() < has).then(|| String::from_utf8_lossy(&text).into_owned())
         };
         Some(Manifest {
             epoch: whole.epoch,
             flavour: whole.flavour,
             unwinds: whole.unwinds == 1,
-            name: text(whole.name),
-            version: text(whole.version),
-            licence: text(whole.licence),
-            built_with: text(whole.built_with),
+            name: text(whole.name)?,
+            version: text(whole.version)?,
+            licence: text(whole.licence)?,
+            built_with: text(whole.built_with)?,
         })
     }
 }

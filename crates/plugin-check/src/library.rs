@@ -32,6 +32,9 @@ pub(super) fn manifest(manifest: &Manifest, description: &PluginDescription) -> 
             "the manifest's {what} is {first:?}, the description's {second:?}"
         );
     }
+    if built_with.is_empty() {
+        return Ok(Outcome::pass(format!("{name} {version}, epoch {epoch}, in C")));
+    }
     let facts = format!("{name} {version}, epoch {epoch}, built with wan-plugin-api {built_with}");
     match built_with == env!("CARGO_PKG_VERSION") {
         true => Ok(Outcome::pass(facts)),
@@ -100,7 +103,7 @@ fn check_words(kind: &str, strategy: &Strategy) -> Checked<()> {
         doc(&format!("option {} of {id}", option.name), &option.doc)?;
     }
     for extension in &strategy.extensions {
-        // As `wan.cache.frame-decisions/1-draft`.
+        // As `wan.cache.block-decisions/1`.
         let revision = extension.rsplit_once('/').map(|(_, revision)| revision);
         let numbered = revision.is_some_and(|r| r.starts_with(|c: char| c.is_ascii_digit()));
         ensure!(numbered, "extension {extension:?} of {id} has no revision, as `name/1`");

@@ -278,6 +278,9 @@ impl TensorOps for VecOps {
 }
 
 /// A model given by a function from the sample's elements and the frames' levels to the velocity.
+///
+/// Frames that are not asked for have what the function gives; a host gives zeros there. So a step that
+/// uses what it has not asked for shows.
 pub struct ModelFn<'a, F> {
     /// Makes the tensors of the results.
     pub ops: &'a VecOps,

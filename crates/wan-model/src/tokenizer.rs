@@ -1,5 +1,7 @@
 //! Converts a prompt to token ids.
 
+mod pieces;
+
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
@@ -10,6 +12,9 @@ use crate::error::{Error, Result};
 
 /// Largest vocabulary that [`PromptTokenizer::known_words`] lists.
 const LISTED_MAX: usize = 1000;
+
+/// Longest piece of a vocabulary, in bytes. UMT5's has fewer than 100.
+const PIECE_MAX: usize = 4096;
 
 /// What messages call the foreign reader.
 const READER: &str = "tokenizer";
@@ -46,6 +51,12 @@ impl PromptTokenizer {
     pub fn from_file(path: &Path) -> Result<Self> {
         let bytes = files::bytes(path, Content::Tokenizer)?;
         let malformed = |said: String| Error::MalformedFile { path: path.into(), reason: said };
+        let longest = pieces::longest(&bytes);
+        if longest > PIECE_MAX {
+            return Err(malformed(format!(
+                "a piece of its vocabulary has {longest} bytes, at most {PIECE_MAX} are taken"
+            )));
+        }
         let mut tokenizer = files::foreign(path, READER, || Tokenizer::from_bytes(&bytes))?
             .map_err(|error| malformed(error.to_string()))?;
         // Prompts are cut and padded here; what the file says of it could be any length.

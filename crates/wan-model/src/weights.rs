@@ -90,7 +90,9 @@ impl Weights {
             for shard in shards {
                 let (file, header) = WeightFile::open(&shard)?;
                 for (name, info) in header.tensors() {
-                    found.insert(name.clone());
+                    if index.is_some() {
+                        found.insert(name.clone());
+                    }
                     stored.push((name, info.clone(), files.len()));
                 }
                 files.push(file);
@@ -101,7 +103,7 @@ impl Weights {
         }
         let names = stored.iter().map(|(name, ..)| original_names::without_prefix(name));
         let (layout, paths) = (Layout::of(names), paths.to_vec());
-        let (tensors, scales) = (HashMap::new(), HashMap::new());
+        let (tensors, scales) = (HashMap::with_capacity(stored.len()), HashMap::new());
         let mut weights = Self { paths, files, layout, tensors, scales };
         let mut marked = false;
         for (name, info, file) in stored {

@@ -112,6 +112,7 @@ planted! {
     "bad_samplers" Some("asks-about-a-part"), "sampler-shapes" fail "about 4 frames with levels";
     "bad_samplers" Some("asks-about-a-part"), "sampler-constant" fail "of frame 4";
     "bad_samplers" Some("infinite-in-one-step"), "sampler-shapes" fail "not finite";
+    "bad_samplers" Some("infinite-in-one-step"), "sampler-constant" fail "inf away";
     "bad_samplers" Some("panics-on-last-nan"), "sampler-numbers" fail "NaN in the last element";
     "bad_samplers" Some("swallows-second-errors"), "sampler-errors" fail "at evaluation 1, and";
     "bad_samplers" Some("swallows-late-errors"), "sampler-errors" fail "at evaluation 7, and";

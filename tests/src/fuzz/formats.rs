@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use serde_json::Value;
+
 use crate::dice::Dice;
 use crate::json;
 
@@ -19,6 +21,9 @@ pub(crate) enum Format {
     Jpeg,
     Webp,
 }
+
+/// The member of a safetensors header that is no tensor.
+const METADATA: &str = "__metadata__";
 
 /// A whole number in a file.
 #[derive(Debug, Clone)]
@@ -129,43 +134,86 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-/// Changes the document of a file that has one; its length fits again, but now and then.
-pub(crate) fn change_document(format: Format, bytes: &[u8], dice: &mut Dice) -> Option<Vec<u8>> {
-    match format {
-        Format::Json => Some(json::changed(std::str::from_utf8(bytes).ok()?, dice).into_bytes()),
-        Format::JsonLines => {
-            let text = std::str::from_utf8(bytes).ok()?;
-            let which = dice.below(text.lines().count());
-            let lines = text.lines().enumerate().map(|(place, line)| {
-                if place == which { json::changed(line, dice) } else { line.to_string() }
-            });
-            Some(lines.collect::<Vec<_>>().join("\n").into_bytes())
+/// What of a file is a document in JSON. It is parsed once, and changed very often.
+pub(crate) enum Document {
+    Whole(Value),
+    /// One on each line.
+    Lines(Vec<Value>),
+    /// The header of a safetensors file, the documents that members of its metadata are, by name,
+    /// and the bytes behind it.
+    Header {
+        header: Value,
+        inner: Vec<(String, Value)>,
+        data: Vec<u8>,
+    },
+}
+
+impl Document {
+    /// That of a file; none where it has none, or is no JSON.
+    pub(crate) fn of(format: Format, bytes: &[u8]) -> Option<Self> {
+        match format {
+            Format::Json => Some(Self::Whole(serde_json::from_slice(bytes).ok()?)),
+            Format::JsonLines => {
+                let lines = std::str::from_utf8(bytes).ok()?.lines().map(serde_json::from_str);
+                Some(Self::Lines(lines.collect::<Result<_, _>>().ok()?))
+            }
+            Format::Safetensors => Self::of_safetensors(bytes),
+            _ => None,
         }
-        Format::Safetensors => change_header(bytes, dice),
-        _ => None,
+    }
+
+    fn of_safetensors(bytes: &[u8]) -> Option<Self> {
+        let (prefix, rest) = bytes.split_first_chunk::<8>()?;
+        let length = usize::try_from(u64::from_le_bytes(*prefix)).ok()?;
+        let (header, data) = rest.split_at_checked(length)?;
+        let header: Value = serde_json::from_slice(header).ok()?;
+        let parsed = |(name, text): (&String, &Value)| {
+            Some((name.clone(), serde_json::from_str(text.as_str()?).ok()?))
+        };
+        let metadata = header.get(METADATA).and_then(Value::as_object);
+        let inner = metadata.into_iter().flatten().filter_map(parsed).collect();
+        Some(Self::Header { header, inner, data: data.to_vec() })
+    }
+
+    /// The file with its document changed so many times.
+    pub(crate) fn changed(&self, times: usize, dice: &mut Dice) -> Vec<u8> {
+        match self {
+            Self::Whole(document) => json::changed(document, times, dice).into_bytes(),
+            Self::Lines(lines) => {
+                let mut texts: Vec<String> = lines.iter().map(Value::to_string).collect();
+                let which = dice.below(lines.len());
+                if let (Some(text), Some(line)) = (texts.get_mut(which), lines.get(which)) {
+                    *text = json::changed(line, times, dice);
+                }
+                texts.join("\n").into_bytes()
+            }
+            Self::Header { header, inner, data } => {
+                let header = changed_header((header, inner), times, dice);
+                // Its length fits, but now and then.
+                let length = header.len() + usize::from(dice.one_in(20)) * dice.below(64);
+                [&(length as u64).to_le_bytes(), header.as_bytes(), data].concat()
+            }
+        }
     }
 }
 
-/// The header of a safetensors file, or the document that a member of its metadata is.
-fn change_header(bytes: &[u8], dice: &mut Dice) -> Option<Vec<u8>> {
-    let (prefix, rest) = bytes.split_first_chunk::<8>()?;
-    let length = usize::try_from(u64::from_le_bytes(*prefix)).ok()?;
-    let (header, data) = rest.split_at_checked(length)?;
-    let header = std::str::from_utf8(header).ok()?;
-    let header = match (dice.one_in(2), inner(header, dice)) {
-        (true, Some(changed)) => changed,
-        _ => json::changed(header, dice),
-    };
-    let length = if dice.one_in(20) { length } else { header.len() };
-    Some([&(length as u64).to_le_bytes(), header.as_bytes(), data].concat())
-}
-
-fn inner(header: &str, dice: &mut Dice) -> Option<String> {
-    let mut header: serde_json::Value = serde_json::from_str(header).ok()?;
-    let metadata = header.get_mut("__metadata__")?.as_object_mut()?;
-    let which = dice.below(metadata.len());
-    let (_, member) = metadata.iter_mut().nth(which)?;
-    let changed = json::changed(member.as_str()?, dice);
-    *member = changed.into();
-    Some(header.to_string())
+/// A header, or a document in its metadata, changed so many times.
+fn changed_header(
+    (header, inner): (&Value, &[(String, Value)]),
+    times: usize,
+    dice: &mut Dice,
+) -> String {
+    let of_inner = if inner.is_empty() { 0 } else { (0..times).filter(|_| dice.one_in(2)).count() };
+    if of_inner == 0 {
+        return json::changed(header, times, dice);
+    }
+    let (name, document) = dice.pick(inner);
+    let text = json::changed(document, of_inner, dice);
+    let mut header = header.clone();
+    header[METADATA][name] = text.into();
+    if of_inner == times {
+        header.to_string()
+    } else {
+        json::changed(&header, times - of_inner, dice)
+    }
 }

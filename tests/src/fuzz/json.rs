@@ -4,24 +4,35 @@ use serde_json::{Map, Value, json};
 
 use crate::dice::Dice;
 
-/// Changes a few values of a document. What is no JSON stays as it is.
-pub(crate) fn changed(text: &str, dice: &mut Dice) -> String {
-    let Ok(mut document) = serde_json::from_str::<Value>(text) else { return text.into() };
-    for _ in 0..=dice.below(3) {
-        change(&mut document, dice);
-    }
-    if dice.one_in(40) {
-        return nested(dice);
+/// Values of a document above which it is changed no more: one that comes 300 times, and its copies
+/// once more, would take gigabytes.
+const NODES_MAX: usize = 50_000;
+
+/// A document in which a few values are changed, so many times.
+pub(crate) fn changed(document: &Value, times: usize, dice: &mut Dice) -> String {
+    let mut document = document.clone();
+    for _ in 0..times {
+        for _ in 0..=dice.below(3) {
+            change(&mut document, dice);
+        }
+        if dice.one_in(40) {
+            return nested(dice);
+        }
     }
     document.to_string()
 }
 
 fn change(document: &mut Value, dice: &mut Dice) {
     let count = nodes(document);
-    let other = node(document, dice.below(count)).cloned();
-    let target = dice.below(count);
+    if count > NODES_MAX {
+        return;
+    }
+    let (other, target) = (dice.below(count), dice.below(count));
+    let way = dice.below(12);
+    // A copy of a large document takes longer than its reader.
+    let other = if way == 5 { node(document, other).cloned() } else { None };
     let Some(value) = node_mut(document, target) else { return };
-    match dice.below(12) {
+    match way {
         0..=4 => *value = extreme(value, dice),
         5 => *value = other.unwrap_or(Value::Null),
         6 => drop_one(value, dice),
@@ -81,18 +92,17 @@ fn extreme(value: &Value, dice: &mut Dice) -> Value {
 }
 
 fn of_another_kind(dice: &mut Dice) -> Value {
-    let long = "ab\u{e9}".repeat(1 + dice.below(5000));
-    let values = [
-        Value::Null,
-        json!(true),
-        json!(u64::MAX),
-        json!(1e300),
-        json!(long),
-        json!([[[[[]]]]]),
-        json!({ "a": { "b": [] } }),
-        json!(vec![1; 1 + dice.below(3000)]),
-    ];
-    dice.pick(&values).clone()
+    let (letters, items) = (1 + dice.below(5000), 1 + dice.below(3000));
+    match dice.below(8) {
+        0 => Value::Null,
+        1 => json!(true),
+        2 => json!(u64::MAX),
+        3 => json!(1e300),
+        4 => json!("ab\u{e9}".repeat(letters)),
+        5 => json!([[[[[]]]]]),
+        6 => json!({ "a": { "b": [] } }),
+        _ => json!(vec![1; items]),
+    }
 }
 
 fn drop_one(value: &mut Value, dice: &mut Dice) {
@@ -154,50 +164,43 @@ fn nested(dice: &mut Dice) -> String {
     if dice.one_in(2) { "[".repeat(depth) } else { "{\"a\":".repeat(depth) }
 }
 
-fn children(value: &Value) -> Vec<&Value> {
-    match value {
-        Value::Array(items) => items.iter().collect(),
-        Value::Object(members) => members.values().collect(),
-        _ => Vec::new(),
-    }
-}
-
+/// How many values a document has, itself included.
 fn nodes(value: &Value) -> usize {
-    1 + children(value).into_iter().map(nodes).sum::<usize>()
+    1 + match value {
+        Value::Array(items) => items.iter().map(nodes).sum::<usize>(),
+        Value::Object(members) => members.values().map(nodes).sum(),
+        _ => 0,
+    }
 }
 
-/// Node `number`, counted from the root.
-fn node(value: &Value, mut number: usize) -> Option<&Value> {
-    if number == 0 {
-        return Some(value);
-    }
-    number -= 1;
-    for child in children(value) {
-        let own = nodes(child);
-        if number < own {
-            return node(child, number);
+/// Node `number`, counted from the root: the value, then those in it, in order.
+fn node(value: &Value, number: usize) -> Option<&Value> {
+    fn find<'v>(value: &'v Value, left: &mut usize) -> Option<&'v Value> {
+        if *left == 0 {
+            return Some(value);
         }
-        number -= own;
+        *left -= 1;
+        match value {
+            Value::Array(items) => items.iter().find_map(|item| find(item, left)),
+            Value::Object(members) => members.values().find_map(|member| find(member, left)),
+            _ => None,
+        }
     }
-    None
+    find(value, &mut { number })
 }
 
-fn node_mut(value: &mut Value, mut number: usize) -> Option<&mut Value> {
-    if number == 0 {
-        return Some(value);
-    }
-    number -= 1;
-    let children: Vec<&mut Value> = match value {
-        Value::Array(items) => items.iter_mut().collect(),
-        Value::Object(members) => members.values_mut().collect(),
-        _ => Vec::new(),
-    };
-    for child in children {
-        let own = nodes(child);
-        if number < own {
-            return node_mut(child, number);
+/// As [`node`].
+fn node_mut(value: &mut Value, number: usize) -> Option<&mut Value> {
+    fn find<'v>(value: &'v mut Value, left: &mut usize) -> Option<&'v mut Value> {
+        if *left == 0 {
+            return Some(value);
         }
-        number -= own;
+        *left -= 1;
+        match value {
+            Value::Array(items) => items.iter_mut().find_map(|item| find(item, left)),
+            Value::Object(members) => members.values_mut().find_map(|member| find(member, left)),
+            _ => None,
+        }
     }
-    None
+    find(value, &mut { number })
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 use serde_json::json;
-use wan_border::files::{self, Content};
+use wan_border::files::{self, Content, OpenFile};
 use wan_cache_lab::calibration::Calibration;
 use wan_cache_lab::compare::Runs;
 use wan_cache_lab::recording::{Recording, Replay};
@@ -19,6 +19,7 @@ use wan_model::weights::Weights;
 use wan_plugin_api::{CacheContext, DType, ModelIdentity, OptionValues, Place, PluginDescription};
 
 use crate::formats::Format;
+use crate::seeds::RECORDED_STEPS;
 use crate::world::{CALIBRATED, MODEL, UNCALIBRATED, World};
 
 /// Pixels of a picture, so that what they take is within what a reader may allocate.
@@ -127,10 +128,10 @@ pub(crate) fn context() -> CacheContext {
     CacheContext {
         branch: "cond".into(),
         expert: 0,
-        evaluations: 16,
+        evaluations: RECORDED_STEPS,
         evaluations_before: 0,
         evaluations_after: 0,
-        steps: 16,
+        steps: RECORDED_STEPS,
         experts: 1,
         model: ModelIdentity {
             variant: "t2v".into(),
@@ -155,7 +156,8 @@ fn runs(_: &World, path: &Path) -> Result<()> {
 }
 
 fn wan_toml(world: &World, _: &Path) -> Result<()> {
-    world.model()?.settle(&Request { cache: Some("none".into()), ..Request::new("a red ball") })?;
+    let request = Request { cache: Some("none".into()), ..Request::new("a red ball") };
+    world.opened_model()?.settle(&request)?;
     Ok(())
 }
 
@@ -198,13 +200,13 @@ fn weights(_: &World, path: &Path) -> Result<()> {
 
 fn clip(_: &World, path: &Path) -> Result<()> {
     let tags = read_tags(path);
-    read_video_within(path, CLIP_BYTES)?;
+    read_video_within(&mut OpenFile::open(path)?, CLIP_BYTES)?;
     tags?;
     Ok(())
 }
 
 fn picture(_: &World, path: &Path) -> Result<()> {
-    read_image_within(path, PICTURE)?;
+    read_image_within(&mut OpenFile::open(path)?, PICTURE)?;
     Ok(())
 }
 
@@ -216,13 +218,14 @@ fn allow_list(_: &World, path: &Path) -> Result<()> {
 
 fn description(_: &World, path: &Path) -> Result<()> {
     let description: PluginDescription = files::json(path, Content::Settings)?;
+    let named = description.check_names();
     for option in description.caches.iter().chain(&description.samplers).flat_map(|s| &s.options) {
         for written in ["1", "-1e999", "x", "true", "18446744073709551616", "[1,2]"] {
             let _ = option.parse(written);
         }
         let _ = (option.allowed(), option.check(&json!(1)));
     }
-    Ok(())
+    Ok(named?)
 }
 
 fn job(world: &World, path: &Path) -> Result<()> {

@@ -2,20 +2,26 @@
 
 use crate::dice::Dice;
 use crate::formats::{self, Format, Site};
+use crate::seeds::Seed;
 
 /// Longest file that is made.
 const BYTES_MAX: usize = 1 << 20;
 
 /// A damaged file: `valid`, changed one to five times; `other` is another of its kind.
-pub(crate) fn damaged(format: Format, valid: &[u8], other: &[u8], dice: &mut Dice) -> Vec<u8> {
-    let mut bytes = valid.to_vec();
-    for _ in 0..=dice.below(5) {
-        let document =
-            if dice.one_in(3) { None } else { formats::change_document(format, &bytes, dice) };
-        match document {
-            Some(changed) => bytes = changed,
-            None => change(format, &mut bytes, other, dice),
-        }
+pub(crate) fn damaged(format: Format, valid: &Seed, other: &[u8], dice: &mut Dice) -> Vec<u8> {
+    let times = 1 + dice.below(5);
+    // Those of the document come first: what is no JSON any more has none.
+    let of_document = match &valid.document {
+        Some(_) => (0..times).filter(|_| !dice.one_in(3)).count(),
+        None => 0,
+    };
+    let mut bytes = match &valid.document {
+        Some(document) if of_document > 0 => document.changed(of_document, dice),
+        _ => valid.bytes.clone(),
+    };
+    bytes.truncate(BYTES_MAX);
+    for _ in of_document..times {
+        change(format, &mut bytes, other, dice);
         bytes.truncate(BYTES_MAX);
     }
     formats::repair(format, &mut bytes, dice);

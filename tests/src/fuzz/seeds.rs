@@ -12,7 +12,9 @@ use wan_host::parts::RunContext;
 use wan_host::{Cancel, Model, Request, Sidecar};
 use wan_media::{VideoFrames, VideoTags, encode_mp4};
 use wan_outputs::Outputs;
+use wan_plugin_api::PluginDescription;
 
+use crate::formats::Document;
 use crate::kinds::{KINDS, Kind};
 use crate::world::{MODEL, World};
 
@@ -22,9 +24,17 @@ pub(crate) const SEEDS: &str = "seeds";
 /// Files that are kept: of each kind, in a folder of its name.
 pub(crate) const CORPUS: &str = "tests/corpus";
 
+/// Steps of the recording: with one less there would be too few for a calibration.
+pub(crate) const RECORDED_STEPS: u32 = 8;
+
+/// Strategies of a description.
+const DESCRIBED: usize = 2;
+
 /// A file to begin with.
 pub(crate) struct Seed {
     pub(crate) bytes: Vec<u8>,
+    /// Its document, if it has one.
+    pub(crate) document: Option<Document>,
     /// Whether it has to be accepted: what is kept in the corpus was damaged once.
     pub(crate) is_valid: bool,
 }
@@ -36,7 +46,7 @@ pub(crate) fn of(kind: &Kind, folder: &Path) -> Result<Vec<Seed>> {
     for (folder, is_valid) in [(folder.join(SEEDS), true), (kept, false)] {
         for path in files_in(&folder.join(kind.name))? {
             let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
-            seeds.push(Seed { bytes, is_valid });
+            seeds.push(Seed { document: Document::of(kind.format, &bytes), bytes, is_valid });
         }
     }
     Ok(seeds)
@@ -64,8 +74,8 @@ pub(crate) fn write(world: &World) -> Result<()> {
         }
     }
     let model = world.model()?;
-    write_run(&model, &folder)?;
-    write_recording(&model, &folder)?;
+    write_run(model, &folder)?;
+    write_recording(model, &folder)?;
     write_clips(&folder)?;
     write_pictures(&folder)?;
     write_weights(world, &folder)?;
@@ -74,11 +84,13 @@ pub(crate) fn write(world: &World) -> Result<()> {
 
 fn request() -> Request {
     let request = Request { sampler: Some("euler".into()), ..Request::new("a red ball") };
-    request.size(32, 32).frame_num(5).cache("none").base_seed(1)
+    request.size(8, 8).frame_num(3).cache("none").base_seed(1)
 }
 
 fn write_run(model: &Model, folder: &Path) -> Result<()> {
-    let video = model.generate(&request().sample_steps(2).cache("easycache"))?;
+    // Sides of less than 16 are none for the encoder of clips.
+    let request_of_clip = request().size(16, 16).sample_steps(2).cache("easycache");
+    let video = model.generate(&request_of_clip)?;
     let settings = model.settle(&request().sample_steps(2))?;
     let sampled = model.sample(&settings, &RunContext::default())?;
     let latents = Sidecar::wanted_latents(&folder.join("latents/a"), 0);
@@ -93,9 +105,9 @@ fn write_run(model: &Model, folder: &Path) -> Result<()> {
 }
 
 fn write_recording(model: &Model, folder: &Path) -> Result<()> {
-    let settings = model.settle(&request().sample_steps(16))?;
+    let settings = model.settle(&request().sample_steps(RECORDED_STEPS))?;
     let path = folder.join("recording/a");
-    let claim = Outputs::default().claim(&Recorder::wanted(&path))?;
+    let claim = Outputs::default().claim(&Recorder::wanted(&path, 0))?;
     let recorder = Shared::new(Recorder::create(claim, &settings)?);
     let conditions = model.encode(&settings, &Cancel::default())?;
     let context = RunContext { witness: Some(recorder.for_run()), ..RunContext::default() };
@@ -107,7 +119,8 @@ fn write_recording(model: &Model, folder: &Path) -> Result<()> {
     // Of random weights no fit is good enough.
     let coefficients = json!({ "coefficients": [1.0, -0.5, 0.25, 0.1, 0.01] });
     calibration["polynomials"] = json!({ "e": coefficients, "e0": coefficients });
-    calibration["ratios"] = json!({ "cond": vec![1.0; 16], "uncond": vec![0.99; 16] });
+    let ratios = |ratio: f64| vec![ratio; RECORDED_STEPS as usize];
+    calibration["ratios"] = json!({ "cond": ratios(1.0), "uncond": ratios(0.99) });
     fs::write(folder.join("calibration/a"), calibration.to_string())?;
     Ok(())
 }
@@ -186,10 +199,7 @@ fn write_texts(world: &World, folder: &Path) -> Result<()> {
     fs::write(folder.join("allow-list/a"), format!("# mine\n{hash}  a.so\n{hash}\n"))?;
     let vit = wan_model::clip::ClipVisionConfig::vit_h_14();
     fs::write(folder.join("image-encoder/a"), serde_json::to_string(&vit)?)?;
-    for (number, plugin) in world.engine.registry().plugins().enumerate() {
-        let description = serde_json::to_string(&plugin.description)?;
-        fs::write(folder.join("description").join(number.to_string()), description)?;
-    }
+    write_descriptions(world, folder)?;
     let run = json!({
         "key": "k", "prompt": "p", "candidate": "c", "evaluations": 4, "computed": 2,
         "reused_in_a_row": 1, "seconds": 0.5, "reference_seconds": 1.0,
@@ -199,6 +209,21 @@ fn write_texts(world: &World, folder: &Path) -> Result<()> {
         "declared_bytes": 8, "held_bytes": 8, "picture": "a.png", "reference_picture": "b.png",
     });
     fs::write(folder.join("runs/a"), format!("{run}\n{run}\n"))?;
+    Ok(())
+}
+
+/// Of a few strategies each: what is short is changed in more of its places.
+fn write_descriptions(world: &World, folder: &Path) -> Result<()> {
+    for (number, plugin) in world.engine.registry().plugins().enumerate() {
+        let whole = &plugin.description;
+        let samplers = whole.samplers.chunks(DESCRIBED).map(|s| (s.to_vec(), Vec::new()));
+        let caches = whole.caches.chunks(DESCRIBED).map(|c| (Vec::new(), c.to_vec()));
+        for (part, (samplers, caches)) in samplers.chain(caches).enumerate() {
+            let description = PluginDescription { samplers, caches, ..whole.clone() };
+            let path = folder.join("description").join(format!("{number}-{part}"));
+            fs::write(path, serde_json::to_string(&description)?)?;
+        }
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::parent_id;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -24,12 +25,15 @@ const ADDRESS_SPACE: u64 = 8 << 30;
 /// Most that a reader may allocate, beside four times the file.
 const ROOM: usize = 64 << 20;
 
-/// Longest time of a reader: of the processor, and of the clock where it waits.
+/// Longest time of a reader: of the processor, and of the clock where it waits for anything else.
 const TIME_MAX: Duration = Duration::from_secs(2);
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Exit code after a reader that took too long.
 pub(crate) const TOO_LONG: u8 = 3;
+
+/// Exit code of a process whose parent has ended.
+const ALONE: u8 = 4;
 
 /// Name of the file with the number of the input that is being read.
 pub(crate) const AT: &str = "at";
@@ -51,6 +55,7 @@ pub(crate) fn run(kind: &Kind, world: &Path, numbers: (u64, u64, u64)) -> Result
     limit()?;
     let seeds = seeds::of(kind, world)?;
     let mut reader = Reader::new(kind, world)?;
+    reader.note(from)?;
     watch();
     let (mut accepted, mut good) = (0, true);
     for number in from..to + seeds.len() as u64 {
@@ -82,7 +87,7 @@ pub(crate) fn input(kind: &Kind, seeds: &[Seed], seed: u64, number: u64) -> Vec<
     }
     let mut dice = Dice::new(seed, number);
     let (valid, other) = (dice.pick(seeds), dice.pick(seeds));
-    mutator::damaged(kind.format, &valid.bytes, &other.bytes, &mut dice)
+    mutator::damaged(kind.format, valid, &other.bytes, &mut dice)
 }
 
 /// Says on standard output what was found: one line.
@@ -136,9 +141,14 @@ impl<'k> Reader<'k> {
         Ok(Self { kind, world: World::open(&folder)?, path, file, at, most: 0 })
     }
 
+    /// Takes note of the input that comes next, for whoever starts a process behind it.
+    fn note(&self, number: u64) -> Result<()> {
+        Ok(self.at.write_all_at(&number.to_le_bytes(), 0)?)
+    }
+
     /// Reads one input.
     pub(crate) fn read(&mut self, number: u64, bytes: &[u8]) -> Result<Outcome> {
-        self.at.write_all_at(&number.to_le_bytes(), 0)?;
+        self.note(number)?;
         self.file.write_all_at(bytes, 0)?;
         self.file.set_len(bytes.len() as u64)?;
         let before = allocator::begin();
@@ -182,24 +192,28 @@ fn limit() -> Result<()> {
     Ok(())
 }
 
-/// Ends the process where an input takes too long.
+/// Ends the process where an input takes too long, or nobody is left who reads what was found.
 fn watch() {
-    std::thread::spawn(|| {
-        let (mut seen, mut since, mut used) = (u64::MAX, Instant::now(), processor_time());
+    let parent = parent_id();
+    std::thread::spawn(move || {
+        let (mut seen, mut since, mut before) = (u64::MAX, Instant::now(), Turns::now());
         loop {
             std::thread::sleep(Duration::from_millis(100));
+            if parent_id() != parent {
+                std::process::exit(ALONE.into());
+            }
             let read = READ.load(Relaxed);
             if read != seen {
-                (seen, since, used) = (read, Instant::now(), processor_time());
+                (seen, since, before) = (read, Instant::now(), Turns::now());
                 continue;
             }
-            let worked = match (processor_time(), used) {
-                (Some(now), Some(before)) => now.saturating_sub(before),
+            let (worked, waited) = match (Turns::now(), before) {
+                (Some(now), Some(before)) => now.since(before, since.elapsed()),
                 // No system that tells.
-                _ => since.elapsed(),
+                _ => (since.elapsed(), since.elapsed()),
             };
-            if worked > TIME_MAX || since.elapsed() > WAIT_MAX {
-                println!("found hang {seen} more than {} s", worked.as_secs());
+            if worked > TIME_MAX || waited > WAIT_MAX {
+                println!("found hang {seen} more than {} s", worked.max(waited).as_secs());
                 let _ = std::io::stdout().flush();
                 std::process::exit(TOO_LONG.into());
             }
@@ -207,10 +221,33 @@ fn watch() {
     });
 }
 
-/// What the process has had of the processor. Linux counts it in hundredths of a second.
-fn processor_time() -> Option<Duration> {
-    let text = fs::read_to_string("/proc/self/stat").ok()?;
-    let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let mut ticks = || fields.next()?.parse::<u64>().ok();
-    Some(Duration::from_millis((ticks()? + ticks()?) * 10))
+/// What the process has had of the processor, and how long the thread that reads stood in line for
+/// it: where others have it, a reader that waits for its turn is not one that hangs.
+#[derive(Clone, Copy)]
+struct Turns {
+    had: Duration,
+    in_line: Duration,
+}
+
+impl Turns {
+    /// Linux counts the former in hundredths of a second.
+    fn now() -> Option<Self> {
+        let text = fs::read_to_string("/proc/self/stat").ok()?;
+        let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
+        let mut ticks = || fields.next()?.parse::<u64>().ok();
+        let had = Duration::from_millis((ticks()? + ticks()?) * 10);
+        // The reader's thread is the first, whose number is the process's.
+        let first = format!("/proc/self/task/{}/schedstat", std::process::id());
+        let line = fs::read_to_string(first).ok()?;
+        let in_line = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(Self { had, in_line: Duration::from_nanos(in_line) })
+    }
+
+    /// Of the time that has gone by since then: how long it worked, and how long it waited for
+    /// something else than its turn.
+    fn since(self, before: Self, elapsed: Duration) -> (Duration, Duration) {
+        let worked = self.had.saturating_sub(before.had);
+        let in_line = self.in_line.saturating_sub(before.in_line);
+        (worked, elapsed.saturating_sub(worked + in_line))
+    }
 }

@@ -1,6 +1,7 @@
 //! What readers need around the file: a tiny model, strategies, and a folder that is a process's
 //! own.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -55,13 +56,14 @@ pub(crate) const MODEL: &str = "model";
 pub(crate) struct World {
     pub(crate) folder: PathBuf,
     pub(crate) engine: Engine,
+    model: OnceCell<Model>,
 }
 
 impl World {
     /// Lays a model into an empty folder.
     pub(crate) fn make(folder: &Path) -> Result<Self> {
         let model = folder.join(MODEL);
-        TinyModel::t2v().write(&model)?;
+        TinyModel::least().write(&model)?;
         fs::write(model.join("wan.toml"), DEFAULTS)?;
         Self::open(folder)
     }
@@ -69,11 +71,20 @@ impl World {
     /// A folder that has a model.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
         let engine = Engine::builder().device(DeviceChoice::Cpu).plugin::<Linked>().build()?;
-        Ok(Self { folder: folder.into(), engine })
+        Ok(Self { folder: folder.into(), engine, model: OnceCell::new() })
     }
 
-    /// The model.
-    pub(crate) fn model(&self) -> Result<Model> {
+    /// The model, for readers of files that are none of its own: it is opened once.
+    pub(crate) fn model(&self) -> Result<&Model> {
+        if let Some(model) = self.model.get() {
+            return Ok(model);
+        }
+        let opened = self.opened_model()?;
+        Ok(self.model.get_or_init(|| opened))
+    }
+
+    /// The model as its folder is now.
+    pub(crate) fn opened_model(&self) -> Result<Model> {
         Ok(self.engine.open(self.folder.join(MODEL))?)
     }
 }

@@ -40,6 +40,31 @@ fn a_file_has_a_most_of_bytes_and_is_text() {
 }
 
 #[test]
+fn an_open_file_is_one_file_and_says_when_it_is_written_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, other] = ["file", "other"].map(|name| folder.path().join(name));
+    fs::write(&path, b"0123456789").unwrap();
+    fs::write(&other, b"another").unwrap();
+    let mut file = OpenFile::open(&path).unwrap();
+    assert_eq!((file.path(), file.length()), (path.as_path(), 10));
+    fs::rename(&other, &path).unwrap();
+    for _ in 0..2 {
+        assert_eq!(file.bytes(Content::Settings).unwrap(), b"0123456789");
+        assert_eq!(file.part(3, Some(4), Content::Settings).unwrap(), b"3456");
+        assert_eq!(file.part(8, Some(4), Content::Settings).unwrap(), b"89");
+        assert_eq!(file.part(8, None, Content::Settings).unwrap(), b"89");
+        assert_eq!(file.part(11, None, Content::Settings).unwrap(), b"");
+        let mut seen = Vec::new();
+        file.pass(|bytes| seen.extend_from_slice(bytes)).unwrap();
+        assert_eq!(seen, b"0123456789");
+        file.check_unwritten().unwrap();
+    }
+    let now = OpenFile::open(&path).unwrap();
+    fs::write(&path, b"another, longer").unwrap();
+    assert!(said(now.check_unwritten()).contains("was written to while it was read"));
+}
+
+#[test]
 fn an_error_in_json_names_its_field() {
     #[derive(Debug, serde::Deserialize)]
     struct Inner {

@@ -30,25 +30,25 @@ impl Candidate {
     /// # Errors
     /// For a cache or an option that there is not, or a value out of range.
     pub fn read(registry: &Registry, written: &str) -> Result<Vec<Self>> {
-        expand(written).into_iter().map(|one| Self::read_one(registry, &one)).collect()
+        let read =
+            |one: String| Self::read_one(registry, &one).map_err(|error| about(&one, &error));
+        expand(written).into_iter().map(read).collect()
     }
 
     fn read_one(registry: &Registry, written: &str) -> Result<Self> {
         let name = written.to_string();
         if let Some(steps) = written.strip_prefix("steps=") {
             let steps = steps.parse().ok().filter(|n| *n > 0);
-            let steps = steps.ok_or_else(|| {
-                Error::invalid(format!("candidate {written}: steps is a whole number above 0"))
-            })?;
+            let steps = steps.ok_or_else(|| Error::invalid("steps is a whole number above 0"))?;
             return Ok(Self { name, change: Change::Steps(steps) });
         }
         let (id, options) = written.split_once(':').unwrap_or((written, ""));
         let chosen = registry.choose(Kind::Cache, id, &OptionValues::new())?;
         let mut values = OptionValues::new();
         for pair in split_options(options) {
-            let (option, value) = pair.split_once('=').ok_or_else(|| {
-                Error::invalid(format!("candidate {written}: {pair} is not OPTION=VALUE"))
-            })?;
+            let (option, value) = pair
+                .split_once('=')
+                .ok_or_else(|| Error::invalid(format!("{pair} is not OPTION=VALUE")))?;
             values.extend([chosen.read_option(option, value)?]);
         }
         let choice = StrategyChoice { id: id.into(), options: values };
@@ -60,11 +60,16 @@ impl Candidate {
     /// # Errors
     /// If an option or the number of steps is out of range.
     pub fn settings(&self, model: &Model, uncached: &Settings) -> Result<Settings> {
-        match &self.change {
+        let changed = match &self.change {
             Change::Cache(choice) => model.with_cache(uncached, Some(choice)),
             Change::Steps(steps) => uncached.clone().with_sample_steps(*steps),
-        }
+        };
+        changed.map_err(|error| about(&self.name, &error))
     }
+}
+
+fn about(written: &str, error: &Error) -> Error {
+    Error::invalid(format!("`candidate` {written}: {error}"))
 }
 
 /// `a=1|2,b=3|4` as four.

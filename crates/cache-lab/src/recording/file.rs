@@ -12,7 +12,7 @@ use serde_json::json;
 use wan_border::files;
 use wan_host::{Error, Result};
 use wan_model::weights::WeightFile;
-use wan_outputs::{Claim, folder_of};
+use wan_outputs::Claim;
 
 use super::{Contents, METADATA, SCHEMA, checks};
 
@@ -26,8 +26,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn create(claim: Claim) -> Result<Self> {
-        let data = tempfile::tempfile_in(folder_of(claim.path()));
-        let data = data.map_err(Error::io(claim.path()))?;
+        let data = claim.scratch().map_err(Error::io(claim.path()))?;
         Ok(Self { claim, data, written: 0, header: BTreeMap::new() })
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use candle_core::{DType, Tensor};
 use wan_host::parts::{HostOps, Seen, Witness};
-use wan_host::{Error, Result, Settings};
+use wan_host::{Error, Plan, Result, Settings};
 use wan_outputs::{Claim, Wanted};
 
 use super::file::{Recording, Writer};
@@ -20,9 +20,16 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// The file that a recorder writes.
-    pub fn wanted(path: &Path) -> Wanted {
-        Wanted { field: "out".into(), path: path.into(), is_ours: Recording::is_one, bytes: 0 }
+    /// The file that a recorder writes, of about so many bytes.
+    pub fn wanted(path: &Path, bytes: u64) -> Wanted {
+        Wanted { field: "out".into(), path: path.into(), is_ours: Recording::is_one, bytes }
+    }
+
+    /// Bytes of a recording of this run, about and at most.
+    pub fn estimated_bytes(plan: &Plan) -> u64 {
+        // Hidden states, probe and residual; velocity and sample.
+        let tensors = 3 * plan.hidden_bytes + 2 * plan.latent_bytes + plan.signal_bytes_max;
+        plan.evaluations.saturating_mul(tensors)
     }
 
     /// A recorder of a run with these settings; nothing lies under the final name before the end.

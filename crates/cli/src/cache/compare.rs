@@ -12,7 +12,7 @@ use wan_host::parts::Registry;
 use wan_host::{Error, Request, Result, Settings};
 
 use crate::args::{flag, number_in, progress_form};
-use crate::outputs::{outputs_of, overwrite};
+use crate::outputs::{outputs_of, overwrite, say_notices};
 use crate::progress::Progress;
 use crate::request::{cancel_on_interrupt, request, settle_request};
 use crate::run_flags::with_run_flags;
@@ -60,6 +60,8 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     effects::check(effects::OF_UNCACHED_RUNS, matches, &settings)?;
     // A seed that is drawn is drawn once.
     let request = Request { base_seed: Some(settings.base_seed.cast_signed()), ..request };
+    let candidates = candidates.concat();
+    candidates.iter().try_for_each(|c| c.settings(&model, &settings).map(drop))?;
     let cancel = cancel_on_interrupt();
     let mut progress = Progress::new(progress_form(matches));
     let default = Thresholds::default();
@@ -68,7 +70,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
         model: &model,
         prompts: prompts(matches, &settings)?,
         request,
-        candidates: candidates.concat(),
+        candidates,
         gate: Thresholds {
             saved: number("gate_saved", default.saved),
             worst_psnr: number("gate_psnr", default.worst_psnr),
@@ -79,6 +81,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     progress.phase("compare", 0);
     let mut outputs = outputs_of(matches, &model, &settings);
     let report = comparison.run(&mut outputs, &mut |done, all| progress.step(done, all, None));
+    say_notices(&mut outputs);
     let report = report.inspect_err(|error| {
         if matches!(error, Error::Cancelled) {
             note!("what is done is kept; the same command goes on from there");

@@ -34,7 +34,9 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     effects::check(effects::OF_UNCACHED_RUNS, matches, &settings)?;
     let settings = model.with_cache(&settings, None)?;
     let path = matches.get_one::<PathBuf>("out").cloned().unwrap_or_default();
-    let claim = claim(outputs_of(matches, &model, &settings), &Recorder::wanted(&path))?;
+    let bytes_needed = Recorder::estimated_bytes(&model.plan(&settings)?);
+    let wanted = Recorder::wanted(&path, bytes_needed);
+    let claim = claim(outputs_of(matches, &model, &settings), &wanted)?;
     let recorder = Shared::new(Recorder::create(claim, &settings)?);
     let cancel = cancel_on_interrupt();
     let mut progress = Progress::new(progress_form(matches));

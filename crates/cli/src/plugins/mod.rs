@@ -1,6 +1,7 @@
 //! `wan plugins`: list them, look at one, write one, check one.
 
 mod check;
+mod found;
 mod list;
 mod new;
 mod show;
@@ -8,10 +9,11 @@ mod show;
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Command, value_parser};
+pub(crate) use found::Found;
 use wan_host::parts::Registry;
 use wan_host::{Error, Result};
 
-use super::args::{flag, innermost, json, plugin_dir, plugin_timeout};
+use super::args::{flag, json, plugin_dir, plugin_timeout};
 
 pub(super) fn command() -> Command {
     let list = Command::new("list").about("List samplers and caches with their options").args([
@@ -52,21 +54,6 @@ pub(super) fn are_used(commands: &[String]) -> bool {
         ["cache", command] => command != "calibrate",
         ["plugins", command] => ["list", "show"].contains(&command),
         _ => false,
-    }
-}
-
-/// A library that a command will open and that did not come with the program, if there is one.
-///
-/// # Errors
-/// If a folder that the user named is not there.
-pub(super) fn find_foreign(
-    plugin_dirs: &[PathBuf],
-    matches: Option<&ArgMatches>,
-) -> Result<Option<PathBuf>> {
-    let shown = matches.map(innermost).filter(|inner| inner.try_contains_id("what").is_ok());
-    match shown.and_then(show::library).filter(|library| !Registry::is_own(library)) {
-        Some(library) => Ok(Some(library.to_path_buf())),
-        None => Registry::find_foreign(plugin_dirs),
     }
 }
 

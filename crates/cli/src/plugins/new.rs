@@ -1,10 +1,12 @@
 //! `wan plugins new`: a crate that compiles, loads and passes its check as it is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use wan_host::{Error, Result};
 use wan_outputs::write_new_folder;
+use wan_plugin_api::c::HEADER;
+use wan_plugin_api::manifest::CURRENT_EPOCH;
 
 use crate::args::flag;
 use crate::checkout;
@@ -12,6 +14,8 @@ use crate::checkout;
 const MANIFEST: &str = include_str!("templates/Cargo.toml.in");
 const SAMPLER: &str = include_str!("templates/sampler.rs.in");
 const CACHE: &str = include_str!("templates/cache.rs.in");
+const C_SAMPLER: &str = include_str!("templates/sampler.c.in");
+const C_CACHE: &str = include_str!("templates/cache.c.in");
 
 /// Longest name.
 const NAME_MAX: usize = 40;
@@ -40,6 +44,11 @@ pub(super) fn command() -> Command {
         )
         .arg(Arg::new("name").required(true).value_name("NAME").help("Its id, as my-sampler"))
         .arg(
+            flag("lang", "LANGUAGE", "What to write it in; c needs a compiler and nothing else")
+                .value_parser(["rust", "c"])
+                .default_value("rust"),
+        )
+        .arg(
             flag("path", "DIR", "Folder to write [default: NAME]")
                 .value_parser(value_parser!(PathBuf)),
         )
@@ -50,6 +59,9 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     let (kind, name) = (word("kind"), word("name"));
     check_name(name)?;
     let folder = matches.get_one("path").cloned().unwrap_or_else(|| PathBuf::from(name));
+    if word("lang") == "c" {
+        return in_c(kind, name, &folder);
+    }
     let interface = Interface::find();
     let fill = |template: &str| {
         template
@@ -65,6 +77,19 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     let library = library_name(name);
     say!("  wan plugins check target/debug/{library}");
     say!("  wan generate --plugin-dir target/debug --{kind} {name}");
+    Ok(())
+}
+
+/// Writes a source in C and the header beside it.
+fn in_c(kind: &str, name: &str, folder: &Path) -> Result<()> {
+    let source = if kind == "sampler" { C_SAMPLER } else { C_CACHE }.replace("{{name}}", name);
+    let (file, library) = (format!("{name}.c"), library_name(name));
+    let files = [(file.as_str(), source), ("wan_plugin.h", HEADER.to_string())];
+    write_new_folder("path", folder, &files)?;
+    say!("wrote {}: a {kind} on wan_plugin.h, epoch {CURRENT_EPOCH}", folder.display());
+    say!("  cd {} && cc -shared -fPIC -O2 -o {library} {file} -lm", folder.display());
+    say!("  wan plugins check {library}");
+    say!("  wan generate --plugin-dir . --{kind} {name}");
     Ok(())
 }
 

@@ -8,13 +8,15 @@ use serde::{Deserialize, Serialize};
 use super::files::{Answer, Question};
 
 /// What a child is to do.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Errand {
     /// The command line, the program's name first.
     pub(super) arguments: Vec<OsString>,
     /// What the parent's standard input holds, where the command reads it; else why it cannot be
     /// read.
     pub(super) input: Option<Result<String, String>>,
+    /// Libraries that are not to be opened: they are refused, or have ended a child before.
+    pub(super) left_out: Vec<OsString>,
 }
 
 /// From parent to child.
@@ -37,6 +39,10 @@ pub(super) enum ToParent {
     Returns { thread: u64 },
     /// A call has taken more of its own time than it may.
     Overran { plugin: String, seconds: f64 },
+    /// A library in a standard folder is refused, and the rest goes on.
+    LeftOut { library: OsString, why: String },
+    /// The libraries are open; the command's own work begins.
+    Opened,
     /// It wants something done with a file; one question at a time.
     Asks(Question),
     /// The command is carried out, with this exit code.

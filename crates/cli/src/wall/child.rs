@@ -2,17 +2,20 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, Read, Write};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::time::Duration;
 
 use wan_border::files::Content;
+use wan_host::parts::Registry;
 use wan_outputs::Steward;
 use wan_plugin_api::library::Border;
 
 use super::border::TimedBorder;
 use super::channel::{Errand, ToChild, ToParent, read, send};
 use super::files::{Answer, Parent, Question};
+use crate::plugins::Found;
 use crate::stop;
 
 /// The one word on the command line of a child.
@@ -27,13 +30,17 @@ pub(crate) fn is_child(arguments: &[OsString]) -> bool {
 }
 
 /// This process is a child: foreign libraries may be opened.
-pub(crate) struct Inside(Arc<TimedBorder>);
+pub(crate) struct Inside {
+    border: Arc<TimedBorder>,
+    /// Libraries that are not to be opened.
+    left_out: Vec<PathBuf>,
+}
 
 impl Inside {
     /// The border that every foreign library is to be watched by. A call that spends more than
     /// `limit` in a plugin's own code ends the process.
     pub(crate) fn border(&self, limit: Duration) -> Arc<dyn Border> {
-        let border = self.0.clone();
+        let border = self.border.clone();
         let look = (limit / 10).clamp(Duration::from_millis(1), Duration::from_millis(100));
         std::thread::spawn(move || {
             let plugin = loop {
@@ -45,7 +52,19 @@ impl Inside {
             // The parent ends this process: its own exit could be held up by what hangs.
             tell(&ToParent::Overran { plugin, seconds: limit.as_secs_f64() });
         });
-        self.0.clone()
+        self.border.clone()
+    }
+
+    /// Opens the libraries; the parent is told of what is left out, and when they are open.
+    ///
+    /// # Errors
+    /// If a library of a folder that the user named is refused.
+    pub(crate) fn open(&self, found: &Found, registry: &mut Registry) -> wan_host::Result<()> {
+        found.open(registry, &self.left_out, |library, error| {
+            tell(&ToParent::LeftOut { library: library.into(), why: crate::spelled(error) });
+        })?;
+        tell(&ToParent::Opened);
+        Ok(())
     }
 }
 
@@ -53,7 +72,7 @@ impl Inside {
 pub(crate) fn serve(run: impl FnOnce(Vec<OsString>, &Inside) -> u8) -> u8 {
     die_with_parent();
     stop::leave_to_parent();
-    let Some(Errand { arguments, input }) = errand() else {
+    let Some(Errand { arguments, input, left_out }) = errand() else {
         // Started by hand.
         note!("{WORD} is for the program itself");
         return 2;
@@ -61,7 +80,8 @@ pub(crate) fn serve(run: impl FnOnce(Vec<OsString>, &Inside) -> u8) -> u8 {
     // The only place that sets it.
     let _ = INPUT.set(input);
     std::thread::spawn(listen);
-    let code = run(arguments, &Inside(Arc::new(TimedBorder::new(tell))));
+    let left_out = left_out.into_iter().map(PathBuf::from).collect();
+    let code = run(arguments, &Inside { border: Arc::new(TimedBorder::new(tell)), left_out });
     let _ = io::stdout().flush();
     tell(&ToParent::Done(code));
     code
@@ -97,7 +117,8 @@ static ANSWERS: LazyLock<(Sender<Answer>, Mutex<Receiver<Answer>>)> = LazyLock::
 /// Asks the parent, and waits for the answer: one question at a time.
 fn ask(question: Question) -> io::Result<Answer> {
     let answers = ANSWERS.1.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    tell(&ToParent::Asks(question));
+    // Nobody answers what was not asked.
+    try_tell(&ToParent::Asks(question))?;
     answers.recv().map_err(io::Error::other)
 }
 
@@ -119,9 +140,13 @@ fn die_with_parent() {
 
 /// Tells the parent. A parent that is gone hears nothing, and `listen` ends this process.
 fn tell(message: &ToParent) {
+    let _ = try_tell(message);
+}
+
+fn try_tell(message: &ToParent) -> io::Result<()> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock();
-    let _ = send(&mut Socket, message);
+    send(&mut Socket, message)
 }
 
 /// Standard input, which is a socket: it is written to as well. No other descriptor is needed, so

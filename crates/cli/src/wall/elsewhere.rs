@@ -7,14 +7,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use wan_host::parts::Registry;
 use wan_host::{Error, Result};
 use wan_plugin_api::library::Border;
+
+use crate::plugins::Found;
 
 /// No process is a child.
 pub(crate) enum Inside {}
 
 impl Inside {
     pub(crate) fn border(&self, _: Duration) -> Arc<dyn Border> {
+        match *self {}
+    }
+
+    pub(crate) fn open(&self, _: &Found, _: &mut Registry) -> Result<()> {
         match *self {}
     }
 }
@@ -31,7 +38,7 @@ pub(crate) fn serve(_: impl FnOnce(Vec<OsString>, &Inside) -> u8) -> u8 {
 
 /// # Errors
 /// Always.
-pub(crate) fn run(_: &[OsString], _: bool, foreign: &Path) -> Result<u8> {
+pub(crate) fn run(_: &[OsString], _: bool, (_, foreign): (&Found, &Path)) -> Result<u8> {
     Err(Error::library(foreign.display(), "this system has no wall to open it behind"))
 }
 

@@ -2,16 +2,17 @@
 //! them. So nothing that a library does to the child leaves a file under a final name.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use wan_outputs::{Claim, Claimed, Entrusted, Kept, Steward};
 
-/// What a child asks for. Claims have the numbers that they were given.
+/// What a child asks for. Claims have the numbers that they were given. A path may be no text.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Question {
-    Claim(PathBuf),
+    Claim(OsString),
     Keep(u64),
     GiveUp(u64),
     Remove(u64),
@@ -20,7 +21,7 @@ pub(super) enum Question {
 /// What it gets.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
-    Claimed { claim: u64, temporary: PathBuf, was_left: bool, without_lock: bool },
+    Claimed { claim: u64, temporary: OsString, was_left: bool, without_lock: bool },
     Taken { by: Option<u32> },
     Done,
     Failed { code: Option<i32>, said: String },
@@ -51,7 +52,7 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn answer(&mut self, question: Question) -> Answer {
         let done = match question {
-            Question::Claim(path) => return self.claim(&path),
+            Question::Claim(path) => return self.claim(Path::new(&path)),
             Question::GiveUp(number) => {
                 self.claims.remove(&number);
                 Ok(())
@@ -79,7 +80,7 @@ impl Files {
         match Claim::of(path) {
             Ok(Claimed::Taken { by }) => Answer::Taken { by },
             Ok(Claimed::Ours { claim, was_left, without_lock }) => {
-                let (number, temporary) = (self.next, claim.temporary().to_path_buf());
+                let (number, temporary) = (self.next, claim.temporary().into());
                 self.next += 1;
                 self.claims.insert(number, claim);
                 Answer::Claimed { claim: number, temporary, was_left, without_lock }
@@ -106,8 +107,9 @@ impl Steward for Parent {
     fn claim(&self, path: &Path) -> io::Result<Entrusted> {
         // The working directories of the two may differ: a library can change the child's.
         let path = std::path::absolute(path)?;
-        match self.ask(Question::Claim(path))? {
+        match self.ask(Question::Claim(path.into()))? {
             Answer::Claimed { claim, temporary, was_left, without_lock } => {
+                let temporary = temporary.into();
                 Ok(Entrusted::Ours { claim, temporary, was_left, without_lock })
             }
             Answer::Taken { by } => Ok(Entrusted::Taken { by }),

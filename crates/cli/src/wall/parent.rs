@@ -20,6 +20,7 @@ use super::channel::{Errand, ToChild, ToParent, read, send};
 use super::child::{WORD, read_input};
 use super::clean::Cleaner;
 use super::files::{Answer, Files};
+use crate::plugins::Found;
 use crate::stop;
 
 /// How long what a child has written may take to arrive once it has ended. It is there already; more
@@ -42,6 +43,10 @@ struct Seen {
     /// Plugins that are called, by thread, the innermost last.
     calls: Vec<(u64, String)>,
     overran: Option<(String, f64)>,
+    /// Files of libraries that were refused.
+    left_out: Vec<OsString>,
+    /// Whether the libraries are open.
+    opened: bool,
     done: Option<u8>,
     files: Files,
 }
@@ -58,36 +63,73 @@ impl Seen {
                 }
             }
             ToParent::Overran { plugin, seconds } => self.overran = Some((plugin, seconds)),
+            ToParent::LeftOut { library, why } => {
+                note!("left out: {why}");
+                self.left_out.push(library);
+            }
+            ToParent::Opened => self.opened = true,
             ToParent::Done(code) => self.done = Some(code),
         }
         None
     }
+
+    /// The library that ended the child while it was being opened, if one did.
+    fn ended_by(&self) -> Option<&str> {
+        let called = self.calls.last().map(|(_, plugin)| plugin.as_str());
+        let overran = self.overran.as_ref().map(|(plugin, _)| plugin.as_str());
+        overran.or(called).filter(|_| !self.opened && self.done.is_none())
+    }
 }
 
 /// Carries a command line out in a child; gives its exit code. `reads_input` is whether the command
-/// reads standard input; `foreign` is a library that the child will open.
+/// reads standard input; the libraries are those that are to be opened, and a foreign one of them.
+///
+/// A library of a standard folder that ends the child while it is opened is left out, with a
+/// warning, of another child.
 ///
 /// # Errors
 /// If a plugin ends the child, or the child cannot be started.
-pub(crate) fn run(arguments: &[OsString], reads_input: bool, foreign: &Path) -> Result<u8> {
+pub(crate) fn run(
+    arguments: &[OsString],
+    reads_input: bool,
+    (found, foreign): (&Found, &Path),
+) -> Result<u8> {
     let program = std::env::current_exe().map_err(Error::io(Path::new("this program")))?;
     let input = reads_input.then(read_input);
-    let errand = Errand { arguments: arguments.to_vec(), input };
-    let (mut child, socket) = start(&program).map_err(Error::io(&program))?;
+    let mut errand = Errand { arguments: arguments.to_vec(), input, left_out: Vec::new() };
+    loop {
+        let (seen, status) = carry_out(&errand, &program).map_err(Error::io(&program))?;
+        let mut files = seen.ended_by().map_or(Vec::new(), |name| found.in_standard(name));
+        // Each is tried without once.
+        files.retain(|file| !errand.left_out.contains(&file.into()));
+        let left_out = seen.left_out.clone();
+        match judge(seen, status, foreign) {
+            Err(error) if !files.is_empty() => {
+                note!("left out: {}", crate::spelled(&error));
+                errand.left_out.extend(left_out);
+                errand.left_out.extend(files.into_iter().map(OsString::from));
+            }
+            judged => return judged,
+        }
+    }
+}
+
+/// Starts a child for an errand, and follows it to its end.
+fn carry_out(errand: &Errand, program: &Path) -> std::io::Result<(Seen, ExitStatus)> {
+    let (mut child, socket) = start(program)?;
     let socket = Arc::new(socket);
     let group = Pid::from_child(&child);
     let relays = [relay(child.stdout.take(), stdout()), relay(child.stderr.take(), stderr())];
     let (events, heard) = channel();
-    listen(&socket, events.clone()).map_err(Error::io(&program))?;
+    listen(&socket, events.clone())?;
     // A child that is gone already has said why, or its end does.
-    let _ = send(&mut &*socket, &ToChild::Do(errand));
+    let _ = send(&mut &*socket, &ToChild::Do(errand.clone()));
     hand_signals_on(socket.clone(), group);
     let waits = events;
     spawn(move || waits.send(Event::Ended(child.wait())));
-    let end = until_the_end(&heard, &socket, group);
-    let (seen, status) = end.map_err(Error::io(&program))?;
+    let end = until_the_end(&heard, &socket, group)?;
     relays.into_iter().for_each(join_soon);
-    judge(seen, status, foreign)
+    Ok(end)
 }
 
 /// Starts this program again, in a group of its own, with a socket as its standard input.

@@ -267,7 +267,13 @@ fn no_stream() -> Error {
 impl Denoise for Denoiser {
     fn velocity(&mut self, sample: &Tensor, levels: &[FrameLevel]) -> PluginResult<Tensor> {
         let latents = self.parts.ops.unwrap(sample)?;
-        let frames = latents.dims()[LATENT_FRAME_AXIS];
+        // A library may hand on what it was given as something else.
+        let &[1, _, frames, _, _] = latents.dims() else {
+            return Err(wan_plugin_api::Error::failed(format!(
+                "the model is asked about a tensor of shape {:?}, expected [1, C, F, H, W]",
+                latents.dims()
+            )));
+        };
         if levels.len() != frames {
             return Err(wan_plugin_api::Error::failed(format!(
                 "{} levels for {frames} latent frames",

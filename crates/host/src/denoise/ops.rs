@@ -14,7 +14,6 @@ use wan_plugin_api::{
 use crate::cancel::Cancel;
 use crate::denoise::host_tensor::{HostTensor, candle_dtype, cast, dtype_of, place_of};
 use crate::denoise::noise::Noise;
-use crate::denoise::ops::extensions::refuse_store;
 use crate::denoise::reencode::Reencode;
 use crate::latents::LATENT_FRAME_AXIS;
 use crate::ledger::{Item, Ledger};
@@ -360,7 +359,7 @@ impl TensorOps for HostOps {
     fn extension(&self, id: &str, message: Message) -> Result<Message> {
         match id {
             REENCODE => self.reencoded(&message.tensors),
-            ATTENTION => refuse_store(&message.document),
+            ATTENTION => self.without_a_store(&message.document),
             _ => Err(Error::unsupported(format!("this host has no extension {id}"))),
         }
     }

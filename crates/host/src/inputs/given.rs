@@ -1,7 +1,9 @@
 //! Frames that the user gives, in the form that the model at hand takes them.
 
+use std::collections::BTreeMap;
+
 use candle_core::{Device, Tensor};
-use wan_media::{RgbImage, fit, picture};
+use wan_media::{RgbImage, VideoFrames, fit, picture};
 use wan_model::clip::{ClipVision, Resizing, preprocess};
 use wan_model::family::Intake;
 use wan_model::vae::Vae;
@@ -10,7 +12,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::inputs::conditions::Conditions;
 use crate::inputs::pixels::to_tensor;
-use crate::request::frame_source::FrameSource;
+use crate::request::frame_source::{FrameSource, SourceFrames};
 use crate::request::settings::SettingValues;
 
 /// Given pictures and clips, read and fitted to the size of the video.
@@ -23,6 +25,8 @@ pub(crate) struct GivenFrames {
     before: Vec<RgbImage>,
     /// Whether the first frames are the end of a clip, which may be one frame.
     is_clip: bool,
+    /// SHA-256 of each file, by the field that names it.
+    hashes: BTreeMap<String, String>,
 }
 
 impl GivenFrames {
@@ -32,38 +36,61 @@ impl GivenFrames {
     /// If a file cannot be read, a clip is too short, or an image and a clip are both given.
     pub(crate) fn read(settings: &SettingValues) -> Result<Self> {
         let given = &settings.given;
-        let fitted = |p: &RgbImage| fit(p, settings.width.get(), settings.height.get());
-        let image = |source: &FrameSource, field| {
-            Ok::<_, Error>(fitted(&picture(&*source.picture(field)?, 0)))
-        };
-        let last = given.last_frame.as_ref().map(|s| image(s, "last_frame")).transpose()?;
-        match (&given.image, &given.video) {
-            (Some(_), Some(_)) => Err(Error::invalid("`image` and `video` exclude each other")),
-            (None, None) => Ok(Self { last, ..Self::default() }),
-            (Some(source), None) => {
-                Ok(Self { first: vec![image(source, "image")?], last, ..Self::default() })
-            }
-            (None, Some(source)) => {
-                let clip = source.clip("video")?;
-                let context = given.context_frames.get();
-                if clip.frames() < context || context >= settings.frame_num.get() {
-                    return Err(Error::field(
-                        "video",
-                        format!(
-                            "{}: {} frames; `context_frames` {context} must be at most that, and \
-                             below `frame_num` {}",
-                            source.name(),
-                            clip.frames(),
-                            settings.frame_num
-                        ),
-                    ));
-                }
-                let frames = (0..clip.frames()).map(|f| fitted(&picture(&clip, f)));
-                let mut before: Vec<RgbImage> = frames.collect();
-                let first = before.split_off(clip.frames() - context);
-                Ok(Self { first, last, before, is_clip: true })
-            }
+        let mut read = Self::default();
+        if let Some(source) = &given.last_frame {
+            read.last = Some(read.picture(source, "last_frame", settings)?);
         }
+        match (&given.image, &given.video) {
+            (Some(_), Some(_)) => {
+                return Err(Error::invalid("`image` and `video` exclude each other"));
+            }
+            (None, None) => {}
+            (Some(source), None) => read.first = vec![read.picture(source, "image", settings)?],
+            (None, Some(source)) => read.add_clip(source, settings)?,
+        }
+        Ok(read)
+    }
+
+    fn picture(
+        &mut self,
+        source: &FrameSource,
+        field: &'static str,
+        settings: &SettingValues,
+    ) -> Result<RgbImage> {
+        let SourceFrames { frames, hash } = source.picture(field)?;
+        self.known_by(field, hash);
+        Ok(fitted(&frames, 0, settings))
+    }
+
+    fn add_clip(&mut self, source: &FrameSource, settings: &SettingValues) -> Result<()> {
+        let SourceFrames { frames: clip, hash } = source.clip("video")?;
+        let context = settings.given.context_frames.get();
+        if clip.frames() < context || context >= settings.frame_num.get() {
+            return Err(Error::field(
+                "video",
+                format!(
+                    "{}: {} frames; `context_frames` {context} must be at most that, and below \
+                     `frame_num` {}",
+                    source.name(),
+                    clip.frames(),
+                    settings.frame_num
+                ),
+            ));
+        }
+        self.known_by("video", hash);
+        self.before = (0..clip.frames()).map(|f| fitted(&clip, f, settings)).collect();
+        self.first = self.before.split_off(clip.frames() - context);
+        self.is_clip = true;
+        Ok(())
+    }
+
+    fn known_by(&mut self, field: &str, hash: Option<String>) {
+        self.hashes.extend(hash.map(|hash| (field.to_string(), hash)));
+    }
+
+    /// SHA-256 of each file that was read, by the field that names it.
+    pub(crate) fn hashes(&self) -> &BTreeMap<String, String> {
+        &self.hashes
     }
 
     /// Checks that a model takes what is given, and is given what it needs, before any part is
@@ -191,4 +218,8 @@ impl GivenFrames {
     pub(crate) fn context(&self) -> &[RgbImage] {
         if self.is_clip { &self.first } else { &[] }
     }
+}
+
+fn fitted(frames: &VideoFrames, index: usize, settings: &SettingValues) -> RgbImage {
+    fit(&picture(frames, index), settings.width.get(), settings.height.get())
 }

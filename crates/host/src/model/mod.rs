@@ -35,12 +35,10 @@ use crate::model::facts::{ModelFacts, RunInputs};
 use crate::model::settings::Settings;
 use crate::output::decoding::Decoding;
 use crate::output::generated::Generated;
-use crate::output::sidecar::Sidecar;
 use crate::request::Request;
 use crate::request::on_nan::OnNan;
 use crate::request::precision::Precision;
 use crate::request::settings::SizeRule;
-use crate::run::handover::Earlier;
 use crate::run::spec::{Beginning, RunSpec};
 use crate::run::state::RunState;
 use crate::run::{Run, Sampled};
@@ -256,15 +254,7 @@ impl Model {
         conditions: Conditions,
         context: &RunContext,
     ) -> Result<RunSpec> {
-        let beginning = match &settings.given.latents {
-            Some(path) => {
-                let read = Sidecar::read_latents(path);
-                let (latents, sidecar) = read.map_err(|e| Error::field("latents", e))?;
-                let name = format!("`latents` {}", path.display());
-                Beginning::Earlier(Earlier { latents, ends_at: sidecar.ends_at, name })
-            }
-            None => Beginning::Noise,
-        };
+        let beginning = settings.earlier.clone().map_or(Beginning::Noise, Beginning::Earlier);
         let noise = context.noise.clone().unwrap_or_else(|| Noise::new(settings.base_seed));
         let inputs = RunInputs {
             experts: self.transformers(settings.precision)?,

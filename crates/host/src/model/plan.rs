@@ -22,6 +22,9 @@ pub struct Plan {
     pub file_bytes: BTreeMap<String, u64>,
     /// Latents, `[1, C, F, H, W]` in f32.
     pub latent_bytes: u64,
+    /// Hidden states of an evaluation, `[1, L, D]` in the format of the residual stream; of the wider
+    /// expert.
+    pub hidden_bytes: u64,
     /// Most that the time signals of an evaluation take: one row of `e` and `e0` per distinct
     /// timestep, in f32.
     pub signal_bytes_max: u64,
@@ -43,14 +46,18 @@ impl Model {
             evaluations: 0,
             file_bytes: self.file_bytes()?,
             latent_bytes: self.latent_bytes(settings),
+            hidden_bytes: 0,
             signal_bytes_max: 0,
             cache_bytes_max: 0,
         };
         let parts = run.parts();
+        let tokens = facts.frame_tokens(settings.size) * settings.size.frames;
         let stream_dtype = Numerics::from(settings.precision).stream_dtype();
         run.each_stream(|stream| {
             let config = &facts.configs[stream.expert];
             let rows = u64::from(stream.timesteps_max);
+            let hidden = (tokens * config.dim() * stream_dtype.size_in_bytes()) as u64;
+            plan.hidden_bytes = plan.hidden_bytes.max(hidden);
             let signals = rows * 7 * config.dim() as u64 * 4; // e: D, e0: 6 D
             plan.signal_bytes_max = plan.signal_bytes_max.max(signals);
             let branches = parts.branches(stream.expert);

@@ -11,6 +11,7 @@ use crate::inputs::given::GivenFrames;
 use crate::plugins::registry::Chosen;
 use crate::request::origin::{Origin, Origins};
 use crate::request::settings::{LatentSize, SettingValues};
+use crate::run::handover::Earlier;
 
 /// Complete settings of one video by one model, each with where its value came from.
 ///
@@ -27,6 +28,8 @@ pub struct Settings {
     pub(crate) chosen_cache: Option<Chosen>,
     pub(crate) size: LatentSize,
     pub(crate) given_frames: Arc<GivenFrames>,
+    /// Latents to go on from, as they were when their file was hashed.
+    pub(crate) earlier: Option<Earlier>,
     pub(crate) notices: Vec<String>,
 }
 

@@ -16,7 +16,7 @@ use crate::model::Model;
 use crate::model::defaults::{Defaults, of_wan};
 use crate::model::needs;
 use crate::model::settings::Settings;
-use crate::output::given_files::sha256;
+use crate::output::latents_file::HashedLatents;
 use crate::output::sidecar::{Sidecar, json};
 use crate::plugins::choice::StrategyChoice;
 use crate::plugins::kind::Kind;
@@ -26,6 +26,7 @@ use crate::request::precision::Precision;
 use crate::request::settings::{GivenSources, SettingValues};
 use crate::request::size::Size;
 use crate::request::{NO_CACHE, Request};
+use crate::run::handover::Earlier;
 
 impl Model {
     /// Completes a request: what it does not say comes from the task that it names, else from the
@@ -52,7 +53,10 @@ impl Model {
         let mut values = settling.values(&sampler, cache.as_ref())?;
         let size = values.latent_size(self.size_rule())?;
         let given = GivenFrames::read(&values)?;
-        values.given.hashes = hashes(&values.given)?;
+        values.given.hashes.clone_from(given.hashes());
+        let earlier = values.given.latents.as_deref().map(earlier).transpose()?;
+        let (earlier, hash) = earlier.unzip();
+        values.given.hashes.extend(hash.map(|hash| ("latents".into(), hash)));
         given.check(self.facts().intake(), self.size_rule().temporal_scale)?;
         let notices = self.unknown_words(&values);
         Ok(Settings {
@@ -64,6 +68,7 @@ impl Model {
             chosen_cache: cache,
             size,
             given_frames: Arc::new(given),
+            earlier,
             notices,
         })
     }
@@ -76,11 +81,7 @@ impl Model {
     pub fn settle_again(&self, recorded: &Sidecar) -> Result<Settings> {
         let request = Request { task: recorded.task.clone(), ..Request::from(&recorded.settings) };
         let mut settings = self.complete(&request)?;
-        let (then, now) = (&recorded.settings.given.hashes, &settings.given.hashes);
-        if let Some((field, _)) = then.iter().find(|(field, hash)| now.get(*field) != Some(hash)) {
-            let why = format!("`{field}` is another file than the recorded one, by its SHA-256");
-            return Err(Error::invalid(why));
-        }
+        recorded.settings.given.check_same(&settings.given.hashes)?;
         settings.values.sample_guide_scale_low = recorded.settings.sample_guide_scale_low;
         settings.origins.clone_from(&recorded.origins);
         settings.defaults.clone_from(&recorded.defaults);
@@ -323,10 +324,10 @@ impl<'a> Settling<'a> {
     }
 }
 
-/// SHA-256 of each given file.
-fn hashes(given: &GivenSources) -> Result<BTreeMap<String, String>> {
-    let hash = |(field, path): (&'static str, &Path)| {
-        Ok((field.to_string(), sha256(path).map_err(|e| Error::field(field, e))?))
-    };
-    given.files().map(hash).collect()
+/// The latents of an earlier run, and SHA-256 of their file.
+fn earlier(path: &Path) -> Result<(Earlier, String)> {
+    let read = Sidecar::read_hashed_latents(path).map_err(|e| Error::field("latents", e))?;
+    let HashedLatents { latents, sidecar, hash } = read;
+    let name = format!("`latents` {}", path.display());
+    Ok((Earlier { latents, ends_at: sidecar.ends_at, name }, hash))
 }

@@ -57,9 +57,11 @@ impl<'v> Decoding<'v> {
     /// With the clip in front that these settings were given.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If it cannot be read, or is another file than the recorded one.
     pub fn with_given(&mut self, settings: &SettingValues) -> Result<()> {
-        self.given = Arc::new(GivenFrames::read(settings)?);
+        let given = GivenFrames::read(settings)?;
+        settings.given.check_same(given.hashes())?;
+        self.given = Arc::new(given);
         Ok(())
     }
 

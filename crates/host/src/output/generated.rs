@@ -7,7 +7,7 @@ use wan_outputs::{Claim, Outputs, Wanted};
 
 use crate::error::Result;
 use crate::output::container_tags::Metadata;
-use crate::output::sidecar::Sidecar;
+use crate::output::sidecar::{SIDECAR_BYTES, Sidecar};
 
 /// Frames, and the sidecar that says how they were made.
 #[derive(Debug, Clone)]
@@ -39,7 +39,8 @@ impl Generated {
         let (field, sidecar) = ("save_file".to_string(), path.with_extension("json"));
         let is_ours = |video: &Path| Sidecar::is_one(&video.with_extension("json"));
         let video = Wanted { field: field.clone(), path: path.into(), is_ours, bytes };
-        [video, Wanted { field, path: sidecar, is_ours: Sidecar::is_one, bytes: 0 }]
+        let (is_ours, bytes) = (Sidecar::is_one as fn(&Path) -> bool, SIDECAR_BYTES);
+        [video, Wanted { field, path: sidecar, is_ours, bytes }]
     }
 
     /// As [`save`](Self::save), to files that were claimed before, with these tags.

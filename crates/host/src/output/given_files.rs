@@ -1,38 +1,18 @@
 //! Given files, known by what they hold: recorded with their hash, and found again by it.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-use wan_border::files;
+use wan_border::files::OpenFile;
 
 use crate::error::{Error, Result};
 use crate::optional_file::paths_in;
 use crate::output::sidecar::Sidecar;
+use crate::request::file_hash::sha256;
 use crate::request::frame_source::FrameSource;
 
 /// Folders within a given folder that are looked through.
 const DEPTH_MAX: usize = 4;
-
-/// SHA-256 of a file.
-///
-/// # Errors
-/// If it cannot be read.
-pub(crate) fn sha256(path: &Path) -> Result<String> {
-    let (file, _) = files::open(path)?;
-    let (mut hash, mut file) = (Sha256::new(), BufReader::new(file));
-    loop {
-        let bytes = file.fill_buf().map_err(Error::io(path))?;
-        if bytes.is_empty() {
-            break;
-        }
-        hash.update(bytes);
-        let count = bytes.len();
-        file.consume(count);
-    }
-    Ok(hex::encode(hash.finalize()))
-}
 
 impl Sidecar {
     /// Finds the given files again, whose paths may be those of another folder or machine: under
@@ -70,7 +50,10 @@ fn find(
     hash: &str,
     (sidecar, folders): (&Path, &[PathBuf]),
 ) -> Result<PathBuf> {
-    let is_it = |path: &PathBuf| sha256(path).is_ok_and(|found| found == hash);
+    let is_it = |path: &PathBuf| {
+        let found = OpenFile::open(path).and_then(|mut file| sha256(&mut file));
+        found.is_ok_and(|found| found == hash)
+    };
     let beside = sidecar.parent().unwrap_or(Path::new(""));
     let name = recorded.file_name().unwrap_or_default();
     let near = [recorded.to_path_buf(), beside.join(recorded), beside.join(name)];

@@ -6,18 +6,50 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
+use sha2::{Digest, Sha256};
+use wan_border::files;
 use wan_border::numbers::POSITIONS_MAX;
 use wan_model::weights::WeightFile;
 use wan_outputs::{Claim, Kept, Wanted};
 
 use crate::error::{Error, Result};
-use crate::output::sidecar::{Sidecar, latents_hash};
+use crate::output::sidecar::{SIDECAR_BYTES, Sidecar, latents_hash};
 
 const TENSOR: &str = "latents";
 const METADATA: &str = "wan";
 
+/// Bytes that are hashed at a time.
+const BLOCK: u64 = 1 << 20;
+
+/// Saved latents, and SHA-256 of the file that they were read from.
+pub(crate) struct HashedLatents {
+    /// `[1, C, F, H, W]`.
+    pub(crate) latents: Tensor,
+    /// What is known of their making.
+    pub(crate) sidecar: Sidecar,
+    /// Of all bytes of the file.
+    pub(crate) hash: String,
+}
+
+fn open(path: &Path) -> Result<(WeightFile, Metadata)> {
+    // They are the user's, not the model's.
+    WeightFile::open(path).map_err(|error| match error {
+        wan_model::Error::File(error) => error.into(),
+        other => Error::invalid(other.to_string()),
+    })
+}
+
+fn sha256(file: &WeightFile) -> Result<String> {
+    let (mut hash, mut place) = (Sha256::new(), 0);
+    while place < file.length() {
+        hash.update(file.read_at(place, BLOCK)?);
+        place += BLOCK;
+    }
+    Ok(hex::encode(hash.finalize()))
+}
+
 impl Sidecar {
-    /// What [`save_latents`](Self::save_latents) writes, of about so many bytes.
+    /// What [`save_latents`](Self::save_latents) writes for latents of so many bytes.
     pub fn wanted_latents(path: &Path, bytes: u64) -> Wanted {
         let is_ours = |path: &Path| {
             let has = |(_, header): (_, Metadata)| {
@@ -25,6 +57,7 @@ impl Sidecar {
             };
             WeightFile::open(path).is_ok_and(has)
         };
+        let bytes = bytes.saturating_add(SIDECAR_BYTES);
         Wanted { field: "save_file".into(), path: path.into(), is_ours, bytes }
     }
 
@@ -45,12 +78,26 @@ impl Sidecar {
     /// # Errors
     /// If it is missing, truncated or not of this program.
     pub fn read_latents(path: &Path) -> Result<(Tensor, Self)> {
+        let (file, header) = open(path)?;
+        Self::latents_of(path, &file, &header)
+    }
+
+    /// As [`read_latents`](Self::read_latents), with what the file is known by.
+    ///
+    /// # Errors
+    /// As there, and if the file is written to meanwhile.
+    pub(crate) fn read_hashed_latents(path: &Path) -> Result<HashedLatents> {
+        let (file, header) = open(path)?;
+        let hash = sha256(&file)?;
+        let (latents, sidecar) = Self::latents_of(path, &file, &header)?;
+        if file.written_to()?.is_some() {
+            return Err(files::Error::Changed { path: path.into() }.into());
+        }
+        Ok(HashedLatents { latents, sidecar, hash })
+    }
+
+    fn latents_of(path: &Path, file: &WeightFile, header: &Metadata) -> Result<(Tensor, Self)> {
         let wrong = |why: String| Error::invalid(format!("{}: {why}", path.display()));
-        // They are the user's, not the model's.
-        let (file, header) = WeightFile::open(path).map_err(|error| match error {
-            wan_model::Error::File(error) => error.into(),
-            other => Error::invalid(other.to_string()),
-        })?;
         let report = header
             .metadata()
             .as_ref()

@@ -5,5 +5,5 @@ pub(crate) mod container_tags;
 pub(crate) mod decoding;
 pub(crate) mod generated;
 pub(crate) mod given_files;
-mod latents_file;
+pub(crate) mod latents_file;
 pub(crate) mod sidecar;

@@ -27,6 +27,9 @@ use crate::run::Sampled;
 /// Version of the schema; raised when a member changes its meaning.
 pub(crate) const SCHEMA: u32 = 1;
 
+/// Bytes that a sidecar takes, by estimate: what long runs have.
+pub(crate) const SIDECAR_BYTES: u64 = 1 << 18;
+
 /// The sidecar.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Sidecar {

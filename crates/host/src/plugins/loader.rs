@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::optional_file::paths_in;
 use crate::plugins::allow_list::AllowList;
 use crate::plugins::elf;
+use crate::plugins::own_memory::OwnMemory;
 use crate::plugins::private_copy::PrivateCopy;
 
 /// A plugin library that passed every check.
@@ -144,7 +145,7 @@ impl Found {
             |why: String| self.refuse(why.replace(&format!("{}: ", copy.path().display()), ""));
         let manifest = read_manifest(copy.path()).map_err(refuse)?;
         let epoch = epoch_of(&manifest, epochs).map_err(refuse)?;
-        let library = (epoch.open)(copy.path()).map_err(|error| {
+        let library = (epoch.open)(copy.path(), &manifest).map_err(|error| {
             tracing::debug!(path = %self.path.display(), report = %error.report, "refused");
             refuse(format!("{}; rebuild it with this host's wan-plugin-api", error.summary))
         })?;
@@ -157,13 +158,14 @@ fn read_manifest(path: &Path) -> std::result::Result<Manifest, String> {
     // documentation says so to the user.
     let library = unsafe { libloading::Library::new(path) }
         .map_err(|e| format!("is not a library that can be loaded ({})", one_line(&e)))?;
-    // SAFETY: a symbol of this name is a manifest by the interface's rules; `read` checks its
-    // magic.
+    // SAFETY: a symbol of this name is a manifest by the interface's rules; nothing is read but what
+    // is the library's own.
     let manifest = unsafe {
         let raw = library.get::<*const RawManifest>(manifest::SYMBOL).map_err(|_| {
             format!("is not a wan plugin (it does not export {})", manifest::SYMBOL)
         })?;
-        RawManifest::read(*raw)
+        let own = OwnMemory::around(raw.cast());
+        RawManifest::read(*raw, &|address| own.bytes_at(address))
     };
     // Never unloaded: strings and code of a plugin are used until the process ends.
     std::mem::forget(library);

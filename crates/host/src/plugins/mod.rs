@@ -8,5 +8,6 @@ mod folders;
 pub(crate) mod kind;
 mod lent_solvers;
 pub(crate) mod loader;
+mod own_memory;
 mod private_copy;
 pub(crate) mod registry;

@@ -149,19 +149,17 @@ impl Registry {
         self.add(library, source, opened.manifest.epoch)
     }
 
-    /// The first library that [`add_folders`](Self::add_folders) would load and that did not come
-    /// with the program.
+    /// The libraries that [`add_folders`](Self::add_folders) loads: those in these folders, and
+    /// those in the standard ones.
     ///
     /// # Errors
     /// If a folder is not there or cannot be listed.
-    pub fn find_foreign(named: &[PathBuf]) -> Result<Option<PathBuf>> {
-        for folder in named.iter().chain(&folders::standard()) {
-            let found = libraries_in(folder)?.into_iter().find(|path| !folders::is_own(path));
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        Ok(None)
+    pub fn libraries(named: &[PathBuf]) -> Result<[Vec<PathBuf>; 2]> {
+        let in_all = |folders: &[PathBuf]| {
+            let lists: Result<Vec<_>> = folders.iter().map(|folder| libraries_in(folder)).collect();
+            lists.map(|lists| lists.concat())
+        };
+        Ok([in_all(named)?, in_all(&folders::standard())?])
     }
 
     /// Whether a library came with the program: it lies in the folder beside it.
@@ -177,12 +175,9 @@ impl Registry {
     /// # Errors
     /// If a named folder is not there, or a library in it is refused.
     pub fn add_folders(&mut self, named: &[PathBuf]) -> Result<()> {
-        self.add_named_folders(named)?;
-        for folder in folders::standard() {
-            for path in libraries_in(&folder)? {
-                self.add_or_leave_out(&path);
-            }
-        }
+        let [named, standard] = Self::libraries(named)?;
+        named.iter().try_for_each(|path| self.add_file_once(path))?;
+        standard.iter().for_each(|path| self.add_or_leave_out(path));
         Ok(())
     }
 
@@ -221,7 +216,11 @@ impl Registry {
         Ok(())
     }
 
-    fn add_file_once(&mut self, path: &Path) -> Result<()> {
+    /// As [`add_file`](Self::add_file), unless the library is there already.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn add_file_once(&mut self, path: &Path) -> Result<()> {
         let path = path.canonicalize().map_err(Error::io(path))?;
         let is_known = self.plugins.iter().any(|p| p.source.path.as_ref() == Some(&path));
         if is_known { Ok(()) } else { self.add_file(&path) }

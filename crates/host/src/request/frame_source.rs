@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use wan_media::{VideoFrames, read_image, read_video};
+use wan_border::files::OpenFile;
+use wan_media::{CLIP_BYTES_MAX, PictureLimits, VideoFrames, read_image_within, read_video_within};
 
 use crate::error::{Error, Result};
 use crate::path_text;
+use crate::request::file_hash::hashed;
 
 /// A picture or a clip that is given.
 ///
@@ -37,6 +39,15 @@ pub struct PixelsRecord {
     pub height: usize,
     /// SHA-256 of the pixels: frames x height x width x 3, RGB, one byte a channel.
     pub sha256: String,
+}
+
+/// The frames of a source.
+#[derive(Debug)]
+pub(crate) struct SourceFrames {
+    /// All of them.
+    pub(crate) frames: Arc<VideoFrames>,
+    /// SHA-256 of the file that they were read from, if they were.
+    pub(crate) hash: Option<String>,
 }
 
 /// A source as JSON has it.
@@ -100,18 +111,14 @@ impl FrameSource {
     ///
     /// # Errors
     /// If the file cannot be read, or the frames are not one.
-    pub(crate) fn picture(&self, field: &'static str) -> Result<Arc<VideoFrames>> {
-        let frames = match self {
-            Self::File(path) => {
-                let picture = read_image(path).map_err(|e| Error::field(field, e))?;
-                let (width, height) = (picture.width() as usize, picture.height() as usize);
-                Arc::new(VideoFrames::new(width, height, picture.into_raw())?)
-            }
-            Self::Pixels(frames) => frames.clone(),
-            Self::Recorded(record) => return Err(record.is_no_picture(field)),
-        };
-        match frames.frames() {
-            1 => Ok(frames),
+    pub(crate) fn picture(&self, field: &'static str) -> Result<SourceFrames> {
+        let read = self.read(field, |file| {
+            let picture = read_image_within(file, PictureLimits::default())?;
+            let (width, height) = (picture.width() as usize, picture.height() as usize);
+            VideoFrames::new(width, height, picture.into_raw())
+        })?;
+        match read.frames.frames() {
+            1 => Ok(read),
             count => Err(Error::field(field, format!("{count} frames, expected one picture"))),
         }
     }
@@ -120,10 +127,22 @@ impl FrameSource {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub(crate) fn clip(&self, field: &'static str) -> Result<Arc<VideoFrames>> {
+    pub(crate) fn clip(&self, field: &'static str) -> Result<SourceFrames> {
+        self.read(field, |file| read_video_within(file, CLIP_BYTES_MAX))
+    }
+
+    /// Frames in memory, or what `decode` makes of the file.
+    fn read(
+        &self,
+        field: &'static str,
+        decode: impl FnOnce(&mut OpenFile) -> wan_media::Result<VideoFrames>,
+    ) -> Result<SourceFrames> {
         match self {
-            Self::File(path) => Ok(Arc::new(read_video(path).map_err(|e| Error::field(field, e))?)),
-            Self::Pixels(frames) => Ok(frames.clone()),
+            Self::File(path) => {
+                let (frames, hash) = hashed(path, decode).map_err(|e| Error::field(field, e))?;
+                Ok(SourceFrames { frames: Arc::new(frames), hash: Some(hash) })
+            }
+            Self::Pixels(frames) => Ok(SourceFrames { frames: frames.clone(), hash: None }),
             Self::Recorded(record) => Err(record.is_no_picture(field)),
         }
     }
@@ -162,7 +181,7 @@ mod tests {
     #[test]
     fn pixels_in_memory_are_recorded_and_do_not_come_back() {
         let source = FrameSource::from(VideoFrames::new(2, 1, vec![0; 12]).unwrap());
-        assert_eq!(source.clip("video").unwrap().frames(), 2);
+        assert_eq!(source.clip("video").unwrap().frames.frames(), 2);
         let error = source.picture("image").unwrap_err().to_string();
         assert_eq!(error, "`image` 2 frames, expected one picture");
         let text = serde_json::to_string(&source).unwrap();

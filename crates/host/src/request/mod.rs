@@ -1,5 +1,6 @@
 //! What somebody asks for: flags, `wan.toml`, a JSON job and Rust all make one of these.
 
+pub(crate) mod file_hash;
 pub(crate) mod frame_source;
 pub(crate) mod on_nan;
 pub(crate) mod origin;

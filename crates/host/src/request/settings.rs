@@ -90,12 +90,19 @@ pub struct GivenSources {
 }
 
 impl GivenSources {
-    /// The given files, by the fields that name them.
-    pub(crate) fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        let frames =
-            [("image", &self.image), ("last_frame", &self.last_frame), ("video", &self.video)];
-        let frames = frames.into_iter().filter_map(|(field, s)| Some((field, s.as_ref()?.path()?)));
-        frames.chain(self.latents.as_deref().map(|path| ("latents", path)))
+    /// Refuses files that are others than the recorded ones, by the hashes that they have now.
+    ///
+    /// # Errors
+    /// If one is, naming the field.
+    pub(crate) fn check_same(&self, now: &BTreeMap<String, String>) -> Result<()> {
+        let is_other =
+            |(field, then): &(&String, &String)| now.get(*field).is_some_and(|now| now != *then);
+        match self.hashes.iter().find(is_other) {
+            Some((field, _)) => Err(Error::invalid(format!(
+                "`{field}` is another file than the recorded one, by its SHA-256"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// The same without the paths of files: what they hold is in the hashes.
@@ -109,7 +116,9 @@ impl GivenSources {
 
     /// The files that are read.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.files().map(|(_, path)| path)
+        let frames = [&self.image, &self.last_frame, &self.video];
+        let frames = frames.into_iter().filter_map(|source| source.as_ref()?.path());
+        frames.chain(self.latents.as_deref())
     }
 }
 

@@ -36,10 +36,39 @@ impl TryFrom<Table> for FolderDefaults {
         let shifts = table.remove(SHIFT_OF_SIZE).map(BTreeMap::deserialize);
         let shifts = shifts.transpose().map_err(said)?;
         let request = serde_path_to_error::deserialize(table);
-        let request = request.map_err(|error: serde_path_to_error::Error<_>| {
+        let request: Request = request.map_err(|error: serde_path_to_error::Error<_>| {
             let field = error.path().to_string();
             format!("{field}: {}", said(error.into_inner()))
         })?;
+        // What has no effect here is refused.
+        for (field, is_given, why) in [
+            ("task", request.task.is_some(), "names other defaults than these; leave it out"),
+            ("sampler_options", !request.sampler_options.is_empty(), "is a table beside this one"),
+            ("cache_options", !request.cache_options.is_empty(), "is a table beside this one"),
+        ] {
+            if is_given {
+                return Err(format!("{field}: {why}"));
+            }
+        }
         Ok(Self { request, shift_of_size: shifts.unwrap_or_default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_effect_in_a_folders_defaults_is_refused() {
+        let read = |text: &str| toml::from_str::<WanToml>(text);
+        assert!(read("[generate]\nfps = 8\n[sampler_options]\nsolver = 'euler'").is_ok());
+        for (text, field) in [
+            ("task = 't2v-14B'", "task: "),
+            ("sampler_options = { solver = 'euler' }", "sampler_options: "),
+            ("cache_options = { threshold = 0.1 }", "cache_options: "),
+        ] {
+            let error = read(&format!("[generate]\n{text}")).unwrap_err().to_string();
+            assert!(error.contains(field), "{error}");
+        }
     }
 }

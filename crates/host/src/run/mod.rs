@@ -5,6 +5,7 @@
 //! [`Experts`](crate::denoise::experts::Experts). Everything that a run needs is its own, so it can
 //! be kept, moved to another thread and stepped in turn with others.
 
+mod ending;
 pub(crate) mod handover;
 pub(crate) mod rounds;
 mod sampled;
@@ -24,7 +25,7 @@ use crate::denoise::parts::{DenoiserParts, WhenBusy};
 use crate::denoise::recheck::Origin;
 use crate::denoise::saved::{StrategyState, TensorBytes, check_keeps_state};
 use crate::denoise::stream::Stream;
-use crate::denoise::tally::{DecisionCount, Tally};
+use crate::denoise::tally::DecisionCount;
 use crate::device::{self, DeviceMemory};
 use crate::error::{Error, Result};
 use crate::latents::{LATENT_FRAME_AXIS, replace_frames};
@@ -343,59 +344,6 @@ impl Run {
             progress(&done);
         }
         self.finish()
-    }
-
-    /// What the run leaves behind, once [`round`](Self::round) has nothing more to do.
-    ///
-    /// # Errors
-    /// If rounds are left.
-    pub fn finish(self) -> Result<Sampled> {
-        if !self.rounds.is_empty() {
-            return Err(Error::invalid(format!(
-                "{} of {} rounds are done; a run is finished after its last one",
-                self.rounds.next(),
-                self.rounds.size().rounds
-            )));
-        }
-        let ends = self.rounds.ends().to_vec();
-        self.end(ends)
-    }
-
-    /// What the rounds that are done leave behind, of a run that has failed or will not go on:
-    /// latents that are still noisy, with the sigma of each frame, and what is known of their making.
-    ///
-    /// # Errors
-    /// If no round is done.
-    pub fn finish_early(self) -> Result<Sampled> {
-        if self.rounds.next() == 0 {
-            return Err(Error::invalid("no round is done"));
-        }
-        // A frame that none of them has moved is where its first one would begin.
-        let begins = self.rounds.begins(&*self.sampler)?;
-        let reached = self.reached.iter().zip(begins);
-        let ends = reached.map(|(reached, begins)| reached.unwrap_or(begins)).collect();
-        self.end(ends)
-    }
-
-    /// `ends` has the sigma of each latent frame.
-    fn end(mut self, ends: Vec<f64>) -> Result<Sampled> {
-        self.denoiser.end();
-        let sampler_bytes_max = self.sampler_bytes_max();
-        let Tally { records, frames, signals, cache_memory, cache_plan } = self.denoiser.tally;
-        Ok(Sampled {
-            latents: self.denoiser.parts.conditions.finish(&self.latents)?,
-            records,
-            frames,
-            signals,
-            cache_memory,
-            cache_plan,
-            experts: self.experts,
-            sampler_bytes_max,
-            device_memory: self.device_memory,
-            ends_at: if ends.iter().all(|sigma| *sigma == 0.0) { Vec::new() } else { ends },
-            notices: self.notices,
-            seconds: self.seconds,
-        })
     }
 }
 

@@ -3,12 +3,9 @@
 //! The index (`moov`) is read whole, samples one by one, each bounded by the file: counts, sizes and
 //! offsets are the file's own words.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-
 use shiguredo_mp4::boxes::{AvccBox, SampleEntry};
 use shiguredo_mp4::demux::{DemuxError, Mp4FileDemuxer};
-use wan_border::files::{self, Content};
+use wan_border::files::{Content, OpenFile};
 
 use crate::error::{Error, Result};
 use crate::video::mp4_tags::tags_of;
@@ -23,11 +20,8 @@ const HEADER_MAX: u64 = 32;
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
 /// An H.264 track.
-pub(super) struct Track {
-    path: PathBuf,
-    file: File,
-    /// Bytes of the file.
-    length: u64,
+pub(super) struct Track<'f> {
+    file: &'f mut OpenFile,
     demuxer: Mp4FileDemuxer,
     /// Which of the tracks it is, once it has been found.
     id: Option<u32>,
@@ -37,19 +31,19 @@ pub(super) struct Track {
     passed: u64,
 }
 
-impl Track {
+impl<'f> Track<'f> {
     /// Reads the index of the file.
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        let (mut file, length) = files::open(path)?;
+    pub(super) fn of(file: &'f mut OpenFile) -> Result<Self> {
+        let length = file.length();
         let mut demuxer = Mp4FileDemuxer::new();
         for _ in 0..READS_MAX {
             let Some(wanted) = demuxer.required_input() else { break };
             let size = wanted.size.map(|size| size as u64);
-            let bytes = files::part((path, &mut file), wanted.position, size, Content::ClipIndex)?;
+            let bytes = file.part(wanted.position, size, Content::ClipIndex)?;
             let (found, size) = (bytes.len() as u64, size.unwrap_or(0));
             if found < size && (found == 0 || size > HEADER_MAX) {
                 return Err(Error::Clip {
-                    path: path.into(),
+                    path: file.path().into(),
                     why: format!(
                         "cut short, or no MP4: {size} bytes of it should begin at byte {}, the \
                          file has {length}",
@@ -59,13 +53,12 @@ impl Track {
             }
             if size > HEADER_MAX && bytes[4..].starts_with(b"moov") {
                 let why = |error| format!("damaged: {error}");
-                let wrong = |error| Error::Clip { path: path.into(), why: why(error) };
+                let wrong = |error| Error::Clip { path: file.path().into(), why: why(error) };
                 tags_of(&bytes).map_err(wrong)?;
             }
             demuxer.handle_input(wanted.to_input(&bytes));
         }
-        let path = path.to_path_buf();
-        let mut track = Self { path, file, length, demuxer, id: None, prefix: 0, passed: 0 };
+        let mut track = Self { file, demuxer, id: None, prefix: 0, passed: 0 };
         let readable = track.demuxer.tracks().map(drop);
         readable.map_err(|error| track.unreadable(&error))?;
         Ok(track)
@@ -87,12 +80,12 @@ impl Track {
             let track = sample.track.track_id;
             let entry = sample.sample_entry.map(sets_of);
             self.passed += size;
-            let is_outside = offset.checked_add(size).is_none_or(|end| end > self.length);
-            if is_outside || self.passed > self.length {
+            let length = self.file.length();
+            let is_outside = offset.checked_add(size).is_none_or(|end| end > length);
+            if is_outside || self.passed > length {
                 return Err(self.wrong(format!(
                     "cut short or damaged: a sample of {size} bytes at byte {offset}, the file has \
-                     {}",
-                    self.length
+                     {length}"
                 )));
             }
             if self.id.is_none() && matches!(entry, Some(Some(_))) {
@@ -113,8 +106,7 @@ impl Track {
     }
 
     fn add_units(&mut self, units: &mut Vec<Vec<u8>>, offset: u64, size: u64) -> Result<()> {
-        let place = (self.path.as_path(), &mut self.file);
-        let bytes = files::part(place, offset, Some(size), Content::ClipIndex)?;
+        let bytes = self.file.part(offset, Some(size), Content::ClipIndex)?;
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             let Some((unit, after)) = first_unit(rest, self.prefix) else {
@@ -134,7 +126,7 @@ impl Track {
     }
 
     fn wrong(&self, why: String) -> Error {
-        Error::Clip { path: self.path.clone(), why }
+        Error::Clip { path: self.file.path().into(), why }
     }
 }
 

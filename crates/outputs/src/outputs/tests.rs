@@ -11,14 +11,31 @@ fn wanted(path: &Path) -> Wanted {
 #[test]
 fn what_is_too_large_for_the_disk_is_refused_with_all_that_was_claimed() {
     let folder = tempfile::tempdir().unwrap();
-    let half = free_bytes(folder.path()).unwrap() / 2;
     let mut outputs = Outputs::default();
-    let large = |name| Wanted { bytes: half + (1 << 20), ..wanted(&folder.path().join(name)) };
-    let first = outputs.claim(&large("a")).unwrap();
-    let error = outputs.claim(&large("b")).unwrap_err();
-    assert!(matches!(error, Error::NoRoom { .. }), "{error}");
+    let sized = |name, bytes| Wanted { bytes, ..wanted(&folder.path().join(name)) };
+    let first = outputs.claim(&sized("a", 1 << 20)).unwrap();
+    for bytes in [free_bytes(folder.path()).unwrap() + (1 << 40), u64::MAX] {
+        let error = outputs.claim(&sized("b", bytes)).unwrap_err();
+        assert!(matches!(error, Error::NoRoom { .. }), "{error}");
+    }
     drop(first);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn room_is_taken_with_the_claim_and_what_is_not_needed_is_given_back() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    let claim = Outputs::default().claim(&Wanted { bytes: 1 << 20, ..wanted(&path) }).unwrap();
+    let about = fs::metadata(temporary_name(&path)).unwrap();
+    // Where the file system cannot, it takes none.
+    let reserved = 512 * about.blocks();
+    assert!(about.len() == 0 && (reserved == 0 || reserved >= 1 << 20), "{reserved}");
+    claim.write(b"short").unwrap();
+    let about = fs::metadata(&path).unwrap();
+    assert!(about.len() == 5 && 512 * about.blocks() < 1 << 18, "{}", about.blocks());
 }
 
 #[test]

@@ -249,6 +249,7 @@ pub(super) fn round_to_c(round: &PlainRound, levels: &[Level]) -> Round {
 pub(super) unsafe fn round_from_c(round: *const Round) -> Result<PlainRound> {
     // SAFETY: promised by the caller, as is the next one.
     let round = unsafe { sized(round, "round") }?;
+    // SAFETY: as above.
     let levels = unsafe { entries(round.levels, round.level_count.into(), "levels of a round") }?;
     Ok(PlainRound {
         levels: levels.iter().map(level_from_c).collect(),

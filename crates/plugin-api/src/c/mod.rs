@@ -21,5 +21,8 @@ pub use host_side::OPENER;
 pub use plugin_side::entry;
 pub(crate) use plugin_side::{CacheTable, SamplerTable};
 
+/// The header, for authors who write C.
+pub const HEADER: &str = include_str!("../../include/wan_plugin.h");
+
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use crate::guard::guard_host;
 use crate::library::{
     AnyCache, AnyLibrary, AnySampler, CacheInstance, Epoch, Library, OpenError, SamplerInstance,
 };
-use crate::manifest::FLAVOUR_RUST;
+use crate::manifest::{FLAVOUR_RUST, Manifest};
 use crate::{
     Action, Attention, CacheContext, CachePlan, Coefficients, DType, Decision, Denoise, Error,
     Evaluation, LogLevel, Message, OptionValues, Place, PluginDescription, Result, SampleRequest,
@@ -23,7 +23,7 @@ use crate::{
 /// How a library of this epoch is opened.
 pub const OPENER: Epoch = Epoch { number: NUMBER, flavour: FLAVOUR_RUST, open };
 
-fn open(path: &Path) -> std::result::Result<Library, OpenError> {
+fn open(path: &Path, _: &Manifest) -> std::result::Result<Library, OpenError> {
     lib_header_from_path(path)
         .and_then(|header| header.init_root_module::<PluginModule>())
         .map(Library::new)

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::path::Path;
 
+use crate::manifest::Manifest;
 use crate::{
     CacheContext, CachePlan, Decision, Denoise, Error, Evaluation, Message, OptionValues,
     PluginDescription, Result, SampleRequest, Schedule, Step, Tensor, TensorOps,
@@ -18,8 +19,8 @@ pub struct Epoch {
     pub flavour: u32,
     /// Loads a library that was built for this epoch and checks its layout.
     ///
-    /// Read the library's manifest first (module `manifest`): it refuses other files in one line.
-    pub open: fn(&Path) -> std::result::Result<Library, OpenError>,
+    /// Its manifest (module `manifest`) is read first: that refuses other files in one line.
+    pub open: fn(&Path, &Manifest) -> std::result::Result<Library, OpenError>,
 }
 
 /// Why a library was refused.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::known::{Known, infer, known};
+use super::known::{COUNTED, Known, infer, known};
 use super::network::Network;
 use crate::misfit::Problem;
 use crate::original_names::Layout;
@@ -70,13 +70,18 @@ impl Inspection {
 /// The nearest published networks (several if equally near), or a network derived from the shapes.
 fn recognise(weights: &Weights) -> (Option<Network>, Vec<Known>) {
     let (mut nearest, mut best) = (Vec::new(), AGREEMENT);
-    for known in known() {
+    let found = weights.names().len();
+    for (known, count) in COUNTED.iter() {
+        // Whatever the names, no more can agree.
+        if (found.min(*count) as f64 / *count as f64) < best {
+            continue;
+        }
         let agreement = known.network.agreement(weights);
         if agreement > best {
             (nearest, best) = (Vec::new(), agreement);
         }
         if agreement == best {
-            nearest.push(known);
+            nearest.push(known.clone());
         }
     }
     match nearest.first() {

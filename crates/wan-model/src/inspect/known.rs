@@ -1,5 +1,7 @@
 //! The published networks, and networks of other sizes derived from their shapes.
 
+use std::sync::LazyLock;
+
 use super::network::Network;
 use crate::clip::ClipVisionConfig;
 use crate::config::{self, WanConfig};
@@ -48,6 +50,16 @@ pub fn known() -> Vec<Known> {
     });
     known
 }
+
+/// All published networks, each with the number of its tensors: their names need not be made to see
+/// that a file has too few.
+pub(super) static COUNTED: LazyLock<Vec<(Known, usize)>> = LazyLock::new(|| {
+    let counted = |known: Known| {
+        let count = known.network.tensors().len();
+        (known, count)
+    };
+    known().into_iter().map(counted).collect()
+});
 
 /// Derives a network of another size from the shapes.
 pub(super) fn infer(weights: &Weights) -> Option<Network> {

@@ -143,6 +143,17 @@ fn networks_that_cannot_be_told_apart_are_all_named() {
 }
 
 #[test]
+fn a_file_with_half_of_the_tensors_is_still_recognised() {
+    let all = shapes(&Network::Transformer(transformer("t2v-1.3B")));
+    let candidates = |count: usize| {
+        let some: Shapes = all.iter().take(count).map(|(n, s)| (n.clone(), s.clone())).collect();
+        inspect_shapes(&some).candidates.into_iter().map(|known| known.id).collect::<Vec<_>>()
+    };
+    assert_eq!(candidates(all.len().div_ceil(2)), ["t2v-1.3B"]);
+    assert_eq!(candidates((all.len() - 1) / 2), Vec::<&str>::new());
+}
+
+#[test]
 fn one_wrong_tensor_is_named_with_what_was_expected() {
     let network = Network::Transformer(transformer("t2v-1.3B"));
     for (shapes, name) in [

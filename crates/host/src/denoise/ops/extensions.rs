@@ -27,17 +27,17 @@ impl HostOps {
         let again = self.wrap(Item::Sample, again, LATENT_FRAME_AXIS, frames)?;
         Ok(Message { document: String::new(), tensors: vec![again] })
     }
-}
 
-/// Answers [`ATTENTION`]: there is no store of keys and values.
-pub(super) fn refuse_store(document: &str) -> Result<Message> {
-    let question: AttentionQuestion = serde_json::from_str(document)
-        .map_err(|error| Error::invalid(format!("{ATTENTION}: {error}")))?;
-    if question == AttentionQuestion::default() {
-        return Ok(Message::default());
+    /// Answers [`ATTENTION`]: there is no store of keys and values.
+    pub(super) fn without_a_store(&self, document: &str) -> Result<Message> {
+        let question: AttentionQuestion = serde_json::from_str(document)
+            .map_err(|error| Error::invalid(format!("{ATTENTION}: {error}")))?;
+        if question == AttentionQuestion::default() {
+            return Ok(Message::default());
+        }
+        Err(Error::unsupported(format!(
+            "{ATTENTION}: this host keeps no keys and values from one evaluation to the next, and blocks \
+             see what the attention of the round says; have the context in the window"
+        )))
     }
-    Err(Error::unsupported(format!(
-        "{ATTENTION}: this host keeps no keys and values from one evaluation to the next, and blocks \
-         see what the attention of the round says; have the context in the window"
-    )))
 }

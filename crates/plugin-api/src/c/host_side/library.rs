@@ -4,9 +4,11 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::cache::CCache;
 use super::handles::{self, HOST};
 use super::inputs::{GivenOptions, request_to_c, sigmas_to_c, with_context};
-use super::objects::{CCache, CSampler, CSolver};
+use super::sampler::CSampler;
+use super::solver::CSolver;
 use crate::c::convert::{list, no_error, optional_text, outcome, sized, text};
 use crate::c::tables::{
     self, Cache, DeclaredOption, ENTRY_SYMBOL, Entry, List, Plugin, Sampler, Solver,
@@ -15,7 +17,7 @@ use crate::library::{
     AnyLibrary, CacheInstance, Epoch, Library, OpenError, SamplerInstance, SolverContext,
     SolverInstance,
 };
-use crate::manifest::{self, Manifest, RawManifest};
+use crate::manifest::{self, Manifest};
 use crate::{
     CacheContext, Error, OptionKind, OptionSpec, OptionValues, PluginDescription, Result,
     SampleRequest, Strategy, epoch1,
@@ -24,24 +26,17 @@ use crate::{
 /// How a library with tables in C is opened.
 pub const OPENER: Epoch = Epoch { number: epoch1::NUMBER, flavour: manifest::FLAVOUR_C, open };
 
-fn open(path: &Path) -> std::result::Result<Library, OpenError> {
+fn open(path: &Path, manifest: &Manifest) -> std::result::Result<Library, OpenError> {
     let refused = |summary: String| OpenError { report: summary.clone(), summary };
     // SAFETY: loading runs the library's initialisers, which is what loading a plugin means.
     let library = unsafe { libloading::Library::new(path) }.map_err(|e| refused(e.to_string()))?;
-    // SAFETY: symbols of these names are a manifest and an entry by the interface's rules.
-    let (manifest, entry) = unsafe {
-        let manifest = library.get::<*const RawManifest>(manifest::SYMBOL);
-        let manifest = manifest.ok().and_then(|raw| RawManifest::read(*raw));
-        let entry = library.get::<Entry>(ENTRY_SYMBOL).map(|entry| *entry);
-        (manifest, entry)
-    };
-    let (Some(manifest), Ok(entry)) = (manifest, entry) else {
-        return Err(refused(format!("it exports no function {ENTRY_SYMBOL}")));
-    };
+    // SAFETY: a symbol of this name is the entry by the interface's rules.
+    let entry = unsafe { library.get::<Entry>(ENTRY_SYMBOL).map(|entry| *entry) };
+    let entry = entry.map_err(|_| refused(format!("it exports no function {ENTRY_SYMBOL}")))?;
     // Code and tables stay in use until the process ends.
     std::mem::forget(library);
     // SAFETY: the function takes a host, and gives a plugin that stays.
-    let opened = unsafe { CLibrary::new(manifest, entry(&raw const HOST)) };
+    let opened = unsafe { CLibrary::new(manifest.clone(), entry(&raw const HOST)) };
     opened.map(Library::new).map_err(|error| refused(error.message))
 }
 
@@ -71,7 +66,9 @@ macro_rules! tables {
         let mut entered = Vec::new();
         // SAFETY: as the caller promises; tables stay for ever.
         for pointer in unsafe { list($list, $what) }? {
+            // SAFETY: as above.
             let table = unsafe { sized(pointer, $what) }?;
+            // SAFETY: as above.
             let strategy = unsafe {
                 strategy($what, [table.id, table.doc], (table.options, table.extensions))
             }?;
@@ -123,13 +120,18 @@ unsafe fn strategy(
     // SAFETY: promised by the caller, as are the others.
     let id = unsafe { text(id, &format!("id of a {what}")) }?;
     let of = |part: &str| format!("{what} {id}, {part}");
+    // SAFETY: as above.
     let doc = unsafe { text(doc, &of("doc")) }?;
     let mut specs = Vec::new();
+    // SAFETY: as above.
     for pointer in unsafe { list(options, &of("options")) }? {
+        // SAFETY: as above.
         specs.push(unsafe { option(pointer, &of("option")) }?);
     }
     let mut ids = Vec::new();
+    // SAFETY: as above.
     for pointer in unsafe { list(extensions, &of("extensions")) }? {
+        // SAFETY: as above.
         ids.push(unsafe { text(pointer, &of("extension")) }?);
     }
     Ok(Strategy { id, doc, options: specs, extensions: ids })
@@ -140,10 +142,13 @@ unsafe fn strategy(
 unsafe fn option(pointer: *const DeclaredOption, what: &str) -> Result<OptionSpec> {
     // SAFETY: promised by the caller, as are the others.
     let declared = unsafe { sized(pointer, what) }?;
+    // SAFETY: as above.
     let name = unsafe { text(declared.name, what) }?;
     let wrong = |why: String| Error::failed(format!("{what} {name}: {why}"));
     let mut words = Vec::new();
+    // SAFETY: as above.
     for word in unsafe { list(declared.choices, what) }? {
+        // SAFETY: as above.
         words.push(unsafe { text(word, what) }?);
     }
     let (kind, none) = match declared.kind {
@@ -174,12 +179,15 @@ unsafe fn option(pointer: *const DeclaredOption, what: &str) -> Result<OptionSpe
         tables::DOCUMENT => (OptionKind::Document, Value::Null),
         other => return Err(wrong(format!("there is no kind {other} of option"))),
     };
+    // SAFETY: as above.
     let default = match unsafe { optional_text(declared.initial, what) }? {
         Some(written) => serde_json::from_str(&written)
             .map_err(|e| wrong(format!("its default {written} is no JSON: {e}")))?,
         None => none,
     };
+    // SAFETY: as above.
     let doc = unsafe { text(declared.doc, what) }?;
+    // SAFETY: as above.
     let flag = unsafe { optional_text(declared.flag, what) }?;
     Ok(OptionSpec { name: name.clone(), kind, default, doc, flag })
 }

@@ -17,8 +17,10 @@ pub(super) unsafe fn message_from_c(
 ) -> Result<PlainMessage> {
     // SAFETY: promised by the caller, as are the others.
     let message = unsafe { sized(message, "message") }?;
+    // SAFETY: as above.
     let document = unsafe { optional_text(message.document, "document") }?.unwrap_or_default();
     let tensors =
+        // SAFETY: as above.
         unsafe { entries(message.tensors, message.tensor_count.into(), "tensors of a message") }?;
     Ok(PlainMessage {
         document,

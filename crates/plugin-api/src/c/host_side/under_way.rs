@@ -23,7 +23,7 @@ pub(super) struct UnderWay<'a>(PhantomData<&'a mut dyn TensorOps>);
 impl<'a> UnderWay<'a> {
     /// Begins a call that may use these.
     pub(super) fn new(ops: &'a dyn TensorOps, model: Option<&'a mut dyn Denoise>) -> Self {
-        let model = model.map(|model| std::ptr::from_mut(model) as *mut (dyn Denoise + 'a));
+        let model = model.map(std::ptr::from_mut);
         // SAFETY: what is pointed to lives as long as this guard, which removes the call.
         let call = unsafe {
             Call {

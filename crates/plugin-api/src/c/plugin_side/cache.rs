@@ -67,6 +67,7 @@ unsafe extern "C" fn create<C: Cache>(
 unsafe fn context_from_c(context: *const Context) -> Result<CacheContext> {
     // SAFETY: promised by the caller, as are its texts.
     let context = unsafe { sized(context, "context") }?;
+    // SAFETY: as above.
     let of = |text_of, what| unsafe { text(text_of, what) };
     let dtype = |code| {
         DType::from_code(code)
@@ -160,7 +161,9 @@ unsafe extern "C" fn decide<C: Cache>(
     let decide = |object: &mut Object<C>| {
         // SAFETY: the header promises these.
         let (asked, ops) = unsafe { (sized(evaluation, "evaluation")?, HostOps::new(ops)?) };
+        // SAFETY: as above.
         let levels = unsafe { entries(asked.levels, asked.level_count.into(), "levels") }?;
+        // SAFETY: as above.
         let signals = unsafe { entries(asked.signals, asked.signal_count.into(), "signals") }?;
         let levels: Vec<_> = levels.iter().map(level_from_c).collect();
         let mut shown: Vec<(Signal, Tensor)> = Vec::with_capacity(signals.len());

@@ -14,8 +14,10 @@ use crate::{Error, Message as PlainMessage, Result};
 pub(super) unsafe fn message_from_c(message: *const Message) -> Result<PlainMessage> {
     // SAFETY: promised by the caller, as are the others.
     let message = unsafe { sized(message, "message") }?;
+    // SAFETY: as above.
     let document = unsafe { optional_text(message.document, "document") }?.unwrap_or_default();
     let tensors =
+        // SAFETY: as above.
         unsafe { entries(message.tensors, message.tensor_count.into(), "tensors of a message") }?;
     let tensors = tensors.iter().map(|tensor| share(*tensor)).collect::<Result<_>>()?;
     Ok(PlainMessage { document, tensors })

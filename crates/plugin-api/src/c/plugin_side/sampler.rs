@@ -114,6 +114,7 @@ unsafe extern "C" fn step<S: Sampler>(
         // SAFETY: the header promises these.
         let (place, mut model, ops) =
             unsafe { (sized(place, "step")?, HostModel::new(model)?, HostOps::new(ops)?) };
+        // SAFETY: as above.
         let round = unsafe { round_from_c(place.round) }?;
         let place = Step {
             index: usize::try_from(place.index).unwrap_or(usize::MAX),
