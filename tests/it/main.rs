@@ -62,6 +62,7 @@ mod requests;
 mod runs;
 mod schedules;
 mod side_doors;
+mod solvers_of_libraries;
 mod spied;
 mod stream;
 mod streams;

@@ -116,7 +116,8 @@ fn no_test_asks_a_clock() {
 }
 
 /// The crates that a plugin links or may link, beside the plugins themselves.
-const OF_PLUGINS: [&str; 3] = ["wan-plugin-api", "wan-samplers", "wan-cache"];
+const OF_PLUGINS: [&str; 4] =
+    ["wan-plugin-api", "wan-samplers", "wan-diffusion-forcing", "wan-cache"];
 
 /// Who links proptest: the kit, `wan plugins check`, and what links these.
 const LINK_PROPTEST: [&str; 4] = ["wan-cli", "wan-plugin-check", "wan-plugin-kit", "wan-tests"];
@@ -126,11 +127,12 @@ const NEVER_IN_HOST: [&str; 8] =
     ["clap", "indicatif", "maud", "nalgebra", "plotters", "proptest", "rlimit", "signal-hook"];
 
 /// The arrows between our packages: what each links itself. The plugins stand below.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("wan-border", &[]),
     ("wan-plugin-api", &[]),
     ("wan-plugin-kit", &["wan-plugin-api"]),
     ("wan-samplers", &["wan-plugin-api"]),
+    ("wan-diffusion-forcing", &["wan-plugin-api", "wan-samplers"]),
     ("wan-cache", &["wan-plugin-api"]),
     ("wan-model", &["wan-border"]),
     ("wan-media", &["wan-border"]),
@@ -163,6 +165,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "wan-border",
             "wan-cache",
             "wan-cache-lab",
+            "wan-diffusion-forcing",
             "wan-host",
             "wan-media",
             "wan-model",
@@ -180,7 +183,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
 
 /// The arrows of the plugins, which lie in folders of these names.
 const ARROWS_OF_PLUGINS: [(&str, &[&str]); 7] = [
-    ("diffusion-forcing", &["wan-plugin-api", "wan-samplers"]),
+    ("diffusion-forcing", &["wan-diffusion-forcing", "wan-plugin-api"]),
     ("easycache", &["wan-cache", "wan-plugin-api"]),
     ("first-block", &["wan-cache", "wan-plugin-api"]),
     ("forecast", &["wan-cache", "wan-plugin-api"]),

@@ -9,6 +9,7 @@ pub use crate::denoise::witness::{Inside, Seen, Witness};
 pub use crate::ledger::Item;
 pub use crate::model::RunContext;
 pub use crate::model::cache_schedule::{CachePlanner, CacheSchedule};
+pub use crate::plugins::kind::Kind;
 pub use crate::plugins::loader::OpenedPlugin;
-pub use crate::plugins::registry::{Chosen, Kind, Registered, Registry};
+pub use crate::plugins::registry::{Chosen, Registered, Registry};
 pub use crate::run::spec::{Beginning, RunSpec};

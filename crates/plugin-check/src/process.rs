@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use wan_host::parts::Registry;
 use wan_host::{Error, Result};
 use wan_plugin_api::PluginDescription;
 
@@ -174,7 +175,7 @@ fn judge(
     let test = errand.case.test;
     match (test.scope(), &errand.case.strategy) {
         (Scope::Library, _) => {
-            let description = opened.library.describe()?;
+            let (_, description) = Registry::offered(opened.library)?;
             let outcome = match test {
                 Test::Manifest => library::manifest(&opened.manifest, &description)?,
                 _ => library::metadata(&description)?,

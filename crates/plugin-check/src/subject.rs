@@ -1,5 +1,6 @@
 //! The strategy that is checked.
 
+use wan_host::parts::Registry;
 use wan_plugin_api::library::{CacheInstance, Library, SamplerInstance};
 use wan_plugin_api::options::complete;
 use wan_plugin_api::{CacheContext, OptionValues, Result, SampleRequest, Strategy};
@@ -19,7 +20,7 @@ pub(super) struct Subject {
 
 impl Subject {
     pub(super) fn new(library: Library, scope: Scope, id: &str, seed: u64) -> Checked<Self> {
-        let description = library.describe()?;
+        let (library, description) = Registry::offered(library)?;
         let strategies =
             if scope == Scope::Sampler { description.samplers } else { description.caches };
         let strategy = strategies.into_iter().find(|s| s.id == id);

@@ -19,11 +19,12 @@
 
 use std::sync::Arc;
 
-use wan_plugin_api::{Result, Tensor, TensorOps, term};
+use serde::Deserialize;
+use wan_plugin_api::{OptionSpec, Result, Tensor, TensorOps, term};
 
 use crate::history::History;
 use crate::vandermonde::weights;
-use crate::{Memory, SigmaTable, Solver};
+use crate::{Entry, Grid, Memory, NamedSolver, NoiseLevels, SigmaTable, Solver, own_options};
 
 /// Runs with fewer steps lower the order at their end.
 const LONG_RUN: usize = 15;
@@ -35,13 +36,30 @@ pub struct Deis {
     history: History,
 }
 
-impl Deis {
-    /// A solver at the start of `table`.
-    pub fn new(table: Arc<SigmaTable>, order: usize) -> Self {
-        let order = order.max(1);
-        Self { table, order, history: History::new(order - 1) }
+/// The options of [`Deis`].
+#[derive(Debug, Clone, Deserialize)]
+pub struct DeisOptions {
+    /// Order, 1 to 3.
+    pub order: usize,
+}
+
+impl NamedSolver for Deis {
+    type Options = DeisOptions;
+    const ID: &'static str = "deis";
+    const DOC: &'static str = "DEIS multistep";
+    const LEVELS: NoiseLevels = NoiseLevels::of(Grid::Dpm).below_pure_noise();
+
+    fn options() -> Vec<OptionSpec> {
+        vec![own_options::order()]
     }
 
+    fn new(options: &DeisOptions, table: Arc<SigmaTable>, _: u32) -> Result<Self> {
+        let order = options.order.max(1);
+        Ok(Self { table, order, history: History::new(order - 1) })
+    }
+}
+
+impl Deis {
     fn order_at(&self, index: usize) -> usize {
         match self.table.steps() {
             steps if steps < LONG_RUN => self.order.min(steps - index),
@@ -100,6 +118,9 @@ fn moments(rho_s: f64, rho_t: f64, count: usize) -> Vec<f64> {
     }
     moments
 }
+
+/// In the list of all solvers.
+pub(crate) const ENTRY: Entry = Entry::of::<Deis>();
 
 #[cfg(test)]
 mod tests {

@@ -25,11 +25,14 @@
 
 use std::sync::Arc;
 
-use wan_plugin_api::{Result, Tensor, TensorOps, term};
+use serde::Deserialize;
+use wan_plugin_api::{OptionSpec, Result, Tensor, TensorOps, term};
 
 use crate::history::History;
 use crate::level::Level;
-use crate::{Memory, SigmaTable, Solver, SolverType};
+use crate::{
+    Entry, Grid, Memory, NamedSolver, NoiseLevels, SigmaTable, Solver, SolverType, own_options,
+};
 
 /// Runs with fewer steps use order 2 before the last step.
 const LONG_RUN: usize = 15;
@@ -42,12 +45,32 @@ pub struct DpmMultistep {
     history: History,
 }
 
-impl DpmMultistep {
-    /// A solver at the start of `table`.
-    pub fn new(table: Arc<SigmaTable>, order: usize, solver_type: SolverType) -> Self {
-        Self { table, order, solver_type, history: History::new(order) }
+/// The options of [`DpmMultistep`].
+#[derive(Debug, Clone, Deserialize)]
+pub struct DpmMultistepOptions {
+    /// Order, 1 to 3.
+    pub order: usize,
+    /// Form of the second-order update.
+    pub solver_type: SolverType,
+}
+
+impl NamedSolver for DpmMultistep {
+    type Options = DpmMultistepOptions;
+    const ID: &'static str = "dpm++";
+    const DOC: &'static str = "DPM-Solver++ multistep";
+    const LEVELS: NoiseLevels = NoiseLevels::of(Grid::Dpm);
+
+    fn options() -> Vec<OptionSpec> {
+        vec![own_options::order(), own_options::solver_type()]
     }
 
+    fn new(options: &DpmMultistepOptions, table: Arc<SigmaTable>, _: u32) -> Result<Self> {
+        let DpmMultistepOptions { order, solver_type } = *options;
+        Ok(Self { table, order, solver_type, history: History::new(order) })
+    }
+}
+
+impl DpmMultistep {
     fn order_at(&self, index: usize) -> usize {
         let steps = self.table.steps();
         let limit = match steps - index {
@@ -117,6 +140,9 @@ fn factors(to: Level, lambdas: &[f64], solver_type: SolverType) -> Vec<f64> {
         _ => vec![of_d0],
     }
 }
+
+/// In the list of all solvers.
+pub(crate) const ENTRY: Entry = Entry::of::<DpmMultistep>();
 
 #[cfg(test)]
 mod tests {

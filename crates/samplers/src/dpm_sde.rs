@@ -19,11 +19,14 @@
 
 use std::sync::Arc;
 
-use wan_plugin_api::{Result, Tensor, TensorOps, term};
+use serde::Deserialize;
+use wan_plugin_api::{Error, OptionSpec, Result, Tensor, TensorOps, term};
 
 use crate::history::History;
 use crate::noise::FrameNoise;
-use crate::{Memory, SigmaTable, Solver, SolverType};
+use crate::{
+    Entry, Grid, Memory, NamedSolver, NoiseLevels, SigmaTable, Solver, SolverType, own_options,
+};
 
 /// Order 1 or 2, stochastic.
 pub struct DpmSde {
@@ -35,17 +38,34 @@ pub struct DpmSde {
     history: History,
 }
 
-impl DpmSde {
-    /// A solver at the start of `table`, for frames from `first_frame` of the video on.
-    pub fn new(
-        table: Arc<SigmaTable>,
-        order: usize,
-        solver_type: SolverType,
-        eta: f64,
-        first_frame: u32,
-    ) -> Self {
+/// The options of [`DpmSde`].
+#[derive(Debug, Clone, Deserialize)]
+pub struct DpmSdeOptions {
+    /// Order, 1 or 2.
+    pub order: usize,
+    /// Form of the second-order update.
+    pub solver_type: SolverType,
+    /// Share of the noise that a step renews: 0 none, as in the flow; 1 as in the SDE.
+    pub eta: f64,
+}
+
+impl NamedSolver for DpmSde {
+    type Options = DpmSdeOptions;
+    const ID: &'static str = "dpm++-sde";
+    const DOC: &'static str = "DPM-Solver++ 2M SDE";
+    const LEVELS: NoiseLevels = NoiseLevels::of(Grid::Dpm);
+
+    fn options() -> Vec<OptionSpec> {
+        vec![own_options::order(), own_options::solver_type(), own_options::eta()]
+    }
+
+    fn new(options: &DpmSdeOptions, table: Arc<SigmaTable>, first_frame: u32) -> Result<Self> {
+        let DpmSdeOptions { order, solver_type, eta } = *options;
+        if order > 2 {
+            return Err(Error::invalid(own_options::no_such_order(Self::ID, order)));
+        }
         let (noise, history) = (FrameNoise::new(first_frame), History::new(order));
-        Self { table, order, solver_type, eta, noise, history }
+        Ok(Self { table, order, solver_type, eta, noise, history })
     }
 }
 
@@ -95,3 +115,6 @@ impl Solver for DpmSde {
         self.history.load(&mut memory, false)
     }
 }
+
+/// In the list of all solvers.
+pub(crate) const ENTRY: Entry = Entry::of::<DpmSde>();

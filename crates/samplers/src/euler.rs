@@ -7,17 +7,20 @@ use std::sync::Arc;
 
 use wan_plugin_api::{Result, Tensor, TensorOps, term};
 
-use crate::{SigmaTable, Solver};
+use crate::{Entry, NamedSolver, NoOptions, SigmaTable, Solver};
 
 /// First-order Euler.
 pub struct Euler {
     table: Arc<SigmaTable>,
 }
 
-impl Euler {
-    /// A solver at the start of `table`.
-    pub fn new(table: Arc<SigmaTable>) -> Self {
-        Self { table }
+impl NamedSolver for Euler {
+    type Options = NoOptions;
+    const ID: &'static str = "euler";
+    const DOC: &'static str = "first-order Euler";
+
+    fn new(_: &NoOptions, table: Arc<SigmaTable>, _: u32) -> Result<Self> {
+        Ok(Self { table })
     }
 }
 
@@ -33,3 +36,6 @@ impl Solver for Euler {
         ops.combine(&[term(1.0, sample), term(next.sigma - now.sigma, velocity)])
     }
 }
+
+/// In the list of all solvers.
+pub(crate) const ENTRY: Entry = Entry::of::<Euler>();

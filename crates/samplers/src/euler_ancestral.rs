@@ -16,10 +16,11 @@
 
 use std::sync::Arc;
 
-use wan_plugin_api::{Result, Tensor, TensorOps, term};
+use serde::Deserialize;
+use wan_plugin_api::{OptionSpec, Result, Tensor, TensorOps, term};
 
 use crate::noise::FrameNoise;
-use crate::{SigmaTable, Solver};
+use crate::{Entry, NamedSolver, SigmaTable, Solver, own_options};
 
 /// First order, stochastic.
 pub struct EulerAncestral {
@@ -28,10 +29,24 @@ pub struct EulerAncestral {
     noise: FrameNoise,
 }
 
-impl EulerAncestral {
-    /// A solver at the start of `table`, for frames from `first_frame` of the video on.
-    pub fn new(table: Arc<SigmaTable>, eta: f64, first_frame: u32) -> Self {
-        Self { table, eta, noise: FrameNoise::new(first_frame) }
+/// The options of [`EulerAncestral`].
+#[derive(Debug, Clone, Deserialize)]
+pub struct EulerAncestralOptions {
+    /// Share of the noise that a step renews: 0 none, as in the flow; 1 as in the SDE.
+    pub eta: f64,
+}
+
+impl NamedSolver for EulerAncestral {
+    type Options = EulerAncestralOptions;
+    const ID: &'static str = "euler-ancestral";
+    const DOC: &'static str = "Euler with fresh noise in every step";
+
+    fn options() -> Vec<OptionSpec> {
+        vec![own_options::eta()]
+    }
+
+    fn new(options: &EulerAncestralOptions, table: Arc<SigmaTable>, first: u32) -> Result<Self> {
+        Ok(Self { table, eta: options.eta, noise: FrameNoise::new(first) })
     }
 }
 
@@ -59,3 +74,6 @@ impl Solver for EulerAncestral {
         ops.combine(&terms)
     }
 }
+
+/// In the list of all solvers.
+pub(crate) const ENTRY: Entry = Entry::of::<EulerAncestral>();

@@ -14,8 +14,7 @@ use std::sync::Arc;
 
 use wan_plugin_api::{Result, Tensor, TensorOps, term};
 
-use crate::schedule::SigmaTable;
-use crate::solver::Solver;
+use crate::{Entry, NamedSolver, NoOptions, SigmaTable, Solver};
 
 /// Second order, two evaluations a step.
 pub struct Heun {
@@ -30,22 +29,24 @@ struct Begun {
     velocity: Tensor,
 }
 
-impl Heun {
-    /// A solver at the start of `table`.
-    pub fn new(table: Arc<SigmaTable>) -> Self {
-        Self { table, begun: None }
-    }
+impl NamedSolver for Heun {
+    type Options = NoOptions;
+    const ID: &'static str = "heun";
+    const DOC: &'static str = "Heun, two evaluations a step";
 
-    /// Model evaluations of step `index`.
-    pub(crate) fn evaluations(table: &SigmaTable, index: usize) -> u32 {
-        match table.sigmas[index..] {
-            [now, next, ..] if next > 0.0 && next < now => 2,
-            _ => 1,
-        }
+    fn new(_: &NoOptions, table: Arc<SigmaTable>, _: u32) -> Result<Self> {
+        Ok(Self { table, begun: None })
     }
 }
 
 impl Solver for Heun {
+    fn evaluations(&self, index: usize) -> u32 {
+        match self.table.sigmas[index..] {
+            [now, next, ..] if next > 0.0 && next < now => 2,
+            _ => 1,
+        }
+    }
+
     fn step(
         &mut self,
         index: usize,
@@ -55,7 +56,7 @@ impl Solver for Heun {
     ) -> Result<Tensor> {
         let (now, next) = self.table.step(index)?;
         let dt = next.sigma - now.sigma;
-        if Self::evaluations(&self.table, index) == 2 {
+        if self.evaluations(index) == 2 {
             let (sample, velocity) = (sample.clone(), velocity.clone());
             self.begun = Some(Begun { dt, sample, velocity });
         }
@@ -64,6 +65,7 @@ impl Solver for Heun {
 
     fn correct(
         &mut self,
+        _: (usize, u32),
         moved: &Tensor,
         velocity: &Tensor,
         ops: &dyn TensorOps,
@@ -74,3 +76,6 @@ impl Solver for Heun {
         ops.combine(&[term(1.0, &sample), term(dt / 2.0, &first), term(dt / 2.0, velocity)])
     }
 }
+
+/// In the list of all solvers.
+pub(crate) const ENTRY: Entry = Entry::of::<Heun>();

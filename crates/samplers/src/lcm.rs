@@ -15,7 +15,7 @@ use std::sync::Arc;
 use wan_plugin_api::{Result, Tensor, TensorOps, term};
 
 use crate::noise::FrameNoise;
-use crate::{SigmaTable, Solver};
+use crate::{Entry, NamedSolver, NoOptions, SigmaTable, Solver};
 
 /// Multistep consistency sampling, stochastic.
 pub struct Lcm {
@@ -23,10 +23,13 @@ pub struct Lcm {
     noise: FrameNoise,
 }
 
-impl Lcm {
-    /// A solver at the start of `table`, for frames from `first_frame` of the video on.
-    pub fn new(table: Arc<SigmaTable>, first_frame: u32) -> Self {
-        Self { table, noise: FrameNoise::new(first_frame) }
+impl NamedSolver for Lcm {
+    type Options = NoOptions;
+    const ID: &'static str = "lcm";
+    const DOC: &'static str = "consistency sampling for distilled models";
+
+    fn new(_: &NoOptions, table: Arc<SigmaTable>, first_frame: u32) -> Result<Self> {
+        Ok(Self { table, noise: FrameNoise::new(first_frame) })
     }
 }
 
@@ -53,3 +56,6 @@ impl Solver for Lcm {
         ])
     }
 }
+
+/// In the list of all solvers.
+pub(crate) const ENTRY: Entry = Entry::of::<Lcm>();

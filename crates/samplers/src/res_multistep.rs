@@ -20,7 +20,7 @@ use std::sync::Arc;
 use wan_plugin_api::{Result, Tensor, TensorOps, term};
 
 use crate::history::History;
-use crate::{Memory, SigmaTable, Solver};
+use crate::{Entry, Grid, Memory, NamedSolver, NoOptions, NoiseLevels, SigmaTable, Solver};
 
 /// Second order, deterministic.
 pub struct ResMultistep {
@@ -28,10 +28,16 @@ pub struct ResMultistep {
     history: History,
 }
 
-impl ResMultistep {
-    /// A solver at the start of `table`.
-    pub fn new(table: Arc<SigmaTable>) -> Self {
-        Self { table, history: History::new(2) }
+impl NamedSolver for ResMultistep {
+    type Options = NoOptions;
+    const ID: &'static str = "res-multistep";
+    const DOC: &'static str = "RES second-order multistep";
+    // The last level of flow-match Euler is so close to 0 that RES, in a short run, would
+    // extrapolate over ten times the step before.
+    const LEVELS: NoiseLevels = NoiseLevels::of(Grid::Dpm);
+
+    fn new(_: &NoOptions, table: Arc<SigmaTable>, _: u32) -> Result<Self> {
+        Ok(Self { table, history: History::new(2) })
     }
 }
 
@@ -74,3 +80,6 @@ impl Solver for ResMultistep {
         self.history.load(&mut memory, false)
     }
 }
+
+/// In the list of all solvers.
+pub(crate) const ENTRY: Entry = Entry::of::<ResMultistep>();

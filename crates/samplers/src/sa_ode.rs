@@ -23,12 +23,14 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use wan_plugin_api::{Result, Tensor, TensorOps, term};
+use wan_plugin_api::{OptionSpec, Result, Tensor, TensorOps, term};
 
 use crate::history::History;
 use crate::level::Level;
 use crate::vandermonde::weights;
-use crate::{Memory, Predicted, SigmaTable, Solver};
+use crate::{
+    Entry, Grid, Memory, NamedSolver, NoiseLevels, Predicted, SigmaTable, Solver, own_options,
+};
 
 /// How an update with two predictions weighs their difference.
 ///
@@ -55,10 +57,30 @@ pub struct SaOde {
     predicted: Option<Predicted>,
 }
 
-impl SaOde {
-    /// A solver at the start of `table`.
-    pub fn new(table: Arc<SigmaTable>, order: usize, weights: SaWeights) -> Self {
-        Self { table, order, weights, history: History::new(order), predicted: None }
+/// The options of [`SaOde`].
+#[derive(Debug, Clone, Deserialize)]
+pub struct SaOdeOptions {
+    /// Order, 1 to 3.
+    pub order: usize,
+    /// Weights of two predictions.
+    pub sa_weights: SaWeights,
+}
+
+impl NamedSolver for SaOde {
+    type Options = SaOdeOptions;
+    const ID: &'static str = "sa-ode";
+    const DOC: &'static str = "deterministic SA-Solver";
+    const LEVELS: NoiseLevels = NoiseLevels::of(Grid::Dpm).below_pure_noise();
+
+    fn options() -> Vec<OptionSpec> {
+        let doc = "sa-ode's weights of two predictions: as in the paper, or as in its authors' code";
+        let weights = OptionSpec::choice("sa_weights", &["exact", "authors"], doc);
+        vec![own_options::order(), weights]
+    }
+
+    fn new(options: &SaOdeOptions, table: Arc<SigmaTable>, _: u32) -> Result<Self> {
+        let SaOdeOptions { order, sa_weights: weights } = *options;
+        Ok(Self { table, order, weights, history: History::new(order), predicted: None })
     }
 }
 
@@ -130,3 +152,6 @@ fn moments(h: f64, count: usize) -> Vec<f64> {
     }
     moments
 }
+
+/// In the list of all solvers.
+pub(crate) const ENTRY: Entry = Entry::of::<SaOde>();

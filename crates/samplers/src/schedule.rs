@@ -8,7 +8,6 @@
 use serde::Deserialize;
 use wan_plugin_api::{Error, FrameLevel, Result};
 
-use crate::kind::SolverKind;
 use crate::level::Level;
 
 /// Timesteps that the models were trained with: `timestep = 1000 * sigma`.
@@ -33,6 +32,41 @@ pub enum TimestepRule {
     Wan,
 }
 
+/// The scheduler from which a solver takes its noise levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grid {
+    /// Flow-match Euler: a line between shifted ends; timesteps are not truncated.
+    FlowMatchEuler,
+    /// UniPC.
+    UniPc,
+    /// DPM-Solver++, and the multistep solvers whose schedulers were derived from it.
+    Dpm,
+}
+
+/// The noise levels of a solver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoiseLevels {
+    /// The scheduler that they are from.
+    pub grid: Grid,
+    /// Whether sigma 1 becomes 0.999999: the solver's formulas have no limit at pure noise, where
+    /// alpha is 0.
+    pub below_pure_noise: bool,
+}
+
+impl NoiseLevels {
+    /// Those of this scheduler.
+    #[must_use]
+    pub const fn of(grid: Grid) -> Self {
+        Self { grid, below_pure_noise: false }
+    }
+
+    /// The same, with sigma 1 a little below it.
+    #[must_use]
+    pub const fn below_pure_noise(self) -> Self {
+        Self { below_pure_noise: true, ..self }
+    }
+}
+
 /// The noise levels of a run, and the timestep of the model at each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SigmaTable {
@@ -48,27 +82,26 @@ impl SigmaTable {
     ///
     /// # Errors
     /// `Invalid` for no steps, or a shift that is not a positive number.
-    pub fn new(solver: SolverKind, rule: TimestepRule, steps: u32, shift: f64) -> Result<Self> {
+    pub fn new(levels: NoiseLevels, rule: TimestepRule, steps: u32, shift: f64) -> Result<Self> {
         check(steps, shift)?;
-        let (steps, grid) = (steps as usize, Grid::of(solver));
+        let (steps, grid) = (steps as usize, levels.grid);
         if (grid, rule) == (Grid::FlowMatchEuler, TimestepRule::Diffusers) {
             return Ok(flow_match_euler(steps, shift));
         }
         let mut sigmas: Vec<f64> =
             base_grid(grid, rule, steps).iter().map(|s| shifted(*s, shift)).collect();
         sigmas.push(0.0);
-        Ok(Self::of_sigmas(solver, sigmas))
+        Ok(Self::of_sigmas(levels, sigmas))
     }
 
     /// The table with these sigmas, with timesteps rounded as the solver's reference rounds them.
-    pub(crate) fn of_sigmas(solver: SolverKind, mut sigmas: Vec<f64>) -> Self {
-        if needs_alpha(solver) {
+    pub(crate) fn of_sigmas(levels: NoiseLevels, mut sigmas: Vec<f64>) -> Self {
+        if levels.below_pure_noise {
             // diffusers subtracts 1e-6 from a first sigma of 1; Wan's own grid is below 1 anyway.
             // Clamping all keeps the order: beta spacing can have several sigmas that near 1.
             sigmas.iter_mut().for_each(|sigma| *sigma = sigma.min(1.0 - FIRST_ALPHA_MIN));
         }
-        let grid = Grid::of(solver);
-        let timestep = |sigma: &f64| match grid {
+        let timestep = |sigma: &f64| match levels.grid {
             // Flow-match Euler does not truncate; its timesteps are f32.
             Grid::FlowMatchEuler => f64::from((sigma * TRAINING_STEPS) as f32),
             _ => (sigma * TRAINING_STEPS).trunc(),
@@ -81,9 +114,9 @@ impl SigmaTable {
 
     /// [`of_sigmas`](Self::of_sigmas) for sigmas given by the user: the references truncate the
     /// timesteps of these in f32.
-    pub(crate) fn of_written(solver: SolverKind, sigmas: Vec<f64>) -> Self {
-        let mut table = Self::of_sigmas(solver, sigmas);
-        if Grid::of(solver) != Grid::FlowMatchEuler {
+    pub(crate) fn of_written(levels: NoiseLevels, sigmas: Vec<f64>) -> Self {
+        let mut table = Self::of_sigmas(levels, sigmas);
+        if levels.grid != Grid::FlowMatchEuler {
             for (timestep, sigma) in table.timesteps.iter_mut().zip(&table.sigmas) {
                 *timestep = f64::from(*sigma as f32 * TRAINING_STEPS as f32).trunc();
             }
@@ -92,8 +125,8 @@ impl SigmaTable {
     }
 
     /// The table with sigmas clamped below 1 where the solver's formulas are undefined at 1.
-    pub(crate) fn below_pure_noise(mut self, solver: SolverKind) -> Self {
-        if needs_alpha(solver) {
+    pub(crate) fn below_pure_noise(mut self, levels: NoiseLevels) -> Self {
+        if levels.below_pure_noise {
             let highest = f64::from((1.0 - FIRST_ALPHA_MIN) as f32);
             self.sigmas.iter_mut().for_each(|sigma| *sigma = sigma.min(highest));
         }
@@ -132,32 +165,6 @@ pub(crate) fn check(steps: u32, shift: f64) -> Result<()> {
         return Err(Error::invalid(format!("flow shift {shift} is not a positive number")));
     }
     Ok(())
-}
-
-/// The scheduler from which a solver takes its levels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Grid {
-    FlowMatchEuler,
-    UniPc,
-    Dpm,
-}
-
-impl Grid {
-    fn of(solver: SolverKind) -> Self {
-        use SolverKind::{Deis, DpmPlusPlus, DpmPlusPlusSde, ResMultistep, SaOde};
-        match solver {
-            SolverKind::UniPc => Self::UniPc,
-            // The last level of flow-match Euler is so close to 0 that RES, in a short run, would
-            // extrapolate over ten times the step before.
-            DpmPlusPlus | DpmPlusPlusSde | Deis | SaOde | ResMultistep => Self::Dpm,
-            _ => Self::FlowMatchEuler,
-        }
-    }
-}
-
-/// Whether the solver's formulas have no limit at pure noise, where alpha is 0.
-fn needs_alpha(solver: SolverKind) -> bool {
-    matches!(solver, SolverKind::UniPc | SolverKind::Deis | SolverKind::SaOde)
 }
 
 /// Sigmas before the shift, without the final 0.
@@ -225,29 +232,33 @@ pub(crate) fn linspace(start: f64, stop: f64, points: usize) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{DpmMultistep, Euler, NamedSolver, UniPc};
 
-    fn timesteps(solver: SolverKind, rule: TimestepRule, steps: u32, shift: f64) -> Vec<f64> {
-        SigmaTable::new(solver, rule, steps, shift).unwrap().timesteps
+    fn timesteps(levels: NoiseLevels, rule: TimestepRule, steps: u32, shift: f64) -> Vec<f64> {
+        SigmaTable::new(levels, rule, steps, shift).unwrap().timesteps
     }
 
     /// First four of ten steps, as the references print them.
     #[test]
     fn every_rule_spaces_its_steps_as_its_reference_does() {
-        use SolverKind::{DpmPlusPlus, Euler, UniPc};
-        let first = |solver, rule| timesteps(solver, rule, 10, 8.0)[..4].to_vec();
+        let first = |levels, rule| timesteps(levels, rule, 10, 8.0)[..4].to_vec();
         let f32s = |list: [f32; 4]| list.map(f64::from).to_vec();
-        assert_eq!(first(UniPc, TimestepRule::Diffusers), [999.0, 986.0, 969.0, 949.0]);
-        assert_eq!(first(DpmPlusPlus, TimestepRule::Diffusers), [999.0, 986.0, 969.0, 948.0]);
-        assert_eq!(first(UniPc, TimestepRule::Wan), [999.0, 986.0, 969.0, 948.0]);
-        assert_eq!(first(DpmPlusPlus, TimestepRule::Wan), [1000.0, 986.0, 969.0, 949.0]);
+        assert_eq!(first(UniPc::LEVELS, TimestepRule::Diffusers), [999.0, 986.0, 969.0, 949.0]);
+        assert_eq!(
+            first(DpmMultistep::LEVELS, TimestepRule::Diffusers),
+            [999.0, 986.0, 969.0, 948.0]
+        );
+        assert_eq!(first(UniPc::LEVELS, TimestepRule::Wan), [999.0, 986.0, 969.0, 948.0]);
+        assert_eq!(first(DpmMultistep::LEVELS, TimestepRule::Wan), [1000.0, 986.0, 969.0, 949.0]);
         let euler = f32s([1000.0, 984.7506, 965.8567, 941.83405]);
-        assert_eq!(first(Euler, TimestepRule::Diffusers), euler);
+        assert_eq!(first(Euler::LEVELS, TimestepRule::Diffusers), euler);
     }
 
     #[test]
     fn steps_and_shift_that_make_no_table_are_refused() {
         for (steps, shift) in [(0, 3.0), (4, 0.0), (4, -1.0), (4, f64::NAN), (4, f64::INFINITY)] {
-            let error = SigmaTable::new(SolverKind::UniPc, TimestepRule::Wan, steps, shift);
+            let levels = NoiseLevels::of(Grid::UniPc);
+            let error = SigmaTable::new(levels, TimestepRule::Wan, steps, shift);
             assert_eq!(error.unwrap_err().kind, wan_plugin_api::ErrorKind::Invalid);
         }
     }

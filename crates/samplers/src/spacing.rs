@@ -3,8 +3,11 @@
 use serde::Deserialize;
 use wan_plugin_api::{Error, Result};
 
-use crate::schedule::{self, TRAINING_STEPS, linspace, of_f32, shifted, training_ends};
-use crate::{SigmaTable, SolverKind, TimestepRule, beta};
+use crate::beta;
+use crate::schedule::{
+    self, NoiseLevels, SigmaTable, TRAINING_STEPS, TimestepRule, linspace, of_f32, shifted,
+    training_ends,
+};
 
 /// The spacing of the noise levels of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -50,24 +53,24 @@ impl Spacing {
         "flowmatch-distill",
     ];
 
-    /// The table for `solver`; `beta` has the two parameters of the distribution.
+    /// The table for a solver with such levels; `beta` has the two parameters of the distribution.
     pub(crate) fn table(
         self,
-        solver: SolverKind,
+        levels: NoiseLevels,
         rule: TimestepRule,
         (steps, shift): (u32, f64),
         beta: [f64; 2],
     ) -> Result<SigmaTable> {
         schedule::check(steps, shift)?;
         let distilled = match self {
-            Self::Uniform => return SigmaTable::new(solver, rule, steps, shift),
+            Self::Uniform => return SigmaTable::new(levels, rule, steps, shift),
             Self::Beta => {
                 let sigmas = beta_of_diffusers(steps as usize, shift, beta);
-                return Ok(SigmaTable::of_sigmas(solver, sigmas));
+                return Ok(SigmaTable::of_sigmas(levels, sigmas));
             }
             Self::BetaComfyui => {
                 let sigmas = beta_of_comfyui(steps as usize, shift, beta);
-                return Ok(SigmaTable::of_sigmas(solver, sigmas));
+                return Ok(SigmaTable::of_sigmas(levels, sigmas));
             }
             Self::CausVid9 => &[999.0, 934.0, 862.0, 756.0, 603.0, 410.0, 250.0, 140.0, 74.0][..],
             Self::CausVid4 | Self::LightX2v4 => &[1000.0, 750.0, 500.0, 250.0],
@@ -79,12 +82,12 @@ impl Spacing {
         };
         same_steps(distilled.len(), steps, "this spacing")?;
         let sigmas = distilled.iter().map(|timestep| shifted(timestep / TRAINING_STEPS, shift));
-        Ok(of_f32(&sigmas.collect::<Vec<_>>()).below_pure_noise(solver))
+        Ok(of_f32(&sigmas.collect::<Vec<_>>()).below_pure_noise(levels))
     }
 }
 
 /// The table of sigmas listed by the user, including the last.
-pub(crate) fn listed(solver: SolverKind, sigmas: &[f64], steps: u32) -> Result<SigmaTable> {
+pub(crate) fn listed(levels: NoiseLevels, sigmas: &[f64], steps: u32) -> Result<SigmaTable> {
     let wrong = |what: String| Err(Error::invalid(format!("sigmas {sigmas:?}: {what}")));
     if sigmas.len() < 2 {
         return wrong("give the level at the start of each step, and the one at the end".into());
@@ -96,7 +99,7 @@ pub(crate) fn listed(solver: SolverKind, sigmas: &[f64], steps: u32) -> Result<S
         return wrong("they must fall from each to the next".into());
     }
     same_steps(sigmas.len() - 1, steps, "a list of sigmas")?;
-    Ok(SigmaTable::of_written(solver, sigmas.to_vec()))
+    Ok(SigmaTable::of_written(levels, sigmas.to_vec()))
 }
 
 /// A schedule must have the requested number of steps.
@@ -130,9 +133,10 @@ fn beta_of_comfyui(steps: usize, shift: f64, [a, b]: [f64; 2]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Deis, Euler, Lcm, NamedSolver, SaOde, UniPc};
 
-    fn table(spacing: Spacing, solver: SolverKind, steps: u32, shift: f64) -> Result<SigmaTable> {
-        spacing.table(solver, TimestepRule::Diffusers, (steps, shift), [0.6, 0.6])
+    fn table(spacing: Spacing, levels: NoiseLevels, steps: u32, shift: f64) -> Result<SigmaTable> {
+        spacing.table(levels, TimestepRule::Diffusers, (steps, shift), [0.6, 0.6])
     }
 
     fn near(ours: &[f64], expected: &[f64]) {
@@ -144,8 +148,7 @@ mod tests {
 
     #[test]
     fn distilled_models_have_the_levels_that_they_were_distilled_for() {
-        let euler =
-            |spacing, steps, shift| table(spacing, SolverKind::Euler, steps, shift).unwrap();
+        let euler = |spacing, steps, shift| table(spacing, Euler::LEVELS, steps, shift).unwrap();
         let nine = [999.0, 934.0, 862.0, 756.0, 603.0, 410.0, 250.0, 140.0, 74.0];
         near(&euler(Spacing::CausVid9, 9, 8.0).timesteps, &nine);
         near(&euler(Spacing::CausVid4, 4, 8.0).timesteps, &[1000.0, 750.0, 500.0, 250.0]);
@@ -155,31 +158,31 @@ mod tests {
         near(&four.sigmas, &[1.0, 0.9375, 0.833333, 0.625, 0.0]);
         let distill = euler(Spacing::FlowMatchDistill, 4, 5.0);
         near(&distill.timesteps, &[999.79984, 937.5, 833.33333, 625.0]);
-        let unipc = table(Spacing::LightX2v4, SolverKind::UniPc, 4, 5.0).unwrap();
+        let unipc = table(Spacing::LightX2v4, UniPc::LEVELS, 4, 5.0).unwrap();
         assert!(unipc.sigmas[0] < 1.0 && unipc.timesteps == four.timesteps);
     }
 
     /// `beta_scheduler(model_sampling, 8)` over a flow of shift 8, computed with scipy 1.17.1.
     #[test]
     fn beta_of_comfyui_rounds_before_the_shift() {
-        let ours = table(Spacing::BetaComfyui, SolverKind::Euler, 8, 8.0).unwrap();
+        let ours = table(Spacing::BetaComfyui, Euler::LEVELS, 8, 8.0).unwrap();
         near(
             &ours.sigmas,
             &[1.0, 0.992501, 0.973995, 0.94225, 0.889283, 0.797583, 0.632425, 0.330014, 0.0],
         );
-        let many = table(Spacing::BetaComfyui, SolverKind::Euler, 400, 8.0).unwrap();
+        let many = table(Spacing::BetaComfyui, Euler::LEVELS, 400, 8.0).unwrap();
         assert!(many.steps() < 400 && many.sigmas.is_sorted_by(|a, b| a > b));
     }
 
     /// With so small a second parameter more than one quantile rounds to 1.
     #[test]
     fn no_level_stands_above_the_one_before_it() {
-        for solver in [SolverKind::UniPc, SolverKind::Deis, SolverKind::SaOde, SolverKind::Euler] {
+        for levels in [UniPc::LEVELS, Deis::LEVELS, SaOde::LEVELS, Euler::LEVELS] {
             for spacing in [Spacing::Beta, Spacing::BetaComfyui] {
                 let rule = TimestepRule::Diffusers;
-                let table = spacing.table(solver, rule, (8, 3.0), [3.4, 0.1]).unwrap();
+                let table = spacing.table(levels, rule, (8, 3.0), [3.4, 0.1]).unwrap();
                 assert!(table.sigmas.is_sorted_by(|a, b| a >= b), "{:?}", table.sigmas);
-                assert!(solver == SolverKind::Euler || table.sigmas[0] < 1.0);
+                assert!(levels == Euler::LEVELS || table.sigmas[0] < 1.0);
             }
         }
     }
@@ -187,19 +190,19 @@ mod tests {
     #[test]
     fn lists_that_cannot_be_followed_are_refused() {
         let refused = |sigmas: &[f64], steps| {
-            listed(SolverKind::Euler, sigmas, steps).map(|_| ()).unwrap_err().message
+            listed(Euler::LEVELS, sigmas, steps).map(|_| ()).unwrap_err().message
         };
         assert!(refused(&[1.0], 1).contains("the one at the end"));
         assert!(refused(&[1.2, 0.0], 1).contains("1.2 is not a noise fraction"));
         assert!(refused(&[0.5, f64::NAN], 1).contains("NaN is not"));
         assert!(refused(&[0.5, 0.6, 0.0], 2).contains("must fall"));
         assert!(refused(&[0.8, 0.5, 0.0], 3).contains("--sample_steps 2"));
-        let message = table(Spacing::CausVid9, SolverKind::Lcm, 50, 8.0).unwrap_err().message;
+        let message = table(Spacing::CausVid9, Lcm::LEVELS, 50, 8.0).unwrap_err().message;
         assert!(
             message.contains("9 steps, and 50 are asked for: give --sample_steps 9"),
             "{message}"
         );
-        let part = listed(SolverKind::UniPc, &[0.75, 0.5, 0.25], 2).unwrap();
+        let part = listed(UniPc::LEVELS, &[0.75, 0.5, 0.25], 2).unwrap();
         assert_eq!(
             (&part.sigmas[..], &part.timesteps[..]),
             (&[0.75, 0.5, 0.25][..], &[750., 500.][..])

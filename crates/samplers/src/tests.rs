@@ -3,68 +3,79 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use wan_plugin_api::{FrameLevel, Tensor};
+use serde_json::{Value, json};
+use wan_plugin_api::{FrameLevel, OptionValues, Tensor};
 use wan_plugin_kit::{VecOps, values};
 
-use crate::{SigmaTable, SolverKind, SolverOptions, SolverType, Spacing, TimestepRule};
+use crate::{Entry, SOLVERS, SigmaTable, SolverOptions, Spacing, TimestepRule};
 
 mod alone;
+mod between;
 mod orders;
 mod saved;
 
-/// All solvers, in the order of their names.
-const SOLVERS: [SolverKind; 10] = [
-    SolverKind::UniPc,
-    SolverKind::DpmPlusPlus,
-    SolverKind::Euler,
-    SolverKind::Heun,
-    SolverKind::EulerAncestral,
-    SolverKind::DpmPlusPlusSde,
-    SolverKind::Deis,
-    SolverKind::Lcm,
-    SolverKind::ResMultistep,
-    SolverKind::SaOde,
-];
+/// Solvers of which no step matters to the next, whatever their options.
+const ONE_STEP: [&str; 4] = ["euler", "heun", "euler-ancestral", "lcm"];
+
+fn given(values: &[(&str, Value)]) -> OptionValues {
+    values.iter().map(|(name, value)| (name.to_string(), value.clone())).collect()
+}
+
+/// These options of a choice, the others at their defaults.
+fn options(values: &[(&str, Value)]) -> SolverOptions {
+    SolverOptions::read(&given(values)).unwrap()
+}
+
+fn of(solver: &str) -> SolverOptions {
+    options(&[("solver", json!(solver))])
+}
+
+/// The same, without noise that is renewed where the solver can do without.
+fn without_noise(mut options: SolverOptions) -> SolverOptions {
+    if has(&options, "eta") {
+        options.own.insert("eta".into(), json!(0.0));
+    }
+    options
+}
+
+fn has(options: &SolverOptions, name: &str) -> bool {
+    options.solver.options_in_forcing().iter().any(|spec| spec.name == name)
+}
+
+fn order(options: &SolverOptions) -> u64 {
+    options.own["order"].as_u64().unwrap()
+}
 
 /// Whether nothing of a step matters to the next.
 fn is_memoryless(options: &SolverOptions) -> bool {
-    use SolverKind::{Deis, DpmPlusPlus, DpmPlusPlusSde, Euler, EulerAncestral, Heun, Lcm};
-    match options.solver {
-        Euler | Heun | EulerAncestral | Lcm => true,
-        DpmPlusPlus | DpmPlusPlusSde | Deis => options.order == 1,
-        _ => false,
-    }
+    let solver = options.solver.id();
+    let keeps_earlier_ones_alone = ["dpm++", "dpm++-sde", "deis"].contains(&solver);
+    ONE_STEP.contains(&solver) || keeps_earlier_ones_alone && order(options) == 1
 }
 
 fn is_stochastic(options: &SolverOptions) -> bool {
-    match options.solver {
-        SolverKind::Lcm => true,
-        SolverKind::EulerAncestral | SolverKind::DpmPlusPlusSde => options.eta > 0.0,
-        _ => false,
-    }
+    let renews = has(options, "eta") && options.own["eta"] != json!(0.0);
+    renews || options.solver.id() == "lcm"
 }
 
 /// Any solver with any setting that it has.
 fn any_options() -> impl Strategy<Value = SolverOptions> {
-    let wan = any::<bool>().prop_map(|wan| match wan {
-        true => TimestepRule::Wan,
-        false => TimestepRule::Diffusers,
-    });
-    (0..SOLVERS.len(), 1..=3u32, any::<bool>(), wan, 0..=2u8).prop_map(
-        |(solver, order, heun, timesteps, eta)| {
-            use SolverKind::{Deis, DpmPlusPlus, DpmPlusPlusSde, EulerAncestral, SaOde, UniPc};
-            let solver = SOLVERS[solver];
-            let order = match solver {
-                UniPc | DpmPlusPlus | Deis | SaOde => order,
-                _ => order.min(2),
-            };
-            let heun = heun && matches!(solver, DpmPlusPlus | DpmPlusPlusSde);
-            let solver_type = if heun { SolverType::Heun } else { SolverType::Midpoint };
-            let eta = match solver {
-                EulerAncestral | DpmPlusPlusSde => f64::from(eta) / 2.0,
-                _ => 1.0,
-            };
-            SolverOptions { solver, order, solver_type, timesteps, eta, ..Default::default() }
+    (0..SOLVERS.len(), 1..=3u32, any::<bool>(), any::<bool>(), 0..=2u8).prop_map(
+        |(solver, order, heun, wan, eta)| {
+            let mut options = of(SOLVERS[solver].id());
+            let order_max = if options.solver.id() == "dpm++-sde" { 2 } else { 3 };
+            for (name, value) in [
+                ("order", json!(order.min(order_max))),
+                ("solver_type", json!(if heun { "heun" } else { "midpoint" })),
+                ("eta", json!(f64::from(eta) / 2.0)),
+            ] {
+                if has(&options, name) {
+                    options.own.insert(name.into(), value);
+                }
+            }
+            let rule = if wan { "wan" } else { "diffusers" };
+            options.levels.timesteps = serde_json::from_value(json!(rule)).unwrap();
+            options
         },
     )
 }
@@ -78,18 +89,20 @@ fn walk(
     ops: &VecOps,
     velocity: impl Fn(&[f32], f64, usize) -> Vec<f32>,
 ) -> Tensor {
-    let mut solver = options.solver_from(table, first_frame);
+    let mut solver = options.solver(table, first_frame).unwrap();
     let ask = |sample: &Tensor, sigma, index| {
         ops.tensor(sample.form().frames as usize, &velocity(&values(sample), sigma, index))
     };
-    options.part(table).unwrap().fold(start, |sample, index| {
-        let given = ask(&sample, table.sigmas[index], index);
-        let moved = solver.step(index, &sample, &given, ops).unwrap();
-        if options.solver.evaluations(table, index) == 1 {
-            return moved;
+    options.levels.part(table).unwrap().fold(start, |sample, index| {
+        let velocity = ask(&sample, table.sigmas[index], index);
+        let mut moved = solver.step(index, &sample, &velocity, ops).unwrap();
+        for evaluation in 1..solver.evaluations(index) {
+            let level = solver.level(index, evaluation).unwrap();
+            let sigma = level.map_or(table.sigmas[index + 1], |(_, sigma)| sigma);
+            let velocity = ask(&moved, sigma, index);
+            moved = solver.correct((index, evaluation), &moved, &velocity, ops).unwrap();
         }
-        let there = ask(&moved, table.sigmas[index + 1], index);
-        solver.correct(&moved, &there, ops).unwrap()
+        moved
     })
 }
 
@@ -111,8 +124,7 @@ fn seeded(seed: u64) -> VecOps {
 /// Found by the property below: f32 carried the first sigma of this shift to 1.0000001.
 #[test]
 fn no_shift_makes_more_than_pure_noise() {
-    let options = SolverOptions { solver: SolverKind::Euler, ..SolverOptions::default() };
-    assert_eq!(options.table(1, 0.3827574632823955).unwrap().sigmas[0], 1.0);
+    assert_eq!(of("euler").table(1, 0.3827574632823955).unwrap().sigmas[0], 1.0);
 }
 
 proptest! {
@@ -120,12 +132,12 @@ proptest! {
     fn a_table_falls_from_noise_to_exactly_zero(
         options in any_options(), steps in 1..200u32, shift in 0.3..20.0f64, spacing in 0..3usize,
     ) {
-        let spacing = [Spacing::Uniform, Spacing::Beta, Spacing::BetaComfyui][spacing];
-        let timesteps = match spacing {
-            Spacing::Uniform => options.timesteps,
-            _ => TimestepRule::Diffusers,
-        };
-        let table = SolverOptions { spacing, timesteps, ..options }.table(steps, shift).unwrap();
+        let mut options = options;
+        options.levels.spacing = [Spacing::Uniform, Spacing::Beta, Spacing::BetaComfyui][spacing];
+        if spacing > 0 {
+            options.levels.timesteps = TimestepRule::Diffusers;
+        }
+        let table = options.table(steps, shift).unwrap();
         prop_assert_eq!(table.sigmas.len(), table.timesteps.len() + 1);
         prop_assert_eq!(table.sigmas[table.steps()], 0.0);
         prop_assert!(table.sigmas[0] <= 1.0);
@@ -143,11 +155,8 @@ proptest! {
     fn a_constant_velocity_is_followed_exactly(
         options in any_options(), steps in 1..60u32, shift in 0.5..12.0f64,
     ) {
-        prop_assume!(options.solver != SolverKind::Lcm);
-        let options = match is_stochastic(&options) {
-            true => SolverOptions { eta: 0.0, ..options },
-            false => options,
-        };
+        prop_assume!(options.solver.id() != "lcm");
+        let options = without_noise(options);
         let (ops, table) = (VecOps::default(), options.table(steps, shift).unwrap());
         let (start, velocity) = ([0.3f32, -1.5, 2.0], [1.1f32, 0.2, -0.7]);
         let constant = |_: &[f32], _, _| velocity.to_vec();
@@ -210,8 +219,8 @@ proptest! {
         let at = at.min(table.steps() - 1);
         table.sigmas.insert(at, table.sigmas[at]);
         table.timesteps.insert(at, table.timesteps[at]);
-        prop_assert_eq!(options.solver.evaluations(&table, at), 1);
-        let mut solver = options.solver(&Arc::new(table.clone()));
+        let mut solver = options.solver(&Arc::new(table.clone()), 0).unwrap();
+        prop_assert_eq!(solver.evaluations(at), 1);
         let mut sample = ops.tensor(1, &[0.1, -0.7]);
         for index in 0..table.steps() {
             let velocity = ops.tensor(1, &[index as f32, 0.3]);
@@ -240,8 +249,8 @@ proptest! {
             walk(options, (&table, 0), start, &ops, velocity)
         };
         let whole = run(&options, ops.tensor(2, &[0.3, -0.8]));
-        let first = SolverOptions { end_step: cut, ..options.clone() };
-        let second = SolverOptions { start_step: cut, ..options.clone() };
+        let (mut first, mut second) = (options.clone(), options.clone());
+        (first.levels.end_step, second.levels.start_step) = (cut, cut);
         let end = run(&second, run(&first, ops.tensor(2, &[0.3, -0.8])));
         if is_memoryless(&options) {
             prop_assert_eq!(bits(&end), bits(&whole));
@@ -255,20 +264,17 @@ proptest! {
 /// Lists that do not begin at pure noise or end at 0.
 #[test]
 fn a_list_of_levels_is_gone_down_from_its_first_to_its_last() {
-    for solver in SOLVERS {
-        let eta = match solver {
-            SolverKind::EulerAncestral | SolverKind::DpmPlusPlusSde => 0.0,
-            _ => 1.0,
-        };
-        let sigmas = vec![0.75, 0.5, 0.25];
-        let options = SolverOptions { solver, sigmas, eta, ..SolverOptions::default() };
+    for solver in SOLVERS.iter().map(Entry::id) {
+        let mut options = without_noise(of(solver));
+        options.levels.sigmas = vec![0.75, 0.5, 0.25];
         let (ops, table) = (VecOps::default(), options.table(2, 5.0).unwrap());
         let end = walk(&options, (&table, 0), ops.tensor(1, &[1.0]), &ops, |_, _, _| vec![2.0]);
         // Euler's answer for a constant velocity; LCM ends at a quarter of noise.
         let is_exact = (values(&end)[0] - 0.0).abs() < 1e-6;
-        assert_eq!(is_exact, solver != SolverKind::Lcm, "{solver:?} {:?}", values(&end));
-        let asked = (0..2).map(|index| solver.evaluations(&table, index)).sum::<u32>();
-        assert_eq!(asked, if solver == SolverKind::Heun { 4 } else { 2 });
+        assert_eq!(is_exact, solver != "lcm", "{solver} {:?}", values(&end));
+        let made = options.solver(&table, 0).unwrap();
+        let asked = (0..2).map(|index| made.evaluations(index)).sum::<u32>();
+        assert_eq!(asked, if solver == "heun" { 4 } else { 2 });
         let level = table.arrived(&FrameLevel::moving(0, 500.0, 0.5, 0.25), 1);
         assert_eq!((level.timestep, level.sigma_next), (250.0, 0.25));
     }

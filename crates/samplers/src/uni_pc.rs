@@ -22,12 +22,14 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use wan_plugin_api::{Result, Tensor, TensorOps, term};
+use wan_plugin_api::{OptionSpec, Result, Tensor, TensorOps, term};
 
 use crate::history::History;
 use crate::level::Level;
 use crate::vandermonde::weights;
-use crate::{Memory, Predicted, SigmaTable, Solver};
+use crate::{
+    Entry, Grid, Memory, NamedSolver, NoiseLevels, Predicted, SigmaTable, Solver, own_options,
+};
 
 /// The sample that the first correction uses as the start of the first step.
 ///
@@ -54,10 +56,35 @@ pub struct UniPc {
     predicted: Option<Predicted>,
 }
 
-impl UniPc {
-    /// A solver at the start of `table`.
-    pub fn new(table: Arc<SigmaTable>, order: usize, first_correction: FirstCorrection) -> Self {
-        Self { table, order, first_correction, history: History::new(order), predicted: None }
+/// The options of [`UniPc`].
+#[derive(Debug, Clone, Deserialize)]
+pub struct UniPcOptions {
+    /// Order, 1 to 3.
+    pub order: usize,
+    /// Start of the first correction.
+    #[serde(default)]
+    pub first_correction: FirstCorrection,
+}
+
+impl NamedSolver for UniPc {
+    type Options = UniPcOptions;
+    const ID: &'static str = "unipc";
+    const DOC: &'static str = "UniPC, predictor and corrector";
+    const LEVELS: NoiseLevels = NoiseLevels::of(Grid::UniPc).below_pure_noise();
+
+    fn options() -> Vec<OptionSpec> {
+        vec![own_options::order()]
+    }
+
+    fn options_in_forcing() -> Vec<OptionSpec> {
+        let doc = "unipc's first correction: from the true sample, or as the references do";
+        let words = ["exact", "overwritten"];
+        vec![own_options::order(), OptionSpec::choice("first_correction", &words, doc)]
+    }
+
+    fn new(options: &UniPcOptions, table: Arc<SigmaTable>, _: u32) -> Result<Self> {
+        let UniPcOptions { order, first_correction } = *options;
+        Ok(Self { table, order, first_correction, history: History::new(order), predicted: None })
     }
 }
 
@@ -138,6 +165,9 @@ fn rho(h: f64, r: &[f64]) -> Vec<f64> {
     });
     weights(r, right.collect())
 }
+
+/// In the list of all solvers.
+pub(crate) const ENTRY: Entry = Entry::of::<UniPc>();
 
 #[cfg(test)]
 mod tests {

@@ -40,7 +40,7 @@ pub(crate) const GROUPS: [Group; 5] = [
     Group { name: "wan-model", folders: &["crates/wan-model/src"], count: 30, every_file: false },
     Group {
         name: "samplers",
-        folders: &["crates/samplers/src", "plugins/diffusion-forcing/src"],
+        folders: &["crates/samplers/src", "crates/diffusion-forcing/src"],
         count: 20,
         every_file: false,
     },

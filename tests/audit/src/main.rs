@@ -105,7 +105,7 @@ impl Scope<'_> {
     /// What CI plants: samplers, noticed by unit tests alone.
     const PART: Self = Self {
         folder: "part",
-        packages: &["wan-samplers", "wan-plugin-diffusion-forcing"],
+        packages: &["wan-samplers", "wan-diffusion-forcing"],
         selection: &["--groups", "samplers"],
         ..Self::ALL
     };

@@ -2,9 +2,10 @@
 
 use anyhow::{Context, ensure};
 use candle_core::{DType, Device, Tensor};
-use serde_json::Value;
+use serde_json::{Value, json};
+use wan_plugin_api::OptionValues;
 use wan_plugin_kit::{VecOps, values};
-use wan_samplers::{SolverKind, SolverOptions, SolverType, TimestepRule};
+use wan_samplers::SolverOptions;
 
 use super::{Case, Compare, NotSupported};
 
@@ -19,7 +20,8 @@ pub(super) fn run(case: &Case, compare: &mut Compare) -> anyhow::Result<()> {
 /// One scheduler with its settings.
 struct Run {
     key: String,
-    options: SolverOptions,
+    solver: &'static str,
+    options: OptionValues,
     steps: u32,
     shift: f64,
 }
@@ -28,16 +30,18 @@ impl Run {
     fn read(entry: &Value) -> anyhow::Result<Self> {
         let class = entry["cls"].as_str().context("a run has no cls")?;
         let (solver, timesteps) = match class {
-            "euler" => (SolverKind::Euler, TimestepRule::Diffusers),
-            "unipc" => (SolverKind::UniPc, TimestepRule::Diffusers),
-            "dpm" => (SolverKind::DpmPlusPlus, TimestepRule::Diffusers),
-            "orig_unipc" => (SolverKind::UniPc, TimestepRule::Wan),
-            "orig_dpm" => (SolverKind::DpmPlusPlus, TimestepRule::Wan),
+            "euler" => ("euler", "diffusers"),
+            "unipc" => ("unipc", "diffusers"),
+            "dpm" => ("dpm++", "diffusers"),
+            "orig_unipc" => ("unipc", "wan"),
+            "orig_dpm" => ("dpm++", "wan"),
             other => return Err(NotSupported(format!("scheduler {other}")).into()),
         };
+        let options = [("solver", json!(solver)), ("timesteps", json!(timesteps))];
         let mut run = Self {
             key: entry["key"].as_str().context("a run has no key")?.to_owned(),
-            options: SolverOptions { solver, timesteps, ..SolverOptions::default() },
+            solver,
+            options: options.map(|(name, value)| (name.to_string(), value)).into(),
             steps: entry["steps"].as_u64().context("a run has no steps")?.try_into()?,
             shift: entry["shift"].as_f64().unwrap_or(1.0),
         };
@@ -49,18 +53,16 @@ impl Run {
 
     /// A keyword argument of the scheduler's constructor.
     fn set(&mut self, name: &str, value: &Value) -> anyhow::Result<()> {
-        match (self.options.solver, name, value.as_str()) {
-            (SolverKind::Euler, "shift", None) | (_, "flow_shift", None) => {
+        match (self.solver, name, value.as_str()) {
+            ("euler", "shift", None) | (_, "flow_shift", None) => {
                 self.shift = value.as_f64().context("shift is not a number")?;
             }
-            (SolverKind::UniPc | SolverKind::DpmPlusPlus, "solver_order", None) => {
-                let order = value.as_u64().context("solver_order is not a number")?;
-                self.options.order = order.try_into()?;
+            ("unipc" | "dpm++", "solver_order", None) => {
+                self.options.insert("order".into(), value.clone());
             }
-            (SolverKind::UniPc, "solver_type", Some("bh2")) => {}
-            (SolverKind::DpmPlusPlus, "solver_type", Some("midpoint")) => {}
-            (SolverKind::DpmPlusPlus, "solver_type", Some("heun")) => {
-                self.options.solver_type = SolverType::Heun;
+            ("unipc", "solver_type", Some("bh2")) => {}
+            ("dpm++", "solver_type", Some("midpoint" | "heun")) => {
+                self.options.insert("solver_type".into(), value.clone());
             }
             _ => return Err(NotSupported(format!("scheduler setting {name} = {value}")).into()),
         }
@@ -69,8 +71,9 @@ impl Run {
 
     fn compare(&self, toy: &Toy, case: &Case, compare: &mut Compare) -> anyhow::Result<()> {
         let ops = VecOps::default();
-        let table = self.options.table(self.steps, self.shift)?;
-        let mut solver = self.options.solver(&table);
+        let options = SolverOptions::read(&self.options)?;
+        let table = options.table(self.steps, self.shift)?;
+        let mut solver = options.solver(&table, 0)?;
         let mut sample = ops.tensor(toy.rows(), &toy.start);
         let mut trajectory = toy.start.clone();
         for index in 0..table.steps() {

@@ -5,6 +5,8 @@ pub(crate) mod allow_list;
 pub(crate) mod choice;
 mod elf;
 mod folders;
+pub(crate) mod kind;
+mod lent_solvers;
 pub(crate) mod loader;
 mod own_memory;
 mod private_copy;

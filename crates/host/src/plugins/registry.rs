@@ -22,6 +22,8 @@ use crate::path_text;
 use crate::plugins::allow_list::AllowList;
 use crate::plugins::choice::StrategyChoice;
 use crate::plugins::folders;
+use crate::plugins::kind::Kind;
+use crate::plugins::lent_solvers::LentSolvers;
 use crate::plugins::loader::{OpenedPlugin, libraries_in};
 
 /// Where a plugin came from.
@@ -46,16 +48,6 @@ pub struct Registered {
     library: Library,
 }
 
-/// Which kind of strategy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A sampler.
-    Sampler,
-    /// A step cache.
-    Cache,
-}
-
 /// All strategies that can be named.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
@@ -78,27 +70,7 @@ pub struct Chosen {
     pub plugin: Arc<Registered>,
     /// Every option with its value.
     pub options: OptionValues,
-}
-
-impl Kind {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Sampler, Self::Cache];
-
-    /// The strategies of this kind.
-    pub fn of(self, description: &PluginDescription) -> &[Strategy] {
-        match self {
-            Self::Sampler => &description.samplers,
-            Self::Cache => &description.caches,
-        }
-    }
-
-    /// Its word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Sampler => "sampler",
-            Self::Cache => "cache",
-        }
-    }
+    solvers: LentSolvers,
 }
 
 impl Registry {
@@ -258,7 +230,8 @@ impl Registry {
         let place = source.path.as_deref().map_or("built in".into(), |p| p.display().to_string());
         let refuse = |why: String| Error::library(&place, why);
         // Whatever it says, it says it of itself, and nobody asked it anything.
-        let description = library.describe().map_err(|error| refuse(error.message))?;
+        let (library, description) =
+            Self::offered(library).map_err(|error| refuse(error.message))?;
         description.check_names().map_err(|error| refuse(error.message))?;
         for kind in Kind::ALL {
             for strategy in kind.of(&description) {
@@ -267,6 +240,14 @@ impl Registry {
         }
         self.plugins.push(Arc::new(Registered { description, source, epoch, library }));
         Ok(())
+    }
+
+    /// What a library offers, with a sampler for each of its solvers.
+    ///
+    /// # Errors
+    /// The error of the library.
+    pub fn offered(library: Library) -> wan_plugin_api::Result<(Library, PluginDescription)> {
+        wan_samplers::offered(library)
     }
 
     /// Why a strategy cannot be offered beside those that are there.
@@ -331,9 +312,11 @@ impl Registry {
             .iter()
             .find(|s| s.id == id)
             .ok_or_else(|| Error::invalid(format!("there is no {} {id}", kind.word())))?;
+        let solvers = self.plugins().flat_map(|plugin| &plugin.description.solvers);
+        let solvers = LentSolvers(solvers.map(|solver| solver.id.clone()).collect());
         let options = options::complete(id, &strategy.options, given)
-            .map_err(|e| Error::invalid(e.message))?;
-        Ok(Chosen { strategy: strategy.clone(), plugin: plugin.clone(), options })
+            .map_err(|error| Error::invalid(solvers.instead_of(error, given).message))?;
+        Ok(Chosen { strategy: strategy.clone(), plugin: plugin.clone(), options, solvers })
     }
 }
 
@@ -366,7 +349,9 @@ impl Chosen {
         let spec = options::find(id, specs, name.trim()).map_err(invalid)?;
         let name = spec.name.clone();
         if spec.kind != OptionKind::Document {
-            return Ok((name, spec.parse(written).map_err(invalid)?));
+            let instead = |error| self.solvers.instead(error, &name, written.trim());
+            let value = spec.parse(written).map_err(instead).map_err(invalid)?;
+            return Ok((name, value));
         }
         let document = files::text(Path::new(written), Content::Report)
             .map_err(|e| Error::invalid(format!("option {name}: {e}")))?;

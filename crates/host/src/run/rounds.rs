@@ -226,7 +226,8 @@ mod tests {
     };
 
     use super::*;
-    use crate::plugins::registry::{Kind, Registry};
+    use crate::plugins::kind::Kind;
+    use crate::plugins::registry::Registry;
 
     /// A day at 16 frames a second: windows of three frames, each with three rounds.
     const WINDOWS: usize = 172_800;

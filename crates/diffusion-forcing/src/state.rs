@@ -6,7 +6,7 @@ use wan_plugin_api::Result;
 use wan_plugin_api::state::{Saved, State, misfit};
 use wan_samplers::Memory;
 
-use crate::{DiffusionForcing, Moving};
+use crate::forcing::{Forcing, Moving};
 
 /// A moving run of blocks.
 #[derive(Debug, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ struct Run {
     first_frame: u32,
 }
 
-impl State for DiffusionForcing {
+impl State for Forcing {
     fn save(&self) -> Result<Saved> {
         let mut saved = Saved::default();
         let run = |(block, moving): (&usize, &Moving)| Run {
@@ -33,12 +33,12 @@ impl State for DiffusionForcing {
     }
 
     fn load(&mut self, saved: &mut Saved) -> Result<()> {
-        let blocks = self.chunks.list.iter().map(|chunk| chunk.layout.blocks()).max().unwrap_or(0);
+        let blocks = self.chunks.get(0).layout.blocks(); // no chunk is longer
         for Run { block, first_frame } in saved.take::<Vec<Run>>("runs")? {
             if block >= blocks {
                 return Err(misfit("runs", format!("blocks below {blocks}"), block));
             }
-            let mut solver = self.descent.solver(first_frame);
+            let mut solver = self.counted.solver(first_frame)?;
             solver.load(Memory::take(&solver_of(block), saved)?)?;
             self.moving.insert(block, Moving { first_frame, solver });
         }

@@ -1,13 +1,13 @@
-//! The options of the sampler.
+//! The options of the schedule; those of the solver are the solver's.
 
 use serde::Deserialize;
-use wan_plugin_api::OptionSpec;
-use wan_samplers::SolverOptions;
+use wan_plugin_api::{OptionSpec, OptionValues, Result};
+use wan_samplers::read_options;
 
 /// The options. The host checks every value against [`Options::specs`] and fills in the defaults,
 /// so no field is optional.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Options {
+pub(crate) struct Options {
     pub(crate) ar_step: usize,
     pub(crate) causal_block_size: usize,
     pub(crate) attention: AttentionOption,
@@ -15,8 +15,6 @@ pub struct Options {
     pub(crate) addnoise_condition: u32,
     pub(crate) base_num_frames: u32,
     pub(crate) overlap_history: u32,
-    #[serde(flatten)]
-    pub(crate) solver: SolverOptions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -28,7 +26,7 @@ pub(crate) enum AttentionOption {
 
 impl Options {
     pub(crate) fn specs() -> Vec<OptionSpec> {
-        let mut specs = vec![
+        vec![
             OptionSpec::int("ar_step", 0, (0, 1000), "steps by which a block follows; 0: together")
                 .flag("ar_step"),
             OptionSpec::int("causal_block_size", 1, (1, 1000), "latent frames of a block")
@@ -54,8 +52,14 @@ impl Options {
                 "frames that a chunk of a long video takes over from the one before; 0: no chunks",
             )
             .flag("overlap_history"),
-        ];
-        specs.extend(SolverOptions::specs());
-        specs
+        ]
+    }
+
+    /// The options among others, of the sampler of this id.
+    ///
+    /// # Errors
+    /// `Invalid` for a value that does not fit.
+    pub(crate) fn read(id: &str, values: OptionValues) -> Result<Self> {
+        read_options(id, values)
     }
 }

@@ -3,17 +3,39 @@
 use proptest::prelude::*;
 use serde_json::json;
 use wan_plugin_api::options::{OptionValues, complete};
+use wan_plugin_api::{Attention, FrameLevel, Round};
 use wan_plugin_kit::{ModelFn, VecOps, values};
-use wan_samplers::{SolverKind, SolverOptions, UniPc, Uniform};
+use wan_samplers::{SOLVERS, UniPc, Uniform};
 
 use super::*;
 
+mod long;
 mod saved;
 
-fn options(given: &[(&str, serde_json::Value)]) -> Options {
+/// The sampler over a choice of solvers.
+type Any = DiffusionForcing<AnyBuiltIn>;
+
+fn complete_of<S: Sampler>(given: &[(&str, serde_json::Value)]) -> OptionValues {
     let given: OptionValues = given.iter().map(|(n, v)| (n.to_string(), v.clone())).collect();
-    let values = complete("diffusion-forcing", &DiffusionForcing::options(), &given).unwrap();
-    serde_json::from_value(json!(values)).unwrap()
+    complete(S::ID, &S::options(), &given).unwrap()
+}
+
+fn options(given: &[(&str, serde_json::Value)]) -> OptionValues {
+    complete_of::<Any>(given)
+}
+
+/// All rounds, however many parts the sampler gives them in.
+fn whole<S: Sampler>(sampler: &S) -> Schedule {
+    let mut whole = sampler.schedule().unwrap();
+    if let Some(size) = whole.part_of.take() {
+        while whole.rounds.len() < size.rounds {
+            let part = sampler.schedule_from(whole.rounds.len()).unwrap();
+            assert_eq!(part.size(), size);
+            whole.rounds.extend(part.rounds);
+        }
+        assert_eq!(whole.size(), size);
+    }
+    whole
 }
 
 fn request(frames: u32, prefix_frames: u32, steps: u32) -> SampleRequest {
@@ -44,7 +66,7 @@ fn sample_with<S: Sampler>(
 ) -> Vec<f32> {
     let mut ops = VecOps::default();
     ops.seed = 3;
-    let schedule = sampler.schedule().unwrap();
+    let schedule = whole(sampler);
     let mut model = ModelFn::new(&ops, velocity);
     let mut latents = start.to_vec();
     for (index, round) in schedule.rounds.iter().enumerate() {
@@ -66,33 +88,33 @@ fn start(frames: u32) -> Vec<f32> {
 
 #[test]
 fn without_a_lag_it_has_the_bits_of_the_solver_alone() {
-    let mut alone = Uniform::<UniPc>::new(SolverOptions::default(), &request(6, 0, 7)).unwrap();
+    let mut alone =
+        Uniform::<UniPc>::new(complete_of::<Uniform<UniPc>>(&[]), &request(6, 0, 7)).unwrap();
     let expected = sample_with(&mut alone, &start(6), mixing, |_, _, _| ());
     for block in [1, 2, 6] {
         let options = options(&[("causal_block_size", json!(block))]);
-        let mut forced = DiffusionForcing::new(options, &request(6, 0, 7)).unwrap();
+        let mut forced = Any::new(options, &request(6, 0, 7)).unwrap();
         assert_eq!(sample_with(&mut forced, &start(6), mixing, |_, _, _| ()), expected);
-        assert_eq!(forced.schedule().unwrap(), alone.schedule().unwrap());
+        assert_eq!(whole(&forced), whole(&alone));
     }
 }
 
 #[test]
 fn a_block_has_the_bits_that_it_has_alone_whatever_the_lag() {
-    for solver in SolverKind::NAMES {
+    for solver in SOLVERS.iter().map(|entry| entry.id()) {
         for rule in ["diffusers", "wan"] {
             let given = [("solver", json!(solver)), ("timesteps", json!(rule))];
-            let mut together = options(&given);
             let expected = {
-                let mut sampler =
-                    DiffusionForcing::new(options(&given), &request(6, 0, 5)).unwrap();
+                let mut sampler = Any::new(options(&given), &request(6, 0, 5)).unwrap();
                 sample_with(&mut sampler, &start(6), frame_local, |_, _, _| ())
             };
-            (together.ar_step, together.causal_block_size) = (2, 2);
-            let mut sampler = DiffusionForcing::new(together, &request(6, 0, 5)).unwrap();
+            let lagging = [("ar_step", json!(2)), ("causal_block_size", json!(2))];
+            let together = options(&[&given[..], &lagging].concat());
+            let mut sampler = Any::new(together, &request(6, 0, 5)).unwrap();
             let mut rounds = 0;
             let ours = sample_with(&mut sampler, &start(6), frame_local, |_, _, _| rounds += 1);
             assert_eq!((ours, rounds), (expected, 5 + 2 * 2), "{solver} {rule}");
-            assert!(sampler.moving.is_empty(), "a finished block keeps its history");
+            assert!(sampler.forcing.moving.is_empty(), "a finished block keeps its history");
         }
     }
 }
@@ -101,8 +123,8 @@ fn a_block_has_the_bits_that_it_has_alone_whatever_the_lag() {
 fn a_round_asks_twice_while_a_block_in_it_is_on_a_step_of_two_evaluations() {
     let given =
         [("solver", json!("heun")), ("ar_step", json!(1)), ("addnoise_condition", json!(20))];
-    let mut sampler = DiffusionForcing::new(options(&given), &request(3, 1, 3)).unwrap();
-    let schedule = sampler.schedule().unwrap();
+    let mut sampler = Any::new(options(&given), &request(3, 1, 3)).unwrap();
+    let schedule = whole(&sampler);
     // Two moving frames over three steps, of which the last asks once.
     let asked: Vec<u32> = schedule.rounds.iter().map(|round| round.evaluations).collect();
     assert_eq!(asked, [2, 2, 2, 1]);
@@ -110,9 +132,9 @@ fn a_round_asks_twice_while_a_block_in_it_is_on_a_step_of_two_evaluations() {
     assert_eq!(latents[..2], start(3)[..2]);
 
     // In the third round the first moving frame has arrived at 0, the second at the last level.
-    let PlannedRound { chunk, row } = sampler.rounds[2].clone();
-    let levels = &schedule.rounds[2].levels;
-    let arrived = sampler.arrived(&row, &sampler.chunks.list[chunk], levels);
+    let (chunk, levels) = (sampler.forcing.chunks.get(0), &schedule.rounds[2].levels);
+    let row = chunk.layout.rows(3)[2].clone();
+    let arrived = sampler.forcing.seen(&row, &chunk, levels, 1).unwrap();
     let told: Vec<_> = arrived.iter().map(|l| (l.timestep, l.sigma)).collect();
     let last = (schedule.rounds[3].levels[2].timestep, levels[2].sigma_next);
     assert_eq!(told, [(20.0, 0.0), (0.0, 0.0), last]);
@@ -123,8 +145,7 @@ fn noise_of_a_step_is_the_frames_own() {
     for solver in ["euler-ancestral", "dpm++-sde", "lcm"] {
         let run = |frames: u32, more: &[(&str, serde_json::Value)]| {
             let given = [&[("solver", json!(solver))], more].concat();
-            let mut sampler =
-                DiffusionForcing::new(options(&given), &request(frames, 0, 4)).unwrap();
+            let mut sampler = Any::new(options(&given), &request(frames, 0, 4)).unwrap();
             sample_with(&mut sampler, &start(frames), frame_local, |_, _, _| ())
         };
         let (short, long) = (run(4, &[]), run(6, &[]));
@@ -140,12 +161,12 @@ fn a_schedule_is_run_in_two_parts() {
     for solver in ["euler", "heun", "euler-ancestral", "lcm"] {
         let run = |part: &[(&str, serde_json::Value)], start: &[f32]| {
             let given = [&wave[..], &[("solver", json!(solver))], part].concat();
-            let mut sampler = DiffusionForcing::new(options(&given), &request(6, 0, 5)).unwrap();
-            let Schedule { rounds, notices, .. } = sampler.schedule().unwrap();
+            let mut sampler = Any::new(options(&given), &request(6, 0, 5)).unwrap();
+            let Schedule { rounds, notices, .. } = whole(&sampler);
             let starts_late = part.first().is_some_and(|(name, _)| *name == "start_step");
             assert_eq!(notices.iter().any(|n| n.contains("latents of that level")), starts_late);
             let end = sample_with(&mut sampler, start, frame_local, |_, _, _| ());
-            assert!(sampler.moving.is_empty());
+            assert!(sampler.forcing.moving.is_empty());
             (rounds, end)
         };
         let (first, between) = run(&[("end_step", json!(2))], &start(6));
@@ -158,16 +179,16 @@ fn a_schedule_is_run_in_two_parts() {
         assert_eq!(waiting.timestep, second[0].levels[0].timestep);
     }
     let part = chunked(6, 2, &[("end_step", json!(2))]);
-    let refused = DiffusionForcing::new(part, &request(10, 0, 5)).map(|_| ()).unwrap_err();
+    let refused = Any::new(part, &request(10, 0, 5)).map(|_| ()).unwrap_err();
     assert!(refused.message.contains("leave overlap_history out"), "{refused}");
 }
 
 #[test]
 fn frames_at_rest_read_as_the_references_have_them() {
     let options = options(&[("ar_step", json!(2)), ("causal_block_size", json!(3))]);
-    assert_eq!(options.solver.timesteps, wan_samplers::TimestepRule::Diffusers);
-    let sampler = DiffusionForcing::new(options, &request(9, 0, 6)).unwrap();
-    let schedule = sampler.schedule().unwrap();
+    assert_eq!(options["timesteps"], json!("diffusers"));
+    let sampler = Any::new(options, &request(9, 0, 6)).unwrap();
+    let schedule = whole(&sampler);
     let (first, last) = (&schedule.rounds[0].levels, &schedule.rounds[9].levels);
     assert_eq!((first[8].timestep, first[8].sigma, first[8].update), (999.0, 1.0, false));
     assert_eq!((last[0].timestep, last[0].sigma, last[0].update), (0.0, 0.0, false));
@@ -187,8 +208,8 @@ fn noise_on_a_prefix_reaches_the_model_and_not_the_latents() {
     }
     let run = || {
         let options = options(&[("addnoise_condition", json!(20))]);
-        let mut sampler = DiffusionForcing::new(options, &request(3, 1, 4)).unwrap();
-        sampler.schedule().unwrap().check(3, 1).unwrap();
+        let mut sampler = Any::new(options, &request(3, 1, 4)).unwrap();
+        whole(&sampler).check(3, 1).unwrap();
         sample_with(&mut sampler, &start(3), sees_noise, |_, _, _| ())
     };
     let latents = run();
@@ -199,7 +220,7 @@ fn noise_on_a_prefix_reaches_the_model_and_not_the_latents() {
 #[test]
 fn attention_is_as_asked() {
     let attention = |given: &[(&str, serde_json::Value)]| {
-        DiffusionForcing::new(options(given), &request(6, 0, 4)).map(|s| s.attention)
+        Any::new(options(given), &request(6, 0, 4)).map(|s| s.forcing.attention)
     };
     let block = ("causal_block_size", json!(2));
     let causal = [("attention", json!("block_causal")), ("causal_attention", json!(true))];
@@ -215,7 +236,7 @@ fn attention_is_as_asked() {
 #[test]
 fn settings_of_layout_and_solver_are_refused() {
     let refused = |given: &[(&str, serde_json::Value)], request: SampleRequest| {
-        DiffusionForcing::new(options(given), &request).map(|_| ()).unwrap_err().message
+        Any::new(options(given), &request).map(|_| ()).unwrap_err().message
     };
     let block = ("causal_block_size", json!(4));
     assert!(refused(std::slice::from_ref(&block), request(6, 0, 4)).contains("not a multiple"));
@@ -243,12 +264,12 @@ fn settings_of_layout_and_solver_are_refused() {
 #[test]
 fn a_window_longer_than_the_video_is_the_video() {
     let long = options(&[("base_num_frames", json!(97))]);
-    let sampler = DiffusionForcing::new(long, &request(6, 0, 4)).unwrap();
-    assert!(sampler.schedule().unwrap().rounds.iter().all(|round| round.len() == 6));
+    let sampler = Any::new(long, &request(6, 0, 4)).unwrap();
+    assert!(whole(&sampler).rounds.iter().all(|round| round.len() == 6));
 }
 
 /// Options of chunks with `base` and `overlap` latent frames.
-fn chunked(base: u32, overlap: u32, more: &[(&str, serde_json::Value)]) -> Options {
+fn chunked(base: u32, overlap: u32, more: &[(&str, serde_json::Value)]) -> OptionValues {
     let pixels = |latent: u32| json!((4 * latent).saturating_sub(3));
     let given = [("base_num_frames", pixels(base)), ("overlap_history", pixels(overlap))];
     options(&[&given, more].concat())
@@ -258,11 +279,13 @@ fn chunked(base: u32, overlap: u32, more: &[(&str, serde_json::Value)]) -> Optio
 fn chunks_are_single_runs_with_the_overlap_as_their_prefix() {
     for (block, ar_step, overlap) in [(1, 0, 2), (2, 2, 2), (2, 0, 3), (2, 3, 3), (1, 1, 3)] {
         let how = [("causal_block_size", json!(block)), ("ar_step", json!(ar_step))];
-        let run = |options: Options, frames: u32, prefix: u32, start: &[f32]| {
-            let mut sampler = DiffusionForcing::new(options, &request(frames, prefix, 4)).unwrap();
-            sampler.schedule().unwrap().check(frames as usize, prefix as usize).unwrap();
+        let run = |options: OptionValues, frames: u32, prefix: u32, start: &[f32]| {
+            let mut sampler = Any::new(options, &request(frames, prefix, 4)).unwrap();
+            whole(&sampler).check(frames as usize, prefix as usize).unwrap();
             let latents = sample_with(&mut sampler, start, mixing, |_, _, _| ());
-            assert!(sampler.moving.is_empty() && sampler.context.resampled.is_none());
+            assert!(
+                sampler.forcing.moving.is_empty() && sampler.forcing.context.resampled.is_none()
+            );
             latents
         };
         let frames = 12 - overlap; // two chunks of 6
@@ -288,8 +311,9 @@ fn chunks_are_measured_in_pixel_frames_of_the_model() {
     let lengths = |temporal_scale| {
         let options = options(&[("base_num_frames", json!(17)), ("overlap_history", json!(9))]);
         let request = SampleRequest { temporal_scale, ..request(7, 0, 2) };
-        let chunks = DiffusionForcing::new(options, &request).unwrap().chunks;
-        chunks.list.iter().map(|c| (c.first, c.layout.frames)).collect::<Vec<_>>()
+        let chunks = Any::new(options, &request).unwrap().forcing.chunks;
+        let chunks = (0..chunks.count).map(|number| chunks.get(number));
+        chunks.map(|c| (c.first, c.layout.frames)).collect::<Vec<_>>()
     };
     assert_eq!(lengths(4), [(0, 5), (2, 5)]);
     assert_eq!(lengths(8), [(0, 3), (1, 3), (2, 3), (3, 3), (4, 3)]);
@@ -298,8 +322,8 @@ fn chunks_are_measured_in_pixel_frames_of_the_model() {
 #[test]
 fn an_overlap_is_shown_with_noise_and_told_of_when_it_is_rounded() {
     let how = [("addnoise_condition", json!(20)), ("causal_block_size", json!(2))];
-    let sampler = DiffusionForcing::new(chunked(6, 3, &how), &request(9, 0, 4)).unwrap();
-    let Schedule { rounds, notices, .. } = sampler.schedule().unwrap();
+    let sampler = Any::new(chunked(6, 3, &how), &request(9, 0, 4)).unwrap();
+    let Schedule { rounds, notices, .. } = whole(&sampler);
     assert_eq!((rounds.len(), notices.len()), (8, 1));
     assert!(rounds[..4].iter().flat_map(|r| &r.levels).all(|level| level.update));
     let first = &rounds[4].levels;
@@ -316,7 +340,7 @@ fn noise_on_an_overlap_reaches_the_model_and_not_the_latents() {
     }
     let run = |addnoise: u32| {
         let options = chunked(4, 2, &[("addnoise_condition", json!(addnoise))]);
-        let mut sampler = DiffusionForcing::new(options, &request(6, 0, 4)).unwrap();
+        let mut sampler = Any::new(options, &request(6, 0, 4)).unwrap();
         sample_with(&mut sampler, &start(6), mean, |_, _, _| ())
     };
     let (clean, noisy) = (run(0), run(20));
@@ -327,8 +351,8 @@ fn noise_on_an_overlap_reaches_the_model_and_not_the_latents() {
 #[test]
 fn without_an_overlap_the_window_slides() {
     let how = [("ar_step", json!(2))];
-    let sampler = DiffusionForcing::new(chunked(3, 0, &how), &request(6, 0, 4)).unwrap();
-    let schedule = sampler.schedule().unwrap();
+    let sampler = Any::new(chunked(3, 0, &how), &request(6, 0, 4)).unwrap();
+    let schedule = whole(&sampler);
     assert!(schedule.rounds.iter().all(|round| round.len() == 3));
     assert_eq!(schedule.rounds.last().unwrap().first_frame(), 3);
 }
@@ -339,18 +363,21 @@ proptest! {
     #[test]
     fn the_wave_runs_down_to_clean_frames(
         (block, blocks, prefix, base) in (1..4u32, 1..6u32, 0..4u32, 1..6u32),
-        (ar_step, steps, solver) in (0..8usize, 1..8u32, 0..SolverKind::NAMES.len()),
+        (ar_step, steps, solver) in (0..8usize, 1..8u32, 0..SOLVERS.len()),
         (overlap, addnoise) in (0..8u32, 0..2u32),
     ) {
         let base = base * block;
-        let mut options = chunked(base, overlap, &[("causal_block_size", json!(block))]);
-        (options.ar_step, options.addnoise_condition) = (ar_step, 20 * addnoise);
-        options.solver.solver = serde_json::from_value(json!(SolverKind::NAMES[solver])).unwrap();
+        let options = chunked(base, overlap, &[
+            ("causal_block_size", json!(block)),
+            ("ar_step", json!(ar_step)),
+            ("addnoise_condition", json!(20 * addnoise)),
+            ("solver", json!(SOLVERS[solver].id())),
+        ]);
         let request = request(blocks * block, prefix.min(blocks - 1) * block, steps);
-        let sampler = DiffusionForcing::new(options, &request);
+        let sampler = Any::new(options, &request);
         prop_assume!(sampler.is_ok());
         let mut sampler = sampler.unwrap();
-        let schedule = sampler.schedule().unwrap();
+        let schedule = whole(&sampler);
         schedule.check(request.frames as usize, request.prefix_frames as usize).unwrap();
         let mut at = vec![1.0; request.frames as usize];
         at[..request.prefix_frames as usize].fill(0.0);
@@ -372,6 +399,6 @@ proptest! {
         prop_assert!(at.iter().all(|sigma| *sigma == 0.0));
         prop_assert!(end[..prefix] == start(request.frames)[..prefix]);
         prop_assert!(end.iter().all(|x| x.is_finite()));
-        prop_assert!(sampler.moving.is_empty() && sampler.context.resampled.is_none());
+        prop_assert!(sampler.forcing.moving.is_empty() && sampler.forcing.context.resampled.is_none());
     }
 }

@@ -12,14 +12,14 @@ fn ops() -> VecOps {
     ops
 }
 
-fn saved(sampler: &mut DiffusionForcing) -> SavedBytes {
+fn saved(sampler: &mut Any) -> SavedBytes {
     SavedBytes::save(|id, message| sampler.extension(id, message, &VecOps::default())).unwrap()
 }
 
 /// [`sample_with`], by a fresh sampler in every round; nothing is left of the last but bytes.
-fn sample_in_pieces(make: impl Fn() -> DiffusionForcing, start: &[f32]) -> Vec<f32> {
+fn sample_in_pieces(make: impl Fn() -> Any, start: &[f32]) -> Vec<f32> {
     let (mut sampler, mut tensors) = (make(), ops());
-    let schedule = sampler.schedule().unwrap();
+    let schedule = whole(&sampler);
     let mut latents = start.to_vec();
     for (index, round) in schedule.rounds.iter().enumerate() {
         let range = 2 * round.first_frame()..2 * (round.first_frame() + round.len());
@@ -51,11 +51,11 @@ fn a_fresh_sampler_goes_on_with_the_same_bits_after_every_round() {
             ("overlap_history", json!(9)),
         ],
     ];
-    for solver in SolverKind::NAMES {
+    for solver in SOLVERS.iter().map(|entry| entry.id()) {
         for (given, prefix) in schedules.iter().zip([2, 1, 0, 0]) {
             let given = [&[("solver", json!(solver))], *given].concat();
             let request = SampleRequest { shift: 5.0, ..request(8, prefix, 4) };
-            let make = || DiffusionForcing::new(options(&given), &request).unwrap();
+            let make = || Any::new(options(&given), &request).unwrap();
             let expected = sample_with(&mut make(), &start(8), mixing, |_, _, _| ());
             let bits = |all: &[f32]| all.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             let pieces = sample_in_pieces(make, &start(8));
@@ -72,8 +72,8 @@ fn frames_that_are_sampled_a_second_time_are_saved_with_their_run() {
         ("overlap_history", json!(9)),
     ];
     let request = request(8, 0, 3);
-    let mut sampler = DiffusionForcing::new(options(&given), &request).unwrap();
-    let schedule = sampler.schedule().unwrap();
+    let mut sampler = Any::new(options(&given), &request).unwrap();
+    let schedule = whole(&sampler);
     let (tensors, second) = (ops(), 4);
     for (index, round) in schedule.rounds.iter().enumerate().take(second) {
         let left = (schedule.rounds.len() - index) as u32;
@@ -86,7 +86,7 @@ fn frames_that_are_sampled_a_second_time_are_saved_with_their_run() {
     assert!(document.contains(r#""resampled""#), "{document}");
     // Another length has fewer blocks; the run began in the second.
     let shorter = SampleRequest { frames: 2, ..request };
-    let mut fresh = DiffusionForcing::new(options(&given[..1]), &shorter).unwrap();
+    let mut fresh = Any::new(options(&given[..1]), &shorter).unwrap();
     let error =
         bytes.load(&tensors, |id, message| fresh.extension(id, message, &tensors)).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Invalid);

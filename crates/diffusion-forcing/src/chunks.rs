@@ -17,10 +17,13 @@ use crate::chunk::{Chunk, TemporalScale};
 use crate::matrix::Layout;
 use crate::options::Options;
 
-/// All chunks of a request, and notices for the user.
+/// The chunks of a request, and notices for the user.
 #[derive(Debug)]
 pub(crate) struct Chunks {
-    pub(crate) list: Vec<Chunk>,
+    whole: Layout,
+    /// Latent frames that a chunk takes over from the one before.
+    overlap: usize,
+    pub(crate) count: usize,
     pub(crate) notices: Vec<String>,
 }
 
@@ -50,15 +53,42 @@ impl Chunks {
             ar_step: options.ar_step,
             block_frames: options.causal_block_size,
         };
-        if overlap == 0 || base >= frames {
-            let only = Chunk { first: 0, resampled: 0, layout: whole };
-            check(&only, request.steps as usize, scale)?;
-            return Ok(Self { list: vec![only], notices: Vec::new() });
+        let mut chunks = Self { whole, overlap, count: 1, notices: Vec::new() };
+        if overlap > 0 && base < frames {
+            fitting(base, overlap, &whole, scale)?;
+            chunks = Self::cut(whole, overlap);
+            chunks.notices.extend(rounded_down(overlap, &whole, scale));
         }
-        fitting(base, overlap, &whole, scale)?;
-        let list = cut(&whole, overlap);
-        list.iter().try_for_each(|chunk| check(chunk, request.steps as usize, scale))?;
-        Ok(Self { list, notices: rounded_down(overlap, &whole, scale).into_iter().collect() })
+        // Those between the second and the last are like the second.
+        let mut different = vec![0, 1, chunks.count - 1];
+        different.retain(|number| *number < chunks.count);
+        let steps = request.steps as usize;
+        different.into_iter().try_for_each(|number| check(&chunks.get(number), steps, scale))?;
+        Ok(chunks)
+    }
+
+    /// The chunks of a video that is longer than `whole.window_frames`.
+    fn cut(whole: Layout, overlap: usize) -> Self {
+        let base = whole.window_frames;
+        let count = 1 + (whole.frames - base).div_ceil(base - overlap);
+        Self { whole, overlap, count, notices: Vec::new() }
+    }
+
+    /// A chunk by its number.
+    pub(crate) fn get(&self, number: usize) -> Chunk {
+        let (whole, overlap) = (&self.whole, self.overlap);
+        if self.count == 1 {
+            return Chunk { first: 0, resampled: 0, layout: *whole };
+        }
+        let (base, block) = (whole.window_frames, whole.block_frames);
+        let first = number * (base - overlap);
+        let frames = base.min(whole.frames - first);
+        let (prefix_frames, resampled) = match number {
+            0 => (whole.prefix_frames, 0),
+            _ => (overlap - overlap % block, overlap % block),
+        };
+        let layout = Layout { frames, window_frames: frames, prefix_frames, ..*whole };
+        Chunk { first, resampled, layout }
     }
 }
 
@@ -73,24 +103,6 @@ fn fitting(base: usize, overlap: usize, whole: &Layout, scale: TemporalScale) ->
     whole_blocks(base, " of base_num_frames", whole.block_frames, |latent| {
         (latent > overlap).then(|| format!("--base_num_frames {}", scale.pixel_frames(latent)))
     })
-}
-
-/// The chunks of a video that is longer than `whole.window_frames`.
-fn cut(whole: &Layout, overlap: usize) -> Vec<Chunk> {
-    let (base, block) = (whole.window_frames, whole.block_frames);
-    let stride = base - overlap;
-    let chunk = |number: usize| {
-        let first = number * stride;
-        let frames = base.min(whole.frames - first);
-        let prefix_frames = match number {
-            0 => whole.prefix_frames,
-            _ => overlap - overlap % block,
-        };
-        let resampled = if number == 0 { 0 } else { overlap % block };
-        let layout = Layout { frames, window_frames: frames, prefix_frames, ..*whole };
-        Chunk { first, resampled, layout }
-    };
-    (0..=(whole.frames - base).div_ceil(stride)).map(chunk).collect()
 }
 
 /// A notice for the user if the overlap is not of whole blocks.
@@ -121,6 +133,11 @@ mod tests {
 
     fn layout(frames: usize, base: usize, block_frames: usize) -> Layout {
         Layout { frames, window_frames: base, prefix_frames: 0, ar_step: 0, block_frames }
+    }
+
+    fn cut(whole: &Layout, overlap: usize) -> Vec<Chunk> {
+        let chunks = Chunks::cut(*whole, overlap);
+        (0..chunks.count).map(|number| chunks.get(number)).collect()
     }
 
     fn lengths(num_frames: usize, base: usize, overlap: usize) -> Vec<usize> {
