@@ -4,6 +4,7 @@
 use serde_json::json;
 use wan_host::Turn;
 use wan_host::parts::Registry;
+use wan_plugin_api::manifest::{FLAVOUR_C, FLAVOUR_RUST};
 use wan_plugin_api::{CacheContext, ModelIdentity};
 use wan_plugin_kit::small_context;
 
@@ -14,8 +15,11 @@ use crate::support::{
 
 wan_plugin_api::plugin! {
     struct AlsoBuiltIn {
-        samplers: [wan_samplers::Uniform<wan_samplers::UniPc>],
-        caches: [wan_cache::TeaCache],
+        samplers: [
+            wan_samplers::Uniform<wan_samplers::UniPc>,
+            wan_samplers::Uniform<wan_samplers::Heun>,
+        ],
+        caches: [wan_cache::TeaCache, wan_cache::EasyCache, wan_cache::Forecast],
     }
 }
 
@@ -32,18 +36,33 @@ pub(crate) fn context(evaluations: u32) -> CacheContext {
 }
 
 #[test]
-fn built_in_and_loaded_strategies_give_equal_bits() {
-    let cache = choice("teacache", &[("threshold", json!(0.3)), ("retention", json!(1))]);
-    let cached = with_cache(short_request(), cache);
+fn built_in_and_loaded_strategies_give_equal_bits_through_both_flavours() {
     let mut built_in = Registry::default();
     built_in.add_built_in::<AlsoBuiltIn>().unwrap();
-    let mut loaded = Registry::default();
-    loaded.add_file(&fixture("strategies")).unwrap();
-    assert!(loaded.plugins().next().unwrap().source.hash.is_some());
-    let loaded = demo_model_with(loaded);
-    let bits = latent_bits(&demo_model_with(built_in), &cached);
-    assert_eq!(bits, latent_bits(&loaded, &cached));
-    assert_ne!(bits, latent_bits(&loaded, &short_request()), "the cache had no effect");
+    let loaded = |flavour: u32| {
+        let mut registry = Registry::default();
+        registry.prefer(flavour);
+        registry.add_file(&fixture("strategies")).unwrap();
+        assert!(registry.plugins().next().unwrap().source.hash.is_some());
+        demo_model_with(registry)
+    };
+    let (built_in, c, rust) = (demo_model_with(built_in), loaded(FLAVOUR_C), loaded(FLAVOUR_RUST));
+    let caches = [
+        choice("teacache", &[("threshold", json!(0.3)), ("retention", json!(1))]),
+        choice("easycache", &[("threshold", json!(0.5))]),
+        choice("forecast", &[]),
+    ];
+    for sampler in ["unipc", "heun"] {
+        let plain = short_request().sampler(sampler);
+        let without = latent_bits(&built_in, &plain);
+        for cache in &caches {
+            let cached = with_cache(plain.clone(), cache.clone());
+            let bits = latent_bits(&built_in, &cached);
+            assert!(bits == latent_bits(&c, &cached), "in C: {sampler} {cache:?}");
+            assert!(bits == latent_bits(&rust, &cached), "abi_stable: {sampler} {cache:?}");
+            assert!(bits != without, "the cache had no effect: {sampler} {cache:?}");
+        }
+    }
 }
 
 /// Loads a library and gives the one line that refuses it.
