@@ -159,7 +159,7 @@ fn both_flavours_of_a_strategy_give_equal_bits() {
     let requests = [
         forced.clone(),
         cached("teacache", &[("threshold", json!(0.3)), ("retention", json!(1))]),
-        cached("easycache", &[("threshold", json!(0.5))]),
+        cached("easycache", &[("threshold", json!(0.5)), ("retention", json!(2))]),
         cached("forecast", &[]),
         with_cache(forced, choice("first-block", &[("threshold", json!(0.3))])),
     ];

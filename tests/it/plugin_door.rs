@@ -49,7 +49,7 @@ fn built_in_and_loaded_strategies_give_equal_bits_through_both_flavours() {
     let (built_in, c, rust) = (demo_model_with(built_in), loaded(FLAVOUR_C), loaded(FLAVOUR_RUST));
     let caches = [
         choice("teacache", &[("threshold", json!(0.3)), ("retention", json!(1))]),
-        choice("easycache", &[("threshold", json!(0.5))]),
+        choice("easycache", &[("threshold", json!(0.5)), ("retention", json!(2))]),
         choice("forecast", &[]),
     ];
     for sampler in ["unipc", "heun"] {
