@@ -348,15 +348,6 @@ fn noise_on_an_overlap_reaches_the_model_and_not_the_latents() {
     assert!(clean[8..].iter().zip(&noisy[8..]).all(|(clean, noisy)| clean != noisy));
 }
 
-#[test]
-fn without_an_overlap_the_window_slides() {
-    let how = [("ar_step", json!(2))];
-    let sampler = Any::new(chunked(3, 0, &how), &request(6, 0, 4)).unwrap();
-    let schedule = whole(&sampler);
-    assert!(schedule.rounds.iter().all(|round| round.len() == 3));
-    assert_eq!(schedule.rounds.last().unwrap().first_frame(), 3);
-}
-
 proptest! {
     /// Every frame reaches sigma 0 once, without ever rising or being overtaken, and moves only
     /// when its round says so: with a prefix, a sliding window, chunks.

@@ -47,6 +47,15 @@ fn a_day_of_video_is_planned_a_chunk_at_a_time() {
     }
 }
 
+#[test]
+fn without_an_overlap_the_window_slides() {
+    let how = [("ar_step", json!(2))];
+    let sampler = Any::new(chunked(3, 0, &how), &request(6, 0, 4)).unwrap();
+    let schedule = whole(&sampler);
+    assert!(schedule.rounds.iter().all(|round| round.len() == 3));
+    assert_eq!(schedule.rounds.last().unwrap().first_frame(), 3);
+}
+
 proptest! {
     /// What is counted is what is there, and a part is what the whole has in its place.
     #[test]
