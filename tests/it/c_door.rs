@@ -160,7 +160,7 @@ fn both_flavours_of_a_strategy_give_equal_bits() {
         forced.clone(),
         cached("teacache", &[("threshold", json!(0.3)), ("retention", json!(1))]),
         cached("easycache", &[("threshold", json!(0.5)), ("retention", json!(2))]),
-        cached("forecast", &[]),
+        cached("forecast", &[("interval", json!(2)), ("retention", json!(2))]),
         with_cache(forced, choice("first-block", &[("threshold", json!(0.3))])),
     ];
     for request in requests {

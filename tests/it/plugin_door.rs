@@ -50,7 +50,7 @@ fn built_in_and_loaded_strategies_give_equal_bits_through_both_flavours() {
     let caches = [
         choice("teacache", &[("threshold", json!(0.3)), ("retention", json!(1))]),
         choice("easycache", &[("threshold", json!(0.5)), ("retention", json!(2))]),
-        choice("forecast", &[]),
+        choice("forecast", &[("interval", json!(2)), ("retention", json!(2))]),
     ];
     for sampler in ["unipc", "heun"] {
         let plain = short_request().sampler(sampler);
