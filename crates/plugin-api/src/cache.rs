@@ -217,6 +217,17 @@ pub enum Signal {
     Probe = 5,
 }
 
+impl Signal {
+    /// All signals.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Sample, Self::TimeEmbedding, Self::TimeProjection, Self::Hidden, Self::Probe];
+
+    /// The signal with this number.
+    pub(crate) fn from_code(code: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|signal| *signal as u32 == code)
+    }
+}
+
 /// The tensor that a reuse replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -265,6 +276,13 @@ pub enum Choice {
     Compute = 1,
     /// A tensor of the cache replaces them.
     Reuse = 2,
+}
+
+impl Choice {
+    /// The choice with this number.
+    pub(crate) fn from_code(code: u32) -> Option<Self> {
+        [Self::Compute, Self::Reuse].into_iter().find(|choice| *choice as u32 == code)
+    }
 }
 
 /// The decision about one evaluation.

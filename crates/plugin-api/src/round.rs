@@ -41,6 +41,21 @@ pub enum Attention {
     BlockCausal(u32),
 }
 
+impl Attention {
+    /// Frames of a block; 0 where all tokens see all.
+    pub(crate) fn block_frames(self) -> u32 {
+        match self {
+            Self::Bidirectional => 0,
+            Self::BlockCausal(frames) => frames,
+        }
+    }
+
+    /// The attention of blocks of so many frames; 0: all tokens see all.
+    pub(crate) fn of_blocks(frames: u32) -> Self {
+        if frames == 0 { Self::Bidirectional } else { Self::BlockCausal(frames) }
+    }
+}
+
 /// One call of [`Sampler::step`](crate::Sampler::step): a window of latent frames, each at its own
 /// noise level.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

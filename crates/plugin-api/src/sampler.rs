@@ -78,6 +78,18 @@ pub trait Sampler: Sized + Send + 'static {
     }
 }
 
+/// The rounds of a sampler from this one on: of round 0, the first part or all.
+///
+/// # Errors
+/// The error of the sampler; `Failed` for a number that no round can have.
+pub(crate) fn part_of_schedule<S: Sampler>(sampler: &S, from: u64) -> Result<Schedule> {
+    match usize::try_from(from) {
+        Ok(0) => sampler.schedule(),
+        Ok(round) => sampler.schedule_from(round),
+        Err(_) => Err(crate::Error::failed(format!("there is no round {from}"))),
+    }
+}
+
 /// The model, as a sampler sees it.
 pub trait Denoise {
     /// The flow velocity `noise - x0` at `sample` with classifier-free guidance applied; f32, in

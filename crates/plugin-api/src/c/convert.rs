@@ -234,10 +234,7 @@ pub(super) fn round_to_c(round: &PlainRound, levels: &[Level]) -> Round {
         size: size::<Round>(),
         level_count: u32::try_from(levels.len()).unwrap_or(u32::MAX),
         levels: levels.as_ptr(),
-        attention_block: match round.attention {
-            Attention::Bidirectional => 0,
-            Attention::BlockCausal(frames) => frames,
-        },
+        attention_block: round.attention.block_frames(),
         evaluations: round.evaluations,
     }
 }
@@ -253,10 +250,7 @@ pub(super) unsafe fn round_from_c(round: *const Round) -> Result<PlainRound> {
     let levels = unsafe { entries(round.levels, round.level_count.into(), "levels of a round") }?;
     Ok(PlainRound {
         levels: levels.iter().map(level_from_c).collect(),
-        attention: match round.attention_block {
-            0 => Attention::Bidirectional,
-            frames => Attention::BlockCausal(frames),
-        },
+        attention: Attention::of_blocks(round.attention_block),
         evaluations: round.evaluations,
     })
 }

@@ -14,6 +14,7 @@
 
 mod convert;
 mod host_side;
+mod messages;
 mod plugin_side;
 pub mod tables;
 

@@ -15,9 +15,9 @@ use crate::library::{
 };
 use crate::manifest::{FLAVOUR_RUST, Manifest};
 use crate::{
-    Action, Attention, CacheContext, CachePlan, Coefficients, DType, Decision, Denoise, Error,
-    Evaluation, LogLevel, Message, OptionValues, Place, PluginDescription, Result, SampleRequest,
-    Schedule, Step, Tensor, TensorOps, Term,
+    Action, CacheContext, CachePlan, Coefficients, DType, Decision, Denoise, Error, Evaluation,
+    LogLevel, Message, OptionValues, Place, PluginDescription, Result, SampleRequest, Schedule,
+    Step, Tensor, TensorOps, Term,
 };
 
 /// How a library of this epoch is opened.
@@ -98,10 +98,7 @@ impl AnySampler for SamplerBox {
             evaluation: step.evaluation,
             evaluations_left: step.evaluations_left,
             evaluations: step.round.evaluations,
-            attention_block: match step.round.attention {
-                Attention::Bidirectional => 0,
-                Attention::BlockCausal(frames) => frames,
-            },
+            attention_block: step.round.attention.block_frames(),
             levels: step.round.levels.as_slice().into(),
         };
         let mut model = LocalModel(model);

@@ -9,23 +9,17 @@ use super::convert::{
 use super::*;
 use crate::c::{CacheTable, SamplerTable};
 use crate::guard::{Guarded, guard};
+use crate::sampler::part_of_schedule;
 use crate::{
-    Action, Attention, Cache, Choice, Coefficients, DType, Denoise, Error, Evaluation, LogLevel,
-    Message, Place, Result, Round, Sampler, Signal, Step, Strategy, Tensor, TensorOps, Term,
+    Action, Attention, Cache, Choice, Coefficients, DType, Denoise, Evaluation, LogLevel, Message,
+    Place, Result, Round, Sampler, Signal, Step, Strategy, Tensor, TensorOps, Term,
 };
 
 struct SamplerObject<S: Sampler>(Guarded<S>);
 
 impl<S: Sampler> AbiSampler for SamplerObject<S> {
     fn schedule(&self, from_round: u64) -> AbiResult<RString> {
-        let written = guard(S::ID, || {
-            let sampler = self.0.get();
-            to_json(&match usize::try_from(from_round) {
-                Ok(0) => sampler.schedule()?,
-                Ok(round) => sampler.schedule_from(round)?,
-                Err(_) => return Err(Error::failed(format!("there is no round {from_round}"))),
-            })
-        });
+        let written = guard(S::ID, || to_json(&part_of_schedule(self.0.get(), from_round)?));
         to_abi(written, |s| s)
     }
 
@@ -36,10 +30,7 @@ impl<S: Sampler> AbiSampler for SamplerObject<S> {
         model: DenoiseRef<'_>,
         ops: OpsRef<'_>,
     ) -> AbiResult<TensorHandle> {
-        let attention = match step.attention_block {
-            0 => Attention::Bidirectional,
-            frames => Attention::BlockCausal(frames),
-        };
+        let attention = Attention::of_blocks(step.attention_block);
         let levels = step.levels.to_vec();
         let round = Round { levels, attention, evaluations: step.evaluations };
         let place = Step {
@@ -78,12 +69,12 @@ impl<C: Cache> AbiCache for CacheObject<C> {
         let signals: Vec<(Signal, Tensor)> = evaluation
             .signals
             .iter()
-            .filter_map(|s| Some((signal_of(s.kind)?, Tensor(share(&s.tensor)))))
+            .filter_map(|s| Some((Signal::from_code(s.kind)?, Tensor(share(&s.tensor)))))
             .collect();
         let plain = Evaluation {
             index: evaluation.index,
             remaining: evaluation.remaining,
-            leader: choice_of(evaluation.leader),
+            leader: Choice::from_code(evaluation.leader),
             levels: evaluation.levels.as_slice(),
             computes: evaluation.computes,
             signals: &signals,
@@ -114,15 +105,6 @@ impl<C: Cache> AbiCache for CacheObject<C> {
         let answer = guard(C::ID, || self.0.get_mut().extension(id.as_str(), message, &ops));
         to_abi(answer, message_to_abi)
     }
-}
-
-fn signal_of(code: u32) -> Option<Signal> {
-    use Signal::*;
-    [Sample, TimeEmbedding, TimeProjection, Hidden, Probe].into_iter().find(|s| *s as u32 == code)
-}
-
-fn choice_of(code: u32) -> Option<Choice> {
-    [Choice::Compute, Choice::Reuse].into_iter().find(|c| *c as u32 == code)
 }
 
 /// The host's model, seen from the plugin.

@@ -64,16 +64,9 @@ impl CCache {
 /// The plan's pointers are NULL or as the header says.
 unsafe fn plan_from_c(plan: &Plan) -> Result<CachePlan> {
     let wrong = |what: &str, code: u32| Error::failed(format!("there is no {what} {code}"));
-    let known = [
-        Signal::Sample,
-        Signal::TimeEmbedding,
-        Signal::TimeProjection,
-        Signal::Hidden,
-        Signal::Probe,
-    ];
     let reads: Vec<Signal> =
-        known.into_iter().filter(|signal| plan.reads & (1 << *signal as u32) != 0).collect();
-    let all = known.iter().fold(0, |bits, signal| bits | 1 << *signal as u32);
+        Signal::ALL.into_iter().filter(|signal| plan.reads & (1 << *signal as u32) != 0).collect();
+    let all = Signal::ALL.iter().fold(0, |bits, signal| bits | 1 << *signal as u32);
     if plan.reads & !all != 0 {
         return Err(wrong("signal in", plan.reads));
     }

@@ -96,6 +96,11 @@ impl Lent {
     }
 }
 
+/// The references of tensors that are lent.
+pub(super) fn references(lent: &[Lent]) -> Vec<*const CTensor> {
+    lent.iter().map(Lent::get).collect()
+}
+
 impl Drop for Lent {
     fn drop(&mut self) {
         // SAFETY: it is a number, which is looked up.

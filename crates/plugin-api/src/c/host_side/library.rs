@@ -1,5 +1,6 @@
 //! A library: its manifest, its tables, and what it says of itself.
 
+use std::ffi::{c_char, c_void};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -11,7 +12,8 @@ use super::sampler::CSampler;
 use super::solver::CSolver;
 use crate::c::convert::{list, no_error, optional_text, outcome, sized, text};
 use crate::c::tables::{
-    self, Cache, DeclaredOption, ENTRY_SYMBOL, Entry, List, Plugin, Sampler, Solver,
+    self, CResult, Cache, DeclaredOption, ENTRY_SYMBOL, Entry, ErrorText, List, Plugin, Sampler,
+    Solver,
 };
 use crate::library::{
     AnyLibrary, CacheInstance, Epoch, Library, OpenError, SamplerInstance, SolverContext,
@@ -114,8 +116,8 @@ impl CLibrary {
 /// Pointers are NULL or as the header says.
 unsafe fn strategy(
     what: &str,
-    [id, doc]: [*const std::ffi::c_char; 2],
-    (options, extensions): (List<DeclaredOption>, List<std::ffi::c_char>),
+    [id, doc]: [*const c_char; 2],
+    (options, extensions): (List<DeclaredOption>, List<c_char>),
 ) -> Result<Strategy> {
     // SAFETY: promised by the caller, as are the others.
     let id = unsafe { text(id, &format!("id of a {what}")) }?;
@@ -196,6 +198,13 @@ fn strategies<T>(entered: &[Entered<T>]) -> Vec<Strategy> {
     entered.iter().map(|entered| entered.strategy.clone()).collect()
 }
 
+/// The object that a table's `create` makes.
+fn made(create: impl FnOnce(*mut *mut c_void, *mut ErrorText) -> CResult) -> Result<*mut c_void> {
+    let (mut object, mut error) = (std::ptr::null_mut(), no_error());
+    outcome(create(&raw mut object, &raw mut error), &error)?;
+    Ok(object)
+}
+
 impl AnyLibrary for CLibrary {
     fn describe(&self) -> Result<PluginDescription> {
         let Manifest { name, version, licence, .. } = self.manifest.clone();
@@ -212,13 +221,11 @@ impl AnyLibrary for CLibrary {
     ) -> Result<SamplerInstance> {
         let Entered { table, .. } = Entered::find(&self.samplers, "sampler", id)?;
         let (given, request) = (GivenOptions::new(options)?, request_to_c(request));
-        let (mut object, mut error) = (std::ptr::null_mut(), no_error());
         let (Some(create), Some(destroy)) = (table.create, table.destroy) else { unreachable!() };
         // SAFETY: everything lives until it returns.
-        let made = unsafe {
-            create(*table, &given.table(), &raw const request, &raw mut object, &raw mut error)
-        };
-        outcome(made, &error)?;
+        let object = made(|object, error| unsafe {
+            create(*table, &given.table(), &raw const request, object, error)
+        })?;
         Ok(Box::new(CSampler::new(id, table, (object, destroy))))
     }
 
@@ -230,13 +237,11 @@ impl AnyLibrary for CLibrary {
     ) -> Result<CacheInstance> {
         let Entered { table, .. } = Entered::find(&self.caches, "cache", id)?;
         let given = GivenOptions::new(options)?;
-        let (mut object, mut error) = (std::ptr::null_mut(), no_error());
         let (Some(create), Some(destroy)) = (table.create, table.destroy) else { unreachable!() };
-        // SAFETY: everything lives until it returns.
-        let made = with_context(context, |context| unsafe {
-            create(*table, &given.table(), context, &raw mut object, &raw mut error)
-        });
-        outcome(made, &error)?;
+        let object = with_context(context, |context| {
+            // SAFETY: everything lives until it returns.
+            made(|object, error| unsafe { create(*table, &given.table(), context, object, error) })
+        })?;
         Ok(Box::new(CCache::new(id, table, (object, destroy))?))
     }
 
@@ -248,13 +253,11 @@ impl AnyLibrary for CLibrary {
     ) -> Result<SolverInstance> {
         let Entered { table, .. } = Entered::find(&self.solvers, "solver", id)?;
         let (given, sigmas) = (GivenOptions::new(options)?, sigmas_to_c(context));
-        let (mut object, mut error) = (std::ptr::null_mut(), no_error());
         let (Some(create), Some(destroy)) = (table.create, table.destroy) else { unreachable!() };
         // SAFETY: everything lives until it returns.
-        let made = unsafe {
-            create(*table, &given.table(), &raw const sigmas, &raw mut object, &raw mut error)
-        };
-        outcome(made, &error)?;
+        let object = made(|object, error| unsafe {
+            create(*table, &given.table(), &raw const sigmas, object, error)
+        })?;
         Ok(Box::new(CSolver::new(id, table, (object, destroy))))
     }
 }

@@ -4,7 +4,6 @@ mod cache;
 mod handles;
 mod inputs;
 mod library;
-mod messages;
 mod object;
 mod ops;
 mod sampler;

@@ -2,11 +2,11 @@
 
 use std::ffi::c_void;
 
-use super::handles::take;
-use super::messages::{Awaited, with_message};
+use super::handles::{Lent, get, references, take};
 use super::ops::OPS;
 use super::under_way::UnderWay;
 use crate::c::convert::{c_text, no_error, outcome};
+use crate::c::messages::{Awaited, with_message};
 use crate::c::tables::{self, Extension};
 use crate::{Error, Message, Result, Tensor, TensorOps};
 
@@ -44,11 +44,13 @@ impl Object {
         let Some(function) = function else {
             return Err(Error::unsupported(format!("{} has no extension {id}", self.id)));
         };
-        let (mut awaited, mut error, name) = (Awaited::default(), no_error(), c_text(id));
+        let (mut awaited, mut error, name) = (Awaited::new(get), no_error(), c_text(id));
         let answer = awaited.answer();
+        let lent: Vec<Lent> = message.tensors.iter().map(Lent::new).collect();
+        let tensors = references(&lent);
         let under_way = UnderWay::new(ops, None);
         // SAFETY: everything lives until it returns.
-        let answered = with_message(message, |question| unsafe {
+        let answered = with_message(&message.document, &tensors, |question| unsafe {
             let (answer, ops) = (&raw const answer, &raw const OPS);
             function(self.object, name.as_ptr(), question, answer, ops, &raw mut error)
         });

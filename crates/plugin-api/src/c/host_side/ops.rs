@@ -2,10 +2,10 @@
 
 use std::ffi::c_char;
 
-use super::handles::{self, get, give};
-use super::messages::{message_from_c, send};
+use super::handles::{Lent, get, give, references};
 use super::under_way::{with_model, with_ops};
 use crate::c::convert::{answered, entries, level_from_c, place, size, text};
+use crate::c::messages::{message_from_c, send};
 use crate::c::tables::{Answer, CResult, CTensor, ErrorText, Level, Message, Model, Ops, Term};
 use crate::guard::guard_host;
 use crate::{
@@ -245,12 +245,13 @@ unsafe extern "C" fn extension(
 ) -> CResult {
     let operation = |ops: &dyn TensorOps| {
         // SAFETY: the header asks for a text and a message.
-        let (id, question) = unsafe { (text(id, "id")?, message_from_c(question, handles::get)?) };
+        let (id, question) = unsafe { (text(id, "id")?, message_from_c(question, get)?) };
         ops.extension(&id, question)
     };
     let sent = guard_host("extension", || with_ops(operation)).and_then(|message| {
+        let lent: Vec<Lent> = message.tensors.iter().map(Lent::new).collect();
         // SAFETY: the header asks for an answer, whose function takes it.
-        unsafe { send(answer, &message) }
+        unsafe { send(answer, &message.document, &references(&lent)) }
     });
     // SAFETY: the header asks for it.
     unsafe { answered(error, sent) }

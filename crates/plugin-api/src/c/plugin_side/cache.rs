@@ -4,9 +4,10 @@ use std::ffi::{c_char, c_void};
 
 use super::CacheTable;
 use super::host::{give, share};
-use super::messages::{message_from_c, send};
 use super::ops::HostOps;
-use super::strategy::{call, declared, destroy, leaked, leaked_list, make, read_options};
+use super::strategy::{
+    answer_extension, call, declared, destroy, leaked, leaked_list, make, read_options,
+};
 use crate::c::convert::{entries, form_from_c, level_from_c, place, size, sized, text};
 use crate::c::tables::{
     self, Answer, CResult, CTensor, Cache as Table, Context, Decision as DecisionTable, ErrorText,
@@ -169,14 +170,14 @@ unsafe extern "C" fn decide<C: Cache>(
         let mut shown: Vec<(Signal, Tensor)> = Vec::with_capacity(signals.len());
         for signal in signals {
             // A signal of a later host is none that the plan has asked for.
-            if let Some(kind) = signal_of(signal.kind) {
+            if let Some(kind) = Signal::from_code(signal.kind) {
                 shown.push((kind, share(signal.tensor)?));
             }
         }
         let plain = Evaluation {
             index: asked.index,
             remaining: asked.remaining,
-            leader: choice_of(asked.leader),
+            leader: Choice::from_code(asked.leader),
             levels: &levels,
             computes: form_from_c(&asked.computes),
             signals: &shown,
@@ -211,15 +212,6 @@ unsafe fn give_decision(decision: &Decision, out: *mut DecisionTable) -> Result<
     Ok(())
 }
 
-fn signal_of(code: u32) -> Option<Signal> {
-    use Signal::*;
-    [Sample, TimeEmbedding, TimeProjection, Hidden, Probe].into_iter().find(|s| *s as u32 == code)
-}
-
-fn choice_of(code: u32) -> Option<Choice> {
-    [Choice::Compute, Choice::Reuse].into_iter().find(|c| *c as u32 == code)
-}
-
 unsafe extern "C" fn store<C: Cache>(
     object: *mut c_void,
     computed: *const CTensor,
@@ -244,12 +236,10 @@ unsafe extern "C" fn extension<C: Cache>(
     error: *mut ErrorText,
 ) -> CResult {
     let ask = |object: &mut Object<C>| {
+        let extension =
+            |id: &str, question, ops: &HostOps| object.cache.extension(id, question, ops);
         // SAFETY: the header promises these.
-        let (id, question, ops) =
-            unsafe { (text(id, "id")?, message_from_c(question)?, HostOps::new(ops)?) };
-        let said = object.cache.extension(&id, question, &ops)?;
-        // SAFETY: the header promises it.
-        unsafe { send(answer, &said) }
+        unsafe { answer_extension((id, question, ops), answer, extension) }
     };
     // SAFETY: the header promises these.
     unsafe { call(C::ID, (object, error), ask) }

@@ -84,6 +84,14 @@ pub(super) fn reference(tensor: &Tensor) -> Result<*const CTensor> {
     tensor.body::<Reference>().map(|reference| reference.number as *const CTensor)
 }
 
+/// The references behind tensors; valid as long as those.
+///
+/// # Errors
+/// `Failed` for a tensor that is not of the host.
+pub(super) fn references(tensors: &[Tensor]) -> Result<Vec<*const CTensor>> {
+    tensors.iter().map(reference).collect()
+}
+
 /// A reference for the host, which it releases.
 ///
 /// # Errors

@@ -2,7 +2,6 @@
 
 mod cache;
 mod host;
-mod messages;
 mod ops;
 mod sampler;
 mod strategy;

@@ -2,9 +2,9 @@
 
 use std::ptr::null_mut;
 
-use super::host::{log, own, reference};
-use super::messages::{Awaited, with_message};
+use super::host::{log, own, reference, references, share};
 use crate::c::convert::{c_text, levels_to_c, no_error, outcome, sized};
+use crate::c::messages::{Awaited, with_message};
 use crate::c::tables::{CResult, CTensor, ErrorText, Model, Ops, Term};
 use crate::{
     Coefficients, DType, Denoise, Error, FrameLevel, LogLevel, Message, Place, Result, Tensor,
@@ -162,12 +162,13 @@ impl TensorOps for HostOps {
 
     fn extension(&self, id: &str, message: Message) -> Result<Message> {
         let function = self.0.extension.ok_or_else(|| missing("extension"))?;
-        let (mut awaited, mut error, name) = (Awaited::default(), no_error(), c_text(id));
+        let (mut awaited, mut error, name) = (Awaited::new(share), no_error(), c_text(id));
         let answer = awaited.answer();
-        let answered = with_message(&message, |question| {
+        let tensors = references(&message.tensors)?;
+        let answered = with_message(&message.document, &tensors, |question| {
             // SAFETY: as above.
             unsafe { function(name.as_ptr(), question, &raw const answer, &raw mut error) }
-        })?;
+        });
         outcome(answered, &error)?;
         awaited.take(id)
     }

@@ -4,16 +4,16 @@ use std::ffi::{c_char, c_void};
 
 use super::SamplerTable;
 use super::host::share;
-use super::messages::{message_from_c, send};
 use super::ops::{HostModel, HostOps};
 use super::strategy::{
-    call, declared, destroy, hand_over, leaked, leaked_list, make, read_options,
+    answer_extension, call, declared, destroy, hand_over, leaked, leaked_list, make, read_options,
 };
-use crate::c::convert::{c_text, levels_to_c, round_from_c, round_to_c, size, sized, text};
+use crate::c::convert::{c_text, levels_to_c, round_from_c, round_to_c, size, sized};
 use crate::c::tables::{
     Answer, CResult, CTensor, ErrorText, Message, Model, Ops, Options, Request, Sampler as Table,
     Schedule as Taker, Step as StepTable,
 };
+use crate::sampler::part_of_schedule;
 use crate::{Error, Result, SampleRequest, Sampler, Schedule, Step};
 
 impl SamplerTable {
@@ -66,9 +66,7 @@ unsafe extern "C" fn schedule<S: Sampler>(
     error: *mut ErrorText,
 ) -> CResult {
     let give = |sampler: &mut S| {
-        let from = usize::try_from(from)
-            .map_err(|_| Error::failed(format!("there is no round {from}")))?;
-        let part = if from == 0 { sampler.schedule() } else { sampler.schedule_from(from) }?;
+        let part = part_of_schedule(sampler, from)?;
         // SAFETY: the header promises it.
         unsafe { give_schedule(&part, taker) }
     };
@@ -139,12 +137,9 @@ unsafe extern "C" fn extension<S: Sampler>(
     error: *mut ErrorText,
 ) -> CResult {
     let ask = |sampler: &mut S| {
+        let extension = |id: &str, question, ops: &HostOps| sampler.extension(id, question, ops);
         // SAFETY: the header promises these.
-        let (id, question, ops) =
-            unsafe { (text(id, "id")?, message_from_c(question)?, HostOps::new(ops)?) };
-        let said = sampler.extension(&id, question, &ops)?;
-        // SAFETY: the header promises it.
-        unsafe { send(answer, &said) }
+        unsafe { answer_extension((id, question, ops), answer, extension) }
     };
     // SAFETY: the header promises these.
     unsafe { call(S::ID, (object, error), ask) }

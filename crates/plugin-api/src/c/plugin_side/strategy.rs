@@ -5,11 +5,16 @@ use std::ptr::null;
 
 use serde::de::DeserializeOwned;
 
+use super::host::{references, share};
 use super::list;
+use super::ops::HostOps;
 use crate::c::convert::{answered, c_text, size, sized, text};
-use crate::c::tables::{self, CResult, CTensor, DeclaredOption, ErrorText, List, Options};
+use crate::c::messages::{message_from_c, send};
+use crate::c::tables::{
+    self, Answer, CResult, CTensor, DeclaredOption, ErrorText, List, Message, Ops, Options,
+};
 use crate::guard::{Guarded, guard};
-use crate::{Error, OptionKind, OptionSpec, Result, Tensor};
+use crate::{Error, Message as PlainMessage, OptionKind, OptionSpec, Result, Tensor};
 
 /// A text that stays for ever.
 pub(super) fn leaked(text: &str) -> *const c_char {
@@ -101,6 +106,23 @@ pub(super) unsafe fn call<T>(
     let done = guard(id, || method(object.get_mut()));
     // SAFETY: promised by the caller.
     unsafe { answered(error, done) }
+}
+
+/// Answers an extension by an object's method.
+///
+/// # Safety
+/// `id`, `question`, `ops` and `answer` are NULL or the host's.
+pub(super) unsafe fn answer_extension(
+    (id, question, ops): (*const c_char, *const Message, *const Ops),
+    answer: *const Answer,
+    extension: impl FnOnce(&str, PlainMessage, &HostOps) -> Result<PlainMessage>,
+) -> Result<()> {
+    // SAFETY: promised by the caller.
+    let (id, question, ops) =
+        unsafe { (text(id, "id")?, message_from_c(question, share)?, HostOps::new(ops)?) };
+    let said = extension(&id, question, &ops)?;
+    // SAFETY: promised by the caller.
+    unsafe { send(answer, &said.document, &references(&said.tensors)?) }
 }
 
 /// Gives a tensor to the host.
