@@ -114,5 +114,6 @@ pub use request::on_nan::OnNan;
 pub use request::origin::Origin;
 pub use request::precision::Format;
 pub use request::settings::SettingValues;
+pub use run::handing_out::HandedOut;
 pub use run::state::RunState;
 pub use run::{RoundDone, Run, Sampled};

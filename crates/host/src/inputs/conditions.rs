@@ -71,13 +71,14 @@ impl Conditions {
         Ok(input)
     }
 
-    /// Puts the clean frames where the finished latents have something else.
+    /// Puts the clean frames where finished latents, from frame `first` on, have something else.
     ///
     /// # Errors
     /// If shapes do not agree.
-    pub(crate) fn finish(&self, latents: &Tensor) -> candle_core::Result<Tensor> {
+    pub(crate) fn finish(&self, latents: &Tensor, first: usize) -> candle_core::Result<Tensor> {
+        let frames = latents.dims()[LATENT_FRAME_AXIS];
         match &self.first_frames {
-            Some(clean) => replace_first(latents, clean, 0, clean.dims()[LATENT_FRAME_AXIS]),
+            Some(clean) => replace_first(latents, clean, first, self.shown(first, frames)),
             None => Ok(latents.clone()),
         }
     }
