@@ -27,5 +27,6 @@ mod steward;
 pub use claim::{Claim, Claimed, Kept, abandon_all};
 pub use error::{Error, Result};
 pub use folder::{folder_of, write_new_folder};
+pub use lock::{Lock, is_named, lock, lock_shared};
 pub use outputs::{Outputs, Wanted, numbered};
 pub use steward::{Entrusted, Steward};

@@ -1,10 +1,11 @@
-//! The lock on a temporary file: held while its process lives.
+//! The lock on a file: held while its process lives.
 
 use std::fs::{File, Metadata, TryLockError};
 use std::path::Path;
 
 /// What came of asking for a lock.
-pub(crate) enum Lock {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
     /// It is ours.
     Held,
     /// Another has it.
@@ -16,8 +17,19 @@ pub(crate) enum Lock {
     Unknown,
 }
 
-pub(crate) fn lock(file: &File) -> Lock {
-    match file.try_lock() {
+/// Takes the lock on a file (`flock`), without waiting. It is held until the file is closed.
+pub fn lock(file: &File) -> Lock {
+    answer(file, file.try_lock())
+}
+
+/// Takes a lock that others may share, and that keeps away who wants it alone: to look whether
+/// somebody has it. It is held until the file is closed.
+pub fn lock_shared(file: &File) -> Lock {
+    answer(file, file.try_lock_shared())
+}
+
+fn answer(file: &File, locked: std::result::Result<(), TryLockError>) -> Lock {
+    match locked {
         Ok(()) => Lock::Held,
         Err(TryLockError::WouldBlock) => Lock::Taken { by: holder(file) },
         Err(TryLockError::Error(_)) => Lock::Unknown,
@@ -44,7 +56,7 @@ fn holder(_: &File) -> Option<u32> {
 }
 
 /// Whether `path` still names this file, and not another one that took its place.
-pub(crate) fn is_named(path: &Path, file: &File) -> bool {
+pub fn is_named(path: &Path, file: &File) -> bool {
     match (path.symlink_metadata(), file.metadata()) {
         (Ok(named), Ok(open)) => identity(&named) == identity(&open),
         _ => false,
