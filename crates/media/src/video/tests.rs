@@ -9,7 +9,7 @@ use openh264::decoder::Decoder;
 use openh264::formats::YUVSource;
 
 use super::*;
-use crate::{SheetLayout, encode_png_sheet, evenly_spaced, is_png_sheet, read_tags};
+use crate::{Error, SheetLayout, encode_png_sheet, evenly_spaced, is_png_sheet, read_tags};
 
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
