@@ -1,9 +1,12 @@
 //! What a video is conditioned on, as tensors: prompts, pictures and clips. No pipeline is copied
 //! for any of them.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
+use safetensors::View;
+use sha2::{Digest, Sha256};
 use wan_plugin_api::FrameLevel;
 
+use crate::error::Result;
 use crate::latents::LATENT_FRAME_AXIS;
 
 /// Everything that the encoders have to say, so that they need not stay.
@@ -30,6 +33,28 @@ impl Conditions {
     pub fn of_prompt(prompt: Tensor) -> Self {
         let (negative, image, channels, first_frames, prefix) = (None, None, None, None, None);
         Self { prompt, negative, image, channels, first_frames, prefix }
+    }
+
+    /// SHA-256 of all of them: shapes, formats and numbers.
+    ///
+    /// # Errors
+    /// If a tensor cannot be read from its device.
+    pub fn hash(&self) -> Result<String> {
+        let Self { prompt, negative, image, channels, first_frames, prefix } = self;
+        let mut hash = Sha256::new();
+        for tensor in [Some(prompt), negative.as_ref(), image.as_ref(), channels.as_ref()]
+            .into_iter()
+            .chain([first_frames.as_ref(), prefix.as_ref()])
+        {
+            let Some(tensor) = tensor else {
+                hash.update([0]);
+                continue;
+            };
+            hash.update(format!("{:?} {:?}", tensor.dtype(), tensor.dims()));
+            let own = tensor.to_device(&Device::Cpu)?.contiguous()?;
+            hash.update(View::data(&&own));
+        }
+        Ok(hex::encode(hash.finalize()))
     }
 
     /// Clean latent frames at the beginning of the sample.
@@ -134,8 +159,6 @@ pub(crate) fn given_frames_mask(
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
 
     fn frames(values: &[f32]) -> Tensor {
