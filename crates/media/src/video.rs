@@ -50,16 +50,16 @@ pub fn encode_mp4(frames: &VideoFrames, fps: f64, tags: &VideoTags) -> Result<Ve
     let format = VideoFormat::new(frames.width(), frames.height(), fps)?;
     let mut encoder = SegmentEncoder::new(format);
     let mut growing = GrowingMp4::new(format);
-    let mut file = Vec::new();
+    let mut file = Cursor::new(Vec::new());
     for frame in frames.iter() {
         if let Some(segment) = encoder.push(frame)? {
-            file.extend(growing.append(&segment)?);
+            growing.append(&segment)?.write(&mut file)?;
         }
     }
     if let Some(segment) = encoder.finish() {
-        file.extend(growing.append(&segment)?);
+        growing.append(&segment)?.write(&mut file)?;
     }
-    let (length, mut file) = (file.len() as u64, Cursor::new(file));
+    let length = file.get_ref().len() as u64;
     let index = GrowingIndex::read(&mut file, length)?;
     let index = index.ok_or(StructureError::Missing("moof"))?;
     let mut mp4 = Vec::new();

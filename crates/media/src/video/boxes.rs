@@ -23,6 +23,11 @@ use crate::error::MuxError;
 /// Length of a box header: size and name.
 pub(super) const HEADER_BYTES: usize = 8;
 
+/// The name of a fragment, and the one it has until it is whole: players pass over it
+/// (8.1.2, "free space").
+pub(super) const SHOWN: [u8; 4] = *b"moof";
+pub(super) const HIDDEN: [u8; 4] = *b"free";
+
 const TRACK: u32 = 1;
 
 /// Flags of a frame (8.8.3.1): that it depends on no other, or on others and is no place to begin.

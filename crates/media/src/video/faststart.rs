@@ -44,7 +44,7 @@ impl GrowingIndex {
     }
 
     /// All that stands before the pictures.
-    fn faststart_head(&self, tags: &VideoTags) -> Result<Vec<u8>> {
+    pub(super) fn faststart_head(&self, tags: &VideoTags) -> Result<Vec<u8>> {
         let bytes: u64 = self.payloads().iter().map(|payload| payload.end - payload.start).sum();
         let header = match u32::try_from(bytes + HEADER_BYTES as u64) {
             Ok(size) => [&size.to_be_bytes()[..], b"mdat"].concat(),

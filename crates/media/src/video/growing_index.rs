@@ -7,7 +7,7 @@
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 
-use super::boxes::{self, HEADER_BYTES, Stream};
+use super::boxes::{self, HEADER_BYTES, HIDDEN, SHOWN, Stream};
 use super::format::{SEGMENT_FRAMES_MAX, VideoFormat};
 use super::segments::Sample;
 use crate::error::{Error, Result, StructureError};
@@ -46,7 +46,7 @@ pub struct ResumePoint {
 
 impl GrowingIndex {
     /// Reads the first `length` bytes of a file that [`GrowingMp4`](crate::GrowingMp4) made. What
-    /// follows the last whole segment and ends too early is left out; none if the first segment is
+    /// follows the last whole segment, cut off or hidden, is left out; none if the first segment is
     /// not whole.
     ///
     /// Give the length that is known to be on the disk: of what was written later, a system that
@@ -109,6 +109,20 @@ fn unreadable(source: io::Error) -> Error {
     Error::Io { doing: "read the growing video", source }
 }
 
+/// The name that a box should have.
+#[derive(Clone, Copy)]
+struct BoxName(&'static str);
+
+impl BoxName {
+    /// Whether a box is called so. A fragment may have a part of its name, if the writer was stopped
+    /// while it wrote it over the other one.
+    fn is(self, found: &[u8]) -> bool {
+        let between = |(i, byte)| byte == &SHOWN[i] || byte == &HIDDEN[i];
+        found == self.0.as_bytes()
+            || (self.0.as_bytes() == SHOWN && found.iter().enumerate().all(between))
+    }
+}
+
 /// The first bytes of a file.
 struct Part<'f, F> {
     file: &'f mut F,
@@ -127,22 +141,24 @@ impl<F: Read + Seek> Part<'_, F> {
         Ok(Some(bytes))
     }
 
-    /// The box called `name` at byte `at`, of at most `most` bytes; none if the part ends before.
-    fn whole(&mut self, at: u64, name: &'static str, most: usize) -> Result<Option<Vec<u8>>> {
+    /// The box at byte `at`, of at most `most` bytes; none if the part ends before.
+    fn whole(&mut self, at: u64, name: BoxName, most: usize) -> Result<Option<Vec<u8>>> {
         let Some(header) = self.bytes(at, HEADER_BYTES)? else { return Ok(None) };
-        let (size, rest) = header.split_at(4);
+        let (size, found) = header.split_at(4);
         let size = size.iter().fold(0, |size, byte| size << 8 | usize::from(*byte));
-        if rest != name.as_bytes() || !(HEADER_BYTES..=most).contains(&size) {
-            return Err(not_ours(at, name));
+        if !name.is(found) || !(HEADER_BYTES..=most).contains(&size) {
+            return Err(not_ours(at, name.0));
         }
         self.bytes(at, size)
     }
 
     /// What the file says at its beginning, and where that ends.
     fn head(&mut self) -> Result<Option<(Stream, u64)>> {
-        let Some(mut head) = self.whole(0, "ftyp", HEAD_BYTES_MAX)? else { return Ok(None) };
+        let Some(mut head) = self.whole(0, BoxName("ftyp"), HEAD_BYTES_MAX)? else {
+            return Ok(None);
+        };
         let at = head.len() as u64;
-        let Some(moov) = self.whole(at, "moov", HEAD_BYTES_MAX)? else { return Ok(None) };
+        let Some(moov) = self.whole(at, BoxName("moov"), HEAD_BYTES_MAX)? else { return Ok(None) };
         head.extend(&moov);
         let wrong = || not_ours(0, "ftyp and moov of a growing file");
         let stream = boxes::stream_of(&moov).ok_or_else(wrong)?;
@@ -162,7 +178,11 @@ impl<F: Read + Seek> Part<'_, F> {
         if at < self.length && !first.is_multiple_of(each) {
             return Err(not_ours(at, "the end, since a segment that is not whole came before"));
         }
-        let Some(moof) = self.whole(at, "moof", MOOF_BYTES_MAX)? else { return Ok(None) };
+        let Some(mut moof) = self.whole(at, BoxName("moof"), MOOF_BYTES_MAX)? else {
+            return Ok(None);
+        };
+        let is_hidden = moof[4..HEADER_BYTES] != SHOWN;
+        moof[4..HEADER_BYTES].copy_from_slice(&SHOWN);
         let wrong = || not_ours(at, "moof and mdat of the next segment");
         let samples = boxes::samples_of(&moof).ok_or_else(wrong)?;
         if !(1..=each).contains(&samples.len()) {
@@ -171,13 +191,17 @@ impl<F: Read + Seek> Part<'_, F> {
         let index = before.payloads.len();
         let ours = boxes::fragment_head(&before.stream, index, first, &samples);
         let ours = ours.map_err(|_| wrong())?;
-        let Some(head) = self.bytes(at, ours.len())? else { return Ok(None) };
+        let Some(mut head) = self.bytes(at, ours.len())? else { return Ok(None) };
+        head[..moof.len()].copy_from_slice(&moof);
         if head != ours {
             return Err(wrong());
         }
         let start = at + head.len() as u64;
         let end = start + samples.iter().map(|sample| u64::from(sample.bytes)).sum::<u64>();
-        if end > self.length {
+        if is_hidden && end < self.length {
+            return Err(wrong());
+        }
+        if is_hidden || end > self.length {
             return Ok(None);
         }
         self.check_units(start, &samples)?;
