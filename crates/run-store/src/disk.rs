@@ -27,7 +27,7 @@ pub(crate) enum Step<'a> {
     RemoveFolder(&'a Path),
     Make(&'a Path),
     Write(&'a Path),
-    Cut(&'a Path),
+    Cut(&'a Path, u64),
     Flush(&'a Path),
     FlushFolder(&'a Path),
     Rename(&'a Path, &'a Path),
@@ -148,7 +148,7 @@ impl DiskFile {
 
     /// Cuts off what lies behind `bytes`.
     pub(crate) fn cut(&self, bytes: u64) -> io::Result<()> {
-        self.disk.step(Step::Cut(&self.path))?;
+        self.disk.step(Step::Cut(&self.path, bytes))?;
         self.file.set_len(bytes)
     }
 
