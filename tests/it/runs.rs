@@ -209,7 +209,7 @@ fn saved_and_resumed(request: &Request) {
     assert!(settings.cache.is_none() || reused > 0, "{:?} reuses nothing", settings.cache);
     for state in states {
         let conditions = conditions.clone();
-        let resumed = model.resume(&settings, conditions, &context, &state).unwrap();
+        let resumed = model.resume_in(&settings, conditions, &context, &state).unwrap();
         let cache = &settings.cache;
         assert!(outcome(resumed) == whole, "{cache:?} after {} rounds", state.rounds_done());
     }
@@ -268,7 +268,7 @@ fn what_a_run_hands_out_is_the_whole_and_what_it_holds_is_a_window() {
         take(&mut run);
         // Goes on from a state without what was handed out.
         let state = run.state().unwrap();
-        run = model.resume(&settings, conditions.clone(), &context, &state).unwrap();
+        run = model.resume_in(&settings, conditions.clone(), &context, &state).unwrap();
         run.keep_boundary();
         most = most.max(state.bytes());
     }
@@ -325,7 +325,7 @@ fn a_round_that_was_stopped_is_thrown_away_and_the_run_goes_on_from_before_it() 
         assert!(matches!(stopped, Error::Cancelled));
         let state = run.state().unwrap();
         assert_eq!(state.rounds_done(), after / 2, "two branches a round");
-        let resumed = model.resume(&settings, conditions.clone(), &calm, &state).unwrap();
+        let resumed = model.resume_in(&settings, conditions.clone(), &calm, &state).unwrap();
         assert!(outcome(resumed) == whole, "stopped in evaluation {after}");
     }
 }
@@ -340,7 +340,7 @@ fn a_state_is_of_one_schedule_and_of_strategies_that_keep_theirs() {
     let state = run.state().unwrap();
     let other = model.settle(&short_request().sample_steps(5)).unwrap();
     let conditions = model.encode(&other, &context.cancel).unwrap();
-    let error = model.resume(&other, conditions, &context, &state).err().unwrap();
+    let error = model.resume_in(&other, conditions, &context, &state).err().unwrap();
     assert!(error.to_string().contains("another schedule, of 6 rounds; this one has 5"), "{error}");
 
     let mut run = begin(&model, &short_request().cache("spy"));

@@ -46,7 +46,7 @@ fn begin(model: &Model, request: &Request) -> (Run, impl Fn(&mut Run) -> Run) {
     let model = model.clone();
     let again = move |run: &mut Run| {
         let state = run.state().unwrap();
-        model.resume(&settings, conditions.clone(), &RunContext::default(), &state).unwrap()
+        model.resume_in(&settings, conditions.clone(), &RunContext::default(), &state).unwrap()
     };
     (run, again)
 }

@@ -58,7 +58,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     if let Err(error) = decoding.with_given(&sidecar.settings) {
         note!("the given frames cannot be put in front again: {error}");
     }
-    let frames = decoding.collect_frames_with(&mut |done, of| progress.step(done, of, None))?;
+    let frames = decoding.collect_frames_with(&mut |done, of| progress.step(done, of))?;
     progress.finish();
     progress.note_phases(&mut sidecar);
     let names = [video.path(), report.path()].map(|path| path.display().to_string());

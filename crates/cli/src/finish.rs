@@ -3,18 +3,31 @@
 use std::path::Path;
 
 use wan_host::parts::{EvaluationRecord, Item};
-use wan_host::{Generated, Sampled};
+use wan_host::{Sampled, Sidecar};
 use wan_plugin_api::Place;
 
-/// The last lines of a run whose video lies at `path`.
-pub(super) fn summary(path: &Path, video: &Generated, sampled: &Sampled) -> String {
-    let Generated { frames, sidecar, .. } = video;
+/// A run whose video lies at `path`.
+pub(super) struct Finished<'a> {
+    pub(super) path: &'a Path,
+    pub(super) sidecar: &'a Sidecar,
+    pub(super) sampled: &'a Sampled,
+}
+
+impl Finished<'_> {
+    /// The last lines of the run, whose video has so many frames.
+    pub(super) fn summary(&self, frames: usize, records: &[EvaluationRecord]) -> String {
+        summary(self, frames, records)
+    }
+}
+
+fn summary(finished: &Finished<'_>, frames: usize, records: &[EvaluationRecord]) -> String {
+    let Finished { path, sidecar, sampled } = finished;
     let mut lines = vec![format!(
         "wrote {} ({} frames, {}x{}, {} fps) and {}",
         path.display(),
-        frames.frames(),
-        frames.width(),
-        frames.height(),
+        frames,
+        sidecar.settings.width,
+        sidecar.settings.height,
         sidecar.settings.fps,
         path.with_extension("json").display()
     )];
@@ -39,7 +52,7 @@ pub(super) fn summary(path: &Path, video: &Generated, sampled: &Sampled) -> Stri
             count.reused_in_a_row,
             sampled.decisions.seconds_saved()
         ));
-        lines.extend(maps(&sampled.records));
+        lines.extend(maps(records));
         let held = &sampled.cache_memory;
         memory += &format!(
             ", cache {} (declared {}){}",

@@ -29,6 +29,8 @@ mod effects;
 mod finish;
 mod generate;
 mod inspect;
+mod keeping;
+mod making;
 mod model;
 mod named_by;
 mod outputs;
@@ -38,7 +40,9 @@ mod plugins;
 mod progress;
 mod reproduce;
 mod request;
+mod resume;
 mod run_flags;
+mod runs;
 mod spelling;
 mod stop;
 mod wall;
@@ -178,6 +182,8 @@ fn try_run(arguments: &[OsString], inside: Option<&Inside>) -> std::result::Resu
     let matches = matches.map_or_else(again, Ok).map_err(Failure::Usage)?;
     let done = match matches.subcommand() {
         Some(("generate", matches)) => generate::run(&registry, matches),
+        Some(("resume", matches)) => resume::run(&registry, matches),
+        Some(("runs", matches)) => runs::run(matches),
         Some(("decode", matches)) => decode::run(matches),
         Some(("inspect", matches)) => inspect::run(matches),
         Some(("cache", matches)) => cache::run(&registry, matches),
@@ -210,6 +216,8 @@ fn command(registry: &Registry) -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(generate::command(registry))
+        .subcommand(resume::command())
+        .subcommand(runs::command())
         .subcommand(decode::command())
         .subcommand(inspect::command())
         .subcommand(cache::command(registry))

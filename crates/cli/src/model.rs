@@ -19,7 +19,8 @@ pub(super) fn open(
     recorded: Option<&Sidecar>,
 ) -> Result<Model> {
     let checkpoint = checkpoint(matches, recorded)?;
-    let task = matches.get_one::<String>("task").map(String::as_str);
+    // Not every command names one.
+    let task = matches.try_get_one::<String>("task").ok().flatten().map(String::as_str);
     // Said before anything is refused: it tells what is missing. A sidecar has its own task.
     let by_tensors = if recorded.is_none() { checkpoint.recognised_task(task)? } else { None };
     if let Some(id) = by_tensors {

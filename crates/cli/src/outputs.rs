@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches};
-use wan_host::{Error, Generated, Model, Result, SettingValues, Settings, Sidecar};
+use wan_host::parts::Recipe;
+use wan_host::{Error, Generated, KeptRun, Model, Result, SettingValues, Settings, Sidecar};
 use wan_media::{estimated_mp4_bytes, is_png_sheet};
-use wan_outputs::{Claim, Outputs, Wanted, numbered};
+use wan_outputs::{Claim, Outputs, numbered};
 
 use super::args::switch;
+use super::making::{self, Wanted};
 use super::wall;
 
 /// Flags that name what is written; all other paths are inputs.
@@ -55,20 +57,24 @@ pub(super) fn say_notices(outputs: &mut Outputs) {
 ///
 /// # Errors
 /// If it must not, or cannot, be written.
-pub(super) fn claim(mut outputs: Outputs, wanted: &Wanted) -> Result<Claim> {
+pub(super) fn claim(mut outputs: Outputs, wanted: &wan_outputs::Wanted) -> Result<Claim> {
     let claim = outputs.claim(wanted)?;
     say_notices(&mut outputs);
     Ok(claim)
 }
 
-/// The files of a run.
+/// The files of a run, which lie beside its folder: `NAME.mp4` and `NAME.json` beside `NAME.run`.
 pub(super) struct RunOutputs {
     /// Video and sidecar, unless only latents are asked for.
     pub(super) video: Option<VideoOutput>,
-    /// The latents: to stay, or while there is no video yet.
-    pub(super) latents: Claim,
+    /// The latents, where they are to stay.
+    pub(super) latents: Option<Claim>,
     /// The contact sheet.
     pub(super) sheet: Option<Claim>,
+    /// For latents that stay because nothing else is left.
+    outputs: Outputs,
+    folder: PathBuf,
+    latent_bytes: u64,
 }
 
 /// A video and its sidecar.
@@ -78,89 +84,125 @@ pub(super) struct VideoOutput {
 }
 
 impl RunOutputs {
-    /// Claims all that a run of these settings will write.
+    /// Makes the folder of a new run, and claims all that the run will write.
+    ///
+    /// # Errors
+    /// If a file must not, or cannot, be written; if an unfinished run of this name is there.
+    pub(super) fn begin(
+        matches: &ArgMatches,
+        model: &Model,
+        settings: &Settings,
+        wanted: &Wanted,
+    ) -> Result<(KeptRun, Self)> {
+        let outputs = outputs_of(matches, model, settings);
+        let recipe = making::recipe(model, settings, wanted);
+        match matches.get_one::<PathBuf>("save_file") {
+            Some(path) => {
+                check_extension(path)?;
+                let folder = path.with_extension(RUN);
+                // What cannot be written is refused by its own name.
+                let own = Self::claim(outputs, &folder, (model, settings), wanted)?;
+                Ok((create(&folder, recipe, wanted.overwrite)?, own))
+            }
+            None => {
+                let (folder, kept) = create_free(settings, &recipe)?;
+                let own = Self::claim(outputs, &folder, (model, settings), wanted);
+                match own {
+                    Ok(own) => Ok((kept, own)),
+                    Err(error) => {
+                        kept.remove()?;
+                        Err(error)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Claims what the run of a folder will write.
     ///
     /// # Errors
     /// If a file must not, or cannot, be written.
-    pub(super) fn claim(matches: &ArgMatches, model: &Model, settings: &Settings) -> Result<Self> {
-        let mut outputs = outputs_of(matches, model, settings);
-        let sheet = matches.get_one::<PathBuf>("contact_sheet").map(|path| {
+    pub(super) fn claim(
+        mut outputs: Outputs,
+        folder: &Path,
+        (model, settings): (&Model, &Settings),
+        wanted: &Wanted,
+    ) -> Result<Self> {
+        let sheet = wanted.contact_sheet.as_ref().map(|path| {
             let (field, is_ours) = ("contact_sheet".into(), is_png_sheet as fn(&Path) -> bool);
             let bytes = sheet_bytes(settings);
-            outputs.claim(&Wanted { field, path: path.clone(), is_ours, bytes })
+            outputs.claim(&wan_outputs::Wanted { field, path: path.clone(), is_ours, bytes })
         });
         let sheet = sheet.transpose()?;
-        let sizes = EstimatedSizes::of(model, settings);
-        let (latents, video) = match matches.get_one::<PathBuf>("save_file") {
-            Some(path) => {
-                check_extension(path)?;
-                let stay = settings.latents_only || matches.get_flag("keep_latents");
-                sizes.claim_named(&mut outputs, path, (settings.latents_only, stay))?
-            }
-            None => {
-                let named = |number| default_name(settings, number);
-                sizes.claim_free(&mut outputs, named, settings.latents_only)?
-            }
-        };
-        say_notices(&mut outputs);
-        Ok(Self { video, latents, sheet })
-    }
-}
-
-/// How long a run's files will be, in bytes, by estimate.
-struct EstimatedSizes {
-    latents: u64,
-    video: u64,
-}
-
-impl EstimatedSizes {
-    fn of(model: &Model, settings: &Settings) -> Self {
-        Self { latents: model.latent_bytes(settings), video: video_bytes(settings) }
-    }
-
-    /// The files of a run whose video has this name.
-    fn claim_named(
-        &self,
-        outputs: &mut Outputs,
-        path: &Path,
-        (latents_only, latents_stay): (bool, bool),
-    ) -> Result<(Claim, Option<VideoOutput>)> {
+        let (path, latent_bytes) = (folder.with_extension("mp4"), model.latent_bytes(settings));
         let mut video = None;
-        if !latents_only {
-            let [file, sidecar] = Generated::wanted(path, self.video);
+        if !settings.latents_only {
+            // The file that grows while the run goes on, and the final one.
+            let [file, sidecar] = Generated::wanted(&path, 2 * video_bytes(settings));
             let (file, sidecar) = (outputs.claim(&file)?, outputs.claim(&sidecar)?);
             video = Some(VideoOutput { video: file, sidecar });
         }
-        let wanted = |number| Sidecar::wanted_latents(&latents_of(path, number), self.latents);
-        let latents = if latents_stay {
-            outputs.claim(&wanted(1))?
-        } else {
-            // Those of an earlier run are not to be replaced by what goes again.
-            outputs.claim_free(|number| vec![wanted(number)])?.remove(0)
-        };
-        Ok((latents, video))
+        let stay = settings.latents_only || wanted.keep_latents;
+        let latents = stay
+            .then(|| outputs.claim(&Sidecar::wanted_latents(&latents_of(&path, 1), latent_bytes)));
+        let latents = latents.transpose()?;
+        say_notices(&mut outputs);
+        Ok(Self { video, latents, sheet, outputs, folder: folder.into(), latent_bytes })
     }
 
-    /// The files of a run under the first name at which nothing is.
-    fn claim_free(
-        &self,
-        outputs: &mut Outputs,
-        named: impl Fn(usize) -> String,
-        latents_only: bool,
-    ) -> Result<(Claim, Option<VideoOutput>)> {
-        let mut claims = outputs.claim_free(|number| {
-            let video = PathBuf::from(named(number));
-            let mut wanted = vec![Sidecar::wanted_latents(&latents_of(&video, 1), self.latents)];
-            if !latents_only {
-                wanted.extend(Generated::wanted(&video, self.video));
-            }
-            wanted
-        })?;
-        let rest = claims.split_off(1);
-        let video = <[Claim; 2]>::try_from(rest).ok();
-        let video = video.map(|[video, sidecar]| VideoOutput { video, sidecar });
-        Ok((claims.remove(0), video))
+    /// The file for the latents of a run that cannot be gone on with.
+    ///
+    /// # Errors
+    /// If none can be written.
+    pub(super) fn claim_of_latents(mut self) -> Result<Claim> {
+        if let Some(claim) = self.latents {
+            return Ok(claim);
+        }
+        let (path, bytes) = (self.folder.with_extension("mp4"), self.latent_bytes);
+        let wanted = |number| vec![Sidecar::wanted_latents(&latents_of(&path, number), bytes)];
+        Ok(self.outputs.claim_free(wanted)?.remove(0))
     }
+}
+
+/// The end of the name of a folder that keeps a run.
+const RUN: &str = "run";
+
+/// Makes the folder of a run that the user has named.
+fn create(folder: &Path, recipe: Recipe, overwrite: bool) -> Result<KeptRun> {
+    let begun = KeptRun::create(folder, recipe.clone());
+    match begun {
+        Err(Error::Kept(kept)) if kept.is_unfinished_run() && overwrite => {
+            KeptRun::discard(folder)?;
+            KeptRun::create(folder, recipe)
+        }
+        Err(Error::Kept(kept)) if kept.is_unfinished_run() => Err(Error::field(
+            "save_file",
+            format!(
+                "{}: {} is an unfinished run; go on with `wan resume {1}`, or give it up with                  `wan runs --remove {1}` or `overwrite`",
+                folder.with_extension("mp4").display(),
+                folder.display()
+            ),
+        )),
+        begun => begun,
+    }
+}
+
+/// Makes the folder of a run under the first default name at which nothing is.
+fn create_free(settings: &Settings, recipe: &Recipe) -> Result<(PathBuf, KeptRun)> {
+    for number in 1.. {
+        let video = PathBuf::from(default_name(settings, number));
+        let folder = video.with_extension(RUN);
+        let own = [&folder, &video, &video.with_extension("json"), &latents_of(&video, 1)];
+        if own.iter().any(|path| path.symlink_metadata().is_ok()) {
+            continue;
+        }
+        match KeptRun::create(&folder, recipe.clone()) {
+            // Another process was faster.
+            Err(Error::Kept(kept)) if kept.is_taken() => {}
+            begun => return Ok((folder, begun?)),
+        }
+    }
+    unreachable!("there is always another number")
 }
 
 impl VideoOutput {

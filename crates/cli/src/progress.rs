@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use wan_host::Sidecar;
 use wan_host::parts::DecisionCount;
+use wan_host::{RoundDone, Sidecar};
 
 use crate::terminal;
 
@@ -44,6 +44,8 @@ pub(crate) struct Progress {
 struct Current {
     name: &'static str,
     started: Instant,
+    /// Seconds that were another phase's.
+    of_others: f64,
     bar: ProgressBar,
 }
 
@@ -68,11 +70,51 @@ impl Progress {
             }
             ProgressForm::Quiet => ProgressBar::hidden(),
         };
-        self.current = Some(Current { name, started: Instant::now(), bar });
+        // In the order in which they begin.
+        self.add(name, 0.0);
+        self.current = Some(Current { name, started: Instant::now(), of_others: 0.0, bar });
+    }
+
+    /// The current phase, of rounds, has done one more; `evaluations` are done in all.
+    pub(crate) fn round(&mut self, round: &RoundDone, evaluations: u32) {
+        let RoundDone { done, rounds, decisions } = *round;
+        self.show((done, rounds), Some(decisions), Some(evaluations));
+    }
+
+    /// So many seconds of the current phase were another's.
+    pub(crate) fn charge(&mut self, name: &'static str, seconds: f64) {
+        if let Some(current) = &mut self.current {
+            current.of_others += seconds;
+        }
+        self.add(name, seconds);
+    }
+
+    fn add(&mut self, name: &'static str, seconds: f64) {
+        match self.phases.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, all)) => *all += seconds,
+            None => self.phases.push((name, seconds)),
+        }
+    }
+
+    /// Says something between two pictures of a bar.
+    pub(crate) fn suspend(&self, say: impl FnOnce()) {
+        match &self.current {
+            Some(current) => current.bar.suspend(say),
+            None => say(),
+        }
     }
 
     /// The current phase has done `done` of `steps`.
-    pub(crate) fn step(&mut self, done: usize, steps: usize, decisions: Option<DecisionCount>) {
+    pub(crate) fn step(&mut self, done: usize, steps: usize) {
+        self.show((done, steps), None, None);
+    }
+
+    fn show(
+        &mut self,
+        (done, steps): (usize, usize),
+        decisions: Option<DecisionCount>,
+        evaluations: Option<u32>,
+    ) {
         let Some(current) = &self.current else { return };
         current.bar.set_length(steps as u64);
         current.bar.set_position(done as u64);
@@ -82,24 +124,27 @@ impl Progress {
             current.bar.set_message(format!("reused {}/{}", d.reused, d.computed + d.reused));
         }
         if self.form == ProgressForm::Json {
-            let line = json!({
+            let mut line = json!({
                 "phase": current.name, "done": done, "steps": steps,
                 "per_second": done as f64 / seconds.max(1e-9),
                 "reused": reused.map(|d| d.reused), "computed": reused.map(|d| d.computed),
             });
+            if let Some(evaluations) = evaluations {
+                line["evaluations"] = evaluations.into();
+            }
             terminal::aside(&line.to_string());
         }
     }
 
     /// Ends the current phase.
     pub(crate) fn finish(&mut self) {
-        let Some(Current { name, started, bar }) = self.current.take() else { return };
+        let Some(Current { name, started, of_others, bar }) = self.current.take() else { return };
         bar.finish();
-        let seconds = started.elapsed().as_secs_f64();
+        let seconds = started.elapsed().as_secs_f64() - of_others;
         if self.form == ProgressForm::Auto && bar.is_hidden() {
             terminal::aside(&format!("{name}: {seconds:.1} s"));
         }
-        self.phases.push((name, seconds));
+        self.add(name, seconds);
     }
 
     /// Moves the phases that have ended into the sidecar.

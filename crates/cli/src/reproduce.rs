@@ -6,11 +6,12 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Id};
 use wan_host::{Error, Model, Request, Result, Settings, Sidecar};
 
+use super::making::Reproduced;
 use super::request::request_over;
 use super::run_flags::request_of;
 
 /// Flags that go with `--reproduce` and change no latents.
-const ALLOWED: [&str; 16] = [
+const ALLOWED: [&str; 20] = [
     "reproduce",
     "allow_changes",
     "given_dir",
@@ -27,6 +28,10 @@ const ALLOWED: [&str; 16] = [
     "keep_latents",
     "contact_sheet",
     "cache_report",
+    "checkpoint_every",
+    "require_resume",
+    "keep_run",
+    "stop_after",
 ];
 
 /// Flags that name a model, or another request: the recorded ones are taken.
@@ -87,10 +92,14 @@ impl Recorded {
         Ok(settings.with_vae_tiling(tiling))
     }
 
-    /// Names the recorded video in the sidecar of the changed one.
-    pub(super) fn sign(&self, sidecar: &mut Sidecar) {
-        if !self.changed.is_empty() {
-            sidecar.changed_from(&self.name, &self.sidecar, self.changed.clone());
+    /// What its latents are to be compared with.
+    pub(super) fn reproduced(&self) -> Reproduced {
+        Reproduced {
+            name: self.name.clone(),
+            latents_hash: self.sidecar.latents_hash.clone(),
+            device: self.sidecar.device.clone(),
+            changed: self.changed.clone(),
+            allow_changes: self.allow_changes,
         }
     }
 
@@ -107,32 +116,6 @@ impl Recorded {
             )));
         }
         changes.iter().for_each(|change| note!("since then {change}"));
-        Ok(())
-    }
-
-    /// Compares the latents with the recorded ones, unless settings were changed.
-    ///
-    /// # Errors
-    /// If they differ though nothing else did.
-    pub(super) fn check_latents(&self, now: &Sidecar) -> Result<()> {
-        if !self.changed.is_empty() {
-            note!("made from {} with another {}", self.name, self.changed.join(", "));
-            return Ok(());
-        }
-        let are_equal = now.latents_hash == self.sidecar.latents_hash;
-        if !are_equal && !self.allow_changes {
-            return Err(Error::invalid(format!(
-                "the latents differ from the recorded ones, made on {} and now on {}: another \
-                 kind of processor? --allow_changes writes the video all the same",
-                self.sidecar.device, now.device
-            )));
-        }
-        let how = if are_equal {
-            "equal the recorded ones bit for bit"
-        } else {
-            "differ from the recorded ones"
-        };
-        note!("the latents {how}");
         Ok(())
     }
 }

@@ -80,7 +80,7 @@ pub use clips::{CLIP_BYTES_MAX, read_video, read_video_within};
 pub use error::{Error, MuxError, Result, StructureError};
 pub use image::RgbImage;
 pub use pictures::{PictureLimits, fit, picture, read_image, read_image_within};
-pub use psnr::psnr;
+pub use psnr::{PsnrSum, psnr};
 pub use video::contact_sheet::{
     SheetFrames, SheetLayout, encode_png_sheet, evenly_spaced, is_png_sheet,
 };

@@ -91,6 +91,17 @@ impl Error {
         matches!(self, Self::Io { source, .. } if kinds.contains(&source.kind()))
     }
 
+    /// Whether an unfinished run that nobody works on is there already.
+    pub fn is_unfinished_run(&self) -> bool {
+        matches!(self, Self::Exists { .. })
+    }
+
+    /// Whether the name of a new folder is taken, by whatever.
+    pub fn is_taken(&self) -> bool {
+        let is_there = matches!(self, Self::Exists { .. } | Self::Foreign { .. });
+        is_there || matches!(self, Self::InUse { .. } | Self::Damaged { .. })
+    }
+
     /// For `map_err` where something is done with `path`.
     pub(crate) fn io(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();

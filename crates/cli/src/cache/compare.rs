@@ -80,7 +80,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     };
     progress.phase("compare", 0);
     let mut outputs = outputs_of(matches, &model, &settings);
-    let report = comparison.run(&mut outputs, &mut |done, all| progress.step(done, all, None));
+    let report = comparison.run(&mut outputs, &mut |done, all| progress.step(done, all));
     say_notices(&mut outputs);
     let report = report.inspect_err(|error| {
         if matches!(error, Error::Cancelled) {

@@ -48,7 +48,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let context = RunContext { cancel, witness, ..RunContext::default() };
     let run = model.run_in(&settings, conditions, &context)?;
     drop(context);
-    run.finish_with(&mut |round| progress.step(round.done, round.rounds, None))?;
+    run.finish_with(&mut |round| progress.step(round.done, round.rounds))?;
     progress.finish();
     let size = recorder.into_inner()?.finish()?;
     say!("wrote {} ({})", path.display(), bytes(size));

@@ -1,62 +1,42 @@
 //! The end of a run: its files are written, or what is done is put where it can be gone on with.
 
-use wan_host::parts::{Ended, EvaluationRecord};
-use wan_host::{Error, KeptRun, Result, Sampled, Settings, Sidecar};
+use wan_host::parts::Ended;
+use wan_host::{Error, KeptRun, Result, Sampled, Settings};
 use wan_media::{SheetFrames, SheetLayout};
 use wan_outputs::Claim;
 
-use super::report;
 use super::work::Work;
-use crate::finish::{self, Finished};
+use super::{Making, report};
+use crate::finish::Finished;
 use crate::outputs::{RunOutputs, VideoOutput};
+use crate::progress::Progress;
 
 impl Work<'_> {
     /// Writes the files of a run that has nothing left to do.
     pub(super) fn finish(self, outputs: RunOutputs) -> Result<()> {
-        let Self { making, run, mut keeper, video, progress, .. } = self;
+        let Self { making, run, mut keeper, video, progress, is_saved, last, .. } = self;
         let mut sheet = None;
         if let Some(video) = video {
-            let (bytes, frames) = video.finish()?;
-            keeper.video(bytes)?;
+            let (fragment, frames) = video.finish()?;
+            fragment.map_or(Ok(()), |fragment| keeper.video(fragment))?;
             sheet = frames;
         }
         let sampled = run.finish()?;
         let mut ended = keeper.end()?;
-        let (records, latents) = (ended.records()?, ended.latents()?);
-        let mut sidecar =
-            making.model.sidecar_of(making.settings, &sampled, &records, latents.hash()?);
-        sidecar.resumed_with.clone_from(&making.changes);
-        if let Some(reproduced) = &making.wanted.reproduces {
-            reproduced.check(&mut sidecar)?;
-        }
-        progress.finish();
-        progress.note_phases(&mut sidecar);
         say_what_it_took(&ended);
-        let RunOutputs { video, latents: file, sheet: sheet_file } = outputs;
-        let file = file.map(|claim| latents.save(&sidecar, claim)).transpose()?;
-        let Some(VideoOutput { video: claim, sidecar: report }) = video else {
-            let path = file.map(|kept| kept.path().display().to_string());
-            say!("wrote {}", path.unwrap_or_default());
-            return making.put_away(ended.kept);
-        };
-        let path = claim.path().to_path_buf();
-        progress.phase("write", 0);
-        if let Some((claim, frames)) = sheet_file.zip(sheet) {
-            write_contact_sheet(claim, frames, making.settings)?;
+        let ending = Ending { making, sampled: &sampled, progress };
+        if let Err(error) = ending.write_files(&mut ended, outputs, sheet) {
+            let folder = ended.kept.path().to_path_buf();
+            if let Some(last) = last.filter(|_| is_saved) {
+                let conditions = making.conditions.hash()?;
+                let kept = ended.kept;
+                let mut keeper = kept.keep(making.every, conditions, making.changes.clone())?;
+                keeper.checkpoint_now(last)?;
+                note!("nothing is lost; go on with: wan resume {}", folder.display());
+            }
+            return Err(error);
         }
-        sidecar.memory.see_the_end(making.model.device());
-        let (growing, bytes) = ended.kept.video();
-        sidecar.save_video((&growing, bytes), (claim, report), making.wanted.metadata)?;
-        progress.finish();
-        let mut said = sidecar.clone();
-        progress.note_phases(&mut said);
-        let finished = Finished { path: &path, sidecar: &said, sampled: &sampled };
-        say!("{}", finish::summary(&finished, making.settings.video_frames(), &records));
-        report::warn_of_the_cache(making.settings, &sampled);
-        if making.wanted.cache_report {
-            making.report_cache(&sampled, &latents)?;
-        }
-        making.put_away(ended.kept)
+        remove(ended.kept, making.wanted.keep_run)
     }
 
     /// Writes the state of the last round boundary; the folder stays.
@@ -69,10 +49,10 @@ impl Work<'_> {
     }
 
     /// Something has stopped it: what is done is put where it can be gone on with.
-    pub(super) fn save_what_is_done(mut self, error: &Error, outputs: RunOutputs) {
+    pub(super) fn save_what_is_done(self, error: &Error, outputs: RunOutputs) {
         self.progress.finish();
         let folder = self.folder.clone();
-        if self.is_saved && self.is_worth_keeping() {
+        if self.is_saved && self.run.rounds_done() > 0 {
             match self.put_away() {
                 Ok(()) => note!("nothing is lost; go on with: wan resume {}", folder.display()),
                 Err(error) => note!(
@@ -91,11 +71,12 @@ impl Work<'_> {
     /// it; the folder goes.
     fn keep_latents(self, error: &Error, outputs: RunOutputs) -> Result<()> {
         let Self { making, mut run, mut keeper, is_saved, .. } = self;
-        let is_lost = is_saved || matches!(error, Error::Cancelled) || run.rounds_done() == 0;
-        let sampled = if is_lost { None } else { Some(run.finish_early()?) };
-        if let Some(sampled) = &sampled {
-            keeper.hand_out(sampled.rest())?;
+        let is_given_up = matches!(error, Error::Cancelled) && !run.is_done();
+        let is_lost = is_saved || is_given_up || run.rounds_done() == 0;
+        if !is_lost {
+            keeper.hand_out(run.hand_out_rest()?)?;
         }
+        let sampled = if is_lost { None } else { Some(run.finish_early()?) };
         let mut ended = keeper.end()?;
         if let Some(sampled) = sampled {
             let (records, latents) = (ended.records()?, ended.latents()?);
@@ -110,15 +91,74 @@ impl Work<'_> {
                 note!("what was done before is in {path}");
             }
         }
-        super::remove(ended.kept)
+        remove(ended.kept, false)
     }
+}
+
+/// A run that is done, and whose files are to be written.
+struct Ending<'a> {
+    making: &'a Making<'a>,
+    sampled: &'a Sampled,
+    progress: &'a mut Progress,
+}
+
+impl Ending<'_> {
+    fn write_files(
+        self,
+        ended: &mut Ended,
+        outputs: RunOutputs,
+        sheet: Option<SheetFrames>,
+    ) -> Result<()> {
+        let Self { making, sampled, progress } = self;
+        let (records, latents) = (ended.records()?, ended.latents()?);
+        let Making { model, settings, wanted, .. } = making;
+        let mut sidecar = model.sidecar_of(settings, sampled, &records, latents.hash()?);
+        sidecar.resumed_with.clone_from(&making.changes);
+        if let Some(reproduced) = &wanted.reproduces {
+            reproduced.check(&mut sidecar)?;
+        }
+        progress.note_phases(&mut sidecar);
+        let RunOutputs { video, latents: file, sheet: sheet_file, .. } = outputs;
+        let file = file.map(|claim| latents.save(&sidecar, claim)).transpose()?;
+        let Some(VideoOutput { video, sidecar: report }) = video else {
+            let path = file.map(|kept| kept.path().display().to_string());
+            say!("wrote {}", path.unwrap_or_default());
+            return Ok(());
+        };
+        let path = video.path().to_path_buf();
+        progress.phase("write", 0);
+        if let Some((claim, frames)) = sheet_file.zip(sheet) {
+            write_contact_sheet(claim, frames, settings)?;
+        }
+        progress.finish();
+        progress.note_phases(&mut sidecar);
+        sidecar.memory.see_the_end(model.device());
+        let (growing, bytes) = ended.kept.video();
+        sidecar.save_video((&growing, bytes), (video, report), wanted.metadata)?;
+        let finished = Finished { path: &path, sidecar: &sidecar, sampled };
+        say!("{}", finished.summary(settings.video_frames(), &records));
+        report::warn_of_the_cache(settings, sampled);
+        if wanted.cache_report { making.report_cache(sampled, &latents) } else { Ok(()) }
+    }
+}
+
+/// Removes the folder of a run that is done with; what others put there stays, and is said.
+fn remove(kept: KeptRun, stays: bool) -> Result<()> {
+    if stays {
+        return Ok(());
+    }
+    let folder = kept.path().to_path_buf();
+    let left = kept.remove()?;
+    if let Some(first) = left.first() {
+        note!("{} stays: {} is not of this program", folder.display(), first.display());
+    }
+    Ok(())
 }
 
 /// Eight frames, evenly spaced.
 fn write_contact_sheet(claim: Claim, frames: SheetFrames, settings: &Settings) -> Result<()> {
     let shown = frames.shown();
-    let layout =
-        SheetLayout { columns: shown, scale: (256 / settings.width.get()).max(1), gap: 4 };
+    let layout = SheetLayout { columns: shown, scale: (256 / settings.width.get()).max(1), gap: 4 };
     claim.write(&frames.finish(layout)?)?;
     Ok(())
 }

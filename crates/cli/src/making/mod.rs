@@ -51,7 +51,7 @@ impl Making<'_> {
                 Ok(())
             }
             Err(error) => {
-                work.save_what_is_done(outputs);
+                work.save_what_is_done(&error, outputs);
                 Err(error)
             }
         }

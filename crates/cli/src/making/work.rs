@@ -1,14 +1,15 @@
 //! A run that is under way: rounds, what they hand out, the video as far as it is decoded, and
 //! checkpoints.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
+use wan_host::parts::KeptLatents;
 use wan_host::{
     CheckpointEvery, Error, FrameDecoder, HandedOut, Keeper, KeptRun, Result, Run, RunState,
     VideoWriter,
 };
-use wan_host::parts::KeptLatents;
-use wan_media::{SheetFrames, VideoFormat};
+use wan_media::{Fragment, SheetFrames, VideoFormat};
 
 use super::Making;
 use crate::progress::Progress;
@@ -22,10 +23,11 @@ pub(super) struct Work<'a> {
     pub(super) keeper: Keeper,
     pub(super) video: Option<VideoWriter<'a>>,
     pub(super) progress: &'a mut Progress,
+    pub(super) folder: PathBuf,
     /// Whether it can be gone on with.
     pub(super) is_saved: bool,
     /// After the last round: what a checkpoint has beside the video.
-    last: Option<RunState>,
+    pub(super) last: Option<RunState>,
     /// Latent frames that are done before this process began, until they are decoded again.
     before: Option<KeptLatents>,
     /// Latent frames that are decoded.
@@ -45,7 +47,7 @@ impl<'a> Work<'a> {
     ) -> Result<Self> {
         let Making { model, settings, conditions, cancel, .. } = making;
         let mut run = match kept.state() {
-            Some(state) => model.resume_with(settings, (*conditions).clone(), cancel, state)?,
+            Some(state) => model.resume(settings, (*conditions).clone(), cancel, state)?,
             None => model.run(settings, (*conditions).clone(), cancel)?,
         };
         let is_saved = making.every != CheckpointEvery::Never && run.can_be_saved().is_ok();
@@ -63,6 +65,7 @@ impl<'a> Work<'a> {
         let every = if is_saved { making.every } else { CheckpointEvery::Never };
         let conditions = conditions.hash()?;
         Ok(Self {
+            folder: kept.path().to_path_buf(),
             latent_frames: kept.recipe().latent_shape[2],
             keeper: kept.keep(every, conditions, making.changes.clone())?,
             making,
@@ -150,8 +153,8 @@ impl<'a> Work<'a> {
         for frame in before.each()? {
             let frame = frame?;
             let Some(video) = &mut self.video else { break };
-            let bytes = video.push(&frame.latents)?;
-            self.append(bytes)?;
+            let fragments = video.push(&frame.latents)?;
+            self.append(fragments)?;
         }
         Ok(())
     }
@@ -159,23 +162,23 @@ impl<'a> Work<'a> {
     fn decode(&mut self, out: &HandedOut) -> Result<()> {
         for (latents, _) in &out.frames {
             let Some(video) = &mut self.video else { break };
-            let bytes = video.push(latents)?;
-            self.append(bytes)?;
+            let fragments = video.push(latents)?;
+            self.append(fragments)?;
         }
         Ok(())
     }
 
-    /// A latent frame is decoded, and these bytes of the video came of it.
-    fn append(&mut self, bytes: Vec<u8>) -> Result<()> {
+    /// A latent frame is decoded, and these segments of the video came of it.
+    fn append(&mut self, fragments: Vec<Fragment>) -> Result<()> {
         self.making.cancel.check()?;
         self.decoded += 1;
         if self.run.is_done() {
-            self.progress.step(self.decoded, self.latent_frames, None);
+            self.progress.step(self.decoded, self.latent_frames);
         }
-        if bytes.is_empty() {
+        if fragments.is_empty() {
             return Ok(());
         }
-        self.keeper.video(bytes)?;
+        fragments.into_iter().try_for_each(|fragment| self.keeper.video(fragment))?;
         if self.last.is_some() { self.checkpoint() } else { Ok(()) }
     }
 

@@ -50,7 +50,7 @@ pub(super) fn plugin_allow() -> clap::Arg {
 pub(super) fn are_used(commands: &[String]) -> bool {
     let words: Vec<&str> = commands.iter().map(String::as_str).filter(|w| *w != "help").collect();
     match words[..] {
-        ["generate"] => true,
+        ["generate" | "resume"] => true,
         ["cache", command] => command != "calibrate",
         ["plugins", command] => ["list", "show"].contains(&command),
         _ => false,

@@ -80,7 +80,8 @@ impl Denoiser {
 
     /// Makes the caches of a saved stream anew, where `round` belongs to it; else it has ended.
     fn go_on(&mut self, round: &Round, when_busy: WhenBusy) -> Result<()> {
-        let belongs = |s: &StreamState<CandleTensor>| s.stream.holds(round, self.parts.boundary_timestep);
+        let belongs =
+            |s: &StreamState<CandleTensor>| s.stream.holds(round, self.parts.boundary_timestep);
         let Some(expert) = self.resumed.as_ref().filter(|s| belongs(s)).map(|s| s.stream.expert)
         else {
             self.resumed = None;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use wan_media::Fragment;
 use wan_run_store::TensorView;
 
 use super::parts::{of_frame, of_records, records_of};
@@ -46,7 +47,7 @@ pub struct Ended {
 
 enum Job {
     HandedOut(HandedOut),
-    Video(Vec<u8>),
+    Video(Fragment),
     /// Whoever waits is told once it is on the disk.
     Checkpoint(Box<RunState>, Option<SyncSender<()>>),
 }
@@ -82,7 +83,9 @@ impl KeptRun {
         let (path, writer) = (self.path().to_path_buf(), shared.clone());
         let thread = std::thread::Builder::new().name("wan-checkpoints".into());
         let thread = thread
-            .spawn(move || Writer { kept: self, conditions, changes, shared: writer }.work(&waiting))
+            .spawn(move || {
+                Writer { kept: self, conditions, changes, shared: writer }.work(&waiting)
+            })
             .map_err(Error::io(&path))?;
         Ok(Keeper {
             every,
@@ -111,8 +114,8 @@ impl Keeper {
     ///
     /// # Errors
     /// As [`hand_out`](Self::hand_out).
-    pub fn video(&mut self, bytes: Vec<u8>) -> Result<()> {
-        self.send(Job::Video(bytes))
+    pub fn video(&mut self, fragment: Fragment) -> Result<()> {
+        self.send(Job::Video(fragment))
     }
 
     /// Whether it is time for a checkpoint.
@@ -222,7 +225,7 @@ impl Writer {
         while let Ok(job) = jobs.recv() {
             let done = match job {
                 Job::HandedOut(handed_out) => self.append(&handed_out),
-                Job::Video(bytes) => self.kept.video.append(&bytes).map_err(Into::into),
+                Job::Video(fragment) => self.show(&fragment),
                 Job::Checkpoint(state, waits) => {
                     self.try_checkpoint(&state);
                     drop(state);
@@ -243,6 +246,14 @@ impl Writer {
         self.kept
     }
 
+    fn show(&mut self, fragment: &Fragment) -> Result<()> {
+        let ((at, hidden), (name_at, name)) = (fragment.hidden(), fragment.name());
+        let mut shown = hidden.to_vec();
+        let at = usize::try_from(name_at - at).unwrap_or(usize::MAX);
+        shown[at..at + name.len()].copy_from_slice(name);
+        Ok(self.kept.video.append(&shown)?)
+    }
+
     fn append(&mut self, handed_out: &HandedOut) -> Result<()> {
         for (place, (latents, sigma)) in handed_out.frames.iter().enumerate() {
             let [head, numbers] = of_frame(handed_out.first + place, *sigma, latents)?;
@@ -260,9 +271,9 @@ impl Writer {
         let mut shared = lock(&self.shared);
         match written {
             Ok(()) => shared.checkpoints += 1,
-            Err(error) => shared.notices.push(format!(
-                "{error}; this checkpoint is not written, and the run goes on"
-            )),
+            Err(error) => shared
+                .notices
+                .push(format!("{error}; this checkpoint is not written, and the run goes on")),
         }
     }
 
@@ -271,6 +282,7 @@ impl Writer {
         let kept = &mut self.kept;
         let text = CheckpointText {
             rounds: [state.rounds_done(), state.rounds()],
+            evaluations_done: state.evaluations_done(),
             conditions: self.conditions.clone(),
             changes: self.changes.clone(),
             frames: kept.frames,

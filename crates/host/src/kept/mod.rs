@@ -11,6 +11,7 @@ mod latents;
 mod parts;
 mod recipe;
 mod tensor_bytes;
+mod unfinished;
 
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,7 @@ pub use keeper::{Ended, Keeper};
 pub use latents::KeptLatents;
 pub use parts::KeptFrame;
 pub use recipe::Recipe;
+pub use unfinished::{UnfinishedRun, unfinished_runs};
 
 /// Names of the growing files.
 const LATENTS: &str = "latents";
@@ -58,6 +60,7 @@ struct Found {
 struct CheckpointText {
     /// Rounds that are done, and in all.
     rounds: [usize; 2],
+    evaluations_done: u32,
     /// SHA-256 of what the encoders had said.
     conditions: String,
     /// What had changed by then since the run was begun.
@@ -79,6 +82,8 @@ pub struct Reached {
     pub done: usize,
     /// Rounds in all.
     pub rounds: usize,
+    /// Evaluations that are done.
+    pub evaluations: u32,
 }
 
 impl Reached {
@@ -88,7 +93,11 @@ impl Reached {
     /// Why it is none.
     pub fn of_text(text: &str) -> std::result::Result<Self, String> {
         let text: CheckpointText = parse_json(text)?;
-        Ok(Self { done: text.rounds[0], rounds: text.rounds[1] })
+        Ok(Self {
+            done: text.rounds[0],
+            rounds: text.rounds[1],
+            evaluations: text.evaluations_done,
+        })
     }
 }
 
@@ -221,6 +230,14 @@ impl KeptRun {
     /// The file that holds the video as far as it is decoded, and its length in bytes.
     pub fn video(&self) -> (PathBuf, u64) {
         (self.video.path().to_path_buf(), self.video.bytes())
+    }
+
+    /// Removes the folder of a run that nobody works on. Gives what is left because others made it.
+    ///
+    /// # Errors
+    /// If there is none, a process works on it, or it cannot be removed.
+    pub fn discard(path: &Path) -> Result<Vec<PathBuf>> {
+        Ok(wan_run_store::remove(path)?)
     }
 
     /// Removes the folder. Gives what is left because others made it.

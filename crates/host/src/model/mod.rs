@@ -233,12 +233,27 @@ impl Model {
         Run::new(self.spec(settings, conditions, context)?)
     }
 
+    /// As [`run`](Self::run), but goes on from a saved state of the same settings and conditions.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and if the state does not fit.
+    pub fn resume(
+        &self,
+        settings: &Settings,
+        conditions: Conditions,
+        cancel: &Cancel,
+        state: &RunState,
+    ) -> Result<Run> {
+        let context = RunContext { cancel: cancel.clone(), ..RunContext::default() };
+        self.resume_in(settings, conditions, &context, state)
+    }
+
     /// As [`run_in`](Self::run_in), but goes on from a saved state of the same settings and
     /// conditions.
     ///
     /// # Errors
     /// As [`run`](Self::run), and if the state does not fit.
-    pub fn resume(
+    pub fn resume_in(
         &self,
         settings: &Settings,
         conditions: Conditions,
@@ -333,7 +348,8 @@ impl Model {
     /// If the VAE cannot be loaded.
     pub fn decoder(&self, settings: &Settings, cancel: &Cancel) -> Result<FrameDecoder<'_>> {
         let tiling = settings.vae_tiling.then(Tiling::default);
-        let decoder = FrameDecoder::new(self.vae()?, tiling, cancel.clone());
+        let device = self.device().clone();
+        let decoder = FrameDecoder::new(self.vae()?, device, tiling, cancel.clone());
         let decoder = if settings.on_nan == OnNan::Warn { decoder.unchecked() } else { decoder };
         Ok(decoder.after(settings.given_frames.clone()))
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use wan_border::numbers::Steps;
 
+use crate::denoise::saved::check_keeps_state;
 use crate::error::{Error, Result};
 use crate::inputs::given::GivenFrames;
 use crate::plugins::registry::Chosen;
@@ -74,6 +75,20 @@ impl Settings {
         self.values.sample_steps = steps.map_err(|error| Error::field("sample_steps", error))?;
         self.origins.insert("sample_steps".into(), Origin::Request);
         Ok(self)
+    }
+
+    /// Frames of the video: those that are generated, and a given clip before its context.
+    pub fn video_frames(&self) -> usize {
+        self.given_frames.in_front().len() + self.frame_num.get()
+    }
+
+    /// Whether a run of these settings can be saved and resumed.
+    ///
+    /// # Errors
+    /// If sampler or cache do not keep their state, naming it.
+    pub fn can_be_saved(&self) -> Result<()> {
+        check_keeps_state(&self.chosen_sampler)?;
+        self.chosen_cache.as_ref().map_or(Ok(()), check_keeps_state)
     }
 
     /// The latent grid.

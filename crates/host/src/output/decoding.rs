@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use wan_media::VideoFrames;
 use wan_model::vae::{Tiling, Vae, VaeDecoder};
 
@@ -19,6 +19,7 @@ use crate::request::settings::SettingValues;
 /// generated from it.
 pub struct FrameDecoder<'v> {
     vae: &'v Vae,
+    device: Device,
     decoder: VaeDecoder<'v>,
     cancel: Cancel,
     given: Arc<GivenFrames>,
@@ -30,9 +31,14 @@ pub struct FrameDecoder<'v> {
 
 impl<'v> FrameDecoder<'v> {
     /// Decoding ends early once `cancel` is set.
-    pub(crate) fn new(vae: &'v Vae, tiling: Option<Tiling>, cancel: Cancel) -> Self {
+    pub(crate) fn new(
+        vae: &'v Vae,
+        device: Device,
+        tiling: Option<Tiling>,
+        cancel: Cancel,
+    ) -> Self {
         let decoder = tiling.map_or_else(|| vae.decoder(), |tiling| vae.decoder_tiled(tiling));
-        Self { vae, decoder, cancel, given: Arc::default(), given_done: 0, decoded: 0 }
+        Self { vae, device, decoder, cancel, given: Arc::default(), given_done: 0, decoded: 0 }
     }
 
     /// Whatever numbers the latents have.
@@ -62,7 +68,7 @@ impl<'v> FrameDecoder<'v> {
     /// # Errors
     /// If it does not fit the VAE, or decoding is cancelled.
     pub fn decode(&mut self, latents: &Tensor) -> Result<VideoFrames> {
-        let frame = self.vae.denormalise(latents)?;
+        let frame = self.vae.denormalise(&latents.to_device(&self.device)?)?;
         let pixels = self.decoder.next_observed(&frame, &mut &self.cancel)?; // [1, 3, 1 or 4, H, W]
         let (_, _, frames, height, width) = pixels.dims5()?;
         let bytes = ((pixels.squeeze(0)?.permute((1, 2, 3, 0))? + 1.0)? * 127.5)? // [T, H, W, 3]
@@ -99,7 +105,8 @@ impl<'v> Decoding<'v> {
         tiling: Option<Tiling>,
         cancel: Cancel,
     ) -> Result<Self> {
-        Self::by(FrameDecoder::new(vae, tiling, cancel), latents)
+        let device = latents.device().clone();
+        Self::by(FrameDecoder::new(vae, device, tiling, cancel), latents)
     }
 
     pub(crate) fn by(decoder: FrameDecoder<'v>, latents: &Tensor) -> Result<Self> {

@@ -198,9 +198,10 @@ impl StrategyReport {
 }
 
 impl Sidecar {
-    /// Says that these fields were changed of what another sidecar, of this name, records.
-    pub fn changed_from(&mut self, name: &str, recorded: &Self, changed: Vec<String>) {
-        let (sidecar, latents_hash) = (name.into(), recorded.latents_hash.clone());
+    /// Says that these fields were changed of what another sidecar, of this name and of latents
+    /// with this hash, records.
+    pub fn changed_from(&mut self, name: &str, latents_hash: &str, changed: Vec<String>) {
+        let (sidecar, latents_hash) = (name.into(), latents_hash.into());
         self.changed_from = Some(ChangedFrom { sidecar, latents_hash, changed });
     }
 

@@ -5,7 +5,9 @@ use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
 
 use candle_core::Tensor;
-use wan_media::{GrowingIndex, GrowingMp4, SegmentEncoder, SheetFrames, VideoFormat, VideoFrames};
+use wan_media::{
+    Fragment, GrowingIndex, GrowingMp4, SegmentEncoder, SheetFrames, VideoFormat, VideoFrames,
+};
 use wan_outputs::Claim;
 
 use crate::error::{Error, Result};
@@ -70,17 +72,17 @@ impl<'m> VideoWriter<'m> {
     ///
     /// # Errors
     /// If it cannot be decoded or encoded, or decoding is cancelled.
-    pub fn push(&mut self, latents: &Tensor) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
+    pub fn push(&mut self, latents: &Tensor) -> Result<Vec<Fragment>> {
+        let mut fragments = Vec::new();
         while let Some(frames) = self.decoder.next_in_front() {
-            self.encode(&frames?, &mut bytes)?;
+            self.encode(&frames?, &mut fragments)?;
         }
         let frames = self.decoder.decode(latents)?;
-        self.encode(&frames, &mut bytes)?;
-        Ok(bytes)
+        self.encode(&frames, &mut fragments)?;
+        Ok(fragments)
     }
 
-    fn encode(&mut self, frames: &VideoFrames, bytes: &mut Vec<u8>) -> Result<()> {
+    fn encode(&mut self, frames: &VideoFrames, fragments: &mut Vec<Fragment>) -> Result<()> {
         for frame in frames.iter() {
             self.passed += 1;
             if let Some(sheet) = &mut self.sheet {
@@ -90,7 +92,7 @@ impl<'m> VideoWriter<'m> {
                 continue;
             }
             if let Some(segment) = self.encoder.push(frame)? {
-                bytes.extend(self.growing.append(&segment)?);
+                fragments.push(self.growing.append(&segment)?);
             }
         }
         Ok(())
@@ -105,12 +107,10 @@ impl<'m> VideoWriter<'m> {
     ///
     /// # Errors
     /// If the last segment cannot be encoded.
-    pub fn finish(mut self) -> Result<(Vec<u8>, Option<SheetFrames>)> {
-        let mut bytes = Vec::new();
-        if let Some(last) = self.encoder.finish() {
-            bytes = self.growing.append(&last)?;
-        }
-        Ok((bytes, self.sheet))
+    pub fn finish(mut self) -> Result<(Option<Fragment>, Option<SheetFrames>)> {
+        let last = self.encoder.finish();
+        let last = last.map(|last| self.growing.append(&last)).transpose()?;
+        Ok((last, self.sheet))
     }
 }
 

@@ -14,7 +14,7 @@ pub struct HandedOut {
     /// Number of the first of the latent frames.
     pub first: usize,
     /// Frames as [`Sampled`](crate::Sampled) has them, `[1, C, 1, H, W]` f32 each, in order, with the
-    /// sigma that each ends at.
+    /// sigma that a round has left each at; 0 where none has moved it.
     pub frames: Vec<(CandleTensor, f64)>,
     /// Decisions of evaluations, in order.
     pub records: Vec<EvaluationRecord>,
@@ -37,13 +37,28 @@ impl Run {
         let next = self.rounds.next();
         let is_done = |reader: &&Option<usize>| reader.is_none_or(|reader| reader < next);
         let (first, readers) = (self.frames.first(), self.last_readers.as_deref().unwrap_or(&[]));
-        let count = readers[first..].iter().take_while(is_done).count();
+        let end = first + readers[first..].iter().take_while(is_done).count();
+        self.take(end)
+    }
+
+    /// Hands out all that is left, of a run that has failed or will not go on: frames that are still
+    /// noisy, too.
+    ///
+    /// # Errors
+    /// If frames that no round has read yet cannot be made.
+    pub fn hand_out_rest(&mut self) -> Result<HandedOut> {
+        self.take(self.reached.len())
+    }
+
+    /// Takes the frames before this one.
+    fn take(&mut self, end: usize) -> Result<HandedOut> {
+        let first = self.frames.first();
         let mut handed_out = HandedOut { first, ..HandedOut::default() };
-        if let Some(latents) = self.frames.take(first + count)? {
+        if let Some(latents) = self.frames.take(end)? {
             let latents = self.denoiser.parts.conditions.finish(&latents, first)?;
-            for place in 0..count {
+            for (place, reached) in self.reached[first..end].iter().enumerate() {
                 let frame = latents.narrow(LATENT_FRAME_AXIS, place, 1)?.contiguous()?;
-                handed_out.frames.push((frame, self.reached[first + place].unwrap_or(0.0)));
+                handed_out.frames.push((frame, reached.unwrap_or(0.0)));
             }
         }
         handed_out.records = std::mem::take(&mut self.denoiser.tally.records);

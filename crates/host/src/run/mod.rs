@@ -140,11 +140,11 @@ impl Run {
     /// says against its state.
     pub fn resume(spec: RunSpec, state: &RunState) -> Result<Self> {
         let state = &state.0;
-        let mut run = Self::set_up(spec, |spec, rounds, sampler| {
-            spec.source(|| rounds.begins(sampler))
-        })?;
+        let mut run =
+            Self::set_up(spec, |spec, rounds, sampler| spec.source(|| rounds.begins(sampler)))?;
         let reached = &mut run.reached;
-        run.rounds = run.rounds.resume(&*run.sampler, &state.rounds, |round| see(reached, round))?;
+        run.rounds =
+            run.rounds.resume(&*run.sampler, &state.rounds, |round| see(reached, round))?;
         run.frames.resume(&state.frames)?;
         let Self { sampler, chosen, ops, .. } = &mut run;
         state.sampler.load(chosen, ops, |id, message| sampler.extension(id, message, ops))?;
@@ -223,6 +223,21 @@ impl Run {
     /// Rounds and evaluations in all.
     pub fn size(&self) -> ScheduleSize {
         self.rounds.size()
+    }
+
+    /// Rounds that are done.
+    pub fn rounds_done(&self) -> usize {
+        self.rounds.next()
+    }
+
+    /// Evaluations that are done; each runs once per guidance branch.
+    pub fn evaluations_done(&self) -> u32 {
+        self.evaluation
+    }
+
+    /// Whether no round is left.
+    pub fn is_done(&self) -> bool {
+        self.rounds.is_empty()
     }
 
     /// Goes through the rounds that are to come; the run stays where it is.

@@ -86,6 +86,11 @@ impl SheetFrames {
         Ok(())
     }
 
+    /// How many frames are shown.
+    pub fn shown(&self) -> usize {
+        self.shown.len()
+    }
+
     /// The next frame passes: height x width x 3 bytes of RGB.
     ///
     /// # Errors

@@ -1,0 +1,66 @@
+//! Flags that say how a run is kept on the disk while it goes on.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, ArgMatches, value_parser};
+use wan_host::{CheckpointEvery, Error, Result, Settings};
+
+use super::args::{flag, switch};
+
+pub(super) fn flags() -> [Arg; 4] {
+    [
+        flag(
+            "checkpoint_every",
+            "SECONDS|round|never",
+            "How often the run is written to NAME.run, from which `wan resume` goes on",
+        )
+        .default_value("60")
+        .value_parser(|text: &str| text.parse::<CheckpointEvery>())
+        .help_heading("Output"),
+        switch("require_resume", "Refuse strategies whose runs cannot be resumed"),
+        switch("keep_run", "Keep NAME.run when the video is written"),
+        flag("stop_after", "N", "Stop after this many rounds, to be resumed later")
+            .value_parser(value_parser!(u64).range(1..))
+            .help_heading("Output"),
+    ]
+}
+
+pub(super) fn every(matches: &ArgMatches) -> CheckpointEvery {
+    matches.get_one("checkpoint_every").copied().unwrap_or_default()
+}
+
+pub(super) fn stop_after(matches: &ArgMatches) -> Option<usize> {
+    let rounds = matches.get_one::<u64>("stop_after").copied();
+    rounds.and_then(|rounds| usize::try_from(rounds).ok())
+}
+
+/// Checks that what the flags ask for can be done with these settings.
+///
+/// # Errors
+/// If the run cannot be resumed, and has to be.
+pub(super) fn check(matches: &ArgMatches, settings: &Settings) -> Result<()> {
+    let is_never = every(matches) == CheckpointEvery::Never;
+    for name in ["require_resume", "stop_after"] {
+        let is_asked = matches.try_get_one::<bool>(name).ok().flatten() == Some(&true)
+            || (name == "stop_after" && stop_after(matches).is_some());
+        if !is_asked {
+            continue;
+        }
+        if is_never {
+            return Err(Error::invalid(format!(
+                "`{name}` needs checkpoints; leave out `checkpoint_every`"
+            )));
+        }
+        settings.can_be_saved()?;
+    }
+    Ok(())
+}
+
+/// The file that a flag names, wherever the run is gone on with.
+///
+/// # Errors
+/// If the working directory is gone.
+pub(super) fn absolute(matches: &ArgMatches, name: &str) -> Result<Option<PathBuf>> {
+    let path = matches.get_one::<PathBuf>(name);
+    path.map(|path| std::path::absolute(path).map_err(Error::io(Path::new(path)))).transpose()
+}
