@@ -211,7 +211,7 @@ fn do_harm(file: &mut Vec<u8>, harm: Harm) {
 static SMALL_FILE: LazyLock<Vec<u8>> = LazyLock::new(|| small_file().0);
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 5000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_is_done_to_a_file_its_reader_answers(
