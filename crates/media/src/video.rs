@@ -2,8 +2,8 @@
 //!
 //! H.264 comes from OpenH264 (built from its bundled source, which needs a C++ compiler), the boxes
 //! of MP4 from `shiguredo_mp4`. Frames become closed segments ([`segments`]), segments the
-//! fragments of a file that grows ([`growing`], read back by [`growing_index`]), and that at the end
-//! a plain file with its index before the pictures ([`faststart`]).
+//! fragments of a file that grows ([`growing`], read back by [`growing_index`]), and that at the
+//! end a plain file with its index before the pictures ([`faststart`]).
 
 mod boxes;
 pub(crate) mod contact_sheet;

@@ -8,13 +8,18 @@ use shiguredo_mp4::demux::{DemuxError, Mp4FileDemuxer};
 use wan_border::files::{Content, OpenFile};
 
 use crate::error::{Error, Result};
-use crate::video::mp4_tags::tags_of;
+use crate::video::mp4_tags::{is_fragmented, tags_of};
 
 /// Most reads until the index is found: each passes over one box at least.
 const READS_MAX: usize = 10_000;
 
 /// Most bytes of the head of a box, which are asked for at its beginning.
 const HEADER_MAX: u64 = 32;
+
+/// What is said of a file with no frames but those in fragments.
+const FRAGMENTED: &str = "a fragmented MP4 file, as a video is while it is being written; give \
+                          the finished one, or make a plain one with \
+                          `ffmpeg -i IN.mp4 -c copy OUT.mp4`";
 
 /// Before each unit of an H.264 stream.
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
@@ -25,6 +30,8 @@ pub(super) struct Track<'f> {
     demuxer: Mp4FileDemuxer,
     /// Which of the tracks it is, once it has been found.
     id: Option<u32>,
+    /// Whether frames are in fragments, which are not read.
+    has_fragments: bool,
     /// Bytes of the length that stands before each unit of a sample.
     prefix: usize,
     /// Bytes of all samples so far, of all tracks.
@@ -35,7 +42,7 @@ impl<'f> Track<'f> {
     /// Reads the index of the file.
     pub(super) fn of(file: &'f mut OpenFile) -> Result<Self> {
         let length = file.length();
-        let mut demuxer = Mp4FileDemuxer::new();
+        let (mut demuxer, mut has_fragments) = (Mp4FileDemuxer::new(), false);
         for _ in 0..READS_MAX {
             let Some(wanted) = demuxer.required_input() else { break };
             let size = wanted.size.map(|size| size as u64);
@@ -55,10 +62,11 @@ impl<'f> Track<'f> {
                 let why = |error| format!("damaged: {error}");
                 let wrong = |error| Error::Clip { path: file.path().into(), why: why(error) };
                 tags_of(&bytes).map_err(wrong)?;
+                has_fragments = is_fragmented(&bytes).map_err(wrong)?;
             }
             demuxer.handle_input(wanted.to_input(&bytes));
         }
-        let mut track = Self { file, demuxer, id: None, prefix: 0, passed: 0 };
+        let mut track = Self { file, demuxer, id: None, has_fragments, prefix: 0, passed: 0 };
         let readable = track.demuxer.tracks().map(drop);
         readable.map_err(|error| track.unreadable(&error))?;
         Ok(track)
@@ -71,7 +79,8 @@ impl<'f> Track<'f> {
             let sample = match self.demuxer.next_sample() {
                 Ok(Some(sample)) => sample,
                 Ok(None) if self.id.is_none() => {
-                    return Err(self.wrong("no H.264 video in it".into()));
+                    let why = if self.has_fragments { FRAGMENTED } else { "no H.264 video in it" };
+                    return Err(self.wrong(why.into()));
                 }
                 Ok(None) => return Ok(None),
                 Err(error) => return Err(self.unreadable(&error)),

@@ -59,8 +59,8 @@ pub struct SheetFrames {
 }
 
 impl SheetFrames {
-    /// For a clip of `frames` frames of `size`, width and height in pixels, of which at most `count`
-    /// are shown.
+    /// For a clip of `frames` frames of `size`, width and height in pixels, of which at most
+    /// `count` are shown.
     pub fn new(size: (usize, usize), frames: usize, count: usize) -> Self {
         let (width, height) = size;
         Self { width, height, shown: spread(frames, count), passed: 0, rgb: Vec::new() }

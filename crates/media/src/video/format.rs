@@ -38,8 +38,8 @@ impl VideoFormat {
     /// Frames of `width` x `height` pixels, `fps` of them in a second.
     ///
     /// # Errors
-    /// [`Error::OddSize`] if a side is odd, [`Error::Shape`] if it is 0, and [`Error::FrameRate`] if
-    /// the rate is no positive number or no fraction of numbers below 2^31 is near it.
+    /// [`Error::OddSize`] if a side is odd, [`Error::Shape`] if it is 0, and [`Error::FrameRate`]
+    /// if the rate is no positive number or no fraction of numbers below 2^31 is near it.
     pub fn new(width: usize, height: usize, fps: f64) -> Result<Self> {
         if !width.is_multiple_of(2) || !height.is_multiple_of(2) {
             return Err(Error::OddSize { width, height });

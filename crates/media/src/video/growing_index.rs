@@ -114,8 +114,8 @@ fn unreadable(source: io::Error) -> Error {
 struct BoxName(&'static str);
 
 impl BoxName {
-    /// Whether a box is called so. A fragment may have a part of its name, if the writer was stopped
-    /// while it wrote it over the other one.
+    /// Whether a box is called so. A fragment may have a part of its name, if the writer was
+    /// stopped while it wrote it over the other one.
     fn is(self, found: &[u8]) -> bool {
         let between = |(i, byte)| byte == &SHOWN[i] || byte == &HIDDEN[i];
         found == self.0.as_bytes()

@@ -75,6 +75,12 @@ pub(crate) fn tags_of(mp4: &[u8]) -> Result<VideoTags, StructureError> {
     Ok(tags)
 }
 
+/// Whether the frames of the file with this index are in fragments behind it.
+pub(crate) fn is_fragmented(mp4: &[u8]) -> Result<bool, StructureError> {
+    let moov = find(mp4, 0..mp4.len(), *b"moov")?.ok_or(StructureError::Missing("moov"))?;
+    Ok(find(mp4, moov, *b"mvex")?.is_some())
+}
+
 /// The payload of the `udta` box for `tags`; none if all texts are empty.
 pub(super) fn user_data(tags: &VideoTags) -> Option<Vec<u8>> {
     let mut items = Vec::new();

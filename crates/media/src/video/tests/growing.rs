@@ -110,6 +110,9 @@ fn a_segment_depends_on_its_own_frames_alone() {
         assert!(psnr_db(between.frame(index), &decoded[index]) > 35.0, "frame {index}");
     }
     assert_eq!(read_video(&path).unwrap().frames(), 4 * n);
+    std::fs::write(&path, growing_file(&among).0).unwrap();
+    let refused = read_video(&path).unwrap_err().to_string();
+    assert!(refused.contains("a fragmented MP4 file"), "{refused}");
 }
 
 #[test]
