@@ -23,6 +23,9 @@ use crate::session::{Lease, Session};
 /// Longest recipe, in bytes.
 const RECIPE_MAX: u64 = 64 << 20;
 
+/// How often a folder may go while it is taken over.
+const TRIES: usize = 3;
+
 /// What messages and the outer object call the caller's text.
 const MEMBER: &str = "recipe";
 
@@ -65,25 +68,14 @@ impl RunFolder {
             let why = format!("a recipe of {} bytes, at most {RECIPE_MAX} fit", whole.len());
             return Err(Error::refused(path, why));
         }
-        let is_made = match disk.make_folder(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                check_free(path)?;
-                false
+        let mut held = claim(&disk, path, &whole);
+        for _ in 0..TRIES {
+            // It went while it was looked at: another process has removed its run.
+            if matches!(held, Err(Error::NoRun { .. })) {
+                held = claim(&disk, path, &whole);
             }
-            result => result.map(|()| true).map_err(Error::io(path, "make it"))?,
-        };
-        let undo = || {
-            if is_made {
-                let _ = disk.remove_folder(path);
-            }
-        };
-        let held = Held::take(&disk, path).inspect_err(|_| undo())?;
-        if let Err(error) = begin(&disk, path, &whole) {
-            let _ = held.remove(&disk);
-            undo();
-            return Err(error);
         }
-        Ok(Self::at(disk, path, recipe.into(), held))
+        Ok(Self::at(disk, path, recipe.into(), held?))
     }
 
     /// Opens the folder of an unfinished run to go on with it, and removes what an ended writer left
@@ -288,6 +280,31 @@ impl RunFolder {
             return Err(Error::Open { file: path });
         };
         remove_held(&disk, &path, session.held)
+    }
+}
+
+/// Makes a folder that of a new run, and locks it. What fails leaves nothing.
+fn claim(disk: &Disk, path: &Path, whole: &str) -> Result<Held> {
+    let is_made = match disk.make_folder(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            check_free(path)?;
+            false
+        }
+        result => result.map(|()| true).map_err(Error::io(path, "make it"))?,
+    };
+    let undo = |error| {
+        if is_made {
+            let _ = disk.remove_folder(path);
+        }
+        error
+    };
+    let held = Held::take(disk, path).map_err(undo)?;
+    match begin(disk, path, whole) {
+        Ok(()) => Ok(held),
+        Err(error) => {
+            let _ = held.remove(disk);
+            Err(undo(error))
+        }
     }
 }
 

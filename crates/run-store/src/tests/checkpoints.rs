@@ -156,7 +156,12 @@ fn a_checkpoint_with_the_right_hash_and_wrong_contents_is_refused() {
         let said = error.to_string();
         assert!(!said.contains("SHA-256") && !said.contains('\n'), "{what}: {said}");
     }
-    // And so does what is right.
+    let mut longer = layout("{}", 0);
+    longer[..8].copy_from_slice(&50_000_000_u64.to_le_bytes());
+    seal_again(&file(&path, "round-"), &longer);
+    let error = run.newest().unwrap().damaged.remove(0).to_string();
+    assert!(error.contains("50000000 bytes were to follow, and there are 2"), "{error}");
+    // What is right is read.
     seal_again(&file(&path, "round-"), &layout(&format!("{{{wan},{good}}}"), 4));
     assert_eq!(run.newest().unwrap().checkpoint.unwrap().tensors[0].bytes, [0; 4]);
 }

@@ -79,10 +79,15 @@ fn a_damaged_growing_file_is_named_if_it_is_damaged_before_the_mark() {
         }
         let error = run.go_on_journal("latents", &mark).unwrap_err();
         assert!(is_damaged(&error, &file), "{how}");
-        let last = match run.read_journal("latents", &mark) {
-            Ok(parts) => parts.last().expect("parts, or an error").expect_err(how),
-            Err(error) => error,
+        let mut parts: Vec<_> = match run.read_journal("latents", &mark) {
+            Ok(parts) => parts.collect(),
+            Err(error) => vec![Err(error)],
         };
+        let last = parts.pop().expect("parts, or an error").expect_err(how);
+        // What comes before the error is good.
+        let good: [&[u8]; 2] = [b"one", b""];
+        assert!(parts.iter().zip(good).all(|(part, good)| part.as_ref().unwrap() == good), "{how}");
+        assert!(parts.len() <= 1, "{how}: {parts:?}");
         assert!(is_damaged(&last, &file), "{how}: {last}");
     });
     let mut journal = run.go_on_journal("latents", &mark).unwrap();

@@ -261,3 +261,19 @@ fn a_part_that_says_it_is_longer_than_the_file_is_refused() {
     let error = run.read_journal("short", &mark).unwrap().next().unwrap().unwrap_err();
     assert!(error.to_string().contains("no head"), "{error}");
 }
+
+#[test]
+fn whole_parts_of_another_journal_are_not_taken_for_the_marked_ones() {
+    let (_folder, path) = place();
+    let run = RunFolder::create(&path, "{}").unwrap();
+    let marks = ["ours", "mine"].map(|part| {
+        let mut journal = run.begin_journal(part).unwrap();
+        journal.append(part.as_bytes()).unwrap();
+        journal.mark().unwrap()
+    });
+    assert_eq!(marks[0].bytes, marks[1].bytes);
+    let mut parts = run.read_journal("ours", &marks[1]).unwrap();
+    assert_eq!(parts.next().unwrap().unwrap(), b"ours");
+    assert!(matches!(parts.next(), Some(Err(Error::Damaged { .. }))));
+    assert!(parts.next().is_none());
+}
