@@ -32,7 +32,7 @@ fn latents_go_through_the_vae_and_back() {
     let conditions = model.encode(&settings, &Cancel::default()).unwrap();
     let mut run = model.run_in(&settings, conditions, &RunContext::default()).unwrap();
     run.round().unwrap();
-    let before = run.latents().clone();
+    let before = run.latents().unwrap();
     let ended = run.finish_with(&mut |_| {}).unwrap().latents;
 
     // The same by hand: pixels of the latents, taken as a given clip.

@@ -1,7 +1,10 @@
 //! A run is a thing of its own: it is stepped, it waits for an expert, it goes on beside others.
 
+use std::sync::{Arc, Mutex};
+
+use candle_core::Tensor;
 use serde_json::json;
-use wan_host::parts::{EvaluationRecord, RunContext};
+use wan_host::parts::{DecisionCount, EvaluationRecord, RunContext, Seen, Witness};
 use wan_host::{Cancel, DeviceChoice, Engine, Error, Model, Request, Run};
 use wan_tests::tiny_model::TinyModel;
 
@@ -84,12 +87,12 @@ fn runs_in_turn_wait_for_the_expert_that_has_to_go_first() {
     while going > 0 {
         going = 0;
         for run in &mut runs {
-            let before = bits(run.latents());
+            let before = bits(&run.latents().unwrap());
             match run.round() {
                 Ok(Some(_)) => going += 1,
                 Ok(None) => {}
                 Err(Error::Busy) => {
-                    assert_eq!(bits(run.latents()), before, "nothing has changed");
+                    assert_eq!(bits(&run.latents().unwrap()), before, "nothing has changed");
                     (busy, going) = (busy + 1, going + 1);
                 }
                 Err(error) => panic!("{error}"),
@@ -180,11 +183,15 @@ fn encoding_can_be_stopped() {
 fn outcome(mut run: Run) -> (Vec<u32>, Vec<String>) {
     while run.round_wait().unwrap().is_some() {}
     let sampled = run.finish().unwrap();
+    (bits(&sampled.latents), decisions(&sampled.records))
+}
+
+fn decisions(records: &[EvaluationRecord]) -> Vec<String> {
     let decided = |r: &EvaluationRecord| {
         let measured: Vec<u64> = r.measured.iter().map(|m| m.to_bits()).collect();
         format!("{} {} {} {:?} {measured:x?}", r.round, r.evaluation, r.branch, r.choice)
     };
-    (bits(&sampled.latents), sampled.records.iter().map(decided).collect())
+    records.iter().map(decided).collect()
 }
 
 /// Saves a run before every round, and goes on from each.
@@ -228,12 +235,99 @@ fn a_run_goes_on_to_the_bit_from_before_every_round_with_every_cache() {
 
 #[test]
 fn a_run_goes_on_to_the_bit_in_the_second_window_of_a_long_video() {
+    saved_and_resumed(&by_windows(17));
+}
+
+/// A long video by windows, asynchronously, with a cache.
+fn by_windows(frames: usize) -> Request {
     let options = [("base_num_frames", json!(9)), ("overlap_history", json!(5))];
     let options = [&options[..], &[("ar_step", json!(1))]].concat();
     let cache = choice("teacache", &[("threshold", json!(0.3)), ("retention", json!(1))]);
-    let request = short_request().frame_num(17).sample_steps(4);
-    let request = with_sampler(request, choice("diffusion-forcing", &options));
-    saved_and_resumed(&with_cache(request, cache));
+    let request = short_request().frame_num(frames).sample_steps(4);
+    with_cache(with_sampler(request, choice("diffusion-forcing", &options)), cache)
+}
+
+#[test]
+fn what_a_run_hands_out_is_the_whole_and_what_it_holds_is_a_window() {
+    let (model, context) = (demo_model(), RunContext::default());
+    let settings = model.settle(&by_windows(33)).unwrap();
+    let conditions = model.encode(&settings, &context.cancel).unwrap();
+    let whole = outcome(model.run_in(&settings, conditions.clone(), &context).unwrap());
+
+    let mut run = model.run_in(&settings, conditions.clone(), &context).unwrap();
+    run.keep_boundary();
+    let (mut frames, mut records, mut most) = (Vec::new(), Vec::new(), 0);
+    let mut take = |run: &mut Run| {
+        let out = run.hand_out().unwrap();
+        assert_eq!(out.first, frames.len());
+        frames.extend(out.frames);
+        records.extend(out.records);
+    };
+    take(&mut run);
+    while run.round().unwrap().is_some() {
+        take(&mut run);
+        // Goes on from a state without what was handed out.
+        let state = run.state().unwrap();
+        run = model.resume(&settings, conditions.clone(), &context, &state).unwrap();
+        run.keep_boundary();
+        most = most.max(state.bytes());
+    }
+    let rest = run.finish().unwrap();
+    assert_eq!((rest.latents.dims()[2], rest.records.len()), (0, 0));
+    assert!(rest.boundary_bytes_max > 0);
+    assert_eq!(rest.decisions.all(), DecisionCount::of(&records, None));
+    assert!(frames.iter().all(|(_, sigma)| *sigma == 0.0));
+    let latents: Vec<&Tensor> = frames.iter().map(|(latents, _)| latents).collect();
+    let sampled = bits(&Tensor::cat(&latents, 2).unwrap());
+    assert!(sampled == whole.0 && decisions(&records) == whole.1);
+
+    // Three latent frames of a window: what a state holds does not grow with the video.
+    let settings = model.settle(&by_windows(65)).unwrap();
+    let mut run = model.run_in(&settings, conditions, &context).unwrap();
+    while run.round().unwrap().is_some() {
+        run.hand_out().unwrap();
+        assert!(run.state().unwrap().bytes() <= most, "{most}");
+    }
+}
+
+/// Stops a run in the middle of a round.
+struct Stopper {
+    cancel: Cancel,
+    /// Evaluations of a branch until then.
+    evaluations: usize,
+}
+
+impl Witness for Stopper {
+    fn see(&mut self, _: &Seen<'_>) -> wan_host::Result<()> {
+        self.evaluations -= 1;
+        if self.evaluations == 0 {
+            self.cancel.cancel();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_round_that_was_stopped_is_thrown_away_and_the_run_goes_on_from_before_it() {
+    let model = demo_model();
+    let (settings, cancel) = (model.settle(&by_windows(17)).unwrap(), Cancel::default());
+    let conditions = model.encode(&settings, &cancel).unwrap();
+    let calm = RunContext::default();
+    let whole = outcome(model.run_in(&settings, conditions.clone(), &calm).unwrap());
+    for after in [1, 2, 3, 6, 11] {
+        let cancel = Cancel::default();
+        let stopper = Stopper { cancel: cancel.clone(), evaluations: after };
+        let context =
+            RunContext { cancel, witness: Some(Arc::new(Mutex::new(stopper))), ..calm.clone() };
+        let mut run = model.run_in(&settings, conditions.clone(), &context).unwrap();
+        run.keep_boundary();
+        let stopped = std::iter::repeat_with(|| run.round()).find_map(Result::err).unwrap();
+        assert!(matches!(stopped, Error::Cancelled));
+        let state = run.state().unwrap();
+        assert_eq!(state.rounds_done(), after / 2, "two branches a round");
+        let resumed = model.resume(&settings, conditions.clone(), &calm, &state).unwrap();
+        assert!(outcome(resumed) == whole, "stopped in evaluation {after}");
+    }
 }
 
 #[test]

@@ -179,7 +179,7 @@ fn the_rounds_before_a_failure_are_not_lost() {
     };
     let mut run = begin();
     assert!(run.round().unwrap().is_some());
-    let after_one = bits(run.latents());
+    let after_one = bits(&run.latents().unwrap());
     assert!(run.round().is_err());
     let kept = run.finish_early().unwrap();
     assert_eq!((bits(&kept.latents), &kept.ends_at), (after_one, &vec![0.5; 3]));

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use wan_host::parts::{DecisionCount, EvaluationRecord, Item};
+use wan_host::parts::{EvaluationRecord, Item};
 use wan_host::{Generated, Sampled};
+use wan_plugin_api::Place;
 
 /// The last lines of a run whose video lies at `path`.
 pub(super) fn summary(path: &Path, video: &Generated, sampled: &Sampled) -> String {
@@ -27,7 +28,7 @@ pub(super) fn summary(path: &Path, video: &Generated, sampled: &Sampled) -> Stri
         bytes(signals.e0_bytes_per_token)
     );
     if let Some(cache) = &sidecar.cache {
-        let count = DecisionCount::of(&sampled.records, None);
+        let count = sampled.decisions.all();
         lines.push(format!(
             "{}: reused {} of {} block-stack evaluations ({:.0} %), at most {} in a row; about \
              {:.1} s saved",
@@ -36,7 +37,7 @@ pub(super) fn summary(path: &Path, video: &Generated, sampled: &Sampled) -> Stri
             count.computed + count.reused,
             100.0 * count.reused_share(),
             count.reused_in_a_row,
-            EvaluationRecord::seconds_saved(&sampled.records)
+            sampled.decisions.seconds_saved()
         ));
         lines.extend(maps(&sampled.records));
         let held = &sampled.cache_memory;
@@ -69,8 +70,9 @@ fn maps(records: &[EvaluationRecord]) -> Vec<String> {
 }
 
 /// `: residual 1 MB on the host, ...`, of items with their bytes and where they lie.
-pub(super) fn items(holdings: impl Iterator<Item = (Item, u64, &'static str)>) -> String {
+pub(super) fn items(holdings: impl Iterator<Item = (Item, u64, Place)>) -> String {
     let item = |(item, count, place)| {
+        let place = if place == Place::Host { "host" } else { "device" };
         let name = serde_json::to_value(item).unwrap_or_default();
         format!("{} {} on the {place}", name.as_str().unwrap_or("?"), bytes(count))
     };

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, ArgMatches, Command, value_parser};
-use wan_host::parts::{DecisionCount, Registry};
+use wan_host::parts::Registry;
 use wan_host::{Cancel, Conditions, Error, Generated, Model, Result, Run, Sampled, Settings};
 use wan_media::{SheetLayout, VideoFrames, encode_png_sheet, evenly_spaced, psnr};
 use wan_outputs::Claim;
@@ -187,7 +187,7 @@ impl Job<'_> {
         let uncached = run.finish_with(&mut |_| {})?;
         let decoding = self.model.decode(&plain, &uncached.latents, self.cancel)?;
         let frames = decoding.collect_frames()?;
-        let count = DecisionCount::of(&cached.records, None);
+        let count = cached.decisions.all();
         say!(
             "cache report: {:.1} % of {} block-stack evaluations reused, PSNR {:.2} dB against \
              the same run uncached, {:.2} s instead of {:.2} s",
@@ -203,7 +203,7 @@ impl Job<'_> {
 
 fn warn_of_the_cache(settings: &Settings, sampled: &Sampled) {
     let Some(cache) = &settings.cache else { return };
-    let count = DecisionCount::of(&sampled.records, None);
+    let count = sampled.decisions.all();
     if count.reused == 0 {
         note!("{} never reused anything; raise its threshold or use --cache none", cache.id);
     }

@@ -71,6 +71,9 @@ pub enum Error {
     /// A file must not, or cannot, be written.
     #[error(transparent)]
     Output(#[from] wan_outputs::Error),
+    /// The folder of an unfinished run cannot be used.
+    #[error(transparent)]
+    Kept(#[from] wan_run_store::Error),
     /// A transformer that is needed has no room beside those that are lent; ask again later.
     #[error("another run has the transformer that has to go first; try again once it has ended")]
     Busy,
@@ -140,6 +143,7 @@ impl Error {
             Self::File(error) => turn_of_file(error),
             Self::Video(error) => turn_of_media(error),
             Self::Output(error) => turn_of_output(error),
+            Self::Kept(error) => turn_of_kept(error),
             Self::Model(error) => turn_of_model(error),
             // It refuses what it was given.
             Self::Strategy { source, .. } if source.kind == ErrorKind::Invalid => Turn::Caller,
@@ -203,6 +207,13 @@ fn turn_of_output(error: &wan_outputs::Error) -> Turn {
     match error {
         wan_outputs::Error::NoRoom { .. } => Turn::Disk,
         wan_outputs::Error::Write { source, .. } => turn_of_io(source),
+        _ => Turn::Caller,
+    }
+}
+
+fn turn_of_kept(error: &wan_run_store::Error) -> Turn {
+    match error {
+        wan_run_store::Error::Io { source, .. } => turn_of_io(source),
         _ => Turn::Caller,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use wan_plugin_api::Place;
 
 /// Bytes kept alive by the handles of one owner (one cache object, one sampler).
@@ -14,12 +14,13 @@ pub struct Ledger {
 
 #[derive(Debug, Default)]
 struct Books {
-    live: BTreeMap<(Item, &'static str), u64>,
+    /// By item, and whether it lies in main memory.
+    live: BTreeMap<(Item, bool), u64>,
     peak: u64,
 }
 
 /// What a tensor is; what is derived from it (cast, cut, combined) is the same item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Item {
     /// Latents.
@@ -41,12 +42,12 @@ pub enum Item {
 }
 
 /// Bytes of one item in one place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holding {
     /// What it is.
     pub item: Item,
-    /// `device` or `host`.
-    pub place: &'static str,
+    /// Where it lies.
+    pub place: Place,
     /// How much of it.
     pub bytes: u64,
 }
@@ -64,9 +65,9 @@ impl Ledger {
 
     /// The same, item by item.
     pub fn holdings(&self) -> Vec<Holding> {
-        let holding = |((item, place), bytes): (&(Item, &'static str), &u64)| Holding {
+        let holding = |((item, is_host), bytes): (&(Item, bool), &u64)| Holding {
             item: *item,
-            place,
+            place: if *is_host { Place::Host } else { Place::Device },
             bytes: *bytes,
         };
         self.books().live.iter().filter(|(_, bytes)| **bytes > 0).map(holding).collect()
@@ -87,9 +88,9 @@ impl Ledger {
 
     /// Enters `bytes` until the entry is dropped.
     pub(crate) fn enter(self: &Arc<Self>, item: Item, place: Place, bytes: u64) -> Entry {
-        let place = if place == Place::Host { "host" } else { "device" };
-        *self.books().live.entry((item, place)).or_default() += bytes;
-        Entry { ledger: self.clone(), key: (item, place), bytes }
+        let key = (item, place == Place::Host);
+        *self.books().live.entry(key).or_default() += bytes;
+        Entry { ledger: self.clone(), key, bytes }
     }
 }
 
@@ -97,7 +98,7 @@ impl Ledger {
 #[derive(Debug)]
 pub(crate) struct Entry {
     ledger: Arc<Ledger>,
-    key: (Item, &'static str),
+    key: (Item, bool),
     bytes: u64,
 }
 
@@ -131,7 +132,8 @@ mod tests {
         let residual = ledger.enter(Item::Computed, Place::Host, 100);
         assert_eq!(ledger.settle(), 124);
         drop(residual);
-        let left = Holding { item: Item::TimeProjection, place: "device", bytes: 24 };
+        let (item, place) = (Item::TimeProjection, Place::Device);
+        let left = Holding { item, place, bytes: 24 };
         assert_eq!((ledger.holdings(), ledger.settle(), ledger.peak()), (vec![left], 24, 124));
         drop(signal);
         assert_eq!(ledger.live(), 0);

@@ -10,7 +10,7 @@ use openh264::formats::YUVSource;
 use wan_border::files::{self, OpenFile};
 
 use crate::error::{Error, Result};
-use crate::video::VideoFrames;
+use crate::video::frames::VideoFrames;
 use track::Track;
 
 /// Most bytes of all frames of a clip, RGB: 16 GiB are four minutes of 1280x720 at 24 a second.

@@ -1,12 +1,12 @@
 //! Errors of reading and writing videos and pictures.
 
+use std::io;
 use std::path::PathBuf;
 
-use muxide::api::MuxerError;
 use wan_border::files;
 
 /// Result of this crate's fallible calls.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a video or picture was not encoded or read. The text is one line.
 #[derive(Debug, thiserror::Error)]
@@ -53,9 +53,17 @@ pub enum Error {
         /// The frame that is missing, from 0.
         index: usize,
     },
-    /// The MP4 writer refused the encoded frames.
+    /// The encoded frames do not fit into an MP4 file.
     #[error("cannot put the video into an MP4 file")]
-    Mux(#[from] MuxerError),
+    Mux(#[from] MuxError),
+    /// The growing file was not read, or the final file not written.
+    #[error("cannot {doing}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
     /// An MP4 file is not built as expected.
     #[error("cannot read the MP4 structure: {0}")]
     Structure(#[from] StructureError),
@@ -113,7 +121,63 @@ impl Error {
     }
 }
 
-/// Why the boxes of an MP4 file could not be read or changed.
+/// Why encoded frames do not fit into an MP4 file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MuxError {
+    /// Another segment is due.
+    #[error("segment {found} was given, segment {expected} is next")]
+    OutOfOrder {
+        /// The number of the segment that is due, from 0.
+        expected: usize,
+        /// The number of the one that was given.
+        found: usize,
+    },
+    /// A segment has fewer frames than all but the last have.
+    #[error("segment {last} has fewer frames than a whole segment, so none can follow it")]
+    AfterTheLast {
+        /// The number of the short segment, from 0.
+        last: usize,
+    },
+    /// A segment has another size or rate than the file.
+    #[error("segment {segment} has another size or frame rate than the segments before it")]
+    OtherFormat {
+        /// The number of the segment, from 0.
+        segment: usize,
+    },
+    /// A segment needs other parameter sets than the file has at its beginning.
+    #[error(
+        "the H.264 parameters of segment {segment} are not those of the segments before it; was \
+         the file begun by another version of the program?"
+    )]
+    OtherParameters {
+        /// The number of the segment, from 0.
+        segment: usize,
+    },
+    /// The encoder changed its parameter sets within a segment.
+    #[error("the H.264 encoder changed its parameters at frame {frame}")]
+    ParametersChange {
+        /// The frame, from 0.
+        frame: usize,
+    },
+    /// The encoder gave no parameter sets.
+    #[error("the H.264 encoder gave no parameters")]
+    NoParameters,
+    /// A number does not fit into its field.
+    #[error("it is too large or too long for the fields of MP4")]
+    TooLarge,
+    /// The writer of boxes refused.
+    #[error("a box cannot be written: {0}")]
+    Boxes(String),
+}
+
+impl From<shiguredo_mp4::Error> for MuxError {
+    fn from(error: shiguredo_mp4::Error) -> Self {
+        Self::Boxes(error.reason)
+    }
+}
+
+/// Why the boxes of an MP4 file could not be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StructureError {
@@ -123,7 +187,12 @@ pub enum StructureError {
     /// A box is longer than the box or file that contains it.
     #[error("the box at byte {0} is cut off")]
     Truncated(usize),
-    /// A size or offset exceeds 32 bits (4 GiB).
-    #[error("it is too large for 32-bit sizes")]
-    TooLarge,
+    /// A growing file has something else where we write a certain box.
+    #[error("it is damaged, or no growing file of ours: at byte {at} should be {expected}")]
+    NotOurs {
+        /// Where it is, in bytes.
+        at: u64,
+        /// What stands there in a whole file.
+        expected: &'static str,
+    },
 }

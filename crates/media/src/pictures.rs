@@ -10,7 +10,7 @@ use wan_border::numbers::u32_of;
 
 use crate::error::{Error, Result};
 use crate::jpeg_end;
-use crate::video::VideoFrames;
+use crate::video::frames::VideoFrames;
 
 /// What a decoder may allocate beside pixels, in bytes.
 const ROOM: u64 = 1 << 25;

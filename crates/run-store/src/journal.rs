@@ -77,7 +77,11 @@ pub struct JournalReader {
 }
 
 impl JournalReader {
-    pub(crate) fn open(path: &Path, mark: &Mark) -> Result<Self> {
+    /// Opens the journal of this path.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if it is not there, or shorter than the mark says; [`Error::Io`].
+    pub fn open(path: &Path, mark: &Mark) -> Result<Self> {
         let reading = mark.open(path)?;
         let mark = mark.clone();
         Ok(Self { reading, left: mark.bytes, mark, number: 0, is_over: false })

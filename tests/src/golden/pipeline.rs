@@ -171,7 +171,7 @@ impl Setup {
         let schedule = Schedule::from(rounds);
         let mut per_round = Vec::new();
         while run.round()?.is_some() {
-            per_round.push(run.latents().clone());
+            per_round.push(run.latents()?);
         }
         self.check_resumed(case, cache, &per_round)?;
         Ok(Sampling { sampled: run.finish()?, per_round, schedule })
@@ -195,7 +195,7 @@ impl Setup {
                 Ok(numbers.into_iter().map(f32::to_bits).collect())
             };
             anyhow::ensure!(
-                bits(run.latents())? == bits(expected)?,
+                bits(&run.latents()?)? == bits(expected)?,
                 "resumed before round {round}, it goes another way"
             );
         }

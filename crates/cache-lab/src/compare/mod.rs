@@ -182,7 +182,7 @@ impl Comparison<'_> {
         let count = DecisionCount::of(records, None);
         let is_cache = matches!(candidate.change, Change::Cache(_));
         let leader = EvaluationRecord::branches(records).into_iter().next();
-        let measured = records.iter().filter(|r| Some(r.branch) == leader);
+        let measured = records.iter().filter(|r| Some(&*r.branch) == leader);
         let memory = &sample.sampled.cache_memory;
         // Another number of steps has no evaluations to be held against one by one.
         let (velocity_errors, residual_errors) = if is_cache {

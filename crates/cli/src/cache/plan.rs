@@ -128,7 +128,7 @@ fn print(settings: &Settings, schedule: &CacheSchedule) {
     let alike = maps.iter().all(|map| map == &maps[0]);
     let shown = if alike { &branches[..1] } else { &branches[..] };
     say!("{:>5} {:>8}  {:7} {}", "round", "timestep", "", schedule.measures.join("  "));
-    for record in records.iter().filter(|r| shown.contains(&r.branch)) {
+    for record in records.iter().filter(|r| shown.contains(&&*r.branch)) {
         let numbers: Vec<String> = record.measured.iter().map(|m| format!("{m:.4}")).collect();
         say!(
             "{:>5} {:>8.2}  {:7} {}{}",
@@ -136,7 +136,7 @@ fn print(settings: &Settings, schedule: &CacheSchedule) {
             schedule.timesteps[record.round],
             if record.choice == Choice::Compute { "compute" } else { "reuse" },
             numbers.join("  "),
-            if alike { "" } else { record.branch }
+            if alike { "" } else { &record.branch }
         );
     }
     for (branch, map) in branches.iter().zip(&maps) {

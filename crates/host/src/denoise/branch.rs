@@ -80,14 +80,15 @@ impl BranchEvaluation<'_> {
         self.parts.ops.cancel().check()?;
         let started = Instant::now();
         let (velocity, choice) = self.evaluate()?;
-        let record = self.tally.records.last_mut().filter(|_| choice.is_some());
-        let Some((choice, record)) = choice.zip(record) else {
-            self.tally.frames.see(self.levels, Choice::Compute, &[]);
+        let Tally { records, decisions, frames, .. } = self.tally;
+        let Some((choice, record)) = choice.zip(records.last_mut()) else {
+            frames.see(self.levels, Choice::Compute, &[]);
             return Ok((velocity, None));
         };
         record.seconds = started.elapsed().as_secs_f64();
+        decisions.see(record);
         let blocks: Vec<_> = record.blocks.iter().map(|b| (b.frames, b.choice)).collect();
-        self.tally.frames.see(self.levels, choice, &blocks);
+        frames.see(self.levels, choice, &blocks);
         Ok((velocity, Some(BranchChoice { choice, blocks })))
     }
 
@@ -275,7 +276,7 @@ impl BranchEvaluation<'_> {
         self.tally.records.push(EvaluationRecord {
             round: stream.round,
             evaluation: stream.next,
-            branch: self.under_way.branches[self.branch].name,
+            branch: self.under_way.branches[self.branch].name.into(),
             expert: stream.expert,
             choice,
             measured,

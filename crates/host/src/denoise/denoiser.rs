@@ -27,7 +27,7 @@ pub(crate) struct Denoiser {
     pub(crate) under_way: Option<UnderWay>,
     pub(crate) tally: Tally,
     /// A saved stream that goes on with the next round.
-    resumed: Option<StreamState>,
+    resumed: Option<StreamState<CandleTensor>>,
     /// Evaluations of the round that is under way.
     asked: Vec<Asked>,
     /// Why the last evaluation failed, as itself and not as the sampler passed it on.
@@ -80,7 +80,7 @@ impl Denoiser {
 
     /// Makes the caches of a saved stream anew, where `round` belongs to it; else it has ended.
     fn go_on(&mut self, round: &Round, when_busy: WhenBusy) -> Result<()> {
-        let belongs = |s: &StreamState| s.stream.holds(round, self.parts.boundary_timestep);
+        let belongs = |s: &StreamState<CandleTensor>| s.stream.holds(round, self.parts.boundary_timestep);
         let Some(expert) = self.resumed.as_ref().filter(|s| belongs(s)).map(|s| s.stream.expert)
         else {
             self.resumed = None;
@@ -104,7 +104,7 @@ impl Denoiser {
     ///
     /// # Errors
     /// If its cache cannot be saved.
-    pub(crate) fn stream_state(&mut self) -> Result<Option<StreamState>> {
+    pub(crate) fn stream_state(&mut self) -> Result<Option<StreamState<CandleTensor>>> {
         let (Some(under_way), cache) = (&mut self.under_way, &self.parts.cache) else {
             return Ok(self.resumed.clone());
         };
@@ -119,7 +119,7 @@ impl Denoiser {
     }
 
     /// Goes on from a saved stream.
-    pub(crate) fn resume(&mut self, stream: Option<StreamState>, tally: Tally) {
+    pub(crate) fn resume(&mut self, stream: Option<StreamState<CandleTensor>>, tally: Tally) {
         (self.resumed, self.tally) = (stream, tally);
     }
 

@@ -1,8 +1,9 @@
-//! State of strategies as plain values: a document, and tensors as bytes in the format, with the
-//! scales and for the place that they had. Strategies give theirs by the extension [`STATE`].
+//! State of strategies as plain values: a document, and tensors in the format, with the scales and
+//! for the place that they had. Strategies give theirs by the extension [`STATE`]. Tensors do not
+//! change, so a state shares their numbers with the strategy; it is no entry in a ledger.
 
-use candle_core::{DType as CandleDType, Device, Tensor as CandleTensor};
-use safetensors::View;
+use candle_core::{Device, Tensor as CandleTensor};
+use serde::{Deserialize, Serialize};
 use wan_plugin_api::extensions::STATE;
 use wan_plugin_api::{Message, Place, Result as PluginResult, Tensor, state};
 
@@ -13,48 +14,37 @@ use crate::error::{Error, Result};
 use crate::ledger::Item;
 use crate::plugins::registry::Chosen;
 
-/// A stream of evaluations, and its caches, one for each branch.
-#[derive(Debug, Clone)]
-pub(crate) struct StreamState {
+/// A stream of evaluations, and its caches, one for each branch. `T` is what stands for a tensor: the
+/// tensor itself, or its number in a file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StreamState<T> {
     pub(crate) stream: Stream,
-    pub(crate) caches: Vec<Option<StrategyState>>,
+    pub(crate) caches: Vec<Option<StrategyState<T>>>,
 }
 
-/// A tensor's numbers in their own format, little endian.
-#[derive(Debug, Clone)]
-pub(crate) struct TensorBytes {
-    dtype: CandleDType,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
-}
-
-impl TensorBytes {
-    pub(crate) fn of(tensor: &CandleTensor) -> Result<Self> {
-        let own = tensor.to_device(&Device::Cpu)?.contiguous()?;
-        let bytes = View::data(&&own).into_owned();
-        Ok(Self { dtype: own.dtype(), shape: own.dims().to_vec(), bytes })
-    }
-
-    pub(crate) fn tensor(&self, device: &Device) -> Result<CandleTensor> {
-        let Self { dtype, shape, bytes } = self;
-        Ok(CandleTensor::from_raw_buffer(bytes, *dtype, shape, &Device::Cpu)?.to_device(device)?)
+impl<T> StreamState<T> {
+    /// The same with something else for each tensor.
+    pub(crate) fn map<U>(self, of: &mut impl FnMut(T) -> Result<U>) -> Result<StreamState<U>> {
+        let caches = self.caches.into_iter().map(|cache| cache.map(|c| c.map(of)).transpose());
+        Ok(StreamState { stream: self.stream, caches: caches.collect::<Result<_>>()? })
     }
 }
 
 /// What a strategy says of its state.
-#[derive(Debug, Clone)]
-pub(crate) struct StrategyState {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StrategyState<T> {
     document: String,
     /// Each tensor once.
-    tensors: Vec<HandleState>,
+    tensors: Vec<HandleState<T>>,
     /// Which of them each handle is.
     handles: Vec<usize>,
 }
 
 /// A tensor as a plugin has it.
-#[derive(Debug, Clone)]
-struct HandleState {
-    tensor: TensorBytes,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct HandleState<T> {
+    /// In its own format.
+    tensor: T,
     frame_axis: usize,
     frames: usize,
     rows: Option<Vec<u32>>,
@@ -63,22 +53,22 @@ struct HandleState {
     item: Item,
 }
 
-impl HandleState {
-    fn of(body: &HostTensor) -> Result<Self> {
-        Ok(Self {
-            tensor: TensorBytes::of(&body.tensor)?,
+impl HandleState<CandleTensor> {
+    fn of(body: &HostTensor) -> Self {
+        Self {
+            tensor: body.tensor.clone(),
             frame_axis: body.frame_axis,
             frames: body.frames,
             rows: body.rows.clone(),
             scales: body.scales.clone(),
             place: place_of(&body.tensor),
             item: body.entry.item(),
-        })
+        }
     }
 
     fn handle(&self, ops: &HostOps) -> Result<Tensor> {
         let device = if self.place == Place::Host { &Device::Cpu } else { ops.device() };
-        let tensor = self.tensor.tensor(device)?;
+        let tensor = self.tensor.to_device(device)?;
         let wrapped = match &self.rows {
             Some(rows) => ops.wrap_rows(self.item, tensor, rows.clone(), self.frames),
             None => {
@@ -102,7 +92,23 @@ pub(crate) fn check_keeps_state(chosen: &Chosen) -> Result<()> {
     )))
 }
 
-impl StrategyState {
+impl<T> StrategyState<T> {
+    /// The same with something else for each tensor.
+    pub(crate) fn map<U>(self, of: &mut impl FnMut(T) -> Result<U>) -> Result<StrategyState<U>> {
+        let handle = |state: HandleState<T>| {
+            let HandleState { tensor, frame_axis, frames, rows, scales, place, item } = state;
+            let tensor = of(tensor)?;
+            Ok(HandleState { tensor, frame_axis, frames, rows, scales, place, item })
+        };
+        Ok(StrategyState {
+            document: self.document,
+            tensors: self.tensors.into_iter().map(handle).collect::<Result<_>>()?,
+            handles: self.handles,
+        })
+    }
+}
+
+impl StrategyState<CandleTensor> {
     /// Asks an object, by its method `extension`.
     pub(crate) fn of(
         chosen: &Chosen,
@@ -118,7 +124,7 @@ impl StrategyState {
             handles.push(number.unwrap_or(tensors.len()));
             if number.is_none() {
                 known.push(body);
-                tensors.push(HandleState::of(body)?);
+                tensors.push(HandleState::of(body));
             }
         }
         Ok(Self { document: message.document, tensors, handles })
@@ -133,7 +139,12 @@ impl StrategyState {
     ) -> Result<()> {
         let tensors = self.tensors.iter().map(|tensor| tensor.handle(ops));
         let tensors = tensors.collect::<Result<Vec<_>>>()?;
-        let tensors = self.handles.iter().map(|number| tensors[*number].clone()).collect();
+        let handle = |number: &usize| {
+            tensors.get(*number).cloned().ok_or_else(|| {
+                Error::invalid(format!("a saved state has no tensor of number {number}"))
+            })
+        };
+        let tensors = self.handles.iter().map(handle).collect::<Result<_>>()?;
         let message = Message { document: self.document.clone(), tensors };
         state::load(message, extension).map_err(Error::strategy(&chosen.strategy.id))
     }

@@ -1,10 +1,11 @@
 //! Streams: the runs of rounds that one cache object sees.
 
+use serde::{Deserialize, Serialize};
 use wan_border::numbers::u32_of;
 use wan_plugin_api::Round;
 
 /// A run of rounds over one window by one expert.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Stream {
     /// First latent frame and number of frames.
     pub(crate) window: (usize, usize),

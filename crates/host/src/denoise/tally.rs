@@ -1,31 +1,33 @@
 //! What happened during a run: decisions, and bytes.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use wan_model::Embedded;
 use wan_plugin_api::{CachePlan, Choice, FrameLevel};
 
 use crate::ledger::{Holding, Ledger};
 
 /// One branch of one evaluation.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationRecord {
     /// Round of the schedule, from 0.
     pub round: usize,
     /// Evaluation in the cache's stream, from 0.
     pub evaluation: u32,
     /// Guidance branch.
-    pub branch: &'static str,
+    pub branch: Cow<'static, str>,
     /// Which expert of the model.
     pub expert: usize,
     /// Compute or reuse.
     pub choice: Choice,
     /// What the cache measured, in the order of its plan's `measures`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_nan")]
     pub measured: Vec<f64>,
     /// Where the cache decides for blocks of frames: each block, in their order.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocks: Vec<BlockRecord>,
     /// What the evaluation took, decision included; not part of the sidecar, which two equal runs
     /// have in common.
@@ -34,14 +36,14 @@ pub struct EvaluationRecord {
 }
 
 /// What became of a block of frames.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BlockRecord {
     /// Frames of the block.
     pub frames: u32,
     /// Compute or reuse.
     pub choice: Choice,
     /// What the cache measured.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_nan")]
     pub measured: Vec<f64>,
 }
 
@@ -74,8 +76,8 @@ impl FrameCount {
 
 impl EvaluationRecord {
     /// The guidance branches of a run, each once.
-    pub fn branches(records: &[Self]) -> Vec<&'static str> {
-        let mut names: Vec<&str> = records.iter().map(|r| r.branch).collect();
+    pub fn branches(records: &[Self]) -> Vec<&str> {
+        let mut names: Vec<&str> = records.iter().map(|r| &*r.branch).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -86,22 +88,10 @@ impl EvaluationRecord {
         let letter = |record: &Self| if record.choice == Choice::Compute { 'C' } else { 's' };
         records.iter().filter(|r| r.branch == branch).map(letter).collect()
     }
-
-    /// Seconds that reuses saved: what as many computed evaluations took on average, less what the
-    /// reuses took.
-    pub fn seconds_saved(records: &[Self]) -> f64 {
-        let took = |choice| {
-            let seconds = records.iter().filter(|r| r.choice == choice).map(|r| r.seconds);
-            (seconds.clone().count() as f64, seconds.sum::<f64>())
-        };
-        let ((computed, computing), (reused, reusing)) =
-            (took(Choice::Compute), took(Choice::Reuse));
-        if computed == 0.0 { 0.0 } else { reused * computing / computed - reusing }
-    }
 }
 
 /// Largest time signals that one evaluation held: one row per distinct timestep.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalMemory {
     /// Most distinct timesteps, K.
     pub rows: usize,
@@ -127,7 +117,7 @@ impl SignalMemory {
 }
 
 /// What the caches declared and what their handles held.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheMemory {
     /// What one branch's cache said it would hold at most.
     pub declared_per_branch: u64,
@@ -174,10 +164,13 @@ impl CacheMemory {
 }
 
 /// What is written down while a run goes on.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Tally {
-    /// One entry per evaluation and branch that a cache decided.
+    /// One entry per evaluation and branch that a cache decided, but for those that were handed out.
+    #[serde(skip)]
     pub(crate) records: Vec<EvaluationRecord>,
+    /// All decisions, counted.
+    pub(crate) decisions: DecisionTally,
     /// Latent frames that were asked for and that were computed.
     pub(crate) frames: FrameCount,
     /// Largest time signals.
@@ -200,7 +193,7 @@ impl Tally {
 }
 
 /// Decisions, counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DecisionCount {
     /// Evaluations whose blocks ran.
     pub computed: usize,
@@ -213,25 +206,74 @@ pub struct DecisionCount {
 impl DecisionCount {
     /// Counts one branch, or all.
     pub fn of(records: &[EvaluationRecord], branch: Option<&str>) -> Self {
-        let mut count = Self::default();
-        for name in EvaluationRecord::branches(records)
-            .into_iter()
-            .filter(|n| branch.is_none_or(|b| b == *n))
-        {
-            let mut in_a_row = 0;
-            for record in records.iter().filter(|r| r.branch == name) {
-                match record.choice {
-                    Choice::Compute => (count.computed, in_a_row) = (count.computed + 1, 0),
-                    Choice::Reuse => (count.reused, in_a_row) = (count.reused + 1, in_a_row + 1),
-                }
-                count.reused_in_a_row = count.reused_in_a_row.max(in_a_row);
-            }
-        }
-        count
+        let mut tally = DecisionTally::default();
+        let counted = records.iter().filter(|r| branch.is_none_or(|b| b == r.branch));
+        counted.for_each(|record| tally.see(record));
+        tally.all()
     }
 
     /// Share of evaluations that reused, 0 to 1.
     pub fn reused_share(&self) -> f64 {
         self.reused as f64 / (self.computed + self.reused).max(1) as f64
     }
+}
+
+/// Decisions of each branch, counted one by one.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DecisionTally {
+    branches: BTreeMap<Cow<'static, str>, BranchDecisions>,
+}
+
+/// Decisions of a branch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+struct BranchDecisions {
+    count: DecisionCount,
+    /// Reuses since the last compute.
+    in_a_row: usize,
+    /// Seconds of evaluations that computed, and of those that reused.
+    seconds: [f64; 2],
+}
+
+impl DecisionTally {
+    /// Takes note of a decision.
+    pub fn see(&mut self, record: &EvaluationRecord) {
+        let own = self.branches.entry(record.branch.clone()).or_default();
+        let BranchDecisions { count, in_a_row, seconds } = own;
+        match record.choice {
+            Choice::Compute => (count.computed, *in_a_row) = (count.computed + 1, 0),
+            Choice::Reuse => (count.reused, *in_a_row) = (count.reused + 1, *in_a_row + 1),
+        }
+        count.reused_in_a_row = count.reused_in_a_row.max(*in_a_row);
+        seconds[usize::from(record.choice == Choice::Reuse)] += record.seconds;
+    }
+
+    /// All branches together.
+    pub fn all(&self) -> DecisionCount {
+        let together = |all: DecisionCount, own: &BranchDecisions| DecisionCount {
+            computed: all.computed + own.count.computed,
+            reused: all.reused + own.count.reused,
+            reused_in_a_row: all.reused_in_a_row.max(own.count.reused_in_a_row),
+        };
+        self.branches.values().fold(DecisionCount::default(), together)
+    }
+
+    /// Each branch by itself.
+    pub fn branches(&self) -> impl Iterator<Item = (&str, DecisionCount)> {
+        self.branches.iter().map(|(name, own)| (&**name, own.count))
+    }
+
+    /// Seconds that reuses saved: what as many computed evaluations took on average, less what the
+    /// reuses took.
+    pub fn seconds_saved(&self) -> f64 {
+        let DecisionCount { computed, reused, .. } = self.all();
+        let seconds = |which: usize| self.branches.values().map(|b| b.seconds[which]).sum::<f64>();
+        let mean = seconds(0) / computed.max(1) as f64;
+        if computed == 0 { 0.0 } else { reused as f64 * mean - seconds(1) }
+    }
+}
+
+/// Numbers of a list, in which what JSON has no number for is null.
+fn or_nan<'d, D: Deserializer<'d>>(from: D) -> Result<Vec<f64>, D::Error> {
+    let numbers = Vec::<Option<f64>>::deserialize(from)?;
+    Ok(numbers.into_iter().map(|number| number.unwrap_or(f64::NAN)).collect())
 }

@@ -1,9 +1,12 @@
 //! What a video is conditioned on, as tensors: prompts, pictures and clips. No pipeline is copied
 //! for any of them.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
+use safetensors::View;
+use sha2::{Digest, Sha256};
 use wan_plugin_api::FrameLevel;
 
+use crate::error::Result;
 use crate::latents::LATENT_FRAME_AXIS;
 
 /// Everything that the encoders have to say, so that they need not stay.
@@ -30,6 +33,28 @@ impl Conditions {
     pub fn of_prompt(prompt: Tensor) -> Self {
         let (negative, image, channels, first_frames, prefix) = (None, None, None, None, None);
         Self { prompt, negative, image, channels, first_frames, prefix }
+    }
+
+    /// SHA-256 of all of them: shapes, formats and numbers.
+    ///
+    /// # Errors
+    /// If a tensor cannot be read from its device.
+    pub fn hash(&self) -> Result<String> {
+        let Self { prompt, negative, image, channels, first_frames, prefix } = self;
+        let mut hash = Sha256::new();
+        for tensor in [Some(prompt), negative.as_ref(), image.as_ref(), channels.as_ref()]
+            .into_iter()
+            .chain([first_frames.as_ref(), prefix.as_ref()])
+        {
+            let Some(tensor) = tensor else {
+                hash.update([0]);
+                continue;
+            };
+            hash.update(format!("{:?} {:?}", tensor.dtype(), tensor.dims()));
+            let own = tensor.to_device(&Device::Cpu)?.contiguous()?;
+            hash.update(View::data(&&own));
+        }
+        Ok(hex::encode(hash.finalize()))
     }
 
     /// Clean latent frames at the beginning of the sample.
@@ -71,13 +96,14 @@ impl Conditions {
         Ok(input)
     }
 
-    /// Puts the clean frames where the finished latents have something else.
+    /// Puts the clean frames where finished latents, from frame `first` on, have something else.
     ///
     /// # Errors
     /// If shapes do not agree.
-    pub(crate) fn finish(&self, latents: &Tensor) -> candle_core::Result<Tensor> {
+    pub(crate) fn finish(&self, latents: &Tensor, first: usize) -> candle_core::Result<Tensor> {
+        let frames = latents.dims()[LATENT_FRAME_AXIS];
         match &self.first_frames {
-            Some(clean) => replace_first(latents, clean, 0, clean.dims()[LATENT_FRAME_AXIS]),
+            Some(clean) => replace_first(latents, clean, first, self.shown(first, frames)),
             None => Ok(latents.clone()),
         }
     }
@@ -133,8 +159,6 @@ pub(crate) fn given_frames_mask(
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
 
     fn frames(values: &[f32]) -> Tensor {

@@ -33,7 +33,7 @@ use crate::inputs::prompt::PromptEncoder;
 use crate::model::engine::Engine;
 use crate::model::facts::{ModelFacts, RunInputs};
 use crate::model::settings::Settings;
-use crate::output::decoding::Decoding;
+use crate::output::decoding::{Decoding, FrameDecoder};
 use crate::output::generated::Generated;
 use crate::request::Request;
 use crate::request::on_nan::OnNan;
@@ -324,9 +324,17 @@ impl Model {
         latents: &CandleTensor,
         cancel: &Cancel,
     ) -> Result<Decoding<'_>> {
+        Decoding::by(self.decoder(settings, cancel)?, latents)
+    }
+
+    /// As [`decode`](Self::decode), for latent frames that come one by one.
+    ///
+    /// # Errors
+    /// If the VAE cannot be loaded.
+    pub fn decoder(&self, settings: &Settings, cancel: &Cancel) -> Result<FrameDecoder<'_>> {
         let tiling = settings.vae_tiling.then(Tiling::default);
-        let decoding = Decoding::new(self.vae()?, latents, tiling, cancel.clone())?;
-        let decoding = if settings.on_nan == OnNan::Warn { decoding.unchecked() } else { decoding };
-        Ok(decoding.after(settings.given_frames.clone()))
+        let decoder = FrameDecoder::new(self.vae()?, tiling, cancel.clone());
+        let decoder = if settings.on_nan == OnNan::Warn { decoder.unchecked() } else { decoder };
+        Ok(decoder.after(settings.given_frames.clone()))
     }
 }

@@ -76,10 +76,15 @@ impl Model {
         Ok(plan)
     }
 
-    /// Bytes of the latents `[1, C, F, H, W]` of these settings, f32.
-    pub fn latent_bytes(&self, settings: &Settings) -> u64 {
+    /// Shape of the latents of these settings, `[1, C, F, H, W]`.
+    pub fn latent_shape(&self, settings: &Settings) -> [usize; 5] {
         let size = settings.latent_size();
-        4 * (self.facts().vae.z_dim * size.frames * size.height * size.width) as u64
+        [1, self.facts().vae.z_dim, size.frames, size.height, size.width]
+    }
+
+    /// Bytes of the latents of these settings, f32.
+    pub fn latent_bytes(&self, settings: &Settings) -> u64 {
+        4 * self.latent_shape(settings).iter().product::<usize>() as u64
     }
 
     fn file_bytes(&self) -> Result<BTreeMap<String, u64>> {

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use crate::checkpoint::Parts;
+use crate::denoise::tally::{EvaluationRecord, FrameCount};
 use crate::device::describe;
 use crate::error::Result;
 use crate::model::Model;
@@ -20,9 +23,38 @@ impl Model {
     /// # Errors
     /// If the latents cannot be read from their device.
     pub fn sidecar(&self, settings: &Settings, sampled: &Sampled) -> Result<Sidecar> {
-        let (checkpoint, facts) = (self.checkpoint(), self.facts());
+        let hash = latents_hash(&sampled.latents)?;
+        Ok(self.sidecar_of(settings, sampled, &sampled.records, hash))
+    }
+
+    /// As [`sidecar`](Self::sidecar), of a run whose latents and records were handed out: these are
+    /// its records, and this is the hash of its latents.
+    pub fn sidecar_of(
+        &self,
+        settings: &Settings,
+        sampled: &Sampled,
+        records: &[EvaluationRecord],
+        latents_hash: String,
+    ) -> Sidecar {
         let experts = self.guidance(settings).into_iter().zip(sampled.experts.iter().cloned());
-        Ok(Sidecar {
+        Sidecar {
+            experts: experts
+                .map(|(guidance_scale, used)| ExpertReport { guidance_scale, used })
+                .collect(),
+            evaluations: records.iter().map(json).collect(),
+            decisions: decisions(&sampled.decisions),
+            frames: sampled.frames,
+            ends_at: sampled.ends_at.clone(),
+            latents_hash,
+            memory: MemoryReport::of(sampled, self.memory()),
+            ..self.sidecar_before(settings)
+        }
+    }
+
+    /// What is known before the first round.
+    pub(crate) fn sidecar_before(&self, settings: &Settings) -> Sidecar {
+        let (checkpoint, facts) = (self.checkpoint(), self.facts());
+        Sidecar {
             schema: SCHEMA,
             wan: env!("CARGO_PKG_VERSION").into(),
             settings: settings.values.clone(),
@@ -36,21 +68,20 @@ impl Model {
                 boundary_timestep: facts.boundary_timestep,
                 fingerprint: facts.fingerprint.clone(),
             },
-            experts: experts
-                .map(|(guidance_scale, used)| ExpertReport { guidance_scale, used })
-                .collect(),
+            experts: Vec::new(),
             sampler: StrategyReport::of(&settings.chosen_sampler),
             cache: settings.chosen_cache.as_ref().map(StrategyReport::of),
-            evaluations: sampled.records.iter().map(json).collect(),
-            decisions: decisions(&sampled.records),
-            frames: sampled.frames,
-            ends_at: sampled.ends_at.clone(),
-            latents_hash: latents_hash(&sampled.latents)?,
-            memory: MemoryReport::of(sampled, self.memory()),
+            evaluations: Vec::new(),
+            decisions: Value::Null,
+            frames: FrameCount::default(),
+            ends_at: Vec::new(),
+            latents_hash: String::new(),
+            memory: MemoryReport::default(),
             device: describe(self.device()),
             phases: Vec::new(),
+            resumed_with: Vec::new(),
             changed_from: None,
-        })
+        }
     }
 
     /// What has changed since a sidecar was written, a line each: program, weights, strategies.

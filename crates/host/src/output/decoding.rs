@@ -12,23 +12,80 @@ use crate::inputs::given::GivenFrames;
 use crate::latents::LATENT_FRAME_AXIS;
 use crate::request::settings::SettingValues;
 
-/// The frames of normalised latents `[1, z, F, h, w]`, one latent frame's pixels at a time: 1 for
-/// the first, 4 for each of the others. With tiling each is decoded in tiles that are blended,
-/// which bounds the memory of a large picture.
+/// Decodes latent frames one by one, in order: 1 pixel frame for the first, 4 for each of the others.
+/// With tiling each is decoded in tiles that are blended, which bounds the memory of a large picture.
 ///
 /// A clip that was given comes first, and its context takes the place of the frames that were
 /// generated from it.
-pub struct Decoding<'v> {
+pub struct FrameDecoder<'v> {
+    vae: &'v Vae,
     decoder: VaeDecoder<'v>,
-    /// `[1, z, F, h, w]`, as the VAE has them.
-    latents: Tensor,
-    next: usize,
     cancel: Cancel,
     given: Arc<GivenFrames>,
     /// Given frames that have been handed out.
     given_done: usize,
     /// Generated frames that have been decoded.
     decoded: usize,
+}
+
+impl<'v> FrameDecoder<'v> {
+    /// Decoding ends early once `cancel` is set.
+    pub(crate) fn new(vae: &'v Vae, tiling: Option<Tiling>, cancel: Cancel) -> Self {
+        let decoder = tiling.map_or_else(|| vae.decoder(), |tiling| vae.decoder_tiled(tiling));
+        Self { vae, decoder, cancel, given: Arc::default(), given_done: 0, decoded: 0 }
+    }
+
+    /// Whatever numbers the latents have.
+    #[must_use]
+    pub(crate) fn unchecked(self) -> Self {
+        Self { decoder: self.decoder.unchecked(), ..self }
+    }
+
+    /// With a given clip in front.
+    pub(crate) fn after(self, given: Arc<GivenFrames>) -> Self {
+        Self { given, ..self }
+    }
+
+    /// The next frame of the given clip before its context, until all are handed out.
+    ///
+    /// # Errors
+    /// If a frame has no pixels.
+    pub fn next_in_front(&mut self) -> Option<Result<VideoFrames>> {
+        let picture = self.given.in_front().get(self.given_done)?;
+        self.given_done += 1;
+        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        Some(VideoFrames::new(width, height, picture.as_raw().clone()).map_err(Into::into))
+    }
+
+    /// The pixels of the next latent frame, `[1, z, 1, h, w]`, normalised as the model has it.
+    ///
+    /// # Errors
+    /// If it does not fit the VAE, or decoding is cancelled.
+    pub fn decode(&mut self, latents: &Tensor) -> Result<VideoFrames> {
+        let frame = self.vae.denormalise(latents)?;
+        let pixels = self.decoder.next_observed(&frame, &mut &self.cancel)?; // [1, 3, 1 or 4, H, W]
+        let (_, _, frames, height, width) = pixels.dims5()?;
+        let bytes = ((pixels.squeeze(0)?.permute((1, 2, 3, 0))? + 1.0)? * 127.5)? // [T, H, W, 3]
+            .round()?
+            .clamp(0.0, 255.0)?
+            .to_dtype(DType::U8)?;
+        let mut rgb = bytes.flatten_all()?.to_vec1::<u8>()?;
+        // What was given is shown as it was given.
+        let context = self.given.context().iter().skip(self.decoded);
+        for (shown, given) in rgb.chunks_exact_mut(width * height * 3).zip(context) {
+            shown.copy_from_slice(given.as_raw());
+        }
+        self.decoded += frames;
+        Ok(VideoFrames::new(width, height, rgb)?)
+    }
+}
+
+/// The frames of normalised latents `[1, z, F, h, w]`, one latent frame's pixels at a time
+/// ([`FrameDecoder`]).
+pub struct Decoding<'v> {
+    decoder: FrameDecoder<'v>,
+    latents: Tensor,
+    next: usize,
 }
 
 impl<'v> Decoding<'v> {
@@ -42,16 +99,13 @@ impl<'v> Decoding<'v> {
         tiling: Option<Tiling>,
         cancel: Cancel,
     ) -> Result<Self> {
-        let latents = vae.denormalise(latents)?;
-        let decoder = tiling.map_or_else(|| vae.decoder(), |tiling| vae.decoder_tiled(tiling));
-        let (given, given_done, decoded) = (Arc::default(), 0, 0);
-        Ok(Self { decoder, latents, next: 0, cancel, given, given_done, decoded })
+        Self::by(FrameDecoder::new(vae, tiling, cancel), latents)
     }
 
-    /// Whatever numbers the latents have.
-    #[must_use]
-    pub(crate) fn unchecked(self) -> Self {
-        Self { decoder: self.decoder.unchecked(), ..self }
+    pub(crate) fn by(decoder: FrameDecoder<'v>, latents: &Tensor) -> Result<Self> {
+        // Before the first frame is asked for.
+        decoder.vae.denormalise(latents)?;
+        Ok(Self { decoder, latents: latents.clone(), next: 0 })
     }
 
     /// With the clip in front that these settings were given.
@@ -61,13 +115,8 @@ impl<'v> Decoding<'v> {
     pub fn with_given(&mut self, settings: &SettingValues) -> Result<()> {
         let given = GivenFrames::read(settings)?;
         settings.given.check_same(given.hashes())?;
-        self.given = Arc::new(given);
+        self.decoder.given = Arc::new(given);
         Ok(())
-    }
-
-    /// With a given clip in front.
-    pub(crate) fn after(self, given: Arc<GivenFrames>) -> Self {
-        Self { given, ..self }
     }
 
     /// Latent frames in all.
@@ -107,31 +156,11 @@ impl<'v> Decoding<'v> {
         Ok(VideoFrames::new(size.0, size.1, rgb)?)
     }
 
-    /// The next given frame, of the clip before the context.
-    fn next_in_front(&mut self) -> Option<Result<VideoFrames>> {
-        let picture = self.given.in_front().get(self.given_done)?;
-        self.given_done += 1;
-        let (width, height) = (picture.width() as usize, picture.height() as usize);
-        Some(VideoFrames::new(width, height, picture.as_raw().clone()).map_err(Into::into))
-    }
-
     fn decode_next(&mut self) -> Result<VideoFrames> {
         let frame = self.latents.narrow(LATENT_FRAME_AXIS, self.next, 1)?;
-        let pixels = self.decoder.next_observed(&frame, &mut &self.cancel)?; // [1, 3, 1 or 4, H, W]
-        let (_, _, frames, height, width) = pixels.dims5()?;
-        let bytes = ((pixels.squeeze(0)?.permute((1, 2, 3, 0))? + 1.0)? * 127.5)? // [T, H, W, 3]
-            .round()?
-            .clamp(0.0, 255.0)?
-            .to_dtype(DType::U8)?;
-        let mut rgb = bytes.flatten_all()?.to_vec1::<u8>()?;
-        // What was given is shown as it was given.
-        let context = self.given.context().iter().skip(self.decoded);
-        for (shown, given) in rgb.chunks_exact_mut(width * height * 3).zip(context) {
-            shown.copy_from_slice(given.as_raw());
-        }
-        self.decoded += frames;
+        let decoded = self.decoder.decode(&frame)?;
         self.next += 1;
-        Ok(VideoFrames::new(width, height, rgb)?)
+        Ok(decoded)
     }
 }
 
@@ -139,7 +168,7 @@ impl Iterator for Decoding<'_> {
     type Item = Result<VideoFrames>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(given) = self.next_in_front() {
+        if let Some(given) = self.decoder.next_in_front() {
             return Some(given);
         }
         if self.next == self.latent_frames() {

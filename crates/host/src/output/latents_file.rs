@@ -15,8 +15,8 @@ use wan_outputs::{Claim, Kept, Wanted};
 use crate::error::{Error, Result};
 use crate::output::sidecar::{SIDECAR_BYTES, Sidecar, latents_hash};
 
-const TENSOR: &str = "latents";
-const METADATA: &str = "wan";
+pub(crate) const TENSOR: &str = "latents";
+pub(crate) const METADATA: &str = "wan";
 
 /// Bytes that are hashed at a time.
 const BLOCK: u64 = 1 << 20;

@@ -7,3 +7,4 @@ pub(crate) mod generated;
 pub(crate) mod given_files;
 pub(crate) mod latents_file;
 pub(crate) mod sidecar;
+pub(crate) mod video_writer;

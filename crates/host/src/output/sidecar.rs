@@ -15,7 +15,7 @@ use wan_outputs::Claim;
 use crate::checkpoint::Parts;
 use crate::checkpoint::loader::WeightMemory;
 use crate::denoise::expert_use::ExpertUse;
-use crate::denoise::tally::{DecisionCount, EvaluationRecord, FrameCount};
+use crate::denoise::tally::{DecisionTally, FrameCount};
 use crate::device::{self, DeviceMemory};
 use crate::error::{Error, Result};
 use crate::path_text;
@@ -77,6 +77,9 @@ pub struct Sidecar {
     pub device: String,
     /// Seconds per phase, in order.
     pub phases: Vec<Phase>,
+    /// What had changed when the run was gone on with, a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resumed_with: Vec<String>,
     /// The sidecar that this video was made again from with changes, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_from: Option<ChangedFrom>,
@@ -142,7 +145,7 @@ pub struct StrategyReport {
 }
 
 /// Bytes held.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct MemoryReport {
     /// Weights of the model's parts.
     #[serde(default)]
@@ -153,6 +156,9 @@ pub struct MemoryReport {
     pub cache: Value,
     /// Most that the sampler kept between rounds.
     pub sampler_bytes: u64,
+    /// Most that was kept of the state before a round while the round was under way; 0 where none was.
+    #[serde(default)]
+    pub boundary_bytes: u64,
     /// What tensors took of the GPU at most: between rounds, and ever.
     #[serde(default)]
     pub device: Option<DeviceMemory>,
@@ -212,6 +218,7 @@ impl MemoryReport {
             signals: json(&sampled.signals),
             cache: json(&sampled.cache_memory),
             sampler_bytes: sampled.sampler_bytes_max,
+            boundary_bytes: sampled.boundary_bytes_max,
             device: sampled.device_memory,
             peak_resident_bytes: peak_resident_bytes(),
         }
@@ -227,11 +234,9 @@ impl MemoryReport {
 }
 
 /// Decisions as the sidecar has them: in all, and per branch.
-pub(crate) fn decisions(records: &[EvaluationRecord]) -> Value {
-    let names = EvaluationRecord::branches(records);
-    let branches =
-        names.iter().map(|n| (n.to_string(), json(&DecisionCount::of(records, Some(n)))));
-    let mut all = json(&DecisionCount::of(records, None));
+pub(crate) fn decisions(decisions: &DecisionTally) -> Value {
+    let branches = decisions.branches().map(|(name, count)| (name.to_string(), json(&count)));
+    let mut all = json(&decisions.all());
     all["branches"] = Value::Object(branches.collect());
     all
 }

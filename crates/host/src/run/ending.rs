@@ -41,16 +41,20 @@ impl Run {
     fn end(mut self, ends: Vec<f64>) -> Result<Sampled> {
         self.denoiser.end();
         let sampler_bytes_max = self.sampler_bytes_max();
-        let Tally { records, frames, signals, cache_memory, cache_plan } = self.denoiser.tally;
+        let (first, latents) = (self.frames.first(), self.frames.all()?);
+        let Tally { records, decisions, frames, signals, cache_memory, cache_plan } =
+            self.denoiser.tally;
         Ok(Sampled {
-            latents: self.denoiser.parts.conditions.finish(&self.latents)?,
+            latents: self.denoiser.parts.conditions.finish(&latents, first)?,
             records,
+            decisions,
             frames,
             signals,
             cache_memory,
             cache_plan,
             experts: self.experts,
             sampler_bytes_max,
+            boundary_bytes_max: self.boundary_bytes_max,
             device_memory: self.device_memory,
             ends_at: if ends.iter().all(|sigma| *sigma == 0.0) { Vec::new() } else { ends },
             notices: self.notices,

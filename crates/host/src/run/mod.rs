@@ -6,6 +6,8 @@
 //! be kept, moved to another thread and stepped in turn with others.
 
 mod ending;
+pub(crate) mod frames;
+pub(crate) mod handing_out;
 pub(crate) mod handover;
 pub(crate) mod rounds;
 mod sampled;
@@ -23,19 +25,20 @@ use crate::denoise::expert_use::ExpertUse;
 use crate::denoise::ops::HostOps;
 use crate::denoise::parts::{DenoiserParts, WhenBusy};
 use crate::denoise::recheck::Origin;
-use crate::denoise::saved::{StrategyState, TensorBytes, check_keeps_state};
+use crate::denoise::saved::{StrategyState, check_keeps_state};
 use crate::denoise::stream::Stream;
 use crate::denoise::tally::DecisionCount;
 use crate::device::{self, DeviceMemory};
 use crate::error::{Error, Result};
-use crate::latents::{LATENT_FRAME_AXIS, replace_frames};
+use crate::latents::LATENT_FRAME_AXIS;
 use crate::ledger::Item;
 use crate::numbers::{WrongFrame, wrong_frame};
 use crate::plugins::registry::Chosen;
 use crate::request::on_nan::OnNan;
+use crate::run::frames::{Frames, Source};
 use crate::run::rounds::Rounds;
 use crate::run::spec::RunSpec;
-use crate::run::state::RunState;
+use crate::run::state::{Parts, RunState};
 
 pub use sampled::Sampled;
 
@@ -46,7 +49,9 @@ pub struct Run {
     rounds: Rounds,
     denoiser: Denoiser,
     ops: HostOps,
-    latents: CandleTensor,
+    frames: Frames,
+    /// Round that reads each latent frame last, once that was asked for.
+    last_readers: Option<Vec<Option<usize>>>,
     /// Sigma that each latent frame is at; none for one that has not been moved.
     reached: Vec<Option<f64>>,
     /// Evaluations before the next round.
@@ -61,6 +66,11 @@ pub struct Run {
     /// Whether wrong numbers were said already.
     has_warned: bool,
     is_broken: bool,
+    /// Whether what the run was before a round is kept while the round is under way.
+    keeps_boundary: bool,
+    /// What it was before the round that is under way, or that has failed.
+    boundary: Option<RunState>,
+    boundary_bytes_max: u64,
 }
 
 /// Where a run stands after a round.
@@ -82,30 +92,32 @@ impl Run {
     /// What the sampler says against the request; a schedule that does not fit the video, or that
     /// ends in noise where it may not; latents of an earlier run that do not fit.
     pub fn new(spec: RunSpec) -> Result<Self> {
-        Self::set_up(spec, |spec, rounds, sampler| spec.latents(|| rounds.begins(sampler)))
+        Self::set_up(spec, |spec, rounds, sampler| spec.source(|| rounds.begins(sampler)))
     }
 
     /// A run before its first round, of latents that are made once its rounds are known.
     fn set_up(
         spec: RunSpec,
-        latents: impl FnOnce(&RunSpec, &Rounds, &dyn AnySampler) -> Result<CandleTensor>,
+        source: impl FnOnce(&RunSpec, &Rounds, &dyn AnySampler) -> Result<Source>,
     ) -> Result<Self> {
         let frames = (spec.shape[LATENT_FRAME_AXIS], spec.parts.conditions.prefix_frames());
         let sampler = spec.sampler.sampler(&spec.request())?;
         let (rounds, mut notices) =
             Rounds::of(&*sampler, &spec.sampler, frames, spec.may_end_noisy)?;
-        let latents = latents(&spec, &rounds, &*sampler)?;
+        let frames_of = source(&spec, &rounds, &*sampler)?;
         let cannot_be_saved = check_can_be_saved(&spec.sampler, spec.parts.cache.as_ref()).err();
         notices.extend(cannot_be_saved.map(|error| error.to_string()));
+        let ops = spec.parts.ops.sibling();
         Ok(Self {
             sampler,
             notices,
             chosen: spec.sampler,
-            ops: spec.parts.ops.sibling(),
             experts: vec![ExpertUse::default(); spec.parts.guidance.len()],
             denoiser: Denoiser::new(spec.parts)?,
             rounds,
-            latents,
+            frames: Frames::new(spec.shape, frames_of, ops.sibling()),
+            ops,
+            last_readers: None,
             reached: vec![None; frames.0],
             evaluation: 0,
             device_memory: None,
@@ -114,6 +126,9 @@ impl Run {
             on_nan: spec.on_nan,
             has_warned: false,
             is_broken: false,
+            keeps_boundary: false,
+            boundary: None,
+            boundary_bytes_max: 0,
         })
     }
 
@@ -124,42 +139,59 @@ impl Run {
     /// As [`new`](Self::new); if the schedule is another one than the state's, and what a strategy
     /// says against its state.
     pub fn resume(spec: RunSpec, state: &RunState) -> Result<Self> {
-        let mut run = Self::set_up(spec, |spec, _, _| state.latents_of(spec))?;
-        run.rounds = run.rounds.resume(&*run.sampler, &state.rounds)?;
+        let state = &state.0;
+        let mut run = Self::set_up(spec, |spec, rounds, sampler| {
+            spec.source(|| rounds.begins(sampler))
+        })?;
+        let reached = &mut run.reached;
+        run.rounds = run.rounds.resume(&*run.sampler, &state.rounds, |round| see(reached, round))?;
+        run.frames.resume(&state.frames)?;
         let Self { sampler, chosen, ops, .. } = &mut run;
         state.sampler.load(chosen, ops, |id, message| sampler.extension(id, message, ops))?;
-        (run.evaluation, run.reached) = (state.evaluation, state.reached.clone());
+        run.evaluation = state.evaluation;
         run.experts.clone_from(&state.experts);
         (run.device_memory, run.seconds) = (state.device_memory, state.seconds);
         run.sampler_bytes_before = state.sampler_bytes_max;
+        run.boundary_bytes_max = state.boundary_bytes_max;
         run.denoiser.resume(state.stream.clone(), state.tally.clone());
         Ok(run)
     }
 
-    /// All that is needed to go on from here, in another process too.
+    /// From now on keeps what it was before a round while the round is under way, so that
+    /// [`state`](Self::state) can be asked for after a round that has failed or was stopped. At most
+    /// one more set of the tensors of sampler and cache is alive then.
+    pub fn keep_boundary(&mut self) {
+        self.keeps_boundary = true;
+    }
+
+    /// All that is needed to go on from here, in another process too; after a round that has failed
+    /// or was stopped, from before it ([`keep_boundary`](Self::keep_boundary)).
     ///
     /// # Errors
     /// If sampler or cache cannot be saved ([`can_be_saved`](Self::can_be_saved)), or the run has
-    /// failed or was stopped within a round.
+    /// failed or was stopped within a round and has kept nothing from before it.
     pub fn state(&mut self) -> Result<RunState> {
+        if let Some(boundary) = self.boundary.as_ref().filter(|_| self.is_broken) {
+            return Ok(boundary.clone());
+        }
         self.check_whole()?;
         self.can_be_saved()?;
         let Self { sampler, chosen, ops, .. } = self;
         let ask = |id: &str, message| sampler.extension(id, message, ops);
         let sampler = StrategyState::of(chosen, ask)?;
-        Ok(RunState {
+        Ok(RunState(Parts {
             rounds: self.rounds.state(),
             evaluation: self.evaluation,
-            reached: self.reached.clone(),
-            latents: TensorBytes::of(&self.latents)?,
+            frames: self.frames.state(),
             sampler,
             stream: self.denoiser.stream_state()?,
             tally: self.denoiser.tally.clone(),
             experts: self.experts.clone(),
             sampler_bytes_max: self.sampler_bytes_max(),
+            boundary_bytes_max: self.boundary_bytes_max,
             device_memory: self.device_memory,
             seconds: self.seconds,
-        })
+        }))
     }
 
     /// Whether [`state`](Self::state) can be asked for.
@@ -216,9 +248,13 @@ impl Run {
         &self.denoiser.parts
     }
 
-    /// The latents now, `[1, C, F, H, W]`, f32.
-    pub fn latents(&self) -> &CandleTensor {
-        &self.latents
+    /// The latents now, `[1, C, n, H, W]`, f32: of all frames that were not handed out. Those that no
+    /// round has read yet are made, and held from now on.
+    ///
+    /// # Errors
+    /// If they cannot be made.
+    pub fn latents(&mut self) -> Result<CandleTensor> {
+        self.frames.all()
     }
 
     /// Does the next round; none: all are done.
@@ -248,25 +284,28 @@ impl Run {
         self.ops.cancel().check()?;
         let started = Instant::now();
         let expert = self.denoiser.begin_round(&self.rounds.ahead(), when_busy)?;
+        if self.keeps_boundary {
+            let boundary = self.state()?;
+            self.boundary_bytes_max = self.boundary_bytes_max.max(boundary.bytes());
+            self.boundary = Some(boundary);
+        }
         // Until the round is whole, half of it may be in the sampler and in the caches.
         self.is_broken = true;
         self.step()?;
         let Some(round) = self.rounds.take(&*self.sampler)? else { return Ok(None) };
-        self.is_broken = false;
+        (self.is_broken, self.boundary) = (false, None);
         self.experts[expert].see(&round);
         self.evaluation += round.evaluations;
-        for level in round.levels.iter().filter(|level| level.update) {
-            self.reached[level.frame as usize] = Some(level.sigma_next);
-        }
+        see(&mut self.reached, &round);
         if self.rounds.is_empty() {
             self.denoiser.end();
         }
         self.ops.ledger().settle();
-        if let Some(now) = device::memory(self.latents.device()) {
+        if let Some(now) = device::memory(self.ops.device()) {
             self.device_memory = Some(self.device_memory.map_or(now, |before| before.max(now)));
         }
         self.seconds += started.elapsed().as_secs_f64();
-        let decisions = DecisionCount::of(&self.denoiser.tally.records, None);
+        let decisions = self.denoiser.tally.decisions.all();
         let (done, rounds) = (self.rounds.next(), self.rounds.size().rounds);
         Ok(Some(RoundDone { done, rounds, decisions }))
     }
@@ -281,7 +320,7 @@ impl Run {
             evaluations_left: self.rounds.size().evaluations - self.evaluation,
             round,
         };
-        let window = self.latents.narrow(LATENT_FRAME_AXIS, first, frames)?.contiguous()?;
+        let window = self.frames.window(first, frames)?;
         let shape = window.dims().to_vec();
         let sample = self.ops.wrap(Item::Sample, window, LATENT_FRAME_AXIS, frames);
         let stepped = sample
@@ -306,8 +345,7 @@ impl Run {
             self.has_warned = true;
             self.notices.push(format!("{error}; `on_nan` warn: the run goes on"));
         }
-        self.latents = replace_frames(&self.latents, first, &stepped)?;
-        Ok(())
+        self.frames.put(first, &stepped)
     }
 
     /// What to say of a round that ended with wrong numbers; `first` is the window's first frame.
@@ -344,6 +382,13 @@ impl Run {
             progress(&done);
         }
         self.finish()
+    }
+}
+
+/// Takes note of where a round has moved latent frames to.
+fn see(reached: &mut [Option<f64>], round: &Round) {
+    for level in round.levels.iter().filter(|level| level.update) {
+        reached[level.frame as usize] = Some(level.sigma_next);
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
 use wan_plugin_api::library::AnySampler;
 use wan_plugin_api::{Error as PluginError, FrameSigmas, Round, Schedule, ScheduleSize};
 
@@ -28,9 +29,9 @@ pub(crate) struct Rounds {
 }
 
 /// What a saved run knows of its rounds.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct RoundsState {
-    size: ScheduleSize,
+    pub(crate) size: ScheduleSize,
     pub(crate) next: usize,
     held: VecDeque<Round>,
 }
@@ -140,11 +141,27 @@ impl Rounds {
         RoundsState { size: self.size, next: self.next, held: self.held.clone() }
     }
 
-    /// These rounds from those of a saved run on.
+    /// Number of the last of these rounds that reads each latent frame; none where none does.
+    pub(crate) fn last_readers(&self, sampler: &dyn AnySampler) -> Result<Vec<Option<usize>>> {
+        let mut readers = vec![None; self.given.sigmas().len()];
+        let mut rounds = self.clone();
+        while let Some(round) = rounds.take(sampler)? {
+            let window = round.first_frame()..round.first_frame() + round.len();
+            readers[window].fill(Some(rounds.next - 1));
+        }
+        Ok(readers)
+    }
+
+    /// These rounds from those of a saved run on; those before are shown to `done`.
     ///
     /// # Errors
     /// If the saved run had others.
-    pub(crate) fn resume(mut self, sampler: &dyn AnySampler, state: &RoundsState) -> Result<Self> {
+    pub(crate) fn resume(
+        mut self,
+        sampler: &dyn AnySampler,
+        state: &RoundsState,
+        mut done: impl FnMut(&Round),
+    ) -> Result<Self> {
         let other = |size: ScheduleSize| {
             Error::invalid(format!(
                 "the saved run had another schedule, of {} rounds; this one has {}: resume it with \
@@ -156,7 +173,8 @@ impl Rounds {
             return Err(other(self.size));
         }
         while self.next < state.next {
-            self.take(sampler)?;
+            let Some(round) = self.take(sampler)? else { return Err(other(self.size)) };
+            done(&round);
         }
         if self.held != state.held {
             return Err(other(self.size));

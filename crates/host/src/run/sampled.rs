@@ -4,15 +4,20 @@ use candle_core::Tensor as CandleTensor;
 use wan_plugin_api::CachePlan;
 
 use crate::denoise::expert_use::ExpertUse;
-use crate::denoise::tally::{CacheMemory, EvaluationRecord, FrameCount, SignalMemory};
+use crate::denoise::tally::{
+    CacheMemory, DecisionTally, EvaluationRecord, FrameCount, SignalMemory,
+};
 use crate::device::DeviceMemory;
 
 /// What a run leaves behind.
 pub struct Sampled {
-    /// Clean latents `[1, C, F, H, W]`, normalised as the model has them.
+    /// Clean latents `[1, C, F, H, W]`, normalised as the model has them; without the frames that
+    /// were handed out.
     pub latents: CandleTensor,
-    /// Decisions of every evaluation and branch.
+    /// Decisions of every evaluation and branch, but for those that were handed out.
     pub records: Vec<EvaluationRecord>,
+    /// All decisions, counted.
+    pub decisions: DecisionTally,
     /// Latent frames that were asked for and that were computed.
     pub frames: FrameCount,
     /// Largest time signals.
@@ -25,6 +30,8 @@ pub struct Sampled {
     pub experts: Vec<ExpertUse>,
     /// Most bytes that the sampler's handles kept between rounds.
     pub sampler_bytes_max: u64,
+    /// Bytes of the states that were kept while a round was under way, at most; 0 where none was.
+    pub boundary_bytes_max: u64,
     /// What tensors took of the GPU at most, between rounds and ever; none on the CPU.
     pub device_memory: Option<DeviceMemory>,
     /// Sigma that each latent frame ends at; empty where all are clean.

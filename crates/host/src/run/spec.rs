@@ -1,16 +1,15 @@
 //! What a run is to do: shape, sampler, what latents begin as, and the denoiser's parts.
 
-use candle_core::{DType, Tensor as CandleTensor};
+use candle_core::Tensor as CandleTensor;
 use wan_border::numbers::u32_of;
 use wan_plugin_api::SampleRequest;
 
-use crate::denoise::noise::Noise;
-use crate::denoise::ops::HostOps;
 use crate::denoise::parts::DenoiserParts;
 use crate::error::Result;
 use crate::latents::LATENT_FRAME_AXIS;
 use crate::plugins::registry::Chosen;
 use crate::request::on_nan::OnNan;
+use crate::run::frames::Source;
 use crate::run::handover::Earlier;
 
 /// What a run is to do.
@@ -54,36 +53,19 @@ impl RunSpec {
         }
     }
 
-    /// The latents of a run whose frames begin at the sigmas that `begins` gives,
-    /// `[1, C, F, H, W]`, f32.
-    pub(crate) fn latents(
-        &self,
-        begins: impl FnOnce() -> Result<Vec<f64>>,
-    ) -> Result<CandleTensor> {
-        let latents = match &self.beginning {
-            Beginning::Noise => self.noise(&self.parts.ops),
-            Beginning::Latents(latents) => Ok(latents.clone()),
+    /// Where the latents come from of a run whose frames begin at the sigmas that `begins` gives.
+    ///
+    /// # Errors
+    /// If those of an earlier run do not fit.
+    pub(crate) fn source(&self, begins: impl FnOnce() -> Result<Vec<f64>>) -> Result<Source> {
+        let prefix = self.parts.conditions.prefix.as_ref();
+        Ok(match &self.beginning {
+            Beginning::Noise => Source::Noise(prefix.cloned()),
+            Beginning::Latents(latents) => Source::Given(latents.clone()),
             Beginning::Earlier(earlier) => {
-                let begins = begins()?;
                 let device = self.parts.ops.device();
-                earlier.go_on(&self.shape, &begins, self.parts.conditions.prefix.as_ref(), device)
+                Source::Given(earlier.go_on(&self.shape, &begins()?, prefix, device)?)
             }
-        };
-        Ok(latents?.to_dtype(DType::F32)?)
-    }
-
-    fn noise(&self, ops: &HostOps) -> Result<CandleTensor> {
-        let [batch, channels, frames, height, width] = self.shape;
-        let shape = [batch, channels, 1, height, width];
-        let mut latents: Vec<CandleTensor> = self.parts.conditions.prefix.iter().cloned().collect();
-        for frame in self.parts.conditions.prefix_frames()..frames {
-            latents.push(ops.noise().draw(
-                Noise::INITIAL_LATENTS,
-                frame as u64,
-                &shape,
-                ops.device(),
-            )?);
-        }
-        Ok(CandleTensor::cat(&latents, LATENT_FRAME_AXIS)?)
+        })
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use wan_border::files;
 use wan_border::numbers::u32_of;
 
-use super::VideoFrames;
+use super::frames::VideoFrames;
 use crate::error::{Error, Result};
 
 /// Colour between the pictures: a grey for light and dark pages.
@@ -35,8 +35,88 @@ impl Default for SheetLayout {
 
 /// Numbers of at most `count` frames, evenly spaced from the first to the last.
 pub fn evenly_spaced(frames: &VideoFrames, count: usize) -> Vec<usize> {
-    let shown = frames.frames().min(count);
-    (0..shown).map(|i| i * (frames.frames() - 1) / (shown - 1).max(1)).collect()
+    spread(frames.frames(), count)
+}
+
+fn spread(frames: usize, count: usize) -> Vec<usize> {
+    let shown = frames.min(count);
+    (0..shown).map(|i| i * (frames - 1) / (shown - 1).max(1)).collect()
+}
+
+/// Collects the frames of a contact sheet while all frames of a clip pass by; it holds no others.
+///
+/// The sheet is that of [`encode_png_sheet`] with the frames of [`evenly_spaced`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SheetFrames {
+    width: usize,
+    height: usize,
+    /// Numbers of the frames that are shown, rising.
+    shown: Vec<usize>,
+    /// How many frames have passed.
+    passed: usize,
+    /// Those shown frames that have passed, height x width x 3 bytes each.
+    rgb: Vec<u8>,
+}
+
+impl SheetFrames {
+    /// For a clip of `frames` frames of `size`, width and height in pixels, of which at most `count`
+    /// are shown.
+    pub fn new(size: (usize, usize), frames: usize, count: usize) -> Self {
+        let (width, height) = size;
+        Self { width, height, shown: spread(frames, count), passed: 0, rgb: Vec::new() }
+    }
+
+    /// The frames that were collected so far, each of height x width x 3 bytes, so that a run that
+    /// was stopped can go on: [`Self::go_on`].
+    pub fn collected(&self) -> &[u8] {
+        &self.rgb
+    }
+
+    /// As if `passed` frames had passed of which `collected` were kept.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless these are as many as are shown of so many.
+    pub fn go_on(&mut self, passed: usize, collected: Vec<u8>) -> Result<()> {
+        let kept = self.shown.iter().filter(|shown| **shown < passed).count();
+        let (width, height, bytes) = (self.width, self.height, collected.len());
+        if kept.checked_mul(self.frame_bytes()) != Some(bytes) {
+            return Err(Error::Shape { width, height, bytes });
+        }
+        (self.passed, self.rgb) = (passed, collected);
+        Ok(())
+    }
+
+    /// The next frame passes: height x width x 3 bytes of RGB.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if it is not one frame of this size.
+    pub fn push(&mut self, rgb: &[u8]) -> Result<()> {
+        let (width, height, bytes) = (self.width, self.height, rgb.len());
+        if bytes != self.frame_bytes() {
+            return Err(Error::Shape { width, height, bytes });
+        }
+        if self.shown.binary_search(&self.passed).is_ok() {
+            self.rgb.extend(rgb);
+        }
+        self.passed += 1;
+        Ok(())
+    }
+
+    /// The bytes of the PNG.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchFrame`] if a shown frame has not passed, [`Error::Shape`] if none has.
+    pub fn finish(self, layout: SheetLayout) -> Result<Vec<u8>> {
+        if let Some(&index) = self.shown.iter().find(|index| **index >= self.passed) {
+            return Err(Error::NoSuchFrame { index, last: self.passed.saturating_sub(1) });
+        }
+        let frames = VideoFrames::new(self.width, self.height, self.rgb)?;
+        encode_png_sheet(&frames, &(0..frames.frames()).collect::<Vec<_>>(), layout)
+    }
+
+    fn frame_bytes(&self) -> usize {
+        self.width.saturating_mul(self.height).saturating_mul(3)
+    }
 }
 
 /// The bytes of one RGB PNG with the frames numbered `indices`, from 0, in that order.

@@ -3,9 +3,6 @@
 //! They live in `moov / udta / meta / ilst` as iTunes-style items (QuickTime File Format
 //! Specification, "Metadata item list"): `©nam`, `©cmt` and `desc`, each holding one `data` box of
 //! UTF-8. Every box is a 32-bit big-endian size (itself included), four letters and a payload.
-//!
-//! The index (`moov`) is before the pictures (`mdat`), so adding to it moves the pictures. The
-//! chunk offsets in `stco` and `co64` are absolute and are raised by the same number of bytes.
 
 use std::ops::Range;
 use std::path::Path;
@@ -22,13 +19,10 @@ const TITLE: BoxName = *b"\xa9nam";
 const COMMENT: BoxName = *b"\xa9cmt";
 const DESCRIPTION: BoxName = *b"desc";
 
-/// Path of boxes from `moov` to the chunk offsets of a track.
-const OFFSETS_PATH: [BoxName; 4] = [*b"trak", *b"mdia", *b"minf", *b"stbl"];
-
 /// Length of a box header: size and name.
 const HEADER_BYTES: usize = 8;
 
-/// Length of version and flags, with which `meta`, `hdlr`, `stco` and `co64` begin.
+/// Length of version and flags, with which `meta` and `hdlr` begin.
 const VERSION_FLAGS_BYTES: usize = 4;
 
 /// Texts about a video inside its file. An empty text is not written.
@@ -81,90 +75,8 @@ pub(crate) fn tags_of(mp4: &[u8]) -> Result<VideoTags, StructureError> {
     Ok(tags)
 }
 
-/// Adds `tags` at the end of the index of `mp4` and raises the chunk offsets behind it.
-///
-/// # Errors
-/// [`StructureError`] if `mp4` has no index or its boxes do not add up.
-pub(super) fn insert_tags(mut mp4: Vec<u8>, tags: &VideoTags) -> Result<Vec<u8>, StructureError> {
-    let udta = user_data(tags);
-    let moov = find(&mp4, 0..mp4.len(), *b"moov")?.ok_or(StructureError::Missing("moov"))?;
-    if udta.is_empty() {
-        return Ok(mp4);
-    }
-    for table in offset_tables(&mp4, moov.clone())? {
-        table.move_chunks_behind(&mut mp4, moov.end, udta.len())?;
-    }
-    let size = u32::try_from(HEADER_BYTES + moov.len() + udta.len())
-        .map_err(|_| StructureError::TooLarge)?;
-    let header = moov.start - HEADER_BYTES;
-    mp4[header..header + 4].copy_from_slice(&size.to_be_bytes());
-    mp4.splice(moov.end..moov.end, udta);
-    Ok(mp4)
-}
-
-/// One table of absolute chunk offsets.
-struct OffsetTable {
-    /// Where its entries lie in the file.
-    entries: Range<usize>,
-    /// 4 for `stco`, 8 for `co64`.
-    entry_bytes: usize,
-}
-
-impl OffsetTable {
-    /// Adds `added` to every offset that points at or behind byte `position`.
-    fn move_chunks_behind(
-        &self,
-        mp4: &mut [u8],
-        position: usize,
-        added: usize,
-    ) -> Result<(), StructureError> {
-        for entry in mp4[self.entries.clone()].chunks_exact_mut(self.entry_bytes) {
-            let mut wide = [0; 8];
-            wide[8 - self.entry_bytes..].copy_from_slice(entry);
-            let offset = u64::from_be_bytes(wide);
-            if offset < position as u64 {
-                continue;
-            }
-            let moved = (offset + added as u64).to_be_bytes();
-            let (overflow, kept) = moved.split_at(8 - self.entry_bytes);
-            if overflow.iter().any(|&byte| byte != 0) {
-                return Err(StructureError::TooLarge);
-            }
-            entry.copy_from_slice(kept);
-        }
-        Ok(())
-    }
-}
-
-/// All chunk offset tables of all tracks.
-fn offset_tables(mp4: &[u8], moov: Range<usize>) -> Result<Vec<OffsetTable>, StructureError> {
-    let mut parents = vec![moov];
-    for step in OFFSETS_PATH {
-        let mut children = Vec::new();
-        for parent in parents {
-            for child in boxes(mp4, parent) {
-                let (name, payload) = child?;
-                if name == step {
-                    children.push(payload);
-                }
-            }
-        }
-        parents = children;
-    }
-    let mut tables = Vec::new();
-    for stbl in parents {
-        for (name, entry_bytes) in [(*b"stco", 4), (*b"co64", 8)] {
-            if let Some(payload) = find(mp4, stbl.clone(), name)? {
-                let entries = skip(payload, VERSION_FLAGS_BYTES + 4)?; // and the entry count
-                tables.push(OffsetTable { entries, entry_bytes });
-            }
-        }
-    }
-    Ok(tables)
-}
-
-/// The `udta` box for `tags`, or nothing if all texts are empty.
-fn user_data(tags: &VideoTags) -> Vec<u8> {
+/// The payload of the `udta` box for `tags`; none if all texts are empty.
+pub(super) fn user_data(tags: &VideoTags) -> Option<Vec<u8>> {
     let mut items = Vec::new();
     for (name, text) in tags.items() {
         if !text.is_empty() {
@@ -174,13 +86,13 @@ fn user_data(tags: &VideoTags) -> Vec<u8> {
         }
     }
     if items.is_empty() {
-        return items;
+        return None;
     }
     // Version and flags, a reserved word, `mdir` of `appl`, two reserved words, an empty name:
     // without this handler readers do not take the list for iTunes-style items.
     let handler = boxed(*b"hdlr", b"\0\0\0\0\0\0\0\0mdirappl\0\0\0\0\0\0\0\0\0");
     let meta = [&[0; VERSION_FLAGS_BYTES], handler.as_slice(), &boxed(*b"ilst", &items)].concat();
-    boxed(*b"udta", &boxed(*b"meta", &meta))
+    Some(boxed(*b"meta", &meta))
 }
 
 /// A box around `payload`. Tags are texts, so its size is far from 4 GiB.

@@ -1,5 +1,10 @@
 //! What is written is read back by an independent demuxer and decoder.
 
+mod damage;
+mod growing;
+mod rates;
+mod sheets;
+
 use std::io::Cursor;
 use std::path::Path;
 use std::time::Duration;
@@ -9,9 +14,20 @@ use openh264::decoder::Decoder;
 use openh264::formats::YUVSource;
 
 use super::*;
-use crate::{SheetLayout, encode_png_sheet, evenly_spaced, is_png_sheet, read_tags};
+use crate::{Error, SheetLayout, encode_png_sheet, evenly_spaced, is_png_sheet, read_tags};
 
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
+
+/// Pixels that no encoder can foresee.
+fn noise_clip(frames: usize, width: usize, height: usize) -> VideoFrames {
+    let mut state = 1_u32;
+    let mut noise = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let rgb = (0..frames * width * height * 3).map(|_| noise()).collect();
+    VideoFrames::new(width, height, rgb).unwrap()
+}
 
 /// A soft red ball that crosses a sky over a meadow, the kind of picture the demo model makes.
 fn ball_clip(frames: usize, width: usize, height: usize) -> VideoFrames {
@@ -133,13 +149,7 @@ fn larger_frames_and_odd_rates_survive() {
 
 #[test]
 fn no_frame_is_dropped_when_every_pixel_changes() {
-    let mut state = 1_u32;
-    let mut noise = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    };
-    let rgb = (0..40 * 128 * 96 * 3).map(|_| noise()).collect();
-    let clip = VideoFrames::new(128, 96, rgb).unwrap();
+    let clip = noise_clip(40, 128, 96);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("noise.mp4");
     std::fs::write(&path, encode_mp4(&clip, 16.0, &VideoTags::default()).unwrap()).unwrap();
@@ -159,7 +169,10 @@ fn one_frame_is_a_video() {
     let path = folder.path().join("one.mp4");
     std::fs::write(&path, encode_mp4(&ball_clip(1, 64, 64), 16.0, &VideoTags::default()).unwrap())
         .unwrap();
-    assert_eq!(read_back(&path).1.len(), 1);
+    let (reader, decoded) = read_back(&path);
+    assert_eq!(decoded.len(), 1);
+    assert_eq!(reader.tracks()[&1].duration(), Duration::from_secs_f64(1.0 / 16.0));
+    assert_eq!(reader.duration(), Duration::from_millis(62), "this reader cuts to milliseconds");
 }
 
 #[test]

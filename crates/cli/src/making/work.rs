@@ -1,0 +1,218 @@
+//! A run that is under way: rounds, what they hand out, the video as far as it is decoded, and
+//! checkpoints.
+
+use std::time::Instant;
+
+use wan_host::{
+    CheckpointEvery, Error, FrameDecoder, HandedOut, Keeper, KeptRun, Result, Run, RunState,
+    VideoWriter,
+};
+use wan_host::parts::KeptLatents;
+use wan_media::{SheetFrames, VideoFormat};
+
+use super::Making;
+use crate::progress::Progress;
+
+/// Frames of a contact sheet.
+const SHEET_FRAMES: usize = 8;
+
+pub(super) struct Work<'a> {
+    pub(super) making: &'a Making<'a>,
+    pub(super) run: Run,
+    pub(super) keeper: Keeper,
+    pub(super) video: Option<VideoWriter<'a>>,
+    pub(super) progress: &'a mut Progress,
+    /// Whether it can be gone on with.
+    pub(super) is_saved: bool,
+    /// After the last round: what a checkpoint has beside the video.
+    last: Option<RunState>,
+    /// Latent frames that are done before this process began, until they are decoded again.
+    before: Option<KeptLatents>,
+    /// Latent frames that are decoded.
+    decoded: usize,
+    /// Latent frames in all.
+    latent_frames: usize,
+    /// Notices of the run that were said.
+    said: usize,
+}
+
+impl<'a> Work<'a> {
+    /// Sets the run up, from its last checkpoint if there is one.
+    pub(super) fn begin(
+        making: &'a Making<'a>,
+        mut kept: KeptRun,
+        progress: &'a mut Progress,
+    ) -> Result<Self> {
+        let Making { model, settings, conditions, cancel, .. } = making;
+        let mut run = match kept.state() {
+            Some(state) => model.resume_with(settings, (*conditions).clone(), cancel, state)?,
+            None => model.run(settings, (*conditions).clone(), cancel)?,
+        };
+        let is_saved = making.every != CheckpointEvery::Never && run.can_be_saved().is_ok();
+        if is_saved {
+            run.keep_boundary();
+        }
+        let latents = kept.latents()?;
+        let video = if settings.latents_only {
+            None
+        } else {
+            let (file, bytes) = kept.video();
+            let decoder = model.decoder(settings, cancel)?;
+            Some(making.video(decoder, (&file, bytes))?)
+        };
+        let every = if is_saved { making.every } else { CheckpointEvery::Never };
+        let conditions = conditions.hash()?;
+        Ok(Self {
+            latent_frames: kept.recipe().latent_shape[2],
+            keeper: kept.keep(every, conditions, making.changes.clone())?,
+            making,
+            run,
+            video,
+            progress,
+            is_saved,
+            last: None,
+            before: (latents.frames() > 0).then_some(latents),
+            decoded: 0,
+            said: 0,
+        })
+    }
+
+    /// Does all that is left; gives whether there is nothing more to do.
+    pub(super) fn to_the_end(&mut self) -> Result<bool> {
+        self.say_notices();
+        if !self.rounds()? {
+            return Ok(false);
+        }
+        self.last = Some(self.run.state()).filter(|_| self.is_saved).transpose()?;
+        if self.video.is_some() {
+            self.progress.phase("decode", self.latent_frames);
+        }
+        self.decode_what_is_done()?;
+        let rest = self.run.hand_out()?;
+        self.keep(&rest)?;
+        self.checkpoint()?;
+        self.decode(&rest)?;
+        self.progress.finish();
+        Ok(true)
+    }
+
+    /// Does the rounds that are left, or as many as are asked for.
+    fn rounds(&mut self) -> Result<bool> {
+        self.progress.phase("denoise", self.run.size().rounds);
+        let mut here = 0;
+        loop {
+            if self.making.stop_after == Some(here) && !self.run.is_done() {
+                return Ok(false);
+            }
+            let Some(round) = self.run.round_wait()? else { break };
+            here += 1;
+            self.progress.round(&round, self.run.evaluations_done());
+            self.say_notices();
+            if self.run.is_done() {
+                break;
+            }
+            let out = self.run.hand_out()?;
+            self.keep(&out)?;
+            let started = Instant::now();
+            if !out.frames.is_empty() {
+                self.decode_what_is_done()?;
+                self.decode(&out)?;
+            }
+            self.progress.charge("decode", started.elapsed().as_secs_f64());
+            self.checkpoint()?;
+        }
+        self.progress.finish();
+        Ok(true)
+    }
+
+    fn say_notices(&mut self) {
+        let notices = self.run.notices()[self.said..].to_vec();
+        self.said += notices.len();
+        let of_keeper = self.keeper.take_notices();
+        if notices.is_empty() && of_keeper.is_empty() {
+            return;
+        }
+        self.progress.suspend(|| {
+            notices.iter().chain(&of_keeper).for_each(|notice| note!("{notice}"));
+        });
+    }
+
+    /// Has what was handed out written.
+    fn keep(&mut self, out: &HandedOut) -> Result<()> {
+        self.keeper.hand_out(out.clone())
+    }
+
+    /// Decodes again what was done before this process began.
+    fn decode_what_is_done(&mut self) -> Result<()> {
+        let Some(before) = self.before.take().filter(|_| self.video.is_some()) else {
+            return Ok(());
+        };
+        for frame in before.each()? {
+            let frame = frame?;
+            let Some(video) = &mut self.video else { break };
+            let bytes = video.push(&frame.latents)?;
+            self.append(bytes)?;
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, out: &HandedOut) -> Result<()> {
+        for (latents, _) in &out.frames {
+            let Some(video) = &mut self.video else { break };
+            let bytes = video.push(latents)?;
+            self.append(bytes)?;
+        }
+        Ok(())
+    }
+
+    /// A latent frame is decoded, and these bytes of the video came of it.
+    fn append(&mut self, bytes: Vec<u8>) -> Result<()> {
+        self.making.cancel.check()?;
+        self.decoded += 1;
+        if self.run.is_done() {
+            self.progress.step(self.decoded, self.latent_frames, None);
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.keeper.video(bytes)?;
+        if self.last.is_some() { self.checkpoint() } else { Ok(()) }
+    }
+
+    /// Writes a checkpoint, if it is time.
+    fn checkpoint(&mut self) -> Result<()> {
+        if !self.is_saved || !self.keeper.is_due() {
+            return Ok(());
+        }
+        let state = self.state()?;
+        self.keeper.checkpoint(state)?;
+        self.say_notices();
+        Ok(())
+    }
+
+    /// The state to go on from: of the last round boundary.
+    pub(super) fn state(&mut self) -> Result<RunState> {
+        match &self.last {
+            Some(last) => Ok(last.clone()),
+            None => self.run.state(),
+        }
+    }
+}
+
+impl Making<'_> {
+    fn video<'m>(
+        &self,
+        decoder: FrameDecoder<'m>,
+        file: (&std::path::Path, u64),
+    ) -> Result<VideoWriter<'m>> {
+        let values = self.settings;
+        let size = (values.width.get(), values.height.get());
+        let format = VideoFormat::new(size.0, size.1, values.fps).map_err(Error::from)?;
+        let writer = VideoWriter::new(decoder, format, file)?;
+        let frames = self.settings.video_frames();
+        Ok(match self.wanted.contact_sheet {
+            Some(_) => writer.with_sheet(SheetFrames::new(size, frames, SHEET_FRAMES)),
+            None => writer,
+        })
+    }
+}

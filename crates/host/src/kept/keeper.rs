@@ -1,0 +1,336 @@
+//! Writes a run to its folder, on a thread of its own, while the run goes on.
+
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use wan_run_store::TensorView;
+
+use super::parts::{of_frame, of_records, records_of};
+use super::tensor_bytes::{name_of, with_bytes};
+use super::{CheckpointEvery, CheckpointText, EVALUATIONS, KeptLatents, KeptRun};
+use crate::denoise::tally::EvaluationRecord;
+use crate::error::{Error, Result};
+use crate::run::handing_out::HandedOut;
+use crate::run::state::RunState;
+
+/// How much may wait for the disk before the run waits.
+const WAITING_MAX: usize = 16;
+
+/// A run that is being written to the disk.
+pub struct Keeper {
+    every: CheckpointEvery,
+    last: Instant,
+    jobs: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<KeptRun>>,
+    shared: Arc<Mutex<Shared>>,
+    waited: Duration,
+}
+
+/// What a finished run has left on the disk, and what it took to write it.
+pub struct Ended {
+    /// The folder.
+    pub kept: KeptRun,
+    /// Seconds that the run has waited for the disk.
+    pub waited_seconds: f64,
+    /// Seconds of a processor that were spent on writing, where the system tells.
+    pub writer_seconds: Option<f64>,
+    /// Bytes that were written.
+    pub bytes: u64,
+    /// Flushes to the disk.
+    pub fsyncs: u64,
+    /// Checkpoints.
+    pub checkpoints: u64,
+}
+
+enum Job {
+    HandedOut(HandedOut),
+    Video(Vec<u8>),
+    /// Whoever waits is told once it is on the disk.
+    Checkpoint(Box<RunState>, Option<SyncSender<()>>),
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Why what was handed out could not be written.
+    failed: Option<Error>,
+    notices: Vec<String>,
+    checkpoints: u64,
+    writer_seconds: Option<f64>,
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl KeptRun {
+    /// From now on a thread writes to the folder. `conditions` is the hash of what the encoders said
+    /// ([`Conditions::hash`](crate::Conditions::hash)); `changes` is what has changed since the run
+    /// was begun, a line each.
+    ///
+    /// # Errors
+    /// If there is no room for another thread.
+    pub fn keep(
+        self,
+        every: CheckpointEvery,
+        conditions: String,
+        changes: Vec<String>,
+    ) -> Result<Keeper> {
+        let (jobs, waiting) = sync_channel(WAITING_MAX);
+        let shared = Arc::<Mutex<Shared>>::default();
+        let (path, writer) = (self.path().to_path_buf(), shared.clone());
+        let thread = std::thread::Builder::new().name("wan-checkpoints".into());
+        let thread = thread
+            .spawn(move || Writer { kept: self, conditions, changes, shared: writer }.work(&waiting))
+            .map_err(Error::io(&path))?;
+        Ok(Keeper {
+            every,
+            last: Instant::now(),
+            jobs: Some(jobs),
+            thread: Some(thread),
+            shared,
+            waited: Duration::ZERO,
+        })
+    }
+}
+
+impl Keeper {
+    /// Appends what a run has handed out.
+    ///
+    /// # Errors
+    /// If something before it could not be written.
+    pub fn hand_out(&mut self, handed_out: HandedOut) -> Result<()> {
+        if handed_out.frames.is_empty() && handed_out.records.is_empty() {
+            return Ok(());
+        }
+        self.send(Job::HandedOut(handed_out))
+    }
+
+    /// Appends to the video.
+    ///
+    /// # Errors
+    /// As [`hand_out`](Self::hand_out).
+    pub fn video(&mut self, bytes: Vec<u8>) -> Result<()> {
+        self.send(Job::Video(bytes))
+    }
+
+    /// Whether it is time for a checkpoint.
+    pub fn is_due(&self) -> bool {
+        match self.every {
+            CheckpointEvery::Never => false,
+            CheckpointEvery::Round => true,
+            CheckpointEvery::Time(time) => self.last.elapsed() >= time,
+        }
+    }
+
+    /// Writes a checkpoint beside the run; where it is for each round, waits for it. `state` is of
+    /// after all that was handed out.
+    ///
+    /// # Errors
+    /// As [`hand_out`](Self::hand_out). A checkpoint that cannot be written is a notice: the one before
+    /// it is still there.
+    pub fn checkpoint(&mut self, state: RunState) -> Result<()> {
+        self.last = Instant::now();
+        if self.every == CheckpointEvery::Round {
+            return self.checkpoint_now(state);
+        }
+        self.send(Job::Checkpoint(Box::new(state), None))
+    }
+
+    /// Writes a checkpoint, and waits until it is on the disk.
+    ///
+    /// # Errors
+    /// As [`checkpoint`](Self::checkpoint).
+    pub fn checkpoint_now(&mut self, state: RunState) -> Result<()> {
+        let (done, wait) = sync_channel(1);
+        self.send(Job::Checkpoint(Box::new(state), Some(done)))?;
+        let started = Instant::now();
+        // Where the thread has ended, `send` says why at the next call.
+        let _ = wait.recv();
+        self.waited += started.elapsed();
+        self.check()
+    }
+
+    /// What whoever started the run should know, once: checkpoints that could not be written.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.shared).notices)
+    }
+
+    fn check(&self) -> Result<()> {
+        lock(&self.shared).failed.take().map_or(Ok(()), Err)
+    }
+
+    fn send(&mut self, job: Job) -> Result<()> {
+        self.check()?;
+        let Some(jobs) = &self.jobs else { return Err(ended()) };
+        let job = match jobs.try_send(job) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(job)) => job,
+            Err(TrySendError::Disconnected(_)) => return Err(ended()),
+        };
+        let started = Instant::now();
+        let sent = jobs.send(job);
+        self.waited += started.elapsed();
+        sent.map_err(|_| ended())
+    }
+
+    /// Waits until all is written.
+    ///
+    /// # Errors
+    /// If something could not be.
+    pub fn end(mut self) -> Result<Ended> {
+        let started = Instant::now();
+        self.jobs = None;
+        let kept = self.thread.take().and_then(|thread| thread.join().ok()).ok_or_else(ended)?;
+        self.check()?;
+        let (written, shared) = (kept.folder.written(), lock(&self.shared));
+        Ok(Ended {
+            kept,
+            waited_seconds: (self.waited + started.elapsed()).as_secs_f64(),
+            writer_seconds: shared.writer_seconds,
+            bytes: written.bytes,
+            fsyncs: written.fsyncs,
+            checkpoints: shared.checkpoints,
+        })
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn ended() -> Error {
+    Error::invalid("the thread that writes the run to the disk has ended")
+}
+
+/// The thread's side.
+struct Writer {
+    kept: KeptRun,
+    conditions: String,
+    changes: Vec<String>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+impl Writer {
+    fn work(mut self, jobs: &Receiver<Job>) -> KeptRun {
+        while let Ok(job) = jobs.recv() {
+            let done = match job {
+                Job::HandedOut(handed_out) => self.append(&handed_out),
+                Job::Video(bytes) => self.kept.video.append(&bytes).map_err(Into::into),
+                Job::Checkpoint(state, waits) => {
+                    self.try_checkpoint(&state);
+                    drop(state);
+                    if let Some(waits) = waits {
+                        // Whoever waited may be gone.
+                        let _ = waits.send(());
+                    }
+                    Ok(())
+                }
+            };
+            if let Err(error) = done {
+                // What comes after a gap is of no use.
+                lock(&self.shared).failed = Some(error);
+                break;
+            }
+        }
+        lock(&self.shared).writer_seconds = thread_seconds();
+        self.kept
+    }
+
+    fn append(&mut self, handed_out: &HandedOut) -> Result<()> {
+        for (place, (latents, sigma)) in handed_out.frames.iter().enumerate() {
+            let [head, numbers] = of_frame(handed_out.first + place, *sigma, latents)?;
+            self.kept.latents.append_slices(&[&head, &numbers])?;
+            self.kept.frames += 1;
+        }
+        if !handed_out.records.is_empty() {
+            self.kept.evaluations.append(&of_records(&handed_out.records)?)?;
+        }
+        Ok(())
+    }
+
+    fn try_checkpoint(&mut self, state: &RunState) {
+        let written = self.checkpoint(state);
+        let mut shared = lock(&self.shared);
+        match written {
+            Ok(()) => shared.checkpoints += 1,
+            Err(error) => shared.notices.push(format!(
+                "{error}; this checkpoint is not written, and the run goes on"
+            )),
+        }
+    }
+
+    fn checkpoint(&mut self, state: &RunState) -> Result<()> {
+        let (state_text, tensors) = state.to_text()?;
+        let kept = &mut self.kept;
+        let text = CheckpointText {
+            rounds: [state.rounds_done(), state.rounds()],
+            conditions: self.conditions.clone(),
+            changes: self.changes.clone(),
+            frames: kept.frames,
+            latents: kept.latents.mark()?,
+            evaluations: kept.evaluations.mark()?,
+            video: kept.video.mark()?,
+            state: state_text,
+        };
+        let text = serde_json::to_string(&text).map_err(|e| Error::invalid(e.to_string()))?;
+        let names: Vec<String> = (0..tensors.len()).map(|number| number.to_string()).collect();
+        let formats = tensors.iter().map(|tensor| name_of(tensor.dtype()));
+        let formats = formats.collect::<Result<Vec<_>>>()?;
+        with_bytes(&tensors, |bytes| {
+            let views = tensors.iter().zip(&names).zip(formats).zip(bytes);
+            let views: Vec<TensorView<'_>> = views
+                .map(|(((tensor, name), dtype), bytes)| TensorView {
+                    name,
+                    dtype,
+                    shape: tensor.dims(),
+                    bytes,
+                })
+                .collect();
+            kept.folder.write_checkpoint(state.rounds_done() as u64, &text, &views)
+        })??;
+        Ok(())
+    }
+}
+
+impl Ended {
+    /// The records of all evaluations, in order.
+    ///
+    /// # Errors
+    /// If they cannot be read, or are damaged.
+    pub fn records(&mut self) -> Result<Vec<EvaluationRecord>> {
+        let mark = self.kept.evaluations.mark()?;
+        let mut records = Vec::new();
+        for part in self.kept.folder.read_journal(EVALUATIONS, &mark)? {
+            records.extend(records_of(&part?)?);
+        }
+        Ok(records)
+    }
+
+    /// All latent frames.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn latents(&mut self) -> Result<KeptLatents> {
+        self.kept.latents()
+    }
+}
+
+/// Seconds of a processor that this thread has used.
+#[cfg(target_os = "linux")]
+fn thread_seconds() -> Option<f64> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Some(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
+}
+
+/// As above, where nobody tells.
+#[cfg(not(target_os = "linux"))]
+fn thread_seconds() -> Option<f64> {
+    None
+}
