@@ -24,7 +24,7 @@ use crate::session::{Lease, Session};
 const RECIPE_MAX: u64 = 64 << 20;
 
 /// How often a folder may go while it is taken over.
-const TRIES: usize = 3;
+const TRIES: usize = 100;
 
 /// What messages and the outer object call the caller's text.
 const MEMBER: &str = "recipe";
