@@ -87,7 +87,8 @@ impl RunOutputs {
         let sheet = matches.get_one::<PathBuf>("contact_sheet").map(|path| {
             let (field, is_ours) = ("contact_sheet".into(), is_png_sheet as fn(&Path) -> bool);
             let bytes = sheet_bytes(settings);
-            outputs.claim(&Wanted { field, path: path.clone(), is_ours, bytes })
+            let path = path.clone();
+            outputs.claim(&Wanted { field, path, is_ours, bytes, temporary_in: None })
         });
         let sheet = sheet.transpose()?;
         let sizes = EstimatedSizes::of(model, settings);
