@@ -16,7 +16,7 @@ use crate::header::TensorView;
 use crate::held::{self, Held};
 use crate::journal::{Journal, JournalReader};
 use crate::names::{self, Contents};
-use crate::remove::{clear, look, remove_held};
+use crate::remove::{clear, clear_parts, look, remove_held};
 use crate::sealed::{Reading, Sealing, length};
 use crate::session::{Lease, Session};
 
@@ -78,8 +78,8 @@ impl RunFolder {
         Ok(Self::at(disk, path, recipe.into(), held?))
     }
 
-    /// Opens the folder of an unfinished run to go on with it, and removes what an ended writer left
-    /// of a file that it was at.
+    /// Opens the folder of an unfinished run to go on with it, and removes what ended writers left of
+    /// files that they were at: `*.part`, but for a claim of `wan-outputs` that somebody holds.
     ///
     /// # Errors
     /// [`Error::NoRun`], [`Error::InUse`]; [`Error::Damaged`] or [`Error::Newer`] of the recipe;
@@ -94,10 +94,7 @@ impl RunFolder {
         let held = Held::take(&disk, path)?;
         let contents = look(path)?;
         let recipe = read_recipe(path, &contents)?;
-        for part in &contents.parts {
-            let part = path.join(part);
-            disk.remove(&part).map_err(Error::io(&part, "remove it"))?;
-        }
+        clear_parts(&disk, path, &contents)?;
         Ok(Self::at(disk, path, recipe, held))
     }
 
@@ -266,7 +263,7 @@ impl RunFolder {
     }
 
     /// Removes the files that this crate made, and the folder. Gives what is left because others
-    /// made it; then the folder stays.
+    /// made it, or hold it; then the folder stays.
     ///
     /// # Errors
     /// [`Error::Open`] if a growing file is open; [`Error::Io`]. What is left is no run in that case

@@ -8,6 +8,7 @@
 //! | `round-000012.SHA256.safetensors` | a checkpoint; its `__metadata__` has one entry, `wan`: `{"version":1,"number":12,"checkpoint":...}` |
 //! | `growing-NAME` | a [`Growing`] file, or a [`Journal`]: appended to, never changed |
 //! | `*.part` | what a writer is at, or left when it ended |
+//! | `.NAME.part` | a claim of `wan-outputs`: what gets its name elsewhere when it is whole |
 //! | `removed.SHA256.json` | the recipe of a run whose removal has begun |
 //!
 //! A **sealed file** (recipe, checkpoint) has the SHA-256 of its bytes in its name. It is written by
