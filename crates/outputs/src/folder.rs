@@ -28,8 +28,8 @@ pub(crate) fn is_one_file_system(_: &Path, _: &Path) -> std::io::Result<bool> {
     Ok(true)
 }
 
-/// The mount of a folder, where the system tells: a part of a file system that is mounted at another
-/// place too has the same device there, and nothing can be renamed from one to the other.
+/// The mount of a folder, where the system tells: a part of a file system that is mounted at
+/// another place too has the same device there, and nothing can be renamed from one to the other.
 #[cfg(target_os = "linux")]
 fn mount(folder: &Path) -> Option<u64> {
     use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
@@ -50,7 +50,8 @@ pub(crate) fn flush(folder: &Path) -> std::io::Result<()> {
 /// Writes a folder with these files (names relative to it), all of them or nothing.
 ///
 /// # Errors
-/// [`Error::Refused`] if something of that name is there, [`Error::Write`] if the file system fails.
+/// [`Error::Refused`] if something of that name is there, [`Error::Write`] if the file system
+/// fails.
 pub fn write_new_folder(field: &str, path: &Path, files: &[(&str, String)]) -> Result<()> {
     // A link that leads nowhere is something, too.
     if path.symlink_metadata().is_ok() {

@@ -56,8 +56,9 @@ impl RunFolder {
     ///
     /// # Errors
     /// [`Error::Exists`] if an unfinished run is there, [`Error::InUse`] if it is being worked on,
-    /// [`Error::Damaged`] if it is one that has lost its recipe, [`Error::Foreign`] if something else
-    /// is there, [`Error::Refused`] if `recipe` is no JSON or longer than 64 MiB, [`Error::Io`].
+    /// [`Error::Damaged`] if it is one that has lost its recipe, [`Error::Foreign`] if something
+    /// else is there, [`Error::Refused`] if `recipe` is no JSON or longer than 64 MiB,
+    /// [`Error::Io`].
     pub fn create(path: impl AsRef<Path>, recipe: &str) -> Result<Self> {
         Self::create_on(Disk::default(), path.as_ref(), recipe)
     }
@@ -78,8 +79,8 @@ impl RunFolder {
         Ok(Self::at(disk, path, recipe.into(), held?))
     }
 
-    /// Opens the folder of an unfinished run to go on with it, and removes what ended writers left of
-    /// files that they were at: `*.part`, but for a claim of `wan-outputs` that somebody holds.
+    /// Opens the folder of an unfinished run to go on with it, and removes what ended writers left
+    /// of files that they were at: `*.part`, but for a claim of `wan-outputs` that somebody holds.
     ///
     /// # Errors
     /// [`Error::NoRun`], [`Error::InUse`]; [`Error::Damaged`] or [`Error::Newer`] of the recipe;
@@ -123,14 +124,15 @@ impl RunFolder {
         self.disk.written()
     }
 
-    /// Writes a checkpoint; when this returns it is on the disk. `text` is JSON. The tensors go from
-    /// where they lie to the disk. Then checkpoints are removed, but for the one before it that is
-    /// not known to be damaged; those of the same number or a later one are of a way that the run
-    /// has left.
+    /// Writes a checkpoint; when this returns it is on the disk. `text` is JSON. The tensors go
+    /// from where they lie to the disk. Then checkpoints are removed, but for the one before it
+    /// that is not known to be damaged; those of the same number or a later one are of a way that
+    /// the run has left.
     ///
     /// # Errors
     /// [`Error::Refused`] if `text` is no JSON, or a tensor's name, format, shape and bytes do not
-    /// fit; [`Error::Io`]. The earlier checkpoints are as they were then, and another can be written.
+    /// fit; [`Error::Io`]. The earlier checkpoints are as they were then, and another can be
+    /// written.
     pub fn write_checkpoint(
         &mut self,
         number: u64,
@@ -193,9 +195,9 @@ impl RunFolder {
         Ok(Newest { checkpoint: None, damaged })
     }
 
-    /// Says that the run cannot go on from the checkpoint of this number: as where a growing file is
-    /// damaged before the mark that it refers to. It does not count among the last two any more, and
-    /// is removed when the next one is written.
+    /// Says that the run cannot go on from the checkpoint of this number: as where a growing file
+    /// is damaged before the mark that it refers to. It does not count among the last two any more,
+    /// and is removed when the next one is written.
     ///
     /// # Errors
     /// [`Error::Io`] if the folder cannot be listed.
@@ -225,8 +227,8 @@ impl RunFolder {
         Growing::begin(&self.disk, &self.path, &path, lease)
     }
 
-    /// Goes on with a growing file: what lies before the mark is read and compared, what lies behind
-    /// it is cut off.
+    /// Goes on with a growing file: what lies before the mark is read and compared, what lies
+    /// behind it is cut off.
     ///
     /// # Errors
     /// [`Error::Damaged`] if it is not there or what lies before the mark is not what was written;
@@ -256,8 +258,8 @@ impl RunFolder {
     /// Reads the parts of a journal before a mark, while it grows too.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if it is not there, or shorter than the mark says; [`Error::Refused`] for a
-    /// name; [`Error::Io`]. Damage within is found where it is read.
+    /// [`Error::Damaged`] if it is not there, or shorter than the mark says; [`Error::Refused`] for
+    /// a name; [`Error::Io`]. Damage within is found where it is read.
     pub fn read_journal(&self, name: &str, mark: &Mark) -> Result<JournalReader> {
         JournalReader::open(&self.path_of(name)?, mark)
     }
@@ -266,8 +268,8 @@ impl RunFolder {
     /// made it, or hold it; then the folder stays.
     ///
     /// # Errors
-    /// [`Error::Open`] if a growing file is open; [`Error::Io`]. What is left is no run in that case
-    /// or still a whole one, and [`remove`](crate::remove()) ends it.
+    /// [`Error::Open`] if a growing file is open; [`Error::Io`]. What is left is no run in that
+    /// case or still a whole one, and [`remove`](crate::remove()) ends it.
     pub fn remove(self) -> Result<Vec<PathBuf>> {
         let Self { path, disk, session, .. } = self;
         if let Some(name) = session.one_open() {

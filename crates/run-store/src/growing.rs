@@ -131,8 +131,8 @@ impl Growing {
 
     /// Appends `hidden`, and then writes `name` over those of its bytes that begin at `at`: whoever
     /// reads the file while it grows does not see what was appended before all of it is there. The
-    /// file has the bytes with the name in them, and so do its marks. Where the process ends between
-    /// the two, what it appended lies behind every mark.
+    /// file has the bytes with the name in them, and so do its marks. Where the process ends
+    /// between the two, what it appended lies behind every mark.
     ///
     /// # Errors
     /// As [`append`](Self::append); [`Error::Refused`] if the name does not lie in `hidden`.

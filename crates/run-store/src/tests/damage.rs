@@ -6,8 +6,8 @@ use std::path::Path;
 use super::{file, is_damaged, names, numbers, place, seal_again, write};
 use crate::{Error, Mark, RunFolder, list};
 
-/// Calls `act` with a file in every damaged form: each byte changed, in one bit and in all, and each
-/// length but its own. Then the file is as it was.
+/// Calls `act` with a file in every damaged form: each byte changed, in one bit and in all, and
+/// each length but its own. Then the file is as it was.
 fn every_damage(path: &Path, mut act: impl FnMut(&str)) {
     let good = fs::read(path).unwrap();
     assert!(good.len() > 16);

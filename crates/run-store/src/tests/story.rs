@@ -124,8 +124,8 @@ fn check(folder: &RunFolder, checkpoint: &Checkpoint, text: &Text) {
     assert_eq!(video[..usize::try_from(text.video.bytes).unwrap()], clips);
 }
 
-/// Holds a run that ended to what it had reported, and brings it to its end. `done` is the number of
-/// the last checkpoint that was reported as written.
+/// Holds a run that ended to what it had reported, and brings it to its end. `done` is the number
+/// of the last checkpoint that was reported as written.
 pub(super) fn hold(path: &Path, done: u64) {
     let mut story = match Story::resume(quiet_disk(), path) {
         Err(Error::NoRun { .. }) => {
@@ -147,8 +147,8 @@ pub(super) fn hold(path: &Path, done: u64) {
     end(path);
 }
 
-/// Whether the run has come to its end as one does that nothing happened to. Where it ended before it
-/// could remove the oldest of three checkpoints, that one may be there still.
+/// Whether the run has come to its end as one does that nothing happened to. Where it ended before
+/// it could remove the oldest of three checkpoints, that one may be there still.
 pub(super) fn end(path: &Path) {
     let (_folder, quiet) = super::place();
     Story::begin(quiet_disk(), &quiet).unwrap().go_on().unwrap();
