@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-use crate::dice::Dice;
+use wan_tests::dice::Dice;
 use crate::json;
 
 /// The form of a file, as far as the mutator knows it.

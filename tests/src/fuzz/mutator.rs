@@ -1,6 +1,6 @@
 //! Damaged files from valid ones.
 
-use crate::dice::Dice;
+use wan_tests::dice::Dice;
 use crate::formats::{self, Format, Site};
 use crate::seeds::Seed;
 

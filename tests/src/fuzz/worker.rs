@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::allocator;
-use crate::dice::Dice;
+use wan_tests::dice::Dice;
 use crate::kinds::Kind;
 use crate::mutator;
 use crate::seeds::{self, Seed};
