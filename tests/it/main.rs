@@ -59,6 +59,7 @@ mod recordings;
 mod reference;
 mod reproducing;
 mod requests;
+mod resuming;
 mod runs;
 mod schedules;
 mod side_doors;

@@ -96,24 +96,23 @@ impl RunOutputs {
     ) -> Result<(KeptRun, Self)> {
         let outputs = outputs_of(matches, model, settings);
         let recipe = making::recipe(model, settings, wanted);
-        match matches.get_one::<PathBuf>("save_file") {
+        let (folder, kept) = match matches.get_one::<PathBuf>("save_file") {
             Some(path) => {
                 check_extension(path)?;
                 let folder = path.with_extension(RUN);
                 // What cannot be written is refused by its own name.
-                let own = Self::claim(outputs, &folder, (model, settings), wanted)?;
-                Ok((create(&folder, recipe, wanted.overwrite)?, own))
+                let files = Files::of(&folder, (model, settings), wanted);
+                files.all().try_for_each(|file| outputs.check(file))?;
+                let kept = create(&folder, recipe, wanted.overwrite)?;
+                (folder, kept)
             }
-            None => {
-                let (folder, kept) = create_free(settings, &recipe)?;
-                let own = Self::claim(outputs, &folder, (model, settings), wanted);
-                match own {
-                    Ok(own) => Ok((kept, own)),
-                    Err(error) => {
-                        kept.remove()?;
-                        Err(error)
-                    }
-                }
+            None => create_free(settings, &recipe)?,
+        };
+        match Self::claim(outputs, &folder, (model, settings), wanted) {
+            Ok(own) => Ok((kept, own)),
+            Err(error) => {
+                kept.remove()?;
+                Err(error)
             }
         }
     }
@@ -128,25 +127,18 @@ impl RunOutputs {
         (model, settings): (&Model, &Settings),
         wanted: &Wanted,
     ) -> Result<Self> {
-        let sheet = wanted.contact_sheet.as_ref().map(|path| {
-            let (field, is_ours) = ("contact_sheet".into(), is_png_sheet as fn(&Path) -> bool);
-            let bytes = sheet_bytes(settings);
-            outputs.claim(&wan_outputs::Wanted { field, path: path.clone(), is_ours, bytes })
-        });
-        let sheet = sheet.transpose()?;
-        let (path, latent_bytes) = (folder.with_extension("mp4"), model.latent_bytes(settings));
+        let files = Files::of(folder, (model, settings), wanted);
+        let mut claim = |file: &Option<wan_outputs::Wanted>| {
+            file.as_ref().map(|file| outputs.claim(file)).transpose()
+        };
+        let (sheet, latents) = (claim(&files.sheet)?, claim(&files.latents)?);
         let mut video = None;
-        if !settings.latents_only {
-            // The file that grows while the run goes on, and the final one.
-            let [file, sidecar] = Generated::wanted(&path, 2 * video_bytes(settings));
-            let (file, sidecar) = (outputs.claim(&file)?, outputs.claim(&sidecar)?);
+        if let Some([file, sidecar]) = &files.video {
+            let (file, sidecar) = (outputs.claim(file)?, outputs.claim(sidecar)?);
             video = Some(VideoOutput { video: file, sidecar });
         }
-        let stay = settings.latents_only || wanted.keep_latents;
-        let latents = stay
-            .then(|| outputs.claim(&Sidecar::wanted_latents(&latents_of(&path, 1), latent_bytes)));
-        let latents = latents.transpose()?;
         say_notices(&mut outputs);
+        let latent_bytes = model.latent_bytes(settings);
         Ok(Self { video, latents, sheet, outputs, folder: folder.into(), latent_bytes })
     }
 
@@ -161,6 +153,47 @@ impl RunOutputs {
         let (path, bytes) = (self.folder.with_extension("mp4"), self.latent_bytes);
         let wanted = |number| vec![Sidecar::wanted_latents(&latents_of(&path, number), bytes)];
         Ok(self.outputs.claim_free(wanted)?.remove(0))
+    }
+}
+
+/// Names and sizes of the files of a run. While they are written they lie in its folder.
+struct Files {
+    video: Option<[wan_outputs::Wanted; 2]>,
+    latents: Option<wan_outputs::Wanted>,
+    sheet: Option<wan_outputs::Wanted>,
+}
+
+impl Files {
+    fn of(folder: &Path, (model, settings): (&Model, &Settings), wanted: &Wanted) -> Self {
+        let inside = |file: wan_outputs::Wanted| wan_outputs::Wanted {
+            temporary_in: Some(folder.into()),
+            ..file
+        };
+        let path = folder.with_extension("mp4");
+        // The file that grows while the run goes on, and the final one.
+        let bytes = 2 * video_bytes(settings);
+        let stay = settings.latents_only || wanted.keep_latents;
+        let sheet = wanted.contact_sheet.as_ref().map(|path| {
+            let (field, is_ours) = ("contact_sheet".into(), is_png_sheet as fn(&Path) -> bool);
+            // Another folder may be on another disk.
+            let is_beside =
+                path.parent() == std::path::absolute(folder).ok().as_deref().and_then(Path::parent);
+            let temporary_in = is_beside.then(|| folder.to_path_buf());
+            let (path, bytes) = (path.clone(), sheet_bytes(settings));
+            wan_outputs::Wanted { field, path, is_ours, bytes, temporary_in }
+        });
+        Self {
+            video: (!settings.latents_only).then(|| Generated::wanted(&path, bytes).map(inside)),
+            latents: stay.then(|| {
+                let bytes = model.latent_bytes(settings);
+                inside(Sidecar::wanted_latents(&latents_of(&path, 1), bytes))
+            }),
+            sheet,
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &wan_outputs::Wanted> {
+        self.video.iter().flatten().chain(&self.latents).chain(&self.sheet)
     }
 }
 

@@ -96,7 +96,7 @@ pub(crate) fn receive(signal: i32) {
         Stops::Elsewhere(tell) => tell(signal),
         Stops::Work(cancel) if is_first => {
             cancel.cancel();
-            note!("stopping after this round; interrupt again to stop at once");
+            note!("stopping; interrupt again to stop at once");
         }
         // A second signal does not wait for the round to end.
         Stops::Work(_) | Stops::Program => {

@@ -5,7 +5,6 @@
 //! cargo run --release --example progress_and_cancel -- demo-model
 //! ```
 
-use wan_host::parts::RunContext;
 use wan_host::{Cancel, Engine, Error, Request};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -32,11 +31,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert!(matches!(run.round(), Err(Error::Cancelled)));
     println!("stopped after {} rounds; going on", state.rounds_done());
 
-    let context = RunContext::default();
-    let mut run = model.resume(&settings, conditions, &context, &state)?;
+    let calm = Cancel::default();
+    let mut run = model.resume(&settings, conditions, &calm, &state)?;
     while run.round()?.is_some() {}
     let sampled = run.finish()?;
-    for frames in model.decode(&settings, &sampled.latents, &context.cancel)? {
+    for frames in model.decode(&settings, &sampled.latents, &calm)? {
         println!("{} frames decoded", frames?.frames());
     }
     Ok(())

@@ -197,6 +197,7 @@ fn turn_of_media(error: &wan_media::Error) -> Turn {
     use wan_media::Error as Media;
     match error {
         Media::File(error) => turn_of_file(error),
+        Media::Io { source, .. } => turn_of_io(source),
         // The request was checked before: its own encoders and writers have failed.
         Media::Encode(_) | Media::Dropped { .. } | Media::Mux(_) | Media::Png(_) => Turn::Bug,
         _ => Turn::Caller,

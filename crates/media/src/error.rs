@@ -57,7 +57,7 @@ pub enum Error {
     #[error("cannot put the video into an MP4 file")]
     Mux(#[from] MuxError),
     /// The growing file was not read, or the final file not written.
-    #[error("cannot {doing}")]
+    #[error("cannot {doing}: {source}")]
     Io {
         /// What was being done.
         doing: &'static str,

@@ -62,13 +62,14 @@ pub enum Claimed {
 }
 
 impl Claim {
-    /// Locks the temporary file beside `path`, and empties it. What else there is to look at before
-    /// a file is written, [`Outputs`](crate::Outputs) looks at.
+    /// Locks the temporary file beside `path`, or in the folder `temporary_in` of the same file
+    /// system, and empties it. What else there is to look at before a file is written,
+    /// [`Outputs`](crate::Outputs) looks at.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn of(path: &Path) -> io::Result<Claimed> {
-        let temporary = temporary_name(path);
+    pub fn of(path: &Path, temporary_in: Option<&Path>) -> io::Result<Claimed> {
+        let temporary = temporary_name(path, temporary_in);
         for _ in 0..TRIES {
             let (file, was_left) = open(&temporary)?;
             let without_lock = match lock(&file) {
@@ -90,8 +91,13 @@ impl Claim {
     }
 
     /// As [`of`](Self::of), by another process.
-    pub(crate) fn through(steward: &Arc<dyn Steward>, path: &Path) -> io::Result<Claimed> {
-        let (number, temporary, was_left, without_lock) = match steward.claim(path)? {
+    pub(crate) fn through(
+        steward: &Arc<dyn Steward>,
+        path: &Path,
+        temporary_in: Option<&Path>,
+    ) -> io::Result<Claimed> {
+        let entrusted = steward.claim(path, temporary_in)?;
+        let (number, temporary, was_left, without_lock) = match entrusted {
             Entrusted::Taken { by } => return Ok(Claimed::Taken { by }),
             Entrusted::Ours { claim, temporary, was_left, without_lock } => {
                 (claim, temporary, was_left, without_lock)
@@ -132,13 +138,13 @@ impl Claim {
         space::reserve(self.file(), bytes)
     }
 
-    /// A file without a name in the same folder, for what is put together at the end. As much room
+    /// A file without a name in the folder of the temporary file, for what is put together at the end. As much room
     /// is taken for it as for the claim.
     ///
     /// # Errors
     /// If there is no such room, or the folder cannot be written to.
     pub fn scratch(&self) -> io::Result<File> {
-        let file = tempfile::tempfile_in(folder_of(&self.path))?;
+        let file = tempfile::tempfile_in(folder_of(&self.temporary))?;
         space::reserve(&file, self.bytes)?;
         Ok(file)
     }
@@ -233,12 +239,15 @@ impl Kept {
     }
 }
 
-/// `.NAME.part` in the same folder.
-pub(crate) fn temporary_name(path: &Path) -> PathBuf {
+/// `.NAME.part`, in this folder or in the same one.
+pub(crate) fn temporary_name(path: &Path, within: Option<&Path>) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(".part");
-    path.with_file_name(name)
+    match within {
+        Some(folder) => folder.join(name),
+        None => path.with_file_name(name),
+    }
 }
 
 /// The temporary file, and whether it was there.

@@ -14,6 +14,34 @@ pub fn folder_of(path: &Path) -> &Path {
     }
 }
 
+/// Whether a file can be renamed from one folder to the other, as far as the system tells.
+#[cfg(unix)]
+pub(crate) fn is_one_file_system(one: &Path, other: &Path) -> std::io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let same_device = fs::metadata(one)?.dev() == fs::metadata(other)?.dev();
+    Ok(same_device && mount(one) == mount(other))
+}
+
+/// As above, where nobody tells.
+#[cfg(not(unix))]
+pub(crate) fn is_one_file_system(_: &Path, _: &Path) -> std::io::Result<bool> {
+    Ok(true)
+}
+
+/// The mount of a folder, where the system tells: a part of a file system that is mounted at
+/// another place too has the same device there, and nothing can be renamed from one to the other.
+#[cfg(target_os = "linux")]
+fn mount(folder: &Path) -> Option<u64> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    let about = statx(CWD, folder, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
+    (about.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(about.stx_mnt_id)
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn mount(_: &Path) -> Option<u64> {
+    None
+}
+
 /// Flushes the names in a folder to the disk, where the system can.
 pub(crate) fn flush(folder: &Path) -> std::io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
@@ -22,7 +50,8 @@ pub(crate) fn flush(folder: &Path) -> std::io::Result<()> {
 /// Writes a folder with these files (names relative to it), all of them or nothing.
 ///
 /// # Errors
-/// [`Error::Refused`] if something of that name is there, [`Error::Write`] if the file system fails.
+/// [`Error::Refused`] if something of that name is there, [`Error::Write`] if the file system
+/// fails.
 pub fn write_new_folder(field: &str, path: &Path, files: &[(&str, String)]) -> Result<()> {
     // A link that leads nowhere is something, too.
     if path.symlink_metadata().is_ok() {

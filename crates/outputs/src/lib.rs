@@ -4,11 +4,12 @@
 //! [`Outputs`] knows every file that a command will write. It refuses, before anything is computed,
 //! a name that the file system does not take, a folder that is not there or cannot be written to,
 //! what is no ordinary file, an input of the same command, and a file that this program did not
-//! make. What it accepts it gives as a [`Claim`]: a locked temporary file beside the final name,
-//! which [`Claim::keep`] flushes to the disk and renames. A claim that is dropped leaves nothing.
+//! make. What it accepts it gives as a [`Claim`]: a locked temporary file beside the final name, or
+//! in another folder of the same file system, which [`Claim::keep`] flushes to the disk and
+//! renames. A claim that is dropped leaves nothing.
 //!
-//! The lock (`flock`) is held while the process lives, so two runs never write one file. A temporary
-//! file without its lock is what an ended process left: it is taken over.
+//! The lock (`flock`) is held while the process lives, so two runs never write one file. A
+//! temporary file without its lock is what an ended process left: it is taken over.
 //!
 //! A process whose code is not all trusted can have another one do this for it ([`Steward`]), and
 //! then only writes to temporary files.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::claim::{Claim, Claimed, temporary_name};
 use crate::error::{Error, Result};
-use crate::folder::folder_of;
+use crate::folder::{folder_of, is_one_file_system};
 use crate::lock::identity;
 use crate::space::free_bytes;
 use crate::steward::Steward;
@@ -26,6 +26,16 @@ pub struct Wanted {
     pub is_ours: fn(&Path) -> bool,
     /// Bytes that it will take, by estimate; 0 where nobody knows.
     pub bytes: u64,
+    /// Where it lies while it is written: a folder of the same file system, or beside its name.
+    pub temporary_in: Option<PathBuf>,
+}
+
+/// A file that was claimed.
+#[derive(Debug)]
+struct Own {
+    path: PathBuf,
+    temporary: PathBuf,
+    field: String,
 }
 
 /// What a command may write to, and what it has claimed.
@@ -33,7 +43,7 @@ pub struct Wanted {
 pub struct Outputs {
     overwrite: bool,
     inputs: Vec<(PathBuf, (u64, u64))>,
-    claimed: Vec<(PathBuf, String)>,
+    claimed: Vec<Own>,
     /// Bytes that the claimed files will take and that are not reserved.
     needed: u64,
     notices: Vec<String>,
@@ -47,6 +57,15 @@ enum Refusal {
     Taken(String),
     /// No other name would do better.
     Final(Error),
+}
+
+impl Refusal {
+    fn into_error(self, wanted: &Wanted) -> Error {
+        match self {
+            Self::Final(error) => error,
+            Self::Taken(why) => refused(wanted, why),
+        }
+    }
 }
 
 impl Outputs {
@@ -81,10 +100,8 @@ impl Outputs {
     /// [`Error::Refused`] if it must not or cannot be written there, [`Error::NoRoom`] if the disk
     /// is too full for all that was claimed so far.
     pub fn claim(&mut self, wanted: &Wanted) -> Result<Claim> {
-        self.try_claim(wanted, Replaces::What(self.overwrite)).map_err(|refusal| match refusal {
-            Refusal::Final(error) => error,
-            Refusal::Taken(why) => refused(wanted, why),
-        })
+        let claim = self.try_claim(wanted, Replaces::What(self.overwrite));
+        claim.map_err(|refusal| refusal.into_error(wanted))
     }
 
     /// Claims files that belong together, under the first names at which nothing is: `named` gives
@@ -110,6 +127,18 @@ impl Outputs {
         unreachable!("there is always another number")
     }
 
+    /// Looks whether a file can be claimed under the name that it was given, as far as that can be
+    /// known without a temporary file.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if it must not or cannot be written there.
+    pub fn check(&self, wanted: &Wanted) -> Result<()> {
+        check_name(&wanted.path).map_err(|why| refused(wanted, why))?;
+        check_folder(&wanted.path).map_err(|why| refused(wanted, why))?;
+        let there = self.check_what_is_there(wanted, Replaces::What(self.overwrite));
+        there.map_err(|refusal| refusal.into_error(wanted))
+    }
+
     fn try_claim(
         &mut self,
         wanted: &Wanted,
@@ -118,10 +147,17 @@ impl Outputs {
         let last = |why: String| Refusal::Final(refused(wanted, why));
         check_name(&wanted.path).map_err(last)?;
         check_folder(&wanted.path).map_err(last)?;
+        let temporary_in = wanted.temporary_in.as_deref();
+        if let Some(folder) = temporary_in {
+            check_one_file_system(folder, &wanted.path).map_err(last)?;
+        }
         self.check_what_is_there(wanted, replaces)?;
+        if self.is_at_work_elsewhere(wanted) {
+            return Err(Refusal::Taken(self.writer(wanted, None)));
+        }
         let claimed = match &self.steward {
-            Some(steward) => Claim::through(steward, &wanted.path),
-            None => Claim::of(&wanted.path),
+            Some(steward) => Claim::through(steward, &wanted.path, temporary_in),
+            None => Claim::of(&wanted.path, temporary_in),
         };
         let claimed = claimed.map_err(|e| last(format!("cannot write it ({e})")))?;
         let mut claim = match claimed {
@@ -134,7 +170,8 @@ impl Outputs {
         // Another may have finished it between our look and our lock.
         self.check_what_is_there(wanted, replaces)?;
         self.take_room(wanted, &mut claim).map_err(Refusal::Final)?;
-        self.claimed.push((claim.path().to_path_buf(), wanted.field.clone()));
+        let (path, temporary) = (claim.path().into(), claim.temporary().into());
+        self.claimed.push(Own { path, temporary, field: wanted.field.clone() });
         Ok(claim)
     }
 
@@ -147,15 +184,29 @@ impl Outputs {
         } else if was_left && !without_lock {
             self.notices.push(format!(
                 "{}: took over what a run that ended early has left",
-                temporary_name(claim.path()).display()
+                claim.temporary().display()
             ));
         }
     }
 
+    /// What this command has claimed last under the name of a file.
+    fn own(&self, wanted: &Wanted) -> Option<&Own> {
+        self.claimed.iter().rev().find(|own| is_same(&own.path, &wanted.path))
+    }
+
+    /// Whether this command writes the file in another folder: there the lock does not tell.
+    fn is_at_work_elsewhere(&self, wanted: &Wanted) -> bool {
+        let temporary = temporary_name(&wanted.path, wanted.temporary_in.as_deref());
+        self.own(wanted).is_some_and(|own| {
+            !is_same(&own.temporary, &temporary) && own.temporary.symlink_metadata().is_ok()
+        })
+    }
+
     fn writer(&self, wanted: &Wanted, by: Option<u32>) -> String {
-        let own = self.claimed.iter().find(|(path, _)| is_same(path, &wanted.path));
-        match (own, by) {
-            (Some((_, field)), _) => format!("is the file of `{field}` too; choose another name"),
+        match (self.own(wanted), by) {
+            (Some(own), _) => {
+                format!("is the file of `{}` too; choose another name", own.field)
+            }
             (None, Some(process)) => format!(
                 "process {process} is writing it; wait until it has ended, or choose another name"
             ),
@@ -246,7 +297,7 @@ fn check_name(path: &Path) -> std::result::Result<(), String> {
         return Err("is no name of a file".into());
     }
     // The longest name that will be there for a time.
-    let temporary = temporary_name(path);
+    let temporary = temporary_name(path, None);
     let bytes = temporary.file_name().map_or(0, |name| name.as_encoded_bytes().len());
     let too_many = bytes.saturating_sub(NAME_BYTES_MAX);
     if too_many > 0 {
@@ -263,6 +314,22 @@ fn check_folder(path: &Path) -> std::result::Result<(), String> {
     match fs::metadata(folder) {
         Ok(about) if about.is_dir() => Ok(()),
         Ok(_) => Err(format!("{} is no folder", folder.display())),
+        Err(error) => Err(format!("cannot write to {} ({error})", folder.display())),
+    }
+}
+
+/// Whether a file can get its name from another folder.
+fn check_one_file_system(temporary_in: &Path, path: &Path) -> std::result::Result<(), String> {
+    check_folder(&temporary_in.join("file"))?;
+    let folder = folder_of(path);
+    match is_one_file_system(temporary_in, folder) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(format!(
+            "{} is on another file system than {}, where it lies until it is whole; give names on \
+             one file system",
+            folder.display(),
+            temporary_in.display()
+        )),
         Err(error) => Err(format!("cannot write to {} ({error})", folder.display())),
     }
 }

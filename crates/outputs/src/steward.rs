@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 /// Claims, renames and removes files for this process, which only writes to them. What it has
 /// claimed and not kept it removes when this process has ended, however that came.
 pub trait Steward: Debug + Send + Sync {
-    /// Locks the temporary file beside `path`, and empties it.
+    /// Locks the temporary file beside `path`, or in the folder `temporary_in`, and empties it.
     ///
     /// # Errors
     /// What the file system says.
-    fn claim(&self, path: &Path) -> io::Result<Entrusted>;
+    fn claim(&self, path: &Path, temporary_in: Option<&Path>) -> io::Result<Entrusted>;
 
     /// Flushes the file of a claim to the disk and gives it its name.
     ///
@@ -65,8 +65,8 @@ mod tests {
     struct Here(Mutex<BTreeMap<u64, Claim>>);
 
     impl Steward for Here {
-        fn claim(&self, path: &Path) -> io::Result<Entrusted> {
-            Ok(match Claim::of(path)? {
+        fn claim(&self, path: &Path, temporary_in: Option<&Path>) -> io::Result<Entrusted> {
+            Ok(match Claim::of(path, temporary_in)? {
                 Claimed::Taken { by } => Entrusted::Taken { by },
                 Claimed::Ours { claim, was_left, without_lock } => {
                     let temporary = claim.temporary().to_path_buf();
@@ -97,7 +97,8 @@ mod tests {
         let here = Arc::new(Here::default());
         let mut outputs = Outputs::new(false).through(Some(here.clone()));
         let field = "save_file".to_string();
-        let wanted = Wanted { field, path: path.clone(), is_ours: |_| true, bytes: 0 };
+        let is_ours = |_: &Path| true;
+        let wanted = Wanted { field, path: path.clone(), is_ours, bytes: 0, temporary_in: None };
         let names = || fs::read_dir(folder.path()).unwrap().count();
 
         drop(outputs.claim(&wanted).unwrap());
@@ -115,5 +116,17 @@ mod tests {
         drop(outputs);
         here.0.lock().unwrap().clear();
         assert_eq!(names(), 1, "the temporary file is gone");
+
+        // It may be written in another folder, there too.
+        let run = tempfile::tempdir().unwrap();
+        let temporary_in = Some(run.path().to_path_buf());
+        let wanted = Wanted { path: folder.path().join("b.txt"), temporary_in, ..wanted };
+        let mut outputs = Outputs::new(false).through(Some(here));
+        let mut claim = outputs.claim(&wanted).unwrap();
+        assert_eq!(claim.temporary(), run.path().join(".b.txt.part"));
+        claim.file().write_all(b"more").unwrap();
+        assert_eq!(names(), 1);
+        assert_eq!(fs::read(claim.keep().unwrap().path()).unwrap(), b"more");
+        assert_eq!(names(), 2);
     }
 }

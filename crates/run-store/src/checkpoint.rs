@@ -96,8 +96,8 @@ impl CheckpointFile {
     /// only for what the file has.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if any byte differs from those written (the writer does not count the file
-    /// among the last two any more), [`Error::Newer`], [`Error::Io`].
+    /// [`Error::Damaged`] if any byte differs from those written (the writer does not count the
+    /// file among the last two any more), [`Error::Newer`], [`Error::Io`].
     pub fn read(&self) -> Result<Checkpoint> {
         self.examined(true)
     }

@@ -5,7 +5,7 @@
 pub(crate) mod script;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,6 +66,16 @@ impl Disk {
         Ok(())
     }
 
+    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "tests have a script"))]
+    fn sync(&self, file: &File) -> io::Result<()> {
+        // A script knows what is on its disk, and tests need not wait for this one.
+        #[cfg(test)]
+        if self.script.is_some() {
+            return Ok(());
+        }
+        file.sync_all()
+    }
+
     pub(crate) fn make_folder(&self, path: &Path) -> io::Result<()> {
         self.step(Step::MakeFolder(path))?;
         fs::create_dir(path)
@@ -76,16 +86,17 @@ impl Disk {
         fs::remove_dir(path)
     }
 
-    /// Makes a file, which is appended to. There must be none of this name.
+    /// Makes a file. There must be none of this name.
     pub(crate) fn make(&self, path: &Path) -> io::Result<DiskFile> {
         self.step(Step::Make(path))?;
-        let file = OpenOptions::new().append(true).create_new(true).open(path)?;
+        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
         Ok(DiskFile { file, path: path.into(), disk: self.clone() })
     }
 
-    /// Opens a file to append to it.
+    /// Opens a file to write at its end.
     pub(crate) fn append(&self, path: &Path) -> io::Result<DiskFile> {
-        let file = open(path, OpenOptions::new().append(true))?;
+        let mut file = open(path, OpenOptions::new().write(true))?;
+        file.seek(SeekFrom::End(0))?;
         Ok(DiskFile { file, path: path.into(), disk: self.clone() })
     }
 
@@ -99,7 +110,7 @@ impl Disk {
     pub(crate) fn flush_folder(&self, folder: &Path) -> io::Result<()> {
         self.step(Step::FlushFolder(folder))?;
         self.totals.fsyncs.fetch_add(1, Ordering::Relaxed);
-        if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+        if cfg!(unix) { self.sync(&File::open(folder)?) } else { Ok(()) }
     }
 
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -117,7 +128,7 @@ impl Disk {
     }
 }
 
-/// A file that is appended to.
+/// A file that is written from its beginning to its end.
 #[derive(Debug)]
 pub(crate) struct DiskFile {
     file: File,
@@ -143,13 +154,21 @@ impl DiskFile {
     pub(crate) fn flush(&self) -> io::Result<()> {
         self.disk.step(Step::Flush(&self.path))?;
         self.disk.totals.fsyncs.fetch_add(1, Ordering::Relaxed);
-        self.file.sync_all()
+        self.disk.sync(&self.file)
     }
 
-    /// Cuts off what lies behind `bytes`.
-    pub(crate) fn cut(&self, bytes: u64) -> io::Result<()> {
+    /// Writes over bytes that are there. What fails leaves the file at any place: cut it then.
+    pub(crate) fn write_over(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(at))?;
+        self.write(bytes)?;
+        self.file.seek(SeekFrom::End(0)).map(drop)
+    }
+
+    /// Cuts off what lies behind `bytes`, and goes on there.
+    pub(crate) fn cut(&mut self, bytes: u64) -> io::Result<()> {
         self.disk.step(Step::Cut(&self.path, bytes))?;
-        self.file.set_len(bytes)
+        self.file.set_len(bytes)?;
+        self.file.seek(SeekFrom::Start(bytes)).map(drop)
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -33,7 +33,11 @@ pub enum Error {
         path: PathBuf,
     },
     /// A folder for a new run has files that this crate did not make.
-    #[error("{}: has {}, which belongs to no run; name another folder", path.display(), file.display())]
+    #[error(
+        "{}: has {}, which belongs to no run; name another folder",
+        path.display(),
+        file.display()
+    )]
     Foreign {
         /// The folder, or what lies in its place.
         path: PathBuf,
@@ -49,7 +53,10 @@ pub enum Error {
         why: String,
     },
     /// A later version of this program wrote it.
-    #[error("{}: written by a newer wan (format {version}; this one reads up to {known})", file.display())]
+    #[error(
+        "{}: written by a newer wan (format {version}; this one reads up to {known})",
+        file.display()
+    )]
     Newer {
         /// The file.
         file: PathBuf,

@@ -16,12 +16,15 @@ use crate::header::TensorView;
 use crate::held::{self, Held};
 use crate::journal::{Journal, JournalReader};
 use crate::names::{self, Contents};
-use crate::remove::{clear, look, remove_held};
+use crate::remove::{clear, clear_parts, look, remove_held};
 use crate::sealed::{Reading, Sealing, length};
 use crate::session::{Lease, Session};
 
 /// Longest recipe, in bytes.
 const RECIPE_MAX: u64 = 64 << 20;
+
+/// How often a folder may go while it is taken over.
+const TRIES: usize = 100;
 
 /// What messages and the outer object call the caller's text.
 const MEMBER: &str = "recipe";
@@ -53,8 +56,9 @@ impl RunFolder {
     ///
     /// # Errors
     /// [`Error::Exists`] if an unfinished run is there, [`Error::InUse`] if it is being worked on,
-    /// [`Error::Damaged`] if it is one that has lost its recipe, [`Error::Foreign`] if something else
-    /// is there, [`Error::Refused`] if `recipe` is no JSON or longer than 64 MiB, [`Error::Io`].
+    /// [`Error::Damaged`] if it is one that has lost its recipe, [`Error::Foreign`] if something
+    /// else is there, [`Error::Refused`] if `recipe` is no JSON or longer than 64 MiB,
+    /// [`Error::Io`].
     pub fn create(path: impl AsRef<Path>, recipe: &str) -> Result<Self> {
         Self::create_on(Disk::default(), path.as_ref(), recipe)
     }
@@ -65,29 +69,18 @@ impl RunFolder {
             let why = format!("a recipe of {} bytes, at most {RECIPE_MAX} fit", whole.len());
             return Err(Error::refused(path, why));
         }
-        let is_made = match disk.make_folder(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                check_free(path)?;
-                false
+        let mut held = claim(&disk, path, &whole);
+        for _ in 0..TRIES {
+            // It went while it was looked at: another process has removed its run.
+            if matches!(held, Err(Error::NoRun { .. })) {
+                held = claim(&disk, path, &whole);
             }
-            result => result.map(|()| true).map_err(Error::io(path, "make it"))?,
-        };
-        let undo = || {
-            if is_made {
-                let _ = disk.remove_folder(path);
-            }
-        };
-        let held = Held::take(&disk, path).inspect_err(|_| undo())?;
-        if let Err(error) = begin(&disk, path, &whole) {
-            let _ = held.remove(&disk);
-            undo();
-            return Err(error);
         }
-        Ok(Self::at(disk, path, recipe.into(), held))
+        Ok(Self::at(disk, path, recipe.into(), held?))
     }
 
-    /// Opens the folder of an unfinished run to go on with it, and removes what an ended writer left
-    /// of a file that it was at.
+    /// Opens the folder of an unfinished run to go on with it, and removes what ended writers left
+    /// of files that they were at: `*.part`, but for a claim of `wan-outputs` that somebody holds.
     ///
     /// # Errors
     /// [`Error::NoRun`], [`Error::InUse`]; [`Error::Damaged`] or [`Error::Newer`] of the recipe;
@@ -102,10 +95,7 @@ impl RunFolder {
         let held = Held::take(&disk, path)?;
         let contents = look(path)?;
         let recipe = read_recipe(path, &contents)?;
-        for part in &contents.parts {
-            let part = path.join(part);
-            disk.remove(&part).map_err(Error::io(&part, "remove it"))?;
-        }
+        clear_parts(&disk, path, &contents)?;
         Ok(Self::at(disk, path, recipe, held))
     }
 
@@ -134,14 +124,15 @@ impl RunFolder {
         self.disk.written()
     }
 
-    /// Writes a checkpoint; when this returns it is on the disk. `text` is JSON. The tensors go from
-    /// where they lie to the disk. Then checkpoints are removed, but for the one before it that is
-    /// not known to be damaged; those of the same number or a later one are of a way that the run
-    /// has left.
+    /// Writes a checkpoint; when this returns it is on the disk. `text` is JSON. The tensors go
+    /// from where they lie to the disk. Then checkpoints are removed, but for the one before it
+    /// that is not known to be damaged; those of the same number or a later one are of a way that
+    /// the run has left.
     ///
     /// # Errors
     /// [`Error::Refused`] if `text` is no JSON, or a tensor's name, format, shape and bytes do not
-    /// fit; [`Error::Io`]. The earlier checkpoints are as they were then, and another can be written.
+    /// fit; [`Error::Io`]. The earlier checkpoints are as they were then, and another can be
+    /// written.
     pub fn write_checkpoint(
         &mut self,
         number: u64,
@@ -204,9 +195,9 @@ impl RunFolder {
         Ok(Newest { checkpoint: None, damaged })
     }
 
-    /// Says that the run cannot go on from the checkpoint of this number: as where a growing file is
-    /// damaged before the mark that it refers to. It does not count among the last two any more, and
-    /// is removed when the next one is written.
+    /// Says that the run cannot go on from the checkpoint of this number: as where a growing file
+    /// is damaged before the mark that it refers to. It does not count among the last two any more,
+    /// and is removed when the next one is written.
     ///
     /// # Errors
     /// [`Error::Io`] if the folder cannot be listed.
@@ -236,8 +227,8 @@ impl RunFolder {
         Growing::begin(&self.disk, &self.path, &path, lease)
     }
 
-    /// Goes on with a growing file: what lies before the mark is read and compared, what lies behind
-    /// it is cut off.
+    /// Goes on with a growing file: what lies before the mark is read and compared, what lies
+    /// behind it is cut off.
     ///
     /// # Errors
     /// [`Error::Damaged`] if it is not there or what lies before the mark is not what was written;
@@ -267,18 +258,18 @@ impl RunFolder {
     /// Reads the parts of a journal before a mark, while it grows too.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if it is not there, or shorter than the mark says; [`Error::Refused`] for a
-    /// name; [`Error::Io`]. Damage within is found where it is read.
+    /// [`Error::Damaged`] if it is not there, or shorter than the mark says; [`Error::Refused`] for
+    /// a name; [`Error::Io`]. Damage within is found where it is read.
     pub fn read_journal(&self, name: &str, mark: &Mark) -> Result<JournalReader> {
         JournalReader::open(&self.path_of(name)?, mark)
     }
 
     /// Removes the files that this crate made, and the folder. Gives what is left because others
-    /// made it; then the folder stays.
+    /// made it, or hold it; then the folder stays.
     ///
     /// # Errors
-    /// [`Error::Open`] if a growing file is open; [`Error::Io`]. What is left is no run in that case
-    /// or still a whole one, and [`remove`](crate::remove()) ends it.
+    /// [`Error::Open`] if a growing file is open; [`Error::Io`]. What is left is no run in that
+    /// case or still a whole one, and [`remove`](crate::remove()) ends it.
     pub fn remove(self) -> Result<Vec<PathBuf>> {
         let Self { path, disk, session, .. } = self;
         if let Some(name) = session.one_open() {
@@ -288,6 +279,31 @@ impl RunFolder {
             return Err(Error::Open { file: path });
         };
         remove_held(&disk, &path, session.held)
+    }
+}
+
+/// Makes a folder that of a new run, and locks it. What fails leaves nothing.
+fn claim(disk: &Disk, path: &Path, whole: &str) -> Result<Held> {
+    let is_made = match disk.make_folder(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            check_free(path)?;
+            false
+        }
+        result => result.map(|()| true).map_err(Error::io(path, "make it"))?,
+    };
+    let undo = |error| {
+        if is_made {
+            let _ = disk.remove_folder(path);
+        }
+        error
+    };
+    let held = Held::take(disk, path).map_err(undo)?;
+    match begin(disk, path, whole) {
+        Ok(()) => Ok(held),
+        Err(error) => {
+            let _ = held.remove(disk);
+            Err(undo(error))
+        }
     }
 }
 

@@ -91,7 +91,7 @@ impl Growing {
         let mut reading = mark.open(path)?;
         reading.pass(mark.bytes)?;
         mark.check(path, reading.hasher())?;
-        let file = disk.append(path).map_err(Error::reading(path))?;
+        let mut file = disk.append(path).map_err(Error::reading(path))?;
         if reading.left() > 0 {
             file.cut(mark.bytes).map_err(Error::io(path, "cut it"))?;
         }
@@ -126,16 +126,49 @@ impl Growing {
     /// # Errors
     /// As [`append`](Self::append).
     pub fn append_slices(&mut self, slices: &[&[u8]]) -> Result<()> {
+        self.put(slices, slices, None)
+    }
+
+    /// Appends `hidden`, and then writes `name` over those of its bytes that begin at `at`: whoever
+    /// reads the file while it grows does not see what was appended before all of it is there. The
+    /// file has the bytes with the name in them, and so do its marks. Where the process ends
+    /// between the two, what it appended lies behind every mark.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append); [`Error::Refused`] if the name does not lie in `hidden`.
+    pub fn append_then_name(&mut self, hidden: &[u8], at: usize, name: &[u8]) -> Result<()> {
+        let end = at.checked_add(name.len());
+        let (Some(before), Some(behind)) = (hidden.get(..at), end.and_then(|at| hidden.get(at..)))
+        else {
+            let why = format!(
+                "a name of {} bytes at {at} does not lie in {} bytes",
+                name.len(),
+                hidden.len()
+            );
+            return Err(Error::refused(self.file.path(), why));
+        };
+        self.put(&[hidden], &[before, name, behind], Some((length(before), name)))
+    }
+
+    /// Writes bytes, and then others over them, so that `whole` is there.
+    fn put(&mut self, first: &[&[u8]], whole: &[&[u8]], over: Option<(u64, &[u8])>) -> Result<()> {
         self.check()?;
+        let path = self.file.path().to_path_buf();
         if self.is_torn {
-            self.file.cut(self.bytes).map_err(Error::io(self.file.path(), "cut it"))?;
+            self.file.cut(self.bytes).map_err(Error::io(&path, "cut it"))?;
         }
         self.is_torn = true;
         let (mut hasher, mut bytes) = (self.hasher.clone(), self.bytes);
-        for chunk in slices.iter().flat_map(|slice| slice.chunks(CHUNK)) {
+        for chunk in whole.iter().flat_map(|slice| slice.chunks(CHUNK)) {
             hasher.update(chunk);
-            self.file.write(chunk).map_err(Error::io(self.file.path(), "write it"))?;
+        }
+        for chunk in first.iter().flat_map(|slice| slice.chunks(CHUNK)) {
+            self.file.write(chunk).map_err(Error::io(&path, "write it"))?;
             bytes += length(chunk);
+        }
+        if let Some((at, over)) = over {
+            let written = self.file.write_over(self.bytes + at, over);
+            written.map_err(Error::io(&path, "write it"))?;
         }
         (self.hasher, self.bytes, self.is_torn) = (hasher, bytes, false);
         Ok(())

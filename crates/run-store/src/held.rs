@@ -69,6 +69,21 @@ impl Held {
     }
 }
 
+/// Removes a file of which nobody holds the lock, as an ended process left it.
+pub(crate) fn remove_if_left(disk: &Disk, path: &Path) -> Result<()> {
+    let file = match open_to_read(path) {
+        Ok((file, _)) => file,
+        // It has got its name meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(Error::Io { path: path.into(), doing: "open it", source }),
+    };
+    if matches!(lock(&file), Lock::Taken { .. }) || !is_named(path, &file) {
+        return Ok(());
+    }
+    // While the lock is held: afterwards it may be another's.
+    disk.remove(path).map_err(Error::io(path, "remove it"))
+}
+
 /// A process that works on a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Worker {

@@ -5,14 +5,18 @@
 //! |---|---|
 //! | `lock` | empty; locked (`flock`) while a process works on the run |
 //! | `recipe.SHA256.json` | what the run is; written once. `{"version":1,"recipe":...}` |
-//! | `round-000012.SHA256.safetensors` | a checkpoint; its `__metadata__` has one entry, `wan`: `{"version":1,"number":12,"checkpoint":...}` |
+//! | `round-000012.SHA256.safetensors` | a checkpoint |
 //! | `growing-NAME` | a [`Growing`] file, or a [`Journal`]: appended to, never changed |
 //! | `*.part` | what a writer is at, or left when it ended |
+//! | `.NAME.part` | a claim of `wan-outputs`: what gets its name elsewhere when it is whole |
 //! | `removed.SHA256.json` | the recipe of a run whose removal has begun |
 //!
-//! A **sealed file** (recipe, checkpoint) has the SHA-256 of its bytes in its name. It is written by
-//! a temporary name, flushed and renamed, and then the folder is flushed: it is there as a whole or
-//! not at all, and a byte that has changed since is detected. The last two checkpoints are kept.
+//! A **sealed file** (recipe, checkpoint) has the SHA-256 of its bytes in its name. It is written
+//! by a temporary name, flushed and renamed, and then the folder is flushed: it is there as a whole
+//! or not at all, and a byte that has changed since is detected. The last two checkpoints are kept.
+//!
+//! In a checkpoint's `__metadata__` stands one entry, `wan`:
+//! `{"version":1,"number":12,"checkpoint":...}`.
 //!
 //! A **growing file** is named by a [`Mark`]: a length, and the hash of everything before it. A
 //! checkpoint refers to the marks of its moment. Going on from a mark verifies what lies before it
@@ -22,9 +26,9 @@
 //! it does one whose removal was broken off. So a process that ends while it makes a folder leaves
 //! nothing that looks like a run.
 //!
-//! Disks fail by halves. A write that fails leaves a file as it was. After a flush that fails nobody
-//! knows what is on the disk, so a growing file takes nothing more then: the run goes on from its
-//! last mark.
+//! Disks fail by halves. A write that fails leaves a file as it was. After a flush that fails
+//! nobody knows what is on the disk, so a growing file takes nothing more then: the run goes on
+//! from its last mark.
 //!
 //! The crate knows bytes, names and JSON texts, and neither a model nor a tensor library. It prints
 //! nothing.

@@ -14,6 +14,9 @@ pub(crate) const RECIPE_PART: &str = "recipe.part";
 /// What a growing file's name begins with on the disk, so that it is known for one of ours.
 const GROWING: &str = "growing-";
 
+/// What the name of a claim ends with; it begins with a dot.
+const PART: &str = ".part";
+
 /// Longest name of a growing file, in bytes.
 const NAME_MAX: usize = 64;
 
@@ -32,15 +35,24 @@ pub(crate) enum Name {
     },
     /// What a writer that ended left behind.
     Part,
+    /// A file that gets its name elsewhere when it is whole: a claim of `wan-outputs`.
+    Claim,
     Growing,
 }
 
 impl Name {
     /// `None` is a file of somebody else.
     pub(crate) fn of(name: &OsStr) -> Option<Self> {
-        let name = name.to_str()?;
+        // Of a claim only the end is ours: its name may be no text.
+        let name = name.to_string_lossy();
         if name == LOCK {
             return Some(Self::Lock);
+        }
+        if name
+            .strip_prefix('.')
+            .is_some_and(|name| name.len() > PART.len() && name.ends_with(PART))
+        {
+            return Some(Self::Claim);
         }
         if name == RECIPE_PART {
             return Some(Self::Part);
@@ -111,6 +123,7 @@ pub(crate) struct Contents {
     pub(crate) checkpoints: Vec<(u64, OsString, String)>,
     pub(crate) growing: Vec<OsString>,
     pub(crate) parts: Vec<OsString>,
+    pub(crate) claims: Vec<OsString>,
     pub(crate) removed: Vec<OsString>,
     pub(crate) has_lock: bool,
     /// What this crate did not make.
@@ -131,6 +144,7 @@ impl Contents {
                 Some(Name::Recipe { sha256 }) => contents.recipes.push((name, sha256)),
                 Some(Name::Removed) => contents.removed.push(name),
                 Some(Name::Part) => contents.parts.push(name),
+                Some(Name::Claim) => contents.claims.push(name),
                 Some(Name::Growing) => contents.growing.push(name),
                 Some(Name::Checkpoint { number, sha256 }) => {
                     contents.checkpoints.push((number, name, sha256));

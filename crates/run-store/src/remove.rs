@@ -1,6 +1,5 @@
 //! The end of a run's folder.
 
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,11 +7,11 @@ use wan_outputs::folder_of;
 
 use crate::disk::Disk;
 use crate::error::{Error, Result};
-use crate::held::Held;
+use crate::held::{Held, remove_if_left};
 use crate::names::{self, Contents};
 
 /// Removes an unfinished run, damaged ones too: the files that this crate made, and the folder.
-/// Gives what is left because others made it; then the folder stays.
+/// Gives what is left because others made it, or hold it; then the folder stays.
 ///
 /// Removal that is broken off leaves a folder that is no run, and can be ended by another call.
 ///
@@ -26,6 +25,7 @@ pub(crate) fn remove_on(disk: &Disk, folder: &Path) -> Result<Vec<PathBuf>> {
     let contents = look(folder)?;
     let Contents { recipes, checkpoints, growing, parts, removed, has_lock, .. } = &contents;
     let is_run = !recipes.is_empty() || !checkpoints.is_empty() || !growing.is_empty();
+    // A claim alone is no sign of a run: they lie beside videos too.
     if !is_run && parts.is_empty() && removed.is_empty() && !has_lock {
         return Err(Error::NoRun { path: folder.into(), why: "nothing in it is of a run" });
     }
@@ -57,10 +57,12 @@ pub(crate) fn remove_held(disk: &Disk, folder: &Path, held: Held) -> Result<Vec<
     }
     disk.flush_folder(folder).map_err(Error::io(folder, "flush it to the disk"))?;
     clear(disk, folder, &look(folder)?)?;
+    let Contents { foreign, claims, .. } = look(folder)?;
+    let left: Vec<PathBuf> = foreign.iter().chain(&claims).map(|name| folder.join(name)).collect();
     let lock = folder.join(names::LOCK);
     held.remove(disk).map_err(Error::io(&lock, "remove it"))?;
-    if !contents.foreign.is_empty() {
-        return Ok(contents.foreign.iter().map(|name| folder.join(name)).collect());
+    if !left.is_empty() {
+        return Ok(left);
     }
     match disk.remove_folder(folder) {
         // Somebody has put something in it since, or begins a run in it.
@@ -74,13 +76,21 @@ pub(crate) fn remove_held(disk: &Disk, folder: &Path, held: Held) -> Result<Vec<
     Ok(Vec::new())
 }
 
+/// Removes what ended processes left of files that they were at. A claim that somebody holds stays.
+pub(crate) fn clear_parts(disk: &Disk, folder: &Path, contents: &Contents) -> Result<()> {
+    for name in &contents.parts {
+        let path = folder.join(name);
+        disk.remove(&path).map_err(Error::io(&path, "remove it"))?;
+    }
+    contents.claims.iter().try_for_each(|name| remove_if_left(disk, &folder.join(name)))
+}
+
 /// Removes all of ours in a folder without a recipe, but for the lock. What tells that it is being
 /// removed goes last.
 pub(crate) fn clear(disk: &Disk, folder: &Path, contents: &Contents) -> Result<()> {
+    clear_parts(disk, folder, contents)?;
     let checkpoints = contents.checkpoints.iter().map(|(_, name, _)| name);
-    let names = checkpoints.chain(&contents.growing).chain(&contents.parts);
-    let names: Vec<&OsString> = names.chain(&contents.removed).collect();
-    for name in names {
+    for name in checkpoints.chain(&contents.growing).chain(&contents.removed) {
         let path = folder.join(name);
         disk.remove(&path).map_err(Error::io(&path, "remove it"))?;
     }

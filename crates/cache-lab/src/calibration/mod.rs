@@ -86,7 +86,8 @@ const RATIO_HELD_OUT_MAX: f64 = 0.05;
 impl Calibration {
     /// The file that a calibration is written to.
     pub fn wanted(path: &Path) -> Wanted {
-        Wanted { field: "out".into(), path: path.into(), is_ours: Self::is_one, bytes: 0 }
+        let (field, path) = ("out".into(), path.into());
+        Wanted { field, path, is_ours: Self::is_one, bytes: 0, temporary_in: None }
     }
 
     /// Whether a file is a calibration, of whatever schema.

@@ -125,7 +125,8 @@ impl Comparison<'_> {
     }
 
     fn wanted(&self, name: &str, is_ours: fn(&Path) -> bool) -> Wanted {
-        Wanted { field: "out".into(), path: self.folder.join(name), is_ours, bytes: 0 }
+        let (field, path) = ("out".into(), self.folder.join(name));
+        Wanted { field, path, is_ours, bytes: 0, temporary_in: None }
     }
 
     /// The request for one prompt, without a cache.

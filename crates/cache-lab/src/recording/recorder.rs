@@ -22,7 +22,8 @@ pub struct Recorder {
 impl Recorder {
     /// The file that a recorder writes, of about so many bytes.
     pub fn wanted(path: &Path, bytes: u64) -> Wanted {
-        Wanted { field: "out".into(), path: path.into(), is_ours: Recording::is_one, bytes }
+        let (field, path) = ("out".into(), path.into());
+        Wanted { field, path, is_ours: Recording::is_one, bytes, temporary_in: None }
     }
 
     /// Bytes of a recording of this run, about and at most.

@@ -12,7 +12,7 @@ use wan_outputs::{Claim, Claimed, Entrusted, Kept, Steward};
 /// What a child asks for. Claims have the numbers that they were given. A path may be no text.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Question {
-    Claim(OsString),
+    Claim { path: OsString, temporary_in: Option<OsString> },
     Keep(u64),
     GiveUp(u64),
     Remove(u64),
@@ -52,7 +52,9 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn answer(&mut self, question: Question) -> Answer {
         let done = match question {
-            Question::Claim(path) => return self.claim(Path::new(&path)),
+            Question::Claim { path, temporary_in } => {
+                return self.claim(Path::new(&path), temporary_in.as_deref().map(Path::new));
+            }
             Question::GiveUp(number) => {
                 self.claims.remove(&number);
                 Ok(())
@@ -76,8 +78,8 @@ impl Files {
         }
     }
 
-    fn claim(&mut self, path: &Path) -> Answer {
-        match Claim::of(path) {
+    fn claim(&mut self, path: &Path, temporary_in: Option<&Path>) -> Answer {
+        match Claim::of(path, temporary_in) {
             Ok(Claimed::Taken { by }) => Answer::Taken { by },
             Ok(Claimed::Ours { claim, was_left, without_lock }) => {
                 let (number, temporary) = (self.next, claim.temporary().into());
@@ -104,10 +106,11 @@ impl Parent {
 }
 
 impl Steward for Parent {
-    fn claim(&self, path: &Path) -> io::Result<Entrusted> {
+    fn claim(&self, path: &Path, temporary_in: Option<&Path>) -> io::Result<Entrusted> {
         // The working directories of the two may differ: a library can change the child's.
-        let path = std::path::absolute(path)?;
-        match self.ask(Question::Claim(path.into()))? {
+        let path = std::path::absolute(path)?.into();
+        let temporary_in = temporary_in.map(std::path::absolute).transpose()?.map(Into::into);
+        match self.ask(Question::Claim { path, temporary_in })? {
             Answer::Claimed { claim, temporary, was_left, without_lock } => {
                 let temporary = temporary.into();
                 Ok(Entrusted::Ours { claim, temporary, was_left, without_lock })

@@ -48,7 +48,7 @@ mod tests {
         let read = |text: &str| text.parse::<CheckpointEvery>();
         assert_eq!(read("60"), Ok(CheckpointEvery::default()));
         assert_eq!(read("0.5"), Ok(CheckpointEvery::Time(Duration::from_millis(500))));
-        assert_eq!([read("0"), read("never")], [Ok(CheckpointEvery::Never); 2].map(|e| e));
+        assert!([read("0"), read("never")].iter().all(|e| *e == Ok(CheckpointEvery::Never)));
         assert_eq!(read("round"), Ok(CheckpointEvery::Round));
         for wrong in ["-1", "nan", "inf", "1e7", "often", ""] {
             assert!(read(wrong).is_err(), "{wrong}");

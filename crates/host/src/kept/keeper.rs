@@ -248,10 +248,8 @@ impl Writer {
 
     fn show(&mut self, fragment: &Fragment) -> Result<()> {
         let ((at, hidden), (name_at, name)) = (fragment.hidden(), fragment.name());
-        let mut shown = hidden.to_vec();
-        let at = usize::try_from(name_at - at).unwrap_or(usize::MAX);
-        shown[at..at + name.len()].copy_from_slice(name);
-        Ok(self.kept.video.append(&shown)?)
+        let within = usize::try_from(name_at - at).unwrap_or(usize::MAX);
+        Ok(self.kept.video.append_then_name(hidden, within, name)?)
     }
 
     fn append(&mut self, handed_out: &HandedOut) -> Result<()> {

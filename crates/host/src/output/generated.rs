@@ -38,9 +38,10 @@ impl Generated {
     pub fn wanted(path: &Path, bytes: u64) -> [Wanted; 2] {
         let (field, sidecar) = ("save_file".to_string(), path.with_extension("json"));
         let is_ours = |video: &Path| Sidecar::is_one(&video.with_extension("json"));
-        let video = Wanted { field: field.clone(), path: path.into(), is_ours, bytes };
+        let (path, temporary_in) = (path.into(), None);
+        let video = Wanted { field: field.clone(), path, is_ours, bytes, temporary_in };
         let (is_ours, bytes) = (Sidecar::is_one as fn(&Path) -> bool, SIDECAR_BYTES);
-        [video, Wanted { field, path: sidecar, is_ours, bytes }]
+        [video, Wanted { field, path: sidecar, is_ours, bytes, temporary_in: None }]
     }
 
     /// As [`save`](Self::save), to files that were claimed before, with these tags.

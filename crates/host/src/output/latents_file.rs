@@ -58,7 +58,8 @@ impl Sidecar {
             WeightFile::open(path).is_ok_and(has)
         };
         let bytes = bytes.saturating_add(SIDECAR_BYTES);
-        Wanted { field: "save_file".into(), path: path.into(), is_ours, bytes }
+        let (field, path) = ("save_file".into(), path.into());
+        Wanted { field, path, is_ours, bytes, temporary_in: None }
     }
 
     /// Saves latents `[1, C, F, H, W]` (f32) with what is known of their making so far.

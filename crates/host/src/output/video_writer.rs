@@ -48,14 +48,15 @@ impl<'m> VideoWriter<'m> {
             None => (SegmentEncoder::new(format), GrowingMp4::new(format), 0),
             Some(index) => {
                 let there = index.resume_point();
-                if index.format() != format || there.bytes != bytes {
+                if index.format() != format || index.bytes() != bytes {
                     return Err(Error::invalid(format!(
                         "{}: {bytes} bytes are no whole segments of {format:?}",
                         file.display()
                     )));
                 }
+                // A short segment is the last: then nothing is left to be encoded.
                 let encoder = SegmentEncoder::starting_at(format, there.segments);
-                (encoder, GrowingMp4::resume(index), there.next_frame)
+                (encoder, GrowingMp4::resume(index), index.frames())
             }
         };
         Ok(Self { decoder, encoder, growing, written, passed: 0, sheet: None })
@@ -138,7 +139,11 @@ impl Sidecar {
         let mut from = BufReader::new(File::open(growing).map_err(Error::io(growing))?);
         let path = video.path().to_path_buf();
         let mut to = BufWriter::new(video.file());
-        index.write_faststart(&mut from, &metadata.tags(self), &mut to)?;
+        let written = index.write_faststart(&mut from, &metadata.tags(self), &mut to);
+        written.map_err(|error| match error {
+            wan_media::Error::Io { source, .. } => Error::io(&path)(source),
+            other => other.into(),
+        })?;
         to.flush().map_err(Error::io(&path))?;
         drop(to);
         // The video comes last: where it is, all is there.

@@ -24,6 +24,8 @@ pub(crate) enum Plan {
     Quiet,
     /// One.
     Nth { kind: Kind, number: usize },
+    /// That one of any kind, and the next.
+    Two { number: usize },
     /// That one and all after it: the process ends there.
     EndAt { number: usize },
 }
@@ -98,6 +100,7 @@ impl Script {
             Plan::Nth { kind: of, number } => {
                 (of == Kind::Any || of == kind) && of_kind(of).count() == number
             }
+            Plan::Two { number } => (number..number + 2).contains(&state.counts.len()),
             Plan::EndAt { number } => state.counts.len() >= number,
         };
         state.counts.push(kind);

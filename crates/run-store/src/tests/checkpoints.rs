@@ -26,11 +26,14 @@ proptest! {
         let mut run = RunFolder::create(&path, "{}").unwrap();
         let mut taken = BTreeSet::from(["__metadata__".to_string()]);
         let tensors: Vec<_> = tensors.into_iter().filter(|t| taken.insert(t.0.clone())).collect();
-        let sizes = tensors.iter().map(|(_, d, shape)| DTYPES[*d].1 * shape.iter().product::<usize>());
-        let bytes: Vec<Vec<u8>> = sizes.map(|n| (0..n).map(|i| (i % 251) as u8).collect()).collect();
-        let views: Vec<TensorView<'_>> = tensors.iter().zip(&bytes).map(|((name, d, shape), bytes)| {
-            TensorView { name, dtype: DTYPES[*d].0, shape, bytes }
-        }).collect();
+        let count = |shape: &[usize]| shape.iter().product::<usize>();
+        let sizes = tensors.iter().map(|(_, dtype, shape)| DTYPES[*dtype].1 * count(shape));
+        let bytes = sizes.map(|size| (0..size).map(|i| (i % 251) as u8).collect());
+        let bytes: Vec<Vec<u8>> = bytes.collect();
+        let views = tensors.iter().zip(&bytes).map(|((name, dtype, shape), bytes)| {
+            TensorView { name, dtype: DTYPES[*dtype].0, shape, bytes }
+        });
+        let views: Vec<TensorView<'_>> = views.collect();
         let text = serde_json::to_string(&text).unwrap();
         let before = run.written();
         let written = run.write_checkpoint(number, &text, &views).unwrap();
@@ -156,7 +159,12 @@ fn a_checkpoint_with_the_right_hash_and_wrong_contents_is_refused() {
         let said = error.to_string();
         assert!(!said.contains("SHA-256") && !said.contains('\n'), "{what}: {said}");
     }
-    // And so does what is right.
+    let mut longer = layout("{}", 0);
+    longer[..8].copy_from_slice(&50_000_000_u64.to_le_bytes());
+    seal_again(&file(&path, "round-"), &longer);
+    let error = run.newest().unwrap().damaged.remove(0).to_string();
+    assert!(error.contains("50000000 bytes were to follow, and there are 2"), "{error}");
+    // What is right is read.
     seal_again(&file(&path, "round-"), &layout(&format!("{{{wan},{good}}}"), 4));
     assert_eq!(run.newest().unwrap().checkpoint.unwrap().tensors[0].bytes, [0; 4]);
 }

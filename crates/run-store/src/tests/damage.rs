@@ -6,8 +6,8 @@ use std::path::Path;
 use super::{file, is_damaged, names, numbers, place, seal_again, write};
 use crate::{Error, Mark, RunFolder, list};
 
-/// Calls `act` with a file in every damaged form: each byte changed, in one bit and in all, and each
-/// length but its own. Then the file is as it was.
+/// Calls `act` with a file in every damaged form: each byte changed, in one bit and in all, and
+/// each length but its own. Then the file is as it was.
 fn every_damage(path: &Path, mut act: impl FnMut(&str)) {
     let good = fs::read(path).unwrap();
     assert!(good.len() > 16);
@@ -79,10 +79,15 @@ fn a_damaged_growing_file_is_named_if_it_is_damaged_before_the_mark() {
         }
         let error = run.go_on_journal("latents", &mark).unwrap_err();
         assert!(is_damaged(&error, &file), "{how}");
-        let last = match run.read_journal("latents", &mark) {
-            Ok(parts) => parts.last().expect("parts, or an error").expect_err(how),
-            Err(error) => error,
+        let mut parts: Vec<_> = match run.read_journal("latents", &mark) {
+            Ok(parts) => parts.collect(),
+            Err(error) => vec![Err(error)],
         };
+        let last = parts.pop().expect("parts, or an error").expect_err(how);
+        // What comes before the error is good.
+        let good: [&[u8]; 2] = [b"one", b""];
+        assert!(parts.iter().zip(good).all(|(part, good)| part.as_ref().unwrap() == good), "{how}");
+        assert!(parts.len() <= 1, "{how}: {parts:?}");
         assert!(is_damaged(&last, &file), "{how}: {last}");
     });
     let mut journal = run.go_on_journal("latents", &mark).unwrap();

@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::place;
 use super::story::{END, Story, end, hold};
-use crate::Error;
+use super::{numbers, place, write};
 use crate::disk::script::{Kind, Plan, Script};
+use crate::{Error, RunFolder, TensorView};
+
+const VIEW: TensorView<'_> = TensorView { name: "x", dtype: "U8", shape: &[1], bytes: &[7] };
 
 /// A run until something fails: the last checkpoint that it reported, and what failed.
 fn lead(path: &Path, plan: Plan, tears: bool) -> (Arc<Script>, u64, Option<Error>) {
@@ -112,4 +114,25 @@ fn a_resumed_run_that_ends_at_any_step_is_resumed_again() {
             }
         }
     }
+}
+
+#[test]
+fn a_checkpoint_that_was_not_reported_does_not_take_the_place_of_one_that_was() {
+    let begin = |plan| {
+        let (folder, path) = place();
+        let (disk, script) = Script::disk(plan, false);
+        let mut run = RunFolder::create_on(disk, &path, "{}").unwrap();
+        (1..=2).for_each(|number| write(&mut run, number));
+        (folder, run, script)
+    };
+    let (_folder, _run, script) = begin(Plan::Quiet);
+    // An old temporary file removed, one made, header, bytes, flush, name: then the folder's flush
+    // fails, and the removal of what may not be on the disk.
+    let number = script.count(Kind::Any) + 6;
+    let (_folder, mut run, script) = begin(Plan::Two { number });
+    let error = run.write_checkpoint(3, "{}", &[VIEW]).unwrap_err();
+    assert!(error.is_no_room() && script.has_failed());
+    assert_eq!(numbers(&run), [3, 2, 1]);
+    write(&mut run, 4);
+    assert_eq!(numbers(&run), [4, 2]);
 }

@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use sha2::{Digest, Sha256};
+
 use super::{file, names, numbers, place, write};
-use crate::disk::script::{Plan, Script};
+use crate::disk::script::{Kind, Plan, Script};
 use crate::{Error, RunFolder, list, remove};
 
 #[test]
@@ -69,13 +72,18 @@ fn of_many_that_create_a_run_at_once_one_does() {
 fn a_look_keeps_nobody_from_a_run() {
     let (folder, path) = place();
     drop(RunFolder::create(&path, "{}").unwrap());
+    let is_over = AtomicBool::new(false);
+    let look = || list(folder.path()).unwrap().len();
     thread::scope(|scope| {
-        let looks =
-            scope.spawn(|| (0..300).map(|_| list(folder.path()).unwrap().len()).sum::<usize>());
-        for _ in 0..50 {
-            drop(RunFolder::open(&path).unwrap());
-        }
-        assert_eq!(looks.join().unwrap(), 300);
+        let looks = scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                assert_eq!(look(), 1);
+            }
+        });
+        let opened = (0..200).try_for_each(|_| RunFolder::open(&path).map(drop));
+        is_over.store(true, Ordering::Relaxed);
+        looks.join().unwrap();
+        opened.unwrap();
     });
 }
 
@@ -121,8 +129,7 @@ fn what_is_no_run_is_left_as_it_is() {
 fn creation_that_fails_leaves_nothing_and_one_that_ends_leaves_no_run() {
     for number in 0.. {
         let (folder, path) = place();
-        let (disk, script) =
-            Script::disk(Plan::Nth { kind: crate::disk::script::Kind::Any, number }, true);
+        let (disk, script) = Script::disk(Plan::Nth { kind: Kind::Any, number }, true);
         let run = RunFolder::create_on(disk, &path, "{}");
         if !script.has_failed() {
             assert!(number > 5 && run.is_ok(), "{number}");
@@ -172,7 +179,7 @@ fn links_and_pipes_with_our_names_are_not_ours() {
     symlink(&kept, path.join("growing-latents")).unwrap();
     mknodat(CWD, path.join("growing-pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
     assert_eq!(numbers(&run), [1]);
-    let mark = crate::Mark { bytes: 0, sha256: "0".repeat(64) };
+    let mark = crate::Mark { bytes: 2, sha256: hex::encode(Sha256::digest(b"mi")) };
     run.go_on("latents", &mark).unwrap_err();
     run.read_journal("pipe", &mark).unwrap_err();
     // Begun anew it is a file of its own.
@@ -180,4 +187,32 @@ fn links_and_pipes_with_our_names_are_not_ours() {
     assert_eq!(fs::read(&kept).unwrap(), b"mine");
     let left = run.remove().unwrap();
     assert_eq!(left, [path.join("growing-pipe"), link]);
+}
+
+#[test]
+fn a_place_that_runs_come_and_go_in_has_one_at_a_time() {
+    let (folder, path) = place();
+    let (at_work, begun) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = || {
+        for _ in 0..60 {
+            let run = match RunFolder::create(&path, "{}") {
+                Ok(run) => run,
+                Err(Error::InUse { .. } | Error::Exists { .. }) => continue,
+                Err(error) => panic!("{error}"),
+            };
+            assert_eq!(at_work.fetch_add(1, Ordering::SeqCst), 0);
+            begun.fetch_add(1, Ordering::SeqCst);
+            run.begin("latents").unwrap().append(b"1").unwrap();
+            at_work.fetch_sub(1, Ordering::SeqCst);
+            // Somebody may have taken the place over before the folder was gone.
+            run.remove().unwrap();
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(work);
+        }
+    });
+    assert_eq!(names(folder.path()), Vec::<String>::new());
+    assert!(begun.into_inner() > 4);
 }

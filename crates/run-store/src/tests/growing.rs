@@ -48,7 +48,9 @@ impl File for Growing {
         run.go_on("file", mark)
     }
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.append(bytes)
+        let (at, end) = (bytes.len() / 3, bytes.len() / 2);
+        let hidden = [&bytes[..at], &vec![b'?'; end - at], &bytes[end..]].concat();
+        self.append_then_name(&hidden, at, &bytes[at..end])
     }
     fn mark(&mut self) -> Result<Mark> {
         self.mark()
@@ -260,4 +262,67 @@ fn a_part_that_says_it_is_longer_than_the_file_is_refused() {
     let mark = file.mark().unwrap();
     let error = run.read_journal("short", &mark).unwrap().next().unwrap().unwrap_err();
     assert!(error.to_string().contains("no head"), "{error}");
+}
+
+#[test]
+fn whole_parts_of_another_journal_are_not_taken_for_the_marked_ones() {
+    let (_folder, path) = place();
+    let run = RunFolder::create(&path, "{}").unwrap();
+    let marks = ["ours", "mine"].map(|part| {
+        let mut journal = run.begin_journal(part).unwrap();
+        journal.append(part.as_bytes()).unwrap();
+        journal.mark().unwrap()
+    });
+    assert_eq!(marks[0].bytes, marks[1].bytes);
+    let mut parts = run.read_journal("ours", &marks[1]).unwrap();
+    assert_eq!(parts.next().unwrap().unwrap(), b"ours");
+    assert!(matches!(parts.next(), Some(Err(Error::Damaged { .. }))));
+    assert!(parts.next().is_none());
+}
+
+#[test]
+fn what_is_appended_is_named_when_all_of_it_is_there() {
+    // The recipe is one write, the head of the file another.
+    for (number, tears, expected) in [
+        (2, false, "head"),
+        (2, true, "head..hid"),
+        (3, false, "head..hidden.."),
+        (3, true, "head..SHdden.."),
+        (4, true, "head..SHOWen.."),
+    ] {
+        let (_folder, path) = place();
+        let (disk, script) = Script::disk(Plan::Nth { kind: Kind::Write, number }, tears);
+        let run = RunFolder::create_on(disk, &path, "{}").unwrap();
+        let mut file = run.begin("video.mp4").unwrap();
+        file.append(b"head").unwrap();
+        let mark = file.mark().unwrap();
+        let named = file.append_then_name(b"..hidden..", 2, b"SHOW");
+        assert_eq!((named.is_ok(), script.has_failed()), (number == 4, number != 4));
+        assert_eq!(fs::read(file.path()).unwrap(), expected.as_bytes());
+        if number < 4 {
+            // It is tried again, and something else in a later process.
+            file.append_then_name(b"..hidden..", 2, b"SHOW").unwrap();
+            assert_eq!(fs::read(file.path()).unwrap(), b"head..SHOWen..");
+            drop(file);
+            file = run.go_on("video.mp4", &mark).unwrap();
+            file.append_then_name(b"+hidden", 1, b"SHOWED").unwrap();
+            let mark = file.mark().unwrap();
+            assert_eq!(fs::read(file.path()).unwrap(), b"head+SHOWED");
+            assert_eq!(mark.sha256, hex::encode(Sha256::digest(b"head+SHOWED")));
+        }
+    }
+}
+
+#[test]
+fn a_name_lies_in_what_is_appended() {
+    let (_folder, path) = place();
+    let run = RunFolder::create(&path, "{}").unwrap();
+    let mut file = run.begin("video.mp4").unwrap();
+    for (at, name) in [(1, "34"), (3, ""), (usize::MAX, "3")] {
+        let error = file.append_then_name(b"12", at, name.as_bytes()).unwrap_err();
+        assert!(matches!(error, Error::Refused { .. }), "{error}");
+    }
+    file.append_then_name(b"12", 2, b"").unwrap();
+    file.append_then_name(b"34", 0, b"43").unwrap();
+    assert_eq!(fs::read(file.path()).unwrap(), b"1243");
 }

@@ -2,7 +2,10 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
+
+use wan_outputs::{Claim, Claimed};
 
 use super::{file, names, numbers, place, write};
 use crate::disk::script::{Plan, Script};
@@ -15,12 +18,22 @@ fn run(path: &std::path::Path) -> RunFolder {
     (1..=2).for_each(|number| write(&mut run, number));
     run.begin("video.mp4").unwrap().append(b"frames").unwrap();
     fs::write(path.join("round-000003.part"), "half").unwrap();
+    fs::write(path.join(".a.mp4.part"), "half").unwrap();
     run
 }
 
 /// Names that nobody would give.
 fn odd_names() -> Vec<OsString> {
-    let names = ["notes.txt", "growing-ä", "round-1.part", "recipe.json", "a\nb", "lock "];
+    let names = [
+        "notes.txt",
+        ".part",
+        "a.part",
+        "growing-ä",
+        "round-1.part",
+        "recipe.json",
+        "a\nb",
+        "lock ",
+    ];
     let mut names: Vec<OsString> = names.iter().map(OsString::from).collect();
     #[cfg(target_os = "linux")]
     names.push(std::os::unix::ffi::OsStringExt::from_vec(b"growing-\xff\xfe".to_vec()));
@@ -63,7 +76,7 @@ fn a_run_is_not_removed_while_a_file_of_it_grows() {
     let _growing = run.begin("latents").unwrap();
     let error = run.remove().unwrap_err();
     assert!(matches!(&error, Error::Open { file } if file.ends_with("growing-latents")), "{error}");
-    assert_eq!(names(&path).len(), 7);
+    assert_eq!(names(&path).len(), 8);
 }
 
 #[test]
@@ -108,4 +121,30 @@ fn removal_that_ends_at_any_step_leaves_a_whole_run_or_none() {
             Err(error) => panic!("step {number}: {error}"),
         }
     }
+}
+
+#[test]
+fn files_that_get_their_names_elsewhere_are_removed_if_nobody_holds_them() {
+    let (folder, path) = place();
+    drop(run(&path));
+    let claim = |name: &str| match Claim::of(&folder.path().join(name), Some(&path)).unwrap() {
+        Claimed::Ours { claim, .. } => claim,
+        Claimed::Taken { by } => panic!("{by:?} has it"),
+    };
+    let mut odd = vec![OsString::from(".b.json.part")];
+    #[cfg(target_os = "linux")]
+    odd.push(std::os::unix::ffi::OsStringExt::from_vec(b".\xff.part".to_vec()));
+    odd.iter().for_each(|name| fs::write(path.join(name), "half").unwrap());
+    let mut held = claim("a.mp4");
+    held.file().write_all(b"frames").unwrap();
+    let run = RunFolder::open(&path).unwrap();
+    let hidden = |names: Vec<String>| names.into_iter().filter(|name| name.starts_with('.'));
+    assert_eq!(hidden(names(&path)).collect::<Vec<_>>(), [".a.mp4.part"]);
+    assert_eq!(run.remove().unwrap(), [path.join(".a.mp4.part")]);
+    assert_eq!(names(&path), [".a.mp4.part"], "its owner is at it");
+    assert!(matches!(remove(&path).unwrap_err(), Error::NoRun { .. }));
+    let kept = held.keep().unwrap();
+    assert_eq!(fs::read(kept.path()).unwrap(), b"frames");
+    assert!(names(&path).is_empty());
+    RunFolder::create(&path, "{}").unwrap();
 }

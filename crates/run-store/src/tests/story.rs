@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::Disk;
+use crate::disk::script::{Plan, Script};
 use crate::{Checkpoint, Error, Growing, Journal, Mark, Result, RunFolder, TensorView};
 
 /// Checkpoints of the whole run.
@@ -31,6 +32,10 @@ fn clip(number: u64) -> Vec<u8> {
 
 fn numbers_of(number: u64) -> Vec<u8> {
     (0..6).flat_map(|i| (number * 10 + i).to_le_bytes()).collect()
+}
+
+fn quiet_disk() -> Disk {
+    Script::disk(Plan::Quiet, false).0
 }
 
 /// A run at work.
@@ -119,13 +124,13 @@ fn check(folder: &RunFolder, checkpoint: &Checkpoint, text: &Text) {
     assert_eq!(video[..usize::try_from(text.video.bytes).unwrap()], clips);
 }
 
-/// Holds a run that ended to what it had reported, and brings it to its end. `done` is the number of
-/// the last checkpoint that was reported as written.
+/// Holds a run that ended to what it had reported, and brings it to its end. `done` is the number
+/// of the last checkpoint that was reported as written.
 pub(super) fn hold(path: &Path, done: u64) {
-    let mut story = match Story::resume(Disk::default(), path) {
+    let mut story = match Story::resume(quiet_disk(), path) {
         Err(Error::NoRun { .. }) => {
             assert_eq!(done, 0);
-            Story::begin(Disk::default(), path).unwrap()
+            Story::begin(quiet_disk(), path).unwrap()
         }
         story => story.unwrap(),
     };
@@ -142,11 +147,11 @@ pub(super) fn hold(path: &Path, done: u64) {
     end(path);
 }
 
-/// Whether the run has come to its end as one does that nothing happened to. Where it ended before it
-/// could remove the oldest of three checkpoints, that one may be there still.
+/// Whether the run has come to its end as one does that nothing happened to. Where it ended before
+/// it could remove the oldest of three checkpoints, that one may be there still.
 pub(super) fn end(path: &Path) {
     let (_folder, quiet) = super::place();
-    Story::begin(Disk::default(), &quiet).unwrap().go_on().unwrap();
+    Story::begin(quiet_disk(), &quiet).unwrap().go_on().unwrap();
     let mut names = super::names(path);
     names.retain(|name| !name.starts_with("round-000002."));
     assert_eq!(names, super::names(&quiet), "hashes too");
