@@ -86,14 +86,15 @@ impl<'a> Work<'a> {
         if !self.rounds()? {
             return Ok(false);
         }
+        let rest = self.run.hand_out()?;
+        self.keep(&rest)?;
+        // Without what was handed out: that lies on the disk, and is not handed out again.
         self.last = Some(self.run.state()).filter(|_| self.is_saved).transpose()?;
+        self.checkpoint()?;
         if self.video.is_some() {
             self.progress.phase("decode", self.latent_frames);
         }
         self.decode_what_is_done()?;
-        let rest = self.run.hand_out()?;
-        self.keep(&rest)?;
-        self.checkpoint()?;
         self.decode(&rest)?;
         self.progress.finish();
         Ok(true)
