@@ -211,10 +211,8 @@ mod tests {
         assert_eq!(differences(&other), Vec::<String>::new());
         other["memory"]["held"] = json!(3);
         other["more"] = json!(true);
-        let expected = [
-            "sidecar: memory.held is 3 instead of 2",
-            "sidecar: more is true instead of null",
-        ];
+        let expected =
+            ["sidecar: memory.held is 3 instead of 2", "sidecar: more is true instead of null"];
         assert_eq!(differences(&other), expected);
     }
 }

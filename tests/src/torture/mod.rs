@@ -20,8 +20,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 use tempfile::TempDir;
 
 use crate::tiny_model::TinyModel;
-pub use cases::{CACHES, SOLVERS};
 use cases::Case;
+pub use cases::{CACHES, SOLVERS};
 use files::Made;
 use piece::Piece;
 pub use report::{Phase, Report, Stop};

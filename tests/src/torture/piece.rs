@@ -26,7 +26,8 @@ pub(super) struct Moment {
 impl Moment {
     /// Whether what a process has written is enough.
     fn is_written(self, text: &[u8]) -> bool {
-        let ends = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+        let ends =
+            text.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
         let after = std::iter::once(0).chain(ends).nth(self.lines);
         after.is_some_and(|after| text.len() - after >= self.bytes)
     }
