@@ -27,9 +27,6 @@ use piece::Piece;
 pub use report::{Phase, Report, Stop};
 use victim::Victim;
 
-/// Runs of a case that are ended, and how often each.
-const STOPS: [usize; 3] = [1, 2, 1];
-
 /// Cases of a seed, before those of the next.
 const CASES_OF_SEED: u64 = 77;
 
@@ -49,6 +46,17 @@ pub enum Moments {
     Time,
     /// What the process has written.
     Lines,
+}
+
+impl Moments {
+    /// Runs of a case that are ended, and how often each.
+    fn stops(self) -> &'static [usize] {
+        match self {
+            Self::Time => &[1, 2, 1],
+            // In the tests more cases in less time.
+            Self::Lines => &[2, 1],
+        }
+    }
 }
 
 /// What is asked for.
@@ -135,8 +143,8 @@ impl World {
         let quiet = Quiet::run(self, case, &folder)?;
         let mut report = Report::new(self.options.ending);
         report.see_quiet(&quiet.case, quiet.piece.reused());
-        for (number, stops) in STOPS.into_iter().enumerate() {
-            report.add(Victim::run(&quiet, number, stops)?);
+        for (number, stops) in self.options.moments.stops().iter().enumerate() {
+            report.add(Victim::run(&quiet, number, *stops)?);
         }
         fs::remove_dir_all(&folder)?;
         Ok(report)
