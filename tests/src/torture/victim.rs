@@ -58,13 +58,13 @@ impl<'q> Victim<'q> {
             said: Reached::default(),
             grown: 0,
         };
-        if let Err(error) = victim.to_the_end(stops) {
+        if let Err(error) = victim.go_on(stops) {
             victim.fail("the run", format!("{error:#}"));
         }
         Ok(victim.report)
     }
 
-    fn to_the_end(&mut self, stops: usize) -> Result<()> {
+    fn go_on(&mut self, stops: usize) -> Result<()> {
         for place in 0..PIECES_MAX {
             let left = Left::in_folder(&self.folder, &self.made);
             if left == Left::Removed {

@@ -167,15 +167,22 @@ impl Keeper {
     fn send(&mut self, job: Job) -> Result<()> {
         self.check()?;
         let Some(jobs) = &self.jobs else { return Err(ended()) };
-        let job = match jobs.try_send(job) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Full(job)) => job,
-            Err(TrySendError::Disconnected(_)) => return Err(ended()),
+        let is_sent = match jobs.try_send(job) {
+            Ok(()) => true,
+            Err(TrySendError::Full(job)) => {
+                let started = Instant::now();
+                let sent = jobs.send(job);
+                self.waited += started.elapsed();
+                sent.is_ok()
+            }
+            Err(TrySendError::Disconnected(_)) => false,
         };
-        let started = Instant::now();
-        let sent = jobs.send(job);
-        self.waited += started.elapsed();
-        sent.map_err(|_| ended())
+        if is_sent {
+            return Ok(());
+        }
+        // The thread has said why before it ended.
+        self.check()?;
+        Err(ended())
     }
 
     /// Waits until all is written.
@@ -253,6 +260,12 @@ impl Writer {
     }
 
     fn append(&mut self, handed_out: &HandedOut) -> Result<()> {
+        if !handed_out.frames.is_empty() && handed_out.first != self.kept.frames {
+            return Err(Error::invalid(format!(
+                "latent frame {} is handed out after {} frames",
+                handed_out.first, self.kept.frames
+            )));
+        }
         for (place, (latents, sigma)) in handed_out.frames.iter().enumerate() {
             let [head, numbers] = of_frame(handed_out.first + place, *sigma, latents)?;
             self.kept.latents.append_slices(&[&head, &numbers])?;
@@ -265,7 +278,11 @@ impl Writer {
     }
 
     fn try_checkpoint(&mut self, state: &RunState) {
-        let written = self.checkpoint(state);
+        let written = self.checkpoint(state).or_else(|error| {
+            let is_full = matches!(&error, Error::Kept(kept) if kept.is_no_room());
+            // The room that was taken for a checkpoint at the beginning.
+            if is_full && self.kept.give_room_back() { self.checkpoint(state) } else { Err(error) }
+        });
         let mut shared = lock(&self.shared);
         match written {
             Ok(()) => shared.checkpoints += 1,
