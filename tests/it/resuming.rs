@@ -196,6 +196,17 @@ fn a_run_that_is_killed_while_it_decodes_goes_on_at_a_segments_start() {
 }
 
 #[test]
+fn a_run_that_has_all_its_rounds_and_its_whole_video_goes_on_too() {
+    let place = Place::new();
+    let flags = ["--frame_num", "41", "--sample_steps", "2", "--cache", "none"];
+    place.generate("whole.mp4", &flags);
+    place.generate("a.mp4", &[&flags[..], &["--checkpoint_every=round", "--keep_run"]].concat());
+    place.resume("a.run");
+    place.check_equal("whole", "a");
+    assert!(place.files_of("a.run", "recipe").len() == 1, "it is to stay");
+}
+
+#[test]
 fn a_damaged_checkpoint_is_passed_over_and_said() {
     let place = Place::new();
     let flags = [WINDOWS, &["--checkpoint_every", "round"]].concat();
