@@ -40,6 +40,7 @@ mod handover;
 mod handover_of_solvers;
 mod host_operations;
 mod hostile_inputs;
+mod kept_runs;
 mod latents;
 mod library;
 mod memory_of_caches;

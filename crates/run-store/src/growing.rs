@@ -183,6 +183,12 @@ impl Growing {
         Ok(())
     }
 
+    /// The place behind what was appended, for whoever reads it in this process: it may not be on the
+    /// disk yet.
+    pub fn place(&self) -> Mark {
+        Mark::of(self.bytes, &self.hasher)
+    }
+
     /// The place behind what was appended, once all of it is on the disk.
     ///
     /// # Errors

@@ -57,6 +57,11 @@ impl Journal {
         self.growing.bytes()
     }
 
+    /// As [`Growing::place`].
+    pub fn place(&self) -> Mark {
+        self.growing.place()
+    }
+
     /// As [`Growing::reserve`].
     ///
     /// # Errors

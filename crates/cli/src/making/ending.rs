@@ -1,6 +1,8 @@
 //! The end of a run: its files are written, or what is done is put where it can be gone on with.
 
-use wan_host::{Ended, Error, Format, KeptRun, Result, Sampled, Settings};
+use std::path::Path;
+
+use wan_host::{Ended, Error, Format, Keeper, KeptRun, Result, Sampled, Settings};
 use wan_media::{SheetFrames, SheetLayout};
 use wan_outputs::Claim;
 use wan_plugin_api::Place;
@@ -24,17 +26,17 @@ impl Work<'_> {
             sheet = frames;
         }
         let sampled = run.finish()?;
-        let mut ended = keeper.end()?;
+        let ended = keeper.end()?;
         say_what_it_took(&ended);
         let ending = Ending { job, sampled: &sampled, progress };
-        if let Err(error) = ending.write_files(&mut ended, outputs, sheet) {
+        if let Err(error) = ending.write_files(&ended, outputs, sheet) {
             let folder = ended.kept.path().to_path_buf();
             if let Some(last) = last.filter(|_| is_saved) {
                 let conditions = job.conditions.hash()?;
                 let kept = ended.kept;
                 let mut keeper = kept.keep(job.every, conditions, job.changes.clone())?;
                 keeper.checkpoint_now(last)?;
-                note!("nothing is lost; go on with: wan resume {}", folder.display());
+                say_whether_it_is_safe(keeper, &folder);
             }
             return Err(error);
         }
@@ -47,8 +49,10 @@ impl Work<'_> {
         self.progress.finish();
         let state = self.state()?;
         self.keeper.checkpoint_now(state)?;
-        self.keeper.take_notices().iter().for_each(|notice| note!("{notice}"));
-        self.keeper.end().map(drop)
+        let notices = self.keeper.take_notices();
+        self.keeper.end()?;
+        // A checkpoint that could not be written is one of them.
+        notices.into_iter().next().map_or(Ok(()), |why| Err(Error::invalid(why)))
     }
 
     /// Something has stopped it: what is done is put where it can be gone on with.
@@ -97,7 +101,7 @@ impl Work<'_> {
             keeper.hand_out(run.hand_out_rest()?)?;
         }
         let sampled = if is_lost { None } else { Some(run.finish_early()?) };
-        let mut ended = keeper.end()?;
+        let ended = keeper.end()?;
         // What is claimed lies in the folder.
         let claim = if is_lost {
             drop(outputs);
@@ -106,7 +110,7 @@ impl Work<'_> {
             Some(outputs.claim_of_latents()?)
         };
         if let Some((sampled, claim)) = sampled.zip(claim) {
-            let (records, latents) = (ended.records()?, ended.latents()?);
+            let (records, latents) = (ended.records()?, ended.latents());
             let hash = latents.hash()?;
             let sidecar = job.model.sidecar_of(job.settings, &sampled, &records, hash);
             let kept = latents.save(&sidecar, claim)?;
@@ -122,6 +126,18 @@ impl Work<'_> {
     }
 }
 
+/// Says how to go on, where the last state is on the disk.
+fn say_whether_it_is_safe(mut keeper: Keeper, folder: &Path) {
+    let notices = keeper.take_notices();
+    drop(keeper);
+    notices.iter().for_each(|notice| note!("{notice}"));
+    if notices.is_empty() {
+        note!("nothing is lost; go on with: wan resume {}", folder.display());
+    } else {
+        keeping::after_a_sudden_end(folder);
+    }
+}
+
 /// A run that is done, and whose files are to be written.
 struct Ending<'a> {
     job: &'a Job<'a>,
@@ -132,12 +148,12 @@ struct Ending<'a> {
 impl Ending<'_> {
     fn write_files(
         self,
-        ended: &mut Ended,
+        ended: &Ended,
         outputs: RunOutputs,
         sheet: Option<SheetFrames>,
     ) -> Result<()> {
         let Self { job, sampled, progress } = self;
-        let (records, latents) = (ended.records()?, ended.latents()?);
+        let (records, latents) = (ended.records()?, ended.latents());
         let Job { model, settings, wanted, .. } = job;
         let mut sidecar = model.sidecar_of(settings, sampled, &records, latents.hash()?);
         sidecar.resumed_with.clone_from(&job.changes);

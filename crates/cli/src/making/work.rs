@@ -57,7 +57,7 @@ impl<'a> Work<'a> {
         if is_saved {
             run.keep_boundary();
         }
-        let latents = kept.latents()?;
+        let latents = kept.latents();
         let video = if settings.latents_only {
             None
         } else {

@@ -26,8 +26,8 @@ const TAKEN: &str = "
     let loop macro match mod move mut pub ref return self static struct super trait true try type
     union unsafe use where while yield
     alloc build core deps examples incremental proc-macro serde std test wan-cache
-    wan-cache-lab wan-cli wan-diffusion-forcing wan-host wan-media wan-model wan-outputs wan-plugin-api
-    wan-plugin-check wan-plugin-kit wan-samplers
+    wan-cache-lab wan-cli wan-diffusion-forcing wan-host wan-media wan-model wan-outputs
+    wan-plugin-api wan-plugin-check wan-plugin-kit wan-run-store wan-samplers
     action attention cache choice coefficients decision denoise err error evaluation gate message
     none ok option options place plugin protects replaces result round rule sampler schedule signal
     some step strategy string tensor term vec

@@ -379,8 +379,8 @@ impl Ended {
     ///
     /// # Errors
     /// If they cannot be read, or are damaged.
-    pub fn records(&mut self) -> Result<Vec<EvaluationRecord>> {
-        let mark = self.kept.evaluations.mark()?;
+    pub fn records(&self) -> Result<Vec<EvaluationRecord>> {
+        let mark = self.kept.evaluations.place();
         let mut records = Vec::new();
         for part in self.kept.folder.read_journal(EVALUATIONS, &mark)? {
             records.extend(records_of(&part?)?);
@@ -389,10 +389,7 @@ impl Ended {
     }
 
     /// All latent frames.
-    ///
-    /// # Errors
-    /// If they cannot be read.
-    pub fn latents(&mut self) -> Result<KeptLatents> {
+    pub fn latents(&self) -> KeptLatents {
         self.kept.latents()
     }
 }

@@ -256,13 +256,9 @@ impl KeptRun {
     }
 
     /// The latent frames that are done.
-    ///
-    /// # Errors
-    /// If they cannot be read.
-    pub fn latents(&mut self) -> Result<KeptLatents> {
-        let mark = self.latents.mark()?;
+    pub fn latents(&self) -> KeptLatents {
         let path = self.latents.path().to_path_buf();
-        Ok(KeptLatents::new(path, mark, self.frames, self.recipe.latent_shape))
+        KeptLatents::new(path, self.latents.place(), self.frames, self.recipe.latent_shape)
     }
 
     /// How many latent frames are done.
