@@ -28,13 +28,20 @@ fn fails_with(fault: &str, command: &[&str]) -> bool {
     assert!(matches!(code, Some(0 | 2..=4)), "{fault}: {code:?}: {said}");
     let mut names = names_in(folder.path());
     if names.remove("out.run") {
-        // What is done can be gone on with, where it had not all been written already.
-        let resumed = Command::new(program())
-            .args(["resume", "out.run", "--progress", "quiet"])
-            .current_dir(folder.path())
-            .output()
-            .unwrap();
-        assert!(resumed.status.success(), "{fault}: {}: {said}", error_text(&resumed));
+        let wan = |arguments: &[&str]| {
+            let output =
+                Command::new(program()).args(arguments).current_dir(folder.path()).output();
+            let output = output.unwrap();
+            assert!(output.status.success(), "{fault}: {}: {said}", error_text(&output));
+        };
+        if code == Some(0) {
+            // All was written, and the folder could not be removed.
+            assert!(said.contains("out.run stays"), "{fault}: {said}");
+            wan(&["runs", "--remove", "out.run"]);
+        } else {
+            // What is done can be gone on with.
+            wan(&["resume", "out.run", "--progress", "quiet"]);
+        }
         names = names_in(folder.path());
         assert!(names.contains("out.mp4"), "{fault}: {names:?}");
     }
