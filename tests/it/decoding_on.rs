@@ -44,8 +44,8 @@ impl Case<'_> {
         if self.has_sheet {
             writer = writer.with_sheet(SheetFrames::new((64, 64), self.settings.video_frames(), 8));
         }
-        let mut file = File::options().create(true).append(false).truncate(false).write(true);
-        let mut file = file.open(path).unwrap();
+        let mut options = File::options();
+        let mut file = options.create(true).truncate(false).write(true).open(path).unwrap();
         let mut ends = Vec::new();
         let told = if is_told { writer.skip(LATENTS) } else { 0 };
         assert_eq!(told, if is_told { skipped } else { 0 });
