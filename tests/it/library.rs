@@ -40,7 +40,7 @@ fn the_library_shows_few_names_and_a_snapshot_has_them() {
 }
 
 /// Folders and single files of the library, each knowing only those before it.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "error",
     "optional_file",
     "path_text",
@@ -57,6 +57,7 @@ const ORDER: [&str; 18] = [
     "run",
     "output",
     "model",
+    "kept",
     "parts",
     "lib",
 ];

@@ -71,6 +71,8 @@ mod streams;
 mod support;
 mod swapped;
 mod tiny_bench;
+#[cfg(unix)]
+mod torture;
 mod unreadable;
 mod wall;
 mod walls;

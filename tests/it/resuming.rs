@@ -15,6 +15,9 @@ use crate::support::{
 /// A short run with a cache.
 const SHORT: &[&str] = &["--frame_num", "9", "--sample_steps", "6", "--base_seed", "7"];
 
+/// The same, of more rounds than anybody waits for.
+const ENDLESS: &[&str] = &["--frame_num", "9", "--sample_steps", "1000", "--cache", "none"];
+
 /// A long video by windows, asynchronously, with a cache.
 const WINDOWS: &[&str] = &[
     "--sampler=diffusion-forcing",
@@ -193,6 +196,17 @@ fn a_run_that_is_killed_while_it_decodes_goes_on_at_a_segments_start() {
 }
 
 #[test]
+fn a_run_that_has_all_its_rounds_and_its_whole_video_goes_on_too() {
+    let place = Place::new();
+    let flags = ["--frame_num", "41", "--sample_steps", "2", "--cache", "none"];
+    place.generate("whole.mp4", &flags);
+    place.generate("a.mp4", &[&flags[..], &["--checkpoint_every=round", "--keep_run"]].concat());
+    place.resume("a.run");
+    place.check_equal("whole", "a");
+    assert!(place.files_of("a.run", "recipe").len() == 1, "it is to stay");
+}
+
+#[test]
 fn a_damaged_checkpoint_is_passed_over_and_said() {
     let place = Place::new();
     let flags = [WINDOWS, &["--checkpoint_every", "round"]].concat();
@@ -222,7 +236,7 @@ fn change_recipe(place: &Place, run: &str, change: impl Fn(&mut Value)) {
     let old = place.files_of(run, "recipe.").pop().unwrap();
     let mut recipe = json_file(&old);
     change(&mut recipe["recipe"]);
-    let text = recipe.to_string();
+    let text = format!("{{\"version\":1,\"recipe\":{}}}", recipe["recipe"]);
     let name = format!("recipe.{}.json", hex::encode(Sha256::digest(&text)));
     fs::remove_file(old).unwrap();
     fs::write(place.path(run).join(name), text).unwrap();
@@ -269,7 +283,7 @@ fn unfinished_runs_are_listed_and_given_up() {
     assert_eq!(code, 2);
     assert!(said.contains("a.run is an unfinished run"), "{said}");
     // One that is worked on is left alone.
-    let mut child = place.begin("b.mp4", &[SHORT, &["--sample_steps", "500"]].concat());
+    let mut child = place.begin("b.mp4", ENDLESS);
     drop(wait_for(&mut child, is_round(1)));
     let runs = place.runs();
     let of_b = runs.iter().find(|run| run["path"] == "./b.run").unwrap();
@@ -316,7 +330,7 @@ fn a_strategy_without_state_is_named_once_and_may_be_refused() {
 #[test]
 fn a_run_without_checkpoints_leaves_nothing_where_it_is_given_up() {
     let place = Place::new();
-    let flags = [SHORT, &["--checkpoint_every", "never", "--sample_steps", "500"]].concat();
+    let flags = [ENDLESS, &["--checkpoint_every", "never"]].concat();
     let mut child = place.begin("a.mp4", &flags);
     let lines = wait_for(&mut child, is_round(2));
     signal(&child, "-INT");

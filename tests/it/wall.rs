@@ -171,6 +171,7 @@ fn signals_reach_the_child_and_its_death_is_the_parents() {
         lines.read_to_string(&mut rest).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(code), "{rest}");
         assert_eq!(rest.lines().last(), Some("wan: stopped"), "{rest}");
+        // It does not keep its state, so there is nothing to go on from.
         assert!(names_in(hostile.out.path()).is_empty(), "{:?}", names_in(hostile.out.path()));
     }
     // A parent that is killed takes the child with it.

@@ -140,7 +140,15 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("wan-run-store", &["wan-outputs"]),
     (
         "wan-host",
-        &["wan-border", "wan-media", "wan-model", "wan-outputs", "wan-plugin-api", "wan-samplers"],
+        &[
+            "wan-border",
+            "wan-media",
+            "wan-model",
+            "wan-outputs",
+            "wan-plugin-api",
+            "wan-run-store",
+            "wan-samplers",
+        ],
     ),
     (
         "wan-cache-lab",

@@ -2,8 +2,11 @@
 
 pub mod bad_plugins;
 pub mod checkout;
+pub mod dice;
 pub mod golden;
 pub mod memory_of_caches;
 pub mod mutants;
 pub mod scene;
 pub mod tiny_model;
+#[cfg(unix)]
+pub mod torture;

@@ -113,6 +113,12 @@ pub(crate) fn fuzz(arguments: &[String]) -> Done {
     execute(Command::new(build::artifact("wan-fuzz")).current_dir(root()).args(arguments))
 }
 
+/// The tests take twenty kills; this as many as are asked for.
+pub(crate) fn torture(arguments: &[String]) -> Done {
+    build::everything()?;
+    execute(Command::new(build::artifact("wan-torture")).args(arguments))
+}
+
 /// The tests run them as well; this shows a line for each.
 pub(crate) fn bad_plugins() -> Done {
     build::everything()?;

@@ -7,11 +7,12 @@ use wan_host::Result;
 use wan_host::parts::Registry;
 
 use super::args::{chosen_metadata, flag, metadata, progress_form, save_file, switch, vae_tiling};
-use super::making::{Making, Wanted};
+use super::making::{self, Job};
 use super::outputs::{RunOutputs, overwrite};
 use super::reproduce::Recorded;
 use super::request::{cancel_on_interrupt, settle};
 use super::run_flags::with_run_flags;
+use super::wanted::Wanted;
 use super::{device, effects, keeping, model};
 use crate::progress::Progress;
 
@@ -75,33 +76,27 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
         reproduces: recorded.as_ref().map(Recorded::reproduced),
     };
     let (kept, outputs) = RunOutputs::begin(matches, &model, &settings, &wanted)?;
+    let folder = kept.path().to_path_buf();
     let (cancel, mut progress) = (cancel_on_interrupt(), Progress::new(progress_form(matches)));
-
-    progress.phase("load", 0);
-    let begun = recorded.as_ref().map_or(Ok(()), |r| r.check_parts(&model, &settings));
-    // The encoders are gone before the transformers come.
-    let conditions = begun.and_then(|()| {
+    let made = (|| {
+        progress.phase("load", 0);
+        if let Some(recorded) = &recorded {
+            recorded.check_parts(&model, &settings)?;
+        }
+        // The encoders are gone before the transformers come.
         let conditions = model.encode(&settings, &cancel)?;
         model.load_transformers(&settings)?;
-        Ok(conditions)
-    });
-    let conditions = match conditions {
-        Ok(conditions) => conditions,
-        Err(error) => {
-            // Nothing is done that could be lost.
-            kept.remove()?;
-            return Err(error);
-        }
-    };
-    let making = Making {
-        model: &model,
-        settings: &settings,
-        conditions: &conditions,
-        wanted: &wanted,
-        cancel: &cancel,
-        every: keeping::every(matches),
-        stop_after: keeping::stop_after(matches),
-        changes: Vec::new(),
-    };
-    making.run(kept, outputs, &mut progress)
+        let job = Job {
+            model: &model,
+            settings: &settings,
+            conditions: &conditions,
+            wanted: &wanted,
+            cancel: &cancel,
+            every: keeping::every(matches),
+            stop_after: keeping::stop_after(matches),
+            changes: Vec::new(),
+        };
+        making::carry_out(&job, kept, outputs, &mut progress)
+    })();
+    made.inspect_err(|_| keeping::remove_if_nothing_is_done(&folder))
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, value_parser};
-use wan_host::{CheckpointEvery, Error, Result, Settings};
+use wan_host::{CheckpointEvery, Error, KeptRun, Result, Settings, UnfinishedRun, unfinished_runs};
 
 use super::args::{flag, switch};
 
@@ -63,4 +63,36 @@ pub(super) fn check(matches: &ArgMatches, settings: &Settings) -> Result<()> {
 pub(super) fn absolute(matches: &ArgMatches, name: &str) -> Result<Option<PathBuf>> {
     let path = matches.get_one::<PathBuf>(name);
     path.map(|path| std::path::absolute(path).map_err(Error::io(Path::new(path)))).transpose()
+}
+
+/// The unfinished run of a folder, if it is one.
+pub(super) fn unfinished(folder: &Path) -> Option<UnfinishedRun> {
+    let runs = unfinished_runs(wan_outputs::folder_of(folder)).unwrap_or_default();
+    runs.into_iter().find(|run| run.path.file_name() == folder.file_name())
+}
+
+/// After the process that worked on a run was ended: what has nothing done goes, else it is said how
+/// to go on.
+pub(super) fn after_a_sudden_end(folder: &Path) {
+    remove_if_nothing_is_done(folder);
+    if let Some(run) = unfinished(folder).filter(|run| !run.is_worked_on)
+        && let Some(reached) = run.reached
+    {
+        note!(
+            "{} of {} rounds are safe; go on with: wan resume {}",
+            reached.done,
+            reached.rounds,
+            folder.display()
+        );
+    }
+}
+
+/// Removes the folder of a run that has ended before anything was done that could be lost.
+pub(super) fn remove_if_nothing_is_done(folder: &Path) {
+    let is_empty = |run: &UnfinishedRun| run.reached.is_none() && !run.is_worked_on;
+    if unfinished(folder).is_some_and(|run| is_empty(&run))
+        && let Err(error) = KeptRun::discard(folder)
+    {
+        note!("{} stays: {error}", folder.display());
+    }
 }

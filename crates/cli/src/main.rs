@@ -46,6 +46,7 @@ mod runs;
 mod spelling;
 mod stop;
 mod wall;
+mod wanted;
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};

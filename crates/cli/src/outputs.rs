@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches};
-use wan_host::parts::Recipe;
-use wan_host::{Error, Generated, KeptRun, Model, Result, SettingValues, Settings, Sidecar};
+use wan_host::{
+    Error, Generated, KeptRun, Model, Recipe, Result, SettingValues, Settings, Sidecar,
+};
 use wan_media::{estimated_mp4_bytes, is_png_sheet};
 use wan_outputs::{Claim, Outputs, numbered};
 
 use super::args::switch;
-use super::making::{self, Wanted};
+use super::keeping;
 use super::wall;
+use super::wanted::Wanted;
 
 /// Flags that name what is written; all other paths are inputs.
 const WRITTEN: [&str; 4] = ["save_file", "contact_sheet", "out", "path"];
@@ -95,7 +97,7 @@ impl RunOutputs {
         wanted: &Wanted,
     ) -> Result<(KeptRun, Self)> {
         let outputs = outputs_of(matches, model, settings);
-        let recipe = making::recipe(model, settings, wanted);
+        let recipe = Recipe::of(model, settings, wanted.to_value());
         let (folder, kept) = match matches.get_one::<PathBuf>("save_file") {
             Some(path) => {
                 check_extension(path)?;
@@ -108,7 +110,8 @@ impl RunOutputs {
             }
             None => create_free(settings, &recipe)?,
         };
-        match Self::claim(outputs, &folder, (model, settings), wanted) {
+        let own = Self::claim(outputs, &folder, (model, settings), wanted);
+        match own {
             Ok(own) => Ok((kept, own)),
             Err(error) => {
                 kept.remove()?;
@@ -170,14 +173,14 @@ impl Files {
             ..file
         };
         let path = folder.with_extension("mp4");
-        // The file that grows while the run goes on, and the final one.
-        let bytes = 2 * video_bytes(settings);
+        // As much again is taken for the file that grows while the run goes on.
+        let bytes = video_bytes(settings);
         let stay = settings.latents_only || wanted.keep_latents;
         let sheet = wanted.contact_sheet.as_ref().map(|path| {
             let (field, is_ours) = ("contact_sheet".into(), is_png_sheet as fn(&Path) -> bool);
             // Another folder may be on another disk.
-            let is_beside =
-                path.parent() == std::path::absolute(folder).ok().as_deref().and_then(Path::parent);
+            let own = std::path::absolute(folder).ok();
+            let is_beside = own.is_some_and(|own| own.parent() == path.parent());
             let temporary_in = is_beside.then(|| folder.to_path_buf());
             let (path, bytes) = (path.clone(), sheet_bytes(settings));
             wan_outputs::Wanted { field, path, is_ours, bytes, temporary_in }
@@ -204,7 +207,7 @@ const RUN: &str = "run";
 fn create(folder: &Path, recipe: Recipe, overwrite: bool) -> Result<KeptRun> {
     let begun = KeptRun::create(folder, recipe.clone());
     match begun {
-        Err(Error::Kept(kept)) if kept.is_unfinished_run() && overwrite => {
+        Err(Error::Kept(kept)) if kept.is_unfinished_run() && (overwrite || is_empty(folder)) => {
             KeptRun::discard(folder)?;
             KeptRun::create(folder, recipe)
         }
@@ -216,8 +219,17 @@ fn create(folder: &Path, recipe: Recipe, overwrite: bool) -> Result<KeptRun> {
                 folder.display()
             ),
         )),
+        Err(Error::Kept(kept)) if kept.is_taken() => {
+            let video = folder.with_extension("mp4");
+            Err(Error::field("save_file", format!("{}: {kept}", video.display())))
+        }
         begun => begun,
     }
+}
+
+/// Whether nothing is done of an unfinished run: a process was killed before its first checkpoint.
+fn is_empty(folder: &Path) -> bool {
+    keeping::unfinished(folder).is_some_and(|run| run.reached.is_none())
 }
 
 /// Makes the folder of a run under the first default name at which nothing is.
@@ -269,7 +281,8 @@ impl VideoOutput {
     }
 }
 
-fn video_bytes(values: &SettingValues) -> u64 {
+/// Bytes of a video, about and at most.
+pub(super) fn video_bytes(values: &SettingValues) -> u64 {
     estimated_mp4_bytes(values.width.get(), values.height.get(), values.frame_num.get())
 }
 

@@ -6,9 +6,9 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Id};
 use wan_host::{Error, Model, Request, Result, Settings, Sidecar};
 
-use super::making::Reproduced;
 use super::request::request_over;
 use super::run_flags::request_of;
+use super::wanted::Reproduced;
 
 /// Flags that go with `--reproduce` and change no latents.
 const ALLOWED: [&str; 20] = [

@@ -6,10 +6,13 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use wan_host::parts::Registry;
 use wan_host::{Error, KeptRun, Model, Result, Settings};
 
-use super::args::{flag, model_dir, plugin_dir, plugin_timeout, progress, progress_form, switch};
-use super::making::{Making, Wanted};
+use super::args::{
+    flag, model_dir, plugin_dir, plugin_timeout, progress, progress_form, switch, vae_tiling,
+};
+use super::making::{self, Job};
 use super::outputs::{RunOutputs, outputs_of};
 use super::request::cancel_on_interrupt;
+use super::wanted::Wanted;
 use super::{device, keeping, model};
 use crate::progress::Progress;
 
@@ -29,6 +32,7 @@ pub(super) fn command() -> Command {
                 .help("The folder of the run"),
         )
         .args([model_dir(), device::arg(), progress(), plugin_dir(), plugin_timeout()])
+        .arg(vae_tiling())
         .args(keeping::flags())
         .args([
             flag("given_dir", "DIR", "Where given files may be; found by their hash")
@@ -58,6 +62,8 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     recorded.find_given(&path, &folders.cloned().collect::<Vec<_>>())?;
     let model = model::open(registry, matches, Some(&recorded))?;
     let settings = model.settle_again(&recorded)?;
+    let tiling = settings.vae_tiling || matches.get_flag("vae_tiling");
+    let settings = settings.with_vae_tiling(tiling);
     keeping::check(matches, &settings)?;
     let changes = changes(&kept, (&model, &settings), allow_changes)?;
     let outputs = outputs_of(matches, &model, &settings);
@@ -67,7 +73,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     progress.phase("load", 0);
     let conditions = model.encode(&settings, &cancel)?;
     model.load_transformers(&settings)?;
-    let making = Making {
+    let job = Job {
         model: &model,
         settings: &settings,
         conditions: &conditions,
@@ -77,7 +83,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
         stop_after: keeping::stop_after(matches),
         changes,
     };
-    making.run(kept, outputs, &mut progress)
+    making::carry_out(&job, kept, outputs, &mut progress)
 }
 
 /// What has changed since the run was begun, now or when it was gone on with before.

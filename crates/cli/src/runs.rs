@@ -5,8 +5,7 @@ use std::time::SystemTime;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::{Value, json};
-use wan_host::parts::{Recipe, UnfinishedRun, unfinished_runs};
-use wan_host::{KeptRun, Result};
+use wan_host::{KeptRun, Recipe, Result, UnfinishedRun, unfinished_runs};
 
 use super::args::{flag, json as json_flag};
 use super::finish::bytes;

@@ -65,6 +65,9 @@ pub enum Error {
          cache that keeps less"
     )]
     DeviceMemory(String),
+    /// Main memory has no room for a phase of the run, by what is known before it begins.
+    #[error("{0}")]
+    HostMemory(String),
     /// A video or picture could not be written or read.
     #[error(transparent)]
     Video(#[from] wan_media::Error),
@@ -149,7 +152,7 @@ impl Error {
             Self::Strategy { source, .. } if source.kind == ErrorKind::Invalid => Turn::Caller,
             Self::Library(_) | Self::Strategy { .. } => Turn::Strategy,
             Self::ModelFile(_) | Self::NotFinite(_) => Turn::ModelFiles,
-            Self::DeviceMemory(_) => Turn::DeviceMemory,
+            Self::DeviceMemory(_) | Self::HostMemory(_) => Turn::DeviceMemory,
             Self::Busy => Turn::Later,
             Self::Cancelled => Turn::Nobody,
             Self::Tensor(_) => Turn::Bug,

@@ -99,7 +99,9 @@ pub use checkpoint::Checkpoint;
 pub use device::DeviceChoice;
 pub use error::{Error, Result, Turn};
 pub use inputs::conditions::Conditions;
-pub use kept::{CheckpointEvery, Keeper, KeptRun};
+pub use kept::{
+    CheckpointEvery, Ended, Keeper, KeptLatents, KeptRun, Recipe, UnfinishedRun, unfinished_runs,
+};
 pub use model::Model;
 pub use model::engine::{Engine, EngineBuilder};
 pub use model::plan::Plan;

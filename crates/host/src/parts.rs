@@ -6,9 +6,6 @@ pub use crate::denoise::ops::HostOps;
 pub use crate::denoise::parts::DenoiserParts;
 pub use crate::denoise::tally::{CacheMemory, DecisionCount, EvaluationRecord};
 pub use crate::denoise::witness::{Inside, Seen, Witness};
-pub use crate::kept::{
-    Ended, KeptFrame, KeptLatents, Reached, Recipe, UnfinishedRun, unfinished_runs,
-};
 pub use crate::ledger::Item;
 pub use crate::model::RunContext;
 pub use crate::model::cache_schedule::{CachePlanner, CacheSchedule};

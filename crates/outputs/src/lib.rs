@@ -30,4 +30,5 @@ pub use error::{Error, Result};
 pub use folder::{folder_of, write_new_folder};
 pub use lock::{Lock, is_named, lock, lock_shared};
 pub use outputs::{Outputs, Wanted, numbered};
+pub use space::reserve;
 pub use steward::{Entrusted, Steward};

@@ -23,7 +23,7 @@ pub(crate) fn free_bytes(_: &Path) -> Option<u64> {
 /// # Errors
 /// If there is no such room.
 #[cfg(target_os = "linux")]
-pub(crate) fn reserve(file: &File, bytes: u64) -> io::Result<bool> {
+pub fn reserve(file: &File, bytes: u64) -> io::Result<bool> {
     use rustix::fs::{FallocateFlags, fallocate};
     use rustix::io::Errno;
 
@@ -39,6 +39,6 @@ pub(crate) fn reserve(file: &File, bytes: u64) -> io::Result<bool> {
 
 /// As above, where no system does it without a change of the length.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn reserve(_: &File, _: u64) -> io::Result<bool> {
+pub fn reserve(_: &File, _: u64) -> io::Result<bool> {
     Ok(false)
 }

@@ -164,6 +164,11 @@ impl DiskFile {
         self.file.seek(SeekFrom::End(0)).map(drop)
     }
 
+    /// Takes room for so many bytes in all, where the file system can; the length stays.
+    pub(crate) fn reserve(&self, bytes: u64) -> io::Result<()> {
+        wan_outputs::reserve(&self.file, bytes).map(drop)
+    }
+
     /// Cuts off what lies behind `bytes`, and goes on there.
     pub(crate) fn cut(&mut self, bytes: u64) -> io::Result<()> {
         self.disk.step(Step::Cut(&self.path, bytes))?;

@@ -113,6 +113,15 @@ impl Growing {
         self.bytes
     }
 
+    /// Takes room on the disk for a file of so many bytes, where the file system can, so that a disk
+    /// that fills up later does not stop it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is no such room.
+    pub fn reserve(&mut self, bytes: u64) -> Result<()> {
+        self.file.reserve(bytes).map_err(Error::io(self.file.path(), "take room for it"))
+    }
+
     /// Appends all of these bytes. What fails leaves nothing: it can be tried again.
     ///
     /// # Errors

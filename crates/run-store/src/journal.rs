@@ -57,6 +57,14 @@ impl Journal {
         self.growing.bytes()
     }
 
+    /// As [`Growing::reserve`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn reserve(&mut self, bytes: u64) -> Result<()> {
+        self.growing.reserve(bytes)
+    }
+
     /// Where it lies. Others may read it while it grows.
     pub fn path(&self) -> &Path {
         self.growing.path()

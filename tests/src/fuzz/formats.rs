@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-use crate::dice::Dice;
 use crate::json;
+use wan_tests::dice::Dice;
 
 /// The form of a file, as far as the mutator knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::dice::Dice;
+use wan_tests::dice::Dice;
 
 /// Values of a document above which it is changed no more: one that comes 300 times, and its copies
 /// once more, would take gigabytes.

@@ -8,7 +8,6 @@
 #![allow(clippy::disallowed_methods, reason = "starts itself again, a process for each kind")]
 
 mod allocator;
-mod dice;
 mod formats;
 mod json;
 mod kinds;

@@ -1,8 +1,8 @@
 //! Damaged files from valid ones.
 
-use crate::dice::Dice;
 use crate::formats::{self, Format, Site};
 use crate::seeds::Seed;
+use wan_tests::dice::Dice;
 
 /// Longest file that is made.
 const BYTES_MAX: usize = 1 << 20;

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::allocator;
-use crate::dice::Dice;
 use crate::kinds::Kind;
 use crate::mutator;
 use crate::seeds::{self, Seed};
 use crate::world::{MODEL, World};
+use wan_tests::dice::Dice;
 
 /// Address space of the process.
 const ADDRESS_SPACE: u64 = 8 << 30;

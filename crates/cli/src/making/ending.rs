@@ -1,20 +1,22 @@
 //! The end of a run: its files are written, or what is done is put where it can be gone on with.
 
-use wan_host::parts::Ended;
-use wan_host::{Error, KeptRun, Result, Sampled, Settings};
+use wan_host::{Ended, Error, Format, KeptRun, Result, Sampled, Settings};
 use wan_media::{SheetFrames, SheetLayout};
 use wan_outputs::Claim;
+use wan_plugin_api::Place;
 
+use super::job::Job;
+use super::report;
 use super::work::Work;
-use super::{Making, report};
 use crate::finish::Finished;
+use crate::keeping;
 use crate::outputs::{RunOutputs, VideoOutput};
 use crate::progress::Progress;
 
 impl Work<'_> {
     /// Writes the files of a run that has nothing left to do.
     pub(super) fn finish(self, outputs: RunOutputs) -> Result<()> {
-        let Self { making, run, mut keeper, video, progress, is_saved, last, .. } = self;
+        let Self { job, run, mut keeper, video, progress, is_saved, last, .. } = self;
         let mut sheet = None;
         if let Some(video) = video {
             let (fragment, frames) = video.finish()?;
@@ -24,19 +26,20 @@ impl Work<'_> {
         let sampled = run.finish()?;
         let mut ended = keeper.end()?;
         say_what_it_took(&ended);
-        let ending = Ending { making, sampled: &sampled, progress };
+        let ending = Ending { job, sampled: &sampled, progress };
         if let Err(error) = ending.write_files(&mut ended, outputs, sheet) {
             let folder = ended.kept.path().to_path_buf();
             if let Some(last) = last.filter(|_| is_saved) {
-                let conditions = making.conditions.hash()?;
+                let conditions = job.conditions.hash()?;
                 let kept = ended.kept;
-                let mut keeper = kept.keep(making.every, conditions, making.changes.clone())?;
+                let mut keeper = kept.keep(job.every, conditions, job.changes.clone())?;
                 keeper.checkpoint_now(last)?;
                 note!("nothing is lost; go on with: wan resume {}", folder.display());
             }
             return Err(error);
         }
-        remove(ended.kept, making.wanted.keep_run)
+        remove(ended.kept, job.wanted.keep_run);
+        Ok(())
     }
 
     /// Writes the state of the last round boundary; the folder stays.
@@ -52,13 +55,17 @@ impl Work<'_> {
     pub(super) fn save_what_is_done(self, error: &Error, outputs: RunOutputs) {
         self.progress.finish();
         let folder = self.folder.clone();
+        if matches!(error, Error::DeviceMemory(_)) {
+            let (phase, helps) = self.where_memory_ran_out();
+            note!("the device's memory ran out while it was to {phase}; what helps first: {helps}");
+        }
         if self.is_saved && self.run.rounds_done() > 0 {
             match self.put_away() {
                 Ok(()) => note!("nothing is lost; go on with: wan resume {}", folder.display()),
-                Err(error) => note!(
-                    "{error}; what was written before is still there: wan resume {}",
-                    folder.display()
-                ),
+                Err(error) => {
+                    note!("what was done could not be written: {error}");
+                    keeping::after_a_sudden_end(&folder);
+                }
             }
             return;
         }
@@ -67,10 +74,23 @@ impl Work<'_> {
         }
     }
 
+    /// The phase that is under way, and the mildest change that takes less memory in it.
+    fn where_memory_ran_out(&self) -> (&'static str, &'static str) {
+        let settings = self.job.settings;
+        let is_cache_beside = settings.cache.is_some() && settings.cache_device == Place::Device;
+        match self.run.is_done() {
+            true if !settings.vae_tiling => ("decode", "wan resume --vae_tiling"),
+            true => ("decode", "another program may use the device; else --device cpu"),
+            false if is_cache_beside => ("denoise", "--cache_device host"),
+            false if settings.precision.dtype == Format::F32 => ("denoise", "--dtype bf16"),
+            false => ("denoise", "fewer frames, or a smaller --size"),
+        }
+    }
+
     /// Of a run that cannot be gone on with the latents are kept, unless it was the user who stopped
     /// it; the folder goes.
     fn keep_latents(self, error: &Error, outputs: RunOutputs) -> Result<()> {
-        let Self { making, mut run, mut keeper, is_saved, .. } = self;
+        let Self { job, mut run, mut keeper, is_saved, .. } = self;
         let is_given_up = matches!(error, Error::Cancelled) && !run.is_done();
         let is_lost = is_saved || is_given_up || run.rounds_done() == 0;
         if !is_lost {
@@ -78,11 +98,17 @@ impl Work<'_> {
         }
         let sampled = if is_lost { None } else { Some(run.finish_early()?) };
         let mut ended = keeper.end()?;
-        if let Some(sampled) = sampled {
+        // What is claimed lies in the folder.
+        let claim = if is_lost {
+            drop(outputs);
+            None
+        } else {
+            Some(outputs.claim_of_latents()?)
+        };
+        if let Some((sampled, claim)) = sampled.zip(claim) {
             let (records, latents) = (ended.records()?, ended.latents()?);
             let hash = latents.hash()?;
-            let sidecar = making.model.sidecar_of(making.settings, &sampled, &records, hash);
-            let claim = outputs.claim_of_latents()?;
+            let sidecar = job.model.sidecar_of(job.settings, &sampled, &records, hash);
             let kept = latents.save(&sidecar, claim)?;
             let path = kept.path().display().to_string();
             if sidecar.ends_at.is_empty() {
@@ -91,13 +117,14 @@ impl Work<'_> {
                 note!("what was done before is in {path}");
             }
         }
-        remove(ended.kept, false)
+        remove(ended.kept, false);
+        Ok(())
     }
 }
 
 /// A run that is done, and whose files are to be written.
 struct Ending<'a> {
-    making: &'a Making<'a>,
+    job: &'a Job<'a>,
     sampled: &'a Sampled,
     progress: &'a mut Progress,
 }
@@ -109,11 +136,11 @@ impl Ending<'_> {
         outputs: RunOutputs,
         sheet: Option<SheetFrames>,
     ) -> Result<()> {
-        let Self { making, sampled, progress } = self;
+        let Self { job, sampled, progress } = self;
         let (records, latents) = (ended.records()?, ended.latents()?);
-        let Making { model, settings, wanted, .. } = making;
+        let Job { model, settings, wanted, .. } = job;
         let mut sidecar = model.sidecar_of(settings, sampled, &records, latents.hash()?);
-        sidecar.resumed_with.clone_from(&making.changes);
+        sidecar.resumed_with.clone_from(&job.changes);
         if let Some(reproduced) = &wanted.reproduces {
             reproduced.check(&mut sidecar)?;
         }
@@ -138,21 +165,23 @@ impl Ending<'_> {
         let finished = Finished { path: &path, sidecar: &sidecar, sampled };
         say!("{}", finished.summary(settings.video_frames(), &records));
         report::warn_of_the_cache(settings, sampled);
-        if wanted.cache_report { making.report_cache(sampled, &latents) } else { Ok(()) }
+        if wanted.cache_report { job.report_cache(sampled, &latents) } else { Ok(()) }
     }
 }
 
 /// Removes the folder of a run that is done with; what others put there stays, and is said.
-fn remove(kept: KeptRun, stays: bool) -> Result<()> {
+fn remove(kept: KeptRun, stays: bool) {
     if stays {
-        return Ok(());
+        return;
     }
     let folder = kept.path().to_path_buf();
-    let left = kept.remove()?;
-    if let Some(first) = left.first() {
-        note!("{} stays: {} is not of this program", folder.display(), first.display());
+    match kept.remove().map(|left| left.into_iter().next()) {
+        Ok(None) => {}
+        Ok(Some(first)) => {
+            note!("{} stays: {} is not of this program", folder.display(), first.display());
+        }
+        Err(error) => note!("{} stays: {error}", folder.display()),
     }
-    Ok(())
 }
 
 /// Eight frames, evenly spaced.

@@ -1,15 +1,14 @@
 //! What there is to say of a cache after the run.
 
-use wan_host::parts::KeptLatents;
-use wan_host::{Result, Sampled, Settings};
+use wan_host::{KeptLatents, Result, Sampled, Settings};
 use wan_media::PsnrSum;
 
-use super::Making;
+use super::job::Job;
 
 /// Runs of reuses in one branch that are worth a warning.
 const REUSED_IN_A_ROW_MAX: usize = 8;
 
-impl Making<'_> {
+impl Job<'_> {
     /// Runs again without the cache; prints what the cache saved and what it cost.
     pub(super) fn report_cache(&self, cached: &Sampled, latents: &KeptLatents) -> Result<()> {
         let plain = self.model.with_cache(self.settings, None)?;

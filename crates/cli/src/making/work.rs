@@ -4,21 +4,24 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use wan_host::parts::KeptLatents;
 use wan_host::{
-    CheckpointEvery, Error, FrameDecoder, HandedOut, Keeper, KeptRun, Result, Run, RunState,
-    VideoWriter,
+    CheckpointEvery, Error, FrameDecoder, HandedOut, Keeper, KeptLatents, KeptRun, Model, Result,
+    Run, RunState, Settings, VideoWriter,
 };
 use wan_media::{Fragment, SheetFrames, VideoFormat};
 
-use super::Making;
+use super::job::Job;
+use crate::outputs::video_bytes;
 use crate::progress::Progress;
+
+/// Latent frames of a window, in practice at most.
+const WINDOW_MAX: usize = 64;
 
 /// Frames of a contact sheet.
 const SHEET_FRAMES: usize = 8;
 
 pub(super) struct Work<'a> {
-    pub(super) making: &'a Making<'a>,
+    pub(super) job: &'a Job<'a>,
     pub(super) run: Run,
     pub(super) keeper: Keeper,
     pub(super) video: Option<VideoWriter<'a>>,
@@ -41,16 +44,16 @@ pub(super) struct Work<'a> {
 impl<'a> Work<'a> {
     /// Sets the run up, from its last checkpoint if there is one.
     pub(super) fn begin(
-        making: &'a Making<'a>,
+        job: &'a Job<'a>,
         mut kept: KeptRun,
         progress: &'a mut Progress,
     ) -> Result<Self> {
-        let Making { model, settings, conditions, cancel, .. } = making;
+        let Job { model, settings, conditions, cancel, .. } = job;
         let mut run = match kept.state() {
             Some(state) => model.resume(settings, (*conditions).clone(), cancel, state)?,
             None => model.run(settings, (*conditions).clone(), cancel)?,
         };
-        let is_saved = making.every != CheckpointEvery::Never && run.can_be_saved().is_ok();
+        let is_saved = job.every != CheckpointEvery::Never && run.can_be_saved().is_ok();
         if is_saved {
             run.keep_boundary();
         }
@@ -60,15 +63,19 @@ impl<'a> Work<'a> {
         } else {
             let (file, bytes) = kept.video();
             let decoder = model.decoder(settings, cancel)?;
-            Some(making.video(decoder, (&file, bytes))?)
+            Some(job.video(decoder, (&file, bytes))?)
         };
-        let every = if is_saved { making.every } else { CheckpointEvery::Never };
+        if is_saved {
+            let video = if settings.latents_only { 0 } else { video_bytes(settings) };
+            kept.take_room(video, checkpoint_bytes(model, settings)?)?;
+        }
+        let every = if is_saved { job.every } else { CheckpointEvery::Never };
         let conditions = conditions.hash()?;
         Ok(Self {
             folder: kept.path().to_path_buf(),
             latent_frames: kept.recipe().latent_shape[2],
-            keeper: kept.keep(every, conditions, making.changes.clone())?,
-            making,
+            keeper: kept.keep(every, conditions, job.changes.clone())?,
+            job,
             run,
             video,
             progress,
@@ -81,19 +88,20 @@ impl<'a> Work<'a> {
     }
 
     /// Does all that is left; gives whether there is nothing more to do.
-    pub(super) fn to_the_end(&mut self) -> Result<bool> {
+    pub(super) fn go_on(&mut self) -> Result<bool> {
         self.say_notices();
         if !self.rounds()? {
             return Ok(false);
         }
-        self.last = Some(self.run.state()).filter(|_| self.is_saved).transpose()?;
         if self.video.is_some() {
             self.progress.phase("decode", self.latent_frames);
         }
-        self.decode_what_is_done()?;
         let rest = self.run.hand_out()?;
         self.keep(&rest)?;
+        // Of after all that was handed out.
+        self.last = if self.is_saved { Some(self.run.state()?) } else { None };
         self.checkpoint()?;
+        self.decode_what_is_done()?;
         self.decode(&rest)?;
         self.progress.finish();
         Ok(true)
@@ -104,7 +112,7 @@ impl<'a> Work<'a> {
         self.progress.phase("denoise", self.run.size().rounds);
         let mut here = 0;
         loop {
-            if self.making.stop_after == Some(here) && !self.run.is_done() {
+            if self.job.stop_after == Some(here) && !self.run.is_done() {
                 return Ok(false);
             }
             let Some(round) = self.run.round_wait()? else { break };
@@ -173,7 +181,7 @@ impl<'a> Work<'a> {
 
     /// A latent frame is decoded, and these segments of the video came of it.
     fn append(&mut self, fragments: Vec<Fragment>) -> Result<()> {
-        self.making.cancel.check()?;
+        self.job.cancel.check()?;
         self.decoded += 1;
         if self.run.is_done() {
             self.progress.step(self.decoded, self.latent_frames);
@@ -205,7 +213,15 @@ impl<'a> Work<'a> {
     }
 }
 
-impl Making<'_> {
+/// Bytes of a checkpoint, by estimate: the latents of a window with what a sampler keeps beside them,
+/// and what the caches declare.
+fn checkpoint_bytes(model: &Model, settings: &Settings) -> Result<u64> {
+    let [_, channels, frames, height, width] = model.latent_shape(settings);
+    let latents = 4 * channels * frames.min(WINDOW_MAX) * height * width;
+    Ok(4 * latents as u64 + model.plan(settings)?.cache_bytes_max + (1 << 18))
+}
+
+impl Job<'_> {
     fn video<'m>(
         &self,
         decoder: FrameDecoder<'m>,

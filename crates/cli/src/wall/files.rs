@@ -1,10 +1,10 @@
 //! The files of a child: its parent claims, renames and removes them, and the child only writes to
 //! them. So nothing that a library does to the child leaves a file under a final name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use wan_outputs::{Claim, Claimed, Entrusted, Kept, Steward};
@@ -47,6 +47,8 @@ pub(super) struct Files {
     next: u64,
     claims: BTreeMap<u64, Claim>,
     kept: BTreeMap<u64, Kept>,
+    /// Folders of runs that claims lie in.
+    runs: BTreeSet<PathBuf>,
 }
 
 impl Files {
@@ -78,7 +80,13 @@ impl Files {
         }
     }
 
+    /// Gives all claims up; gives the folders of the runs that they lay in.
+    pub(super) fn give_up(self) -> BTreeSet<PathBuf> {
+        self.runs
+    }
+
     fn claim(&mut self, path: &Path, temporary_in: Option<&Path>) -> Answer {
+        self.runs.extend(temporary_in.map(Path::to_path_buf));
         match Claim::of(path, temporary_in) {
             Ok(Claimed::Taken { by }) => Answer::Taken { by },
             Ok(Claimed::Ours { claim, was_left, without_lock }) => {

@@ -1,11 +1,12 @@
 //! The parent's side: it starts the child, has the terminal, and judges the end.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write, stderr, stdout};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +22,7 @@ use super::child::{WORD, read_input};
 use super::clean::Cleaner;
 use super::files::{Answer, Files};
 use crate::plugins::Found;
-use crate::stop;
+use crate::{keeping, stop};
 
 /// How long what a child has written may take to arrive once it has ended. It is there already; more
 /// comes only from a process that it left behind.
@@ -103,7 +104,10 @@ pub(crate) fn run(
         // Each is tried without once.
         files.retain(|file| !errand.left_out.contains(&file.into()));
         let left_out = seen.left_out.clone();
-        match judge(seen, status, foreign) {
+        let (judged, runs) = judge(seen, status, foreign);
+        // A child that has ended by itself has done this.
+        runs.iter().for_each(|run| keeping::after_a_sudden_end(run));
+        match judged {
             Err(error) if !files.is_empty() => {
                 note!("left out: {}", crate::spelled(&error));
                 errand.left_out.extend(left_out);
@@ -244,8 +248,14 @@ fn until_the_end(
     }
 }
 
-/// What came of a child.
-fn judge(seen: Seen, status: ExitStatus, foreign: &Path) -> Result<u8> {
+/// What came of a child, and the folders of runs that it worked on.
+fn judge(mut seen: Seen, status: ExitStatus, foreign: &Path) -> (Result<u8>, BTreeSet<PathBuf>) {
+    // What it had claimed goes first.
+    let runs = std::mem::take(&mut seen.files).give_up();
+    (judge_end(seen, status, foreign), runs)
+}
+
+fn judge_end(seen: Seen, status: ExitStatus, foreign: &Path) -> Result<u8> {
     if let Some((plugin, seconds)) = seen.overran {
         return Err(Error::library(
             plugin,

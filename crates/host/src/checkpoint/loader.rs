@@ -15,9 +15,15 @@ use wan_model::weights::Opened;
 use wan_plugin_api::Place;
 
 use super::Checkpoint;
+use crate::device::room;
 use crate::error::Result;
 use crate::ledger::{Entry, Item, Ledger};
-use crate::request::precision::Precision;
+use crate::request::precision::{Format, Precision};
+
+/// Bytes of a number.
+const F32: usize = 4;
+
+const MORE_MEMORY: &str = "close other programs, or take a machine with more";
 
 /// A part of a model; its bytes leave the account when it is dropped.
 pub(crate) struct Loaded<T> {
@@ -81,6 +87,8 @@ impl PartLoader {
     /// If a file is missing, truncated or does not fit its config.
     pub(crate) fn transformer(&self, part: &str, precision: Precision) -> Result<Loaded<WanModel>> {
         let config = self.checkpoint.transformer_config(part)?.clone();
+        let width = if precision.dtype == Format::F32 { 4 } else { 2 };
+        self.check_room(part, width, "take `dtype` bf16, or a smaller model")?;
         self.load(part, |opened| {
             WanModel::load_with(config, opened.weights.clone(), precision.into())
         })
@@ -106,6 +114,7 @@ impl PartLoader {
     /// As [`transformer`](Self::transformer).
     pub(crate) fn vae(&self) -> Result<Loaded<Vae>> {
         let config = self.checkpoint.vae_config()?.clone();
+        self.check_room("vae", F32, MORE_MEMORY)?;
         self.load("vae", |opened| Vae::load(config, opened.weights.clone()))
     }
 
@@ -115,6 +124,7 @@ impl PartLoader {
     /// As [`transformer`](Self::transformer).
     pub(crate) fn text_encoder(&self) -> Result<Loaded<Umt5Encoder>> {
         let config = self.checkpoint.text_encoder_config()?.clone();
+        self.check_room("text_encoder", F32, MORE_MEMORY)?;
         self.load("text_encoder", |opened| Umt5Encoder::load(config, opened.weights.clone()))
     }
 
@@ -124,7 +134,20 @@ impl PartLoader {
     /// As [`transformer`](Self::transformer).
     pub(crate) fn image_encoder(&self) -> Result<Loaded<ClipVision>> {
         let config = self.checkpoint.image_encoder_config()?.clone();
+        self.check_room("image_encoder", F32, MORE_MEMORY)?;
         self.load("image_encoder", |opened| ClipVision::load(config, opened.weights.clone()))
+    }
+
+    /// Refuses to load a part into main memory that cannot hold it, in a number format of so many
+    /// bytes.
+    fn check_room(&self, part: &str, width: usize, helps: &str) -> Result<()> {
+        if !self.device.is_cpu() {
+            return Ok(());
+        }
+        let weights = self.checkpoint.weights(part)?;
+        let elements = |name: &&str| weights.shape(name).map(|s| s.iter().product::<usize>());
+        let all: usize = weights.names().iter().filter_map(elements).sum();
+        room::check(&format!("{part}: to load it"), (all * width) as u64, helps)
     }
 
     fn open(&self, part: &str) -> Result<Opened> {

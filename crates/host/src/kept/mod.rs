@@ -26,7 +26,6 @@ use crate::run::state::RunState;
 pub use every::CheckpointEvery;
 pub use keeper::{Ended, Keeper};
 pub use latents::KeptLatents;
-pub use parts::KeptFrame;
 pub use recipe::Recipe;
 pub use unfinished::{UnfinishedRun, unfinished_runs};
 
@@ -34,6 +33,11 @@ pub use unfinished::{UnfinishedRun, unfinished_runs};
 const LATENTS: &str = "latents";
 const EVALUATIONS: &str = "evaluations";
 const VIDEO: &str = "video.mp4";
+/// One that holds nothing but room on the disk.
+const ROOM: &str = "room";
+
+/// Room that is taken for records of evaluations.
+const EVALUATION_BYTES: u64 = 1 << 16;
 
 /// An unfinished run on the disk, which this process alone works on.
 pub struct KeptRun {
@@ -42,6 +46,8 @@ pub struct KeptRun {
     latents: Journal,
     evaluations: Journal,
     video: Growing,
+    /// Room for a checkpoint, for when the disk is full.
+    room: Option<Growing>,
     /// Latent frames that are done.
     frames: usize,
     /// What to go on from; none before the first checkpoint.
@@ -141,6 +147,7 @@ impl KeptRun {
                         latents,
                         evaluations,
                         video,
+                        room: None,
                         frames,
                         found,
                         notices,
@@ -168,8 +175,44 @@ impl KeptRun {
         let latents = folder.begin_journal(LATENTS)?;
         let evaluations = folder.begin_journal(EVALUATIONS)?;
         let video = folder.begin(VIDEO)?;
-        let (frames, found) = (0, None);
-        Ok(Self { folder, recipe, latents, evaluations, video, frames, found, notices })
+        Ok(Self {
+            folder,
+            recipe,
+            latents,
+            evaluations,
+            video,
+            room: None,
+            frames: 0,
+            found: None,
+            notices,
+        })
+    }
+
+    /// Takes room on the disk, where the file system can, for all latent frames, for a video of so
+    /// many bytes, and for a checkpoint of so many, so that a disk that fills up later takes nothing
+    /// that was computed.
+    ///
+    /// # Errors
+    /// If there is no such room.
+    pub fn take_room(&mut self, video: u64, checkpoint: u64) -> Result<()> {
+        let [_, channels, frames, height, width] = self.recipe.latent_shape;
+        // A frame has a head beside its numbers.
+        let frame = (4 * channels * height * width + 64) as u64;
+        self.latents.reserve(frame * frames as u64)?;
+        self.evaluations.reserve(EVALUATION_BYTES)?;
+        self.video.reserve(video)?;
+        let mut room = self.folder.begin(ROOM)?;
+        room.reserve(checkpoint)?;
+        self.room = Some(room);
+        Ok(())
+    }
+
+    /// Gives the room for a checkpoint back; whether there was any.
+    fn give_room_back(&mut self) -> bool {
+        let Some(room) = self.room.take() else { return false };
+        drop(room);
+        // Begun anew, it takes no room.
+        self.folder.begin(ROOM).is_ok()
     }
 
     /// What the run is.
@@ -245,8 +288,8 @@ impl KeptRun {
     /// # Errors
     /// If it cannot be removed.
     pub fn remove(self) -> Result<Vec<PathBuf>> {
-        let Self { folder, latents, evaluations, video, .. } = self;
-        drop((latents, evaluations, video));
+        let Self { folder, latents, evaluations, video, room, .. } = self;
+        drop((latents, evaluations, video, room));
         Ok(folder.remove()?)
     }
 }

@@ -1,10 +1,10 @@
 //! A video that is written while its latent frames come.
 
-use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
 
 use candle_core::Tensor;
+use wan_border::files;
 use wan_media::{
     Fragment, GrowingIndex, GrowingMp4, SegmentEncoder, SheetFrames, VideoFormat, VideoFrames,
 };
@@ -138,7 +138,7 @@ impl<'m> VideoWriter<'m> {
 
 /// The index of a growing file; none before its first whole segment.
 fn open_growing(path: &Path, bytes: u64) -> Result<Option<GrowingIndex>> {
-    let mut file = BufReader::new(File::open(path).map_err(Error::io(path))?);
+    let mut file = BufReader::new(files::open(path)?.0);
     Ok(GrowingIndex::read(&mut file, bytes)?)
 }
 
@@ -157,7 +157,7 @@ impl Sidecar {
         let index = open_growing(growing, bytes)?.ok_or_else(|| {
             Error::invalid(format!("{}: no segment of a video", growing.display()))
         })?;
-        let mut from = BufReader::new(File::open(growing).map_err(Error::io(growing))?);
+        let mut from = BufReader::new(files::open(growing)?.0);
         let path = video.path().to_path_buf();
         let mut to = BufWriter::new(video.file());
         let written = index.write_faststart(&mut from, &metadata.tags(self), &mut to);

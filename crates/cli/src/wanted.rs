@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use wan_host::parts::Recipe;
-use wan_host::{Error, Metadata, Result, Sidecar};
+use serde_json::Value;
+use wan_host::{Error, Metadata, Recipe, Result, Sidecar};
 
 /// What is to become of a run beside its video, whose name is that of the folder.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -41,6 +41,12 @@ pub(crate) struct Reproduced {
 }
 
 impl Wanted {
+    /// As the folder of the run remembers it.
+    pub(crate) fn to_value(&self) -> Value {
+        // Plain values alone.
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
     /// What the folder of an unfinished run remembers.
     ///
     /// # Errors
