@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use wan_media::{VideoFrames, spread};
+use wan_model::vae::VaeConfig;
 
 use super::Model;
 use crate::cancel::Cancel;
@@ -23,20 +24,10 @@ impl Model {
     /// # Errors
     /// If not, and if the VAE's file cannot be read.
     pub fn can_preview(&self) -> Result<()> {
-        if self.checkpoint().vae_config()?.latent_rgb().is_some() {
-            return Ok(());
-        }
         let weights = self.checkpoint().weights("vae")?;
         let elements = |name: &&str| weights.shape(name).map(|s| s.iter().product::<usize>());
         let parameters: usize = weights.names().iter().filter_map(elements).sum();
-        if parameters <= SMALL_VAE_PARAMETERS {
-            return Ok(());
-        }
-        Err(Error::invalid(format!(
-            "the latents of this VAE are none of those that can be shown without decoding (Wan 2.1, \
-             Wan 2.2), and it has {} million parameters, too many to decode after each round",
-            parameters / 1_000_000
-        )))
+        check(self.checkpoint().vae_config()?, parameters)
     }
 
     /// A picture of latents `[1, C, F, H, W]`, normalised as the model has them, noisy ones too: at most
@@ -65,5 +56,34 @@ impl Model {
         let shown = spread(frames.frames(), FRAMES_MAX);
         let rgb = shown.iter().flat_map(|frame| frames.frame(*frame)).copied().collect();
         Ok(VideoFrames::new(frames.width(), frames.height(), rgb)?)
+    }
+}
+
+/// Whether latents of a VAE of so many parameters can be shown.
+fn check(config: &VaeConfig, parameters: usize) -> Result<()> {
+    if config.latent_rgb().is_some() || parameters <= SMALL_VAE_PARAMETERS {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "there are no published factors by which latents of this VAE can be shown (there are for \
+         Wan 2.1 and 2.2), and with {} million parameters it is too large to decode after each \
+         round; {} million are the most",
+        parameters / 1_000_000,
+        SMALL_VAE_PARAMETERS / 1_000_000
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vae_is_shown_if_it_is_known_or_small() {
+        let known = [VaeConfig::wan_2_1(), VaeConfig::wan_2_2()];
+        known.iter().for_each(|config| check(config, 700_000_000).unwrap());
+        let other = VaeConfig { latents_std: vec![1.0; 16], ..VaeConfig::wan_2_1() };
+        check(&other, SMALL_VAE_PARAMETERS).unwrap();
+        let error = check(&other, 127_000_000).unwrap_err().to_string();
+        assert!(error.contains("127 million"), "{error}");
     }
 }

@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn a_place_of_the_picture_is_that_of_the_latents() {
         let rgb = VaeConfig::wan_2_1().latent_rgb().unwrap();
-        let mut latents = vec![0.; 16 * 2 * 3 * 4];
+        let mut latents = vec![0f32; 16 * 2 * 3 * 4];
         // Channel 2, frame 1, row 2, column 3.
         latents[((2 * 2 + 1) * 3 + 2) * 4 + 3] = 1.;
         let latents = Tensor::from_vec(latents, (1, 16, 2, 3, 4), &Device::Cpu).unwrap();
