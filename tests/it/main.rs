@@ -54,6 +54,7 @@ mod plugin_check;
 mod plugin_check_inputs;
 mod plugin_door;
 mod plugin_kit;
+mod previews;
 #[cfg(target_os = "linux")]
 mod processors;
 mod promises;

@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::support::{
-    demo_folder, error_text, fixture, json_file, names_in, program, sidecar, signal, wait_for,
+    demo_folder, error_text, fixture, is_round, json_file, names_in, program, sidecar, signal,
+    wait_for,
 };
 
 /// A short run with a cache.
@@ -104,10 +105,6 @@ fn but_for_times(mut sidecar: Value) -> Value {
     sidecar["phases"] = Value::Null;
     sidecar["memory"]["peak_resident_bytes"] = Value::Null;
     sidecar
-}
-
-fn is_round(number: u64) -> impl Fn(&Value) -> bool {
-    move |line| line["phase"] == "denoise" && line["done"] == number
 }
 
 #[test]

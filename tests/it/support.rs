@@ -199,3 +199,8 @@ pub(crate) fn signal(child: &Child, name: &str) {
     let id = child.id().to_string();
     assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
 }
+
+/// Whether a line of progress says that so many rounds are done.
+pub(crate) fn is_round(number: u64) -> impl Fn(&Value) -> bool {
+    move |line| line["phase"] == "denoise" && line["done"] == number
+}

@@ -69,6 +69,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let wanted = Wanted {
         keep_latents: matches.get_flag("keep_latents"),
         contact_sheet: keeping::absolute(matches, "contact_sheet")?,
+        preview: keeping::preview(matches, &model)?,
         metadata: chosen_metadata(matches),
         cache_report: matches.get_flag("cache_report"),
         keep_run: matches.get_flag("keep_run"),

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, value_parser};
-use wan_host::{CheckpointEvery, Error, KeptRun, Result, Settings, UnfinishedRun, unfinished_runs};
+use wan_host::{
+    CheckpointEvery, Error, KeptRun, Model, Result, Settings, UnfinishedRun, unfinished_runs,
+};
 
 use super::args::{flag, switch};
 
-pub(super) fn flags() -> [Arg; 4] {
+pub(super) fn flags() -> [Arg; 5] {
     [
         flag(
             "checkpoint_every",
@@ -21,6 +23,9 @@ pub(super) fn flags() -> [Arg; 4] {
         switch("keep_run", "Keep NAME.run when the video is written"),
         flag("stop_after", "N", "Stop after this many rounds, to be resumed later")
             .value_parser(value_parser!(u64).range(1..))
+            .help_heading("Output"),
+        flag("preview", "FILE.png", "After each round, write what there is to see so far as PNG")
+            .value_parser(value_parser!(PathBuf))
             .help_heading("Output"),
     ]
 }
@@ -63,6 +68,20 @@ pub(super) fn check(matches: &ArgMatches, settings: &Settings) -> Result<()> {
 pub(super) fn absolute(matches: &ArgMatches, name: &str) -> Result<Option<PathBuf>> {
     let path = matches.get_one::<PathBuf>(name);
     path.map(|path| std::path::absolute(path).map_err(Error::io(Path::new(path)))).transpose()
+}
+
+/// The picture that is rewritten while the run goes on.
+///
+/// # Errors
+/// If its name does not end in `.png`, or latents of this model cannot be shown.
+pub(super) fn preview(matches: &ArgMatches, model: &Model) -> Result<Option<PathBuf>> {
+    let Some(path) = absolute(matches, "preview")? else { return Ok(None) };
+    if path.extension().is_none_or(|end| !end.eq_ignore_ascii_case("png")) {
+        let why = format!("{}: the name must end in .png", path.display());
+        return Err(Error::field("preview", why));
+    }
+    model.can_preview().map_err(|error| Error::field("preview", error.to_string()))?;
+    Ok(Some(path))
 }
 
 /// The unfinished run of a folder, if it is one.

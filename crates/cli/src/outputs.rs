@@ -6,7 +6,7 @@ use clap::{Arg, ArgMatches};
 use wan_host::{
     Error, Generated, KeptRun, Model, Recipe, Result, SettingValues, Settings, Sidecar,
 };
-use wan_media::{estimated_mp4_bytes, is_png_sheet};
+use wan_media::{estimated_mp4_bytes, is_png_preview, is_png_sheet};
 use wan_outputs::{Claim, Outputs, numbered};
 
 use super::args::switch;
@@ -15,7 +15,7 @@ use super::wall;
 use super::wanted::Wanted;
 
 /// Flags that name what is written; all other paths are inputs.
-const WRITTEN: [&str; 4] = ["save_file", "contact_sheet", "out", "path"];
+const WRITTEN: [&str; 5] = ["save_file", "contact_sheet", "preview", "out", "path"];
 
 /// Most bytes of a prompt in a default name. Ends, number and seed have room beside it.
 const STEM_BYTES_MAX: usize = 120;
@@ -73,7 +73,9 @@ pub(super) struct RunOutputs {
     pub(super) latents: Option<Claim>,
     /// The contact sheet.
     pub(super) sheet: Option<Claim>,
-    /// For latents that stay because nothing else is left.
+    /// The picture that is rewritten while the run goes on.
+    preview: Option<wan_outputs::Wanted>,
+    /// For that, and for latents that stay because nothing else is left.
     outputs: Outputs,
     folder: PathBuf,
     latent_bytes: u64,
@@ -134,15 +136,35 @@ impl RunOutputs {
         let mut claim = |file: &Option<wan_outputs::Wanted>| {
             file.as_ref().map(|file| outputs.claim(file)).transpose()
         };
+        // It is claimed anew for each picture; now, to be refused if it must not be written.
+        let preview = claim(&files.preview)?;
         let (sheet, latents) = (claim(&files.sheet)?, claim(&files.latents)?);
         let mut video = None;
         if let Some([file, sidecar]) = &files.video {
             let (file, sidecar) = (outputs.claim(file)?, outputs.claim(sidecar)?);
             video = Some(VideoOutput { video: file, sidecar });
         }
+        drop(preview);
         say_notices(&mut outputs);
-        let latent_bytes = model.latent_bytes(settings);
-        Ok(Self { video, latents, sheet, outputs, folder: folder.into(), latent_bytes })
+        let (folder, latent_bytes) = (folder.into(), model.latent_bytes(settings));
+        let preview = files.preview;
+        Ok(Self { video, latents, sheet, preview, outputs, folder, latent_bytes })
+    }
+
+    /// Whether a picture is to be rewritten while the run goes on.
+    pub(super) fn has_preview(&self) -> bool {
+        self.preview.is_some()
+    }
+
+    /// Rewrites that picture.
+    ///
+    /// # Errors
+    /// If it must not, or cannot, be written.
+    pub(super) fn write_preview(&mut self, png: &[u8]) -> Result<()> {
+        if let Some(wanted) = &self.preview {
+            self.outputs.claim(wanted)?.write(png)?;
+        }
+        Ok(())
     }
 
     /// The file for the latents of a run that cannot be gone on with.
@@ -164,6 +186,7 @@ struct Files {
     video: Option<[wan_outputs::Wanted; 2]>,
     latents: Option<wan_outputs::Wanted>,
     sheet: Option<wan_outputs::Wanted>,
+    preview: Option<wan_outputs::Wanted>,
 }
 
 impl Files {
@@ -176,15 +199,19 @@ impl Files {
         // As much again is taken for the file that grows while the run goes on.
         let bytes = video_bytes(settings);
         let stay = settings.latents_only || wanted.keep_latents;
-        let sheet = wanted.contact_sheet.as_ref().map(|path| {
-            let (field, is_ours) = ("contact_sheet".into(), is_png_sheet as fn(&Path) -> bool);
+        let picture = |field: &str, path: &PathBuf, is_ours: fn(&Path) -> bool| {
             // Another folder may be on another disk.
             let own = std::path::absolute(folder).ok();
             let is_beside = own.is_some_and(|own| own.parent() == path.parent());
             let temporary_in = is_beside.then(|| folder.to_path_buf());
-            let (path, bytes) = (path.clone(), sheet_bytes(settings));
-            wan_outputs::Wanted { field, path, is_ours, bytes, temporary_in }
+            let (field, path) = (field.into(), path.clone());
+            wan_outputs::Wanted { field, path, is_ours, bytes: 0, temporary_in }
+        };
+        let sheet = wanted.contact_sheet.as_ref().map(|path| {
+            let sheet = picture("contact_sheet", path, is_png_sheet);
+            wan_outputs::Wanted { bytes: sheet_bytes(settings), ..sheet }
         });
+        let preview = wanted.preview.as_ref();
         Self {
             video: (!settings.latents_only).then(|| Generated::wanted(&path, bytes).map(inside)),
             latents: stay.then(|| {
@@ -192,11 +219,12 @@ impl Files {
                 inside(Sidecar::wanted_latents(&latents_of(&path, 1), bytes))
             }),
             sheet,
+            preview: preview.map(|path| picture("preview", path, is_png_preview)),
         }
     }
 
     fn all(&self) -> impl Iterator<Item = &wan_outputs::Wanted> {
-        self.video.iter().flatten().chain(&self.latents).chain(&self.sheet)
+        self.video.iter().flatten().chain(&self.latents).chain(&self.sheet).chain(&self.preview)
     }
 }
 

@@ -11,7 +11,7 @@ use super::run_flags::request_of;
 use super::wanted::Reproduced;
 
 /// Flags that go with `--reproduce` and change no latents.
-const ALLOWED: [&str; 20] = [
+const ALLOWED: [&str; 21] = [
     "reproduce",
     "allow_changes",
     "given_dir",
@@ -27,6 +27,7 @@ const ALLOWED: [&str; 20] = [
     "progress",
     "keep_latents",
     "contact_sheet",
+    "preview",
     "cache_report",
     "checkpoint_every",
     "require_resume",

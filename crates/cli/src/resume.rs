@@ -65,6 +65,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let tiling = settings.vae_tiling || matches.get_flag("vae_tiling");
     let settings = settings.with_vae_tiling(tiling);
     keeping::check(matches, &settings)?;
+    wanted.preview = keeping::preview(matches, &model)?;
     let changes = changes(&kept, (&model, &settings), allow_changes)?;
     let outputs = outputs_of(matches, &model, &settings);
     let outputs = RunOutputs::claim(outputs, &path, (&model, &settings), &wanted)?;

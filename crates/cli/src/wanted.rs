@@ -13,6 +13,9 @@ pub(crate) struct Wanted {
     pub(crate) keep_latents: bool,
     /// The contact sheet.
     pub(crate) contact_sheet: Option<PathBuf>,
+    /// The picture that is rewritten; of this process alone.
+    #[serde(skip)]
+    pub(crate) preview: Option<PathBuf>,
     /// What the tags of the video hold.
     pub(crate) metadata: Metadata,
     /// The run is to be compared with one without its cache.

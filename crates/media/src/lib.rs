@@ -82,7 +82,8 @@ pub use image::RgbImage;
 pub use pictures::{PictureLimits, fit, picture, read_image, read_image_within};
 pub use psnr::{PsnrSum, psnr};
 pub use video::contact_sheet::{
-    SheetFrames, SheetLayout, encode_png_sheet, evenly_spaced, is_png_sheet,
+    SheetFrames, SheetLayout, encode_png_preview, encode_png_sheet, evenly_spaced, is_png_preview,
+    is_png_sheet, spread,
 };
 pub use video::format::VideoFormat;
 pub use video::frames::VideoFrames;

@@ -171,7 +171,12 @@ impl Outputs {
         self.check_what_is_there(wanted, replaces)?;
         self.take_room(wanted, &mut claim).map_err(Refusal::Final)?;
         let (path, temporary) = (claim.path().into(), claim.temporary().into());
-        self.claimed.push(Own { path, temporary, field: wanted.field.clone() });
+        let own = Own { path, temporary, field: wanted.field.clone() };
+        // One that is written again and again is remembered once.
+        match self.claimed.iter_mut().find(|before| before.temporary == own.temporary) {
+            Some(before) => *before = own,
+            None => self.claimed.push(own),
+        }
         Ok(claim)
     }
 

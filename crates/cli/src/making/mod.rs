@@ -3,6 +3,7 @@
 
 mod ending;
 mod job;
+mod preview;
 mod report;
 mod work;
 
@@ -21,13 +22,13 @@ pub(crate) use job::Job;
 pub(crate) fn carry_out(
     job: &Job<'_>,
     kept: KeptRun,
-    outputs: RunOutputs,
+    mut outputs: RunOutputs,
     progress: &mut Progress,
 ) -> Result<()> {
     let folder = kept.path().to_path_buf();
     kept.check_conditions(&job.conditions.hash()?)?;
     let mut work = Work::begin(job, kept, progress)?;
-    match work.go_on() {
+    match work.go_on(&mut outputs) {
         Ok(true) => work.finish(outputs),
         Ok(false) => {
             work.put_away()?;

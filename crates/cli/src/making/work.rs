@@ -11,7 +11,8 @@ use wan_host::{
 use wan_media::{Fragment, SheetFrames, VideoFormat};
 
 use super::job::Job;
-use crate::outputs::video_bytes;
+use super::preview::Preview;
+use crate::outputs::{RunOutputs, video_bytes};
 use crate::progress::Progress;
 
 /// Latent frames of a window, in practice at most.
@@ -39,6 +40,7 @@ pub(super) struct Work<'a> {
     latent_frames: usize,
     /// Notices of the run that were said.
     said: usize,
+    preview: Preview,
 }
 
 impl<'a> Work<'a> {
@@ -84,13 +86,14 @@ impl<'a> Work<'a> {
             before: (latents.frames() > 0).then_some(latents),
             decoded: 0,
             said: 0,
+            preview: Preview::default(),
         })
     }
 
     /// Does all that is left; gives whether there is nothing more to do.
-    pub(super) fn go_on(&mut self) -> Result<bool> {
+    pub(super) fn go_on(&mut self, outputs: &mut RunOutputs) -> Result<bool> {
         self.say_notices();
-        if !self.rounds()? {
+        if !self.rounds(outputs)? {
             return Ok(false);
         }
         if self.video.is_some() {
@@ -108,11 +111,13 @@ impl<'a> Work<'a> {
     }
 
     /// Does the rounds that are left, or as many as are asked for.
-    fn rounds(&mut self) -> Result<bool> {
+    fn rounds(&mut self, outputs: &mut RunOutputs) -> Result<bool> {
         self.progress.phase("denoise", self.run.size().rounds);
         let mut here = 0;
         loop {
-            if self.job.stop_after == Some(here) && !self.run.is_done() {
+            let stops = self.job.stop_after == Some(here);
+            self.show(outputs, stops);
+            if stops && !self.run.is_done() {
                 return Ok(false);
             }
             let Some(round) = self.run.round_wait()? else { break };
@@ -120,6 +125,7 @@ impl<'a> Work<'a> {
             self.progress.round(&round, self.run.evaluations_done());
             self.say_notices();
             if self.run.is_done() {
+                self.show(outputs, true);
                 break;
             }
             let out = self.run.hand_out()?;
@@ -146,6 +152,21 @@ impl<'a> Work<'a> {
         self.progress.suspend(|| {
             notices.iter().chain(&of_keeper).for_each(|notice| note!("{notice}"));
         });
+    }
+
+    /// Rewrites the preview, if there is one and it is time.
+    fn show(&mut self, outputs: &mut RunOutputs, is_last: bool) {
+        if !outputs.has_preview() {
+            return;
+        }
+        let shown = (self.job.model, &self.run, self.before.as_ref());
+        let (seconds, said) = self.preview.show(shown, outputs, is_last);
+        if seconds > 0.0 {
+            self.progress.charge("preview", seconds);
+        }
+        if let Some(said) = said {
+            self.progress.suspend(|| note!("{said}"));
+        }
     }
 
     /// Has what was handed out written.

@@ -63,6 +63,8 @@ impl Files {
             }
             Question::Keep(number) => match self.claims.remove(&number).map(Claim::keep) {
                 Some(Ok(kept)) => {
+                    // One that is written again and again is remembered once.
+                    self.kept.retain(|_, before| before.path() != kept.path());
                     self.kept.insert(number, kept);
                     Ok(())
                 }

@@ -160,6 +160,14 @@ impl Denoiser {
         }
     }
 
+    /// The window's first frame, and its clean latents as the last evaluation of the round before has
+    /// predicted them; none after the last round.
+    pub(crate) fn predicted(&self) -> Result<Option<(usize, CandleTensor)>> {
+        let Some(asked) = self.asked.last() else { return Ok(None) };
+        let first = asked.levels.first().map_or(0, |level| level.frame as usize);
+        Ok(Some((first, asked.predicted()?)))
+    }
+
     /// Why the last evaluation failed, once.
     pub(crate) fn take_failure(&mut self) -> Option<Error> {
         self.failure.take()

@@ -20,6 +20,18 @@ pub(crate) struct Asked {
     pub(crate) velocity: CandleTensor,
 }
 
+impl Asked {
+    /// The clean latents that follow from the velocity, `sample - sigma velocity`.
+    pub(crate) fn predicted(&self) -> candle_core::Result<CandleTensor> {
+        let sigmas: Vec<f64> = self.levels.iter().map(|level| level.sigma).collect();
+        let shape = (1, 1, sigmas.len(), 1, 1);
+        let sigmas = CandleTensor::from_vec(sigmas, shape, self.sample.device())?;
+        let sigmas = sigmas.to_dtype(self.sample.dtype())?;
+        let velocity = self.velocity.to_dtype(self.sample.dtype())?;
+        &self.sample - velocity.broadcast_mul(&sigmas)?
+    }
+}
+
 /// Who made numbers that are wrong.
 pub(crate) enum Origin {
     Model { part: Part, branch: &'static str, expert: usize },

@@ -3,7 +3,7 @@
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use candle_core::IndexOp;
+use candle_core::{IndexOp, Tensor};
 use sha2::{Digest, Sha256};
 use wan_outputs::{Claim, Kept};
 use wan_run_store::{JournalReader, Mark};
@@ -11,6 +11,7 @@ use wan_run_store::{JournalReader, Mark};
 use super::parts::{KeptFrame, frame_of};
 use super::tensor_bytes::bytes_of;
 use crate::error::{Error, Result};
+use crate::latents::LATENT_FRAME_AXIS;
 use crate::output::latents_file::{METADATA, TENSOR};
 use crate::output::sidecar::Sidecar;
 
@@ -51,6 +52,20 @@ impl KeptLatents {
             }
             Ok(frame)
         }))
+    }
+
+    /// The last ones, at most so many, `[1, C, n, H, W]`; none where there are none.
+    ///
+    /// # Errors
+    /// If they cannot be read, or are damaged.
+    pub fn last(&self, frames_max: usize) -> Result<Option<Tensor>> {
+        let first = self.frames - self.frames.min(frames_max);
+        let last = self.each()?.skip(first).map(|frame| Ok(frame?.latents));
+        let last = last.collect::<Result<Vec<_>>>()?;
+        if last.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Tensor::cat(&last, LATENT_FRAME_AXIS)?))
     }
 
     /// Calls `see` with the numbers of all frames as latents `[1, C, F, H, W]` have them: all

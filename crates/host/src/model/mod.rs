@@ -6,6 +6,7 @@ pub(crate) mod engine;
 pub(crate) mod facts;
 mod needs;
 pub(crate) mod plan;
+mod preview;
 mod reencode;
 pub(crate) mod settings;
 mod settle;

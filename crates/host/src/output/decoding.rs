@@ -96,18 +96,18 @@ impl<'v> FrameDecoder<'v> {
     pub fn decode(&mut self, latents: &Tensor) -> Result<VideoFrames> {
         let frame = self.raw(latents)?;
         let pixels = self.decoder.next_observed(&frame, &mut &self.cancel)?; // [1, 3, 1 or 4, H, W]
-        let (_, _, frames, height, width) = pixels.dims5()?;
-        let bytes = ((pixels.squeeze(0)?.permute((1, 2, 3, 0))? + 1.0)? * 127.5)? // [T, H, W, 3]
-            .round()?
-            .clamp(0.0, 255.0)?
-            .to_dtype(DType::U8)?;
-        let mut rgb = bytes.flatten_all()?.to_vec1::<u8>()?;
+        let decoded = frames_of(&pixels)?;
+        let before = self.decoded;
+        self.decoded += decoded.frames();
         // What was given is shown as it was given.
-        let context = self.given.context().iter().skip(self.decoded);
+        let mut context = self.given.context().iter().skip(before).peekable();
+        if context.peek().is_none() {
+            return Ok(decoded);
+        }
+        let (width, height, mut rgb) = (decoded.width(), decoded.height(), decoded.rgb().to_vec());
         for (shown, given) in rgb.chunks_exact_mut(width * height * 3).zip(context) {
             shown.copy_from_slice(given.as_raw());
         }
-        self.decoded += frames;
         Ok(VideoFrames::new(width, height, rgb)?)
     }
 
@@ -123,6 +123,19 @@ impl<'v> FrameDecoder<'v> {
     fn raw(&self, latents: &Tensor) -> Result<Tensor> {
         Ok(self.vae.denormalise(&latents.to_device(&self.device)?)?)
     }
+}
+
+/// Pixels `[1, 3, T, H, W]` in [-1, 1] as frames.
+///
+/// # Errors
+/// If they are of another shape.
+pub(crate) fn frames_of(pixels: &Tensor) -> Result<VideoFrames> {
+    let (_, _, _, height, width) = pixels.dims5()?;
+    let bytes = ((pixels.squeeze(0)?.permute((1, 2, 3, 0))? + 1.0)? * 127.5)? // [T, H, W, 3]
+        .round()?
+        .clamp(0.0, 255.0)?
+        .to_dtype(DType::U8)?;
+    Ok(VideoFrames::new(width, height, bytes.flatten_all()?.to_vec1::<u8>()?)?)
 }
 
 /// The frames of normalised latents `[1, z, F, h, w]`, one latent frame's pixels at a time

@@ -9,6 +9,7 @@ mod ending;
 pub(crate) mod frames;
 pub(crate) mod handing_out;
 pub(crate) mod handover;
+mod preview;
 pub(crate) mod rounds;
 mod sampled;
 pub(crate) mod spec;

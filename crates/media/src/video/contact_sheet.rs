@@ -16,6 +16,9 @@ const GAP_GREY: u8 = 128;
 const KEYWORD: &str = "Software";
 const PROGRAM: &str = "wan";
 
+/// The text of a preview that says what it is.
+const PREVIEW: (&str, &str) = ("Title", "preview of a run");
+
 /// The layout of a contact sheet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SheetLayout {
@@ -38,7 +41,8 @@ pub fn evenly_spaced(frames: &VideoFrames, count: usize) -> Vec<usize> {
     spread(frames.frames(), count)
 }
 
-fn spread(frames: usize, count: usize) -> Vec<usize> {
+/// Numbers of at most `count` of `frames` frames, evenly spaced from the first to the last.
+pub fn spread(frames: usize, count: usize) -> Vec<usize> {
     let shown = frames.min(count);
     (0..shown).map(|i| i * (frames - 1) / (shown - 1).max(1)).collect()
 }
@@ -137,25 +141,56 @@ pub fn encode_png_sheet(
     if let Some(&index) = indices.iter().find(|&&index| index > last) {
         return Err(Error::NoSuchFrame { index, last });
     }
-    let (width, height, rgb) = draw_sheet(frames, indices, layout);
+    encode(draw_sheet(frames, indices, layout), png::Compression::High, &[(KEYWORD, PROGRAM)])
+}
+
+/// The bytes of one RGB PNG with all frames, encoded quickly, that says that it is a preview.
+///
+/// # Errors
+/// [`Error::Png`] if it cannot be encoded.
+pub fn encode_png_preview(frames: &VideoFrames, layout: SheetLayout) -> Result<Vec<u8>> {
+    let all: Vec<usize> = (0..frames.frames()).collect();
+    let texts = [(KEYWORD, PROGRAM), PREVIEW];
+    encode(draw_sheet(frames, &all, layout), png::Compression::Fast, &texts)
+}
+
+fn encode(
+    (width, height, rgb): (usize, usize, Vec<u8>),
+    compression: png::Compression,
+    texts: &[(&str, &str)],
+) -> Result<Vec<u8>> {
     let mut png = Vec::new();
     let mut encoder = png::Encoder::new(&mut png, u32_of(width), u32_of(height));
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
-    encoder.set_compression(png::Compression::High);
-    encoder.add_text_chunk(KEYWORD.into(), PROGRAM.into())?;
+    encoder.set_compression(compression);
+    for (keyword, text) in texts {
+        encoder.add_text_chunk((*keyword).into(), (*text).into())?;
+    }
     let mut writer = encoder.write_header()?;
     writer.write_image_data(&rgb)?;
     writer.finish()?;
     Ok(png)
 }
 
-/// Whether a file is a sheet that [`encode_png_sheet`] made.
+/// Whether a file is a sheet that [`encode_png_sheet`] made, or a preview.
 pub fn is_png_sheet(path: &Path) -> bool {
+    has_texts(path, &[(KEYWORD, PROGRAM)])
+}
+
+/// Whether a file is a preview that [`encode_png_preview`] made.
+pub fn is_png_preview(path: &Path) -> bool {
+    has_texts(path, &[(KEYWORD, PROGRAM), PREVIEW])
+}
+
+fn has_texts(path: &Path, wanted: &[(&str, &str)]) -> bool {
     let Ok((file, _)) = files::open(path) else { return false };
     png::Decoder::new(BufReader::new(file)).read_info().is_ok_and(|reader| {
         let texts = &reader.info().uncompressed_latin1_text;
-        texts.iter().any(|text| (text.keyword.as_str(), text.text.as_str()) == (KEYWORD, PROGRAM))
+        let has = |wanted: &(&str, &str)| {
+            texts.iter().any(|text| (text.keyword.as_str(), text.text.as_str()) == *wanted)
+        };
+        wanted.iter().all(has)
     })
 }
 

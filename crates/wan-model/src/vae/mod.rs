@@ -17,6 +17,7 @@ mod layers;
 mod memory;
 mod patches;
 mod reach;
+mod rgb;
 mod shortcut;
 mod tiles;
 
@@ -24,6 +25,7 @@ pub use autoencoder::Vae;
 pub use config::VaeConfig;
 pub use decode::VaeDecoder;
 pub use encode::{Posterior, VaeEncoder};
+pub use rgb::LatentRgb;
 pub use tiles::Tiling;
 
 #[cfg(test)]
