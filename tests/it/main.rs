@@ -19,6 +19,7 @@ mod claims;
 mod command_line;
 mod command_texts;
 mod comparisons;
+mod decoding_on;
 mod demo;
 mod earlier_epoch;
 mod embedding;

@@ -1,7 +1,6 @@
 //! What a foreign library does to its process does nothing to the program: one line with the
 //! plugin's name, exit code 5, and no file under a final name.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -172,7 +171,8 @@ fn signals_reach_the_child_and_its_death_is_the_parents() {
         lines.read_to_string(&mut rest).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(code), "{rest}");
         assert_eq!(rest.lines().last(), Some("wan: stopped"), "{rest}");
-        assert_eq!(names_in(hostile.out.path()), BTreeSet::from(["out.run".to_string()]));
+        // It does not keep its state, so there is nothing to go on from.
+        assert!(names_in(hostile.out.path()).is_empty(), "{:?}", names_in(hostile.out.path()));
     }
     // A parent that is killed takes the child with it.
     let hostile = Hostile::new();

@@ -27,7 +27,7 @@ pub(crate) fn carry_out(
     let folder = kept.path().to_path_buf();
     kept.check_conditions(&job.conditions.hash()?)?;
     let mut work = Work::begin(job, kept, progress)?;
-    match work.to_the_end() {
+    match work.go_on() {
         Ok(true) => work.finish(outputs),
         Ok(false) => {
             work.put_away()?;

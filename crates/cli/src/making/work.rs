@@ -88,7 +88,7 @@ impl<'a> Work<'a> {
     }
 
     /// Does all that is left; gives whether there is nothing more to do.
-    pub(super) fn to_the_end(&mut self) -> Result<bool> {
+    pub(super) fn go_on(&mut self) -> Result<bool> {
         self.say_notices();
         if !self.rounds()? {
             return Ok(false);
@@ -153,12 +153,15 @@ impl<'a> Work<'a> {
         self.keeper.hand_out(out.clone())
     }
 
-    /// Decodes again what was done before this process began.
+    /// Decodes again what was done before this process began, as far as frames that are still to be
+    /// written depend on it.
     fn decode_what_is_done(&mut self) -> Result<()> {
         let Some(before) = self.before.take().filter(|_| self.video.is_some()) else {
             return Ok(());
         };
-        for frame in before.each()? {
+        let skipped = self.video.as_mut().map_or(0, |video| video.skip(before.frames()));
+        self.decoded += skipped;
+        for frame in before.each()?.skip(skipped) {
             let frame = frame?;
             let Some(video) = &mut self.video else { break };
             let fragments = video.push(&frame.latents)?;

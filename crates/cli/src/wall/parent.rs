@@ -249,19 +249,14 @@ fn until_the_end(
 }
 
 /// What came of a child, and the folders of runs that it worked on.
-fn judge(seen: Seen, status: ExitStatus, foreign: &Path) -> (Result<u8>, BTreeSet<PathBuf>) {
-    let Seen { calls, overran, done, files, .. } = seen;
+fn judge(mut seen: Seen, status: ExitStatus, foreign: &Path) -> (Result<u8>, BTreeSet<PathBuf>) {
     // What it had claimed goes first.
-    let runs = files.give_up();
-    (judge_end((calls.last(), overran, done), status, foreign), runs)
+    let runs = std::mem::take(&mut seen.files).give_up();
+    (judge_end(seen, status, foreign), runs)
 }
 
-fn judge_end(
-    (called, overran, done): (Option<&(u64, String)>, Option<(String, f64)>, Option<u8>),
-    status: ExitStatus,
-    foreign: &Path,
-) -> Result<u8> {
-    if let Some((plugin, seconds)) = overran {
+fn judge_end(seen: Seen, status: ExitStatus, foreign: &Path) -> Result<u8> {
+    if let Some((plugin, seconds)) = seen.overran {
         return Err(Error::library(
             plugin,
             format!(
@@ -270,7 +265,7 @@ fn judge_end(
             ),
         ));
     }
-    if let Some(code) = done {
+    if let Some(code) = seen.done {
         if status.code() != Some(i32::from(code)) {
             let place = foreign.display();
             note!("{place}: the work was done; after it, the process ended with {status}");
@@ -280,7 +275,7 @@ fn judge_end(
     if stop::was_asked() {
         return Ok(stop::code());
     }
-    match (called, status.signal()) {
+    match (seen.calls.last(), status.signal()) {
         (Some((_, plugin)), _) => Err(Error::library(
             plugin,
             format!("ended the process in the middle of its work ({status})"),

@@ -1,5 +1,6 @@
 //! Writes a run to its folder, on a thread of its own, while the run goes on.
 
+use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -46,10 +47,15 @@ pub struct Ended {
 }
 
 enum Job {
-    HandedOut(HandedOut),
-    Video(Fragment),
+    Part(Part),
     /// Whoever waits is told once it is on the disk.
     Checkpoint(Box<RunState>, Option<SyncSender<()>>),
+}
+
+/// What is appended.
+enum Part {
+    HandedOut(HandedOut),
+    Video(Fragment),
 }
 
 #[derive(Default)]
@@ -84,7 +90,8 @@ impl KeptRun {
         let thread = std::thread::Builder::new().name("wan-checkpoints".into());
         let thread = thread
             .spawn(move || {
-                Writer { kept: self, conditions, changes, shared: writer }.work(&waiting)
+                let (kept, pending) = (self, VecDeque::new());
+                Writer { kept, conditions, changes, shared: writer, pending }.work(&waiting)
             })
             .map_err(Error::io(&path))?;
         Ok(Keeper {
@@ -107,7 +114,7 @@ impl Keeper {
         if handed_out.frames.is_empty() && handed_out.records.is_empty() {
             return Ok(());
         }
-        self.send(Job::HandedOut(handed_out))
+        self.send(Job::Part(Part::HandedOut(handed_out)))
     }
 
     /// Appends to the video.
@@ -115,7 +122,7 @@ impl Keeper {
     /// # Errors
     /// As [`hand_out`](Self::hand_out).
     pub fn video(&mut self, fragment: Fragment) -> Result<()> {
-        self.send(Job::Video(fragment))
+        self.send(Job::Part(Part::Video(fragment)))
     }
 
     /// Whether it is time for a checkpoint.
@@ -225,14 +232,30 @@ struct Writer {
     conditions: String,
     changes: Vec<String>,
     shared: Arc<Mutex<Shared>>,
+    /// What could not be written yet, in order: a disk may have room again.
+    pending: VecDeque<Part>,
 }
+
+/// How much may be pending.
+const PENDING_MAX: usize = 64;
 
 impl Writer {
     fn work(mut self, jobs: &Receiver<Job>) -> KeptRun {
         while let Ok(job) = jobs.recv() {
-            let done = match job {
-                Job::HandedOut(handed_out) => self.append(&handed_out),
-                Job::Video(fragment) => self.show(&fragment),
+            match job {
+                Job::Part(part) => {
+                    self.pending.push_back(part);
+                    let written = self.catch_up();
+                    let is_first = self.pending.len() == 1;
+                    if let Err(error) = written {
+                        if self.pending.len() > PENDING_MAX || !matches!(error, Error::Kept(_)) {
+                            break;
+                        }
+                        if is_first {
+                            self.note(&error, "it is tried again");
+                        }
+                    }
+                }
                 Job::Checkpoint(state, waits) => {
                     self.try_checkpoint(&state);
                     drop(state);
@@ -240,17 +263,33 @@ impl Writer {
                         // Whoever waited may be gone.
                         let _ = waits.send(());
                     }
-                    Ok(())
                 }
-            };
-            if let Err(error) = done {
-                // What comes after a gap is of no use.
-                lock(&self.shared).failed = Some(error);
-                break;
             }
+        }
+        if let Err(error) = self.catch_up() {
+            lock(&self.shared).failed = Some(error);
         }
         lock(&self.shared).writer_seconds = thread_seconds();
         self.kept
+    }
+
+    fn note(&self, error: &Error, then: &str) {
+        lock(&self.shared).notices.push(format!("{error}; {then}"));
+    }
+
+    /// Writes what is pending.
+    fn catch_up(&mut self) -> Result<()> {
+        while let Some(part) = self.pending.pop_front() {
+            let written = match &part {
+                Part::HandedOut(handed_out) => self.append(handed_out),
+                Part::Video(fragment) => self.show(fragment),
+            };
+            if let Err(error) = written {
+                self.pending.push_front(part);
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     fn show(&mut self, fragment: &Fragment) -> Result<()> {
@@ -260,14 +299,19 @@ impl Writer {
     }
 
     fn append(&mut self, handed_out: &HandedOut) -> Result<()> {
-        if !handed_out.frames.is_empty() && handed_out.first != self.kept.frames {
-            return Err(Error::invalid(format!(
-                "latent frame {} is handed out after {} frames",
-                handed_out.first, self.kept.frames
-            )));
-        }
         for (place, (latents, sigma)) in handed_out.frames.iter().enumerate() {
-            let [head, numbers] = of_frame(handed_out.first + place, *sigma, latents)?;
+            let number = handed_out.first + place;
+            // Written before something behind it failed.
+            if number < self.kept.frames {
+                continue;
+            }
+            if number > self.kept.frames {
+                return Err(Error::invalid(format!(
+                    "latent frame {number} is handed out after {} frames",
+                    self.kept.frames
+                )));
+            }
+            let [head, numbers] = of_frame(number, *sigma, latents)?;
             self.kept.latents.append_slices(&[&head, &numbers])?;
             self.kept.frames += 1;
         }
@@ -278,10 +322,14 @@ impl Writer {
     }
 
     fn try_checkpoint(&mut self, state: &RunState) {
-        let written = self.checkpoint(state).or_else(|error| {
+        let written = self.catch_up().and_then(|()| self.checkpoint(state)).or_else(|error| {
             let is_full = matches!(&error, Error::Kept(kept) if kept.is_no_room());
             // The room that was taken for a checkpoint at the beginning.
-            if is_full && self.kept.give_room_back() { self.checkpoint(state) } else { Err(error) }
+            if !is_full || !self.kept.give_room_back() {
+                return Err(error);
+            }
+            self.catch_up()?;
+            self.checkpoint(state)
         });
         let mut shared = lock(&self.shared);
         match written {

@@ -52,6 +52,32 @@ impl<'v> FrameDecoder<'v> {
         Self { given, ..self }
     }
 
+    /// Begins with the latent frame that has this frame of the video, counted from the first frame of
+    /// a given clip. Of the latent frames before it only those are [`see`](Self::see)n that its
+    /// pixels depend on.
+    pub(crate) fn starting_at(self, frame: usize) -> Self {
+        let (front, config) = (self.given.in_front().len(), self.vae.config());
+        let latent = frame.saturating_sub(front).div_ceil(config.scale_factor_temporal);
+        let decoded = if latent == 0 { 0 } else { config.frames(latent) };
+        let decoder = self.decoder.starting_at(latent);
+        Self { decoder, given_done: frame.min(front), decoded, ..self }
+    }
+
+    /// Number of the latent frame that has to come next.
+    pub(crate) fn next_frame(&self) -> usize {
+        self.decoder.next_frame()
+    }
+
+    /// Whether the next latent frame is one that is [`see`](Self::see)n, and has no pixels.
+    pub(crate) fn only_sees(&self) -> bool {
+        self.decoder.only_sees()
+    }
+
+    /// Frames of the video before those that come next.
+    pub(crate) fn frames_before(&self) -> usize {
+        self.given_done + self.decoded
+    }
+
     /// The next frame of the given clip before its context, until all are handed out.
     ///
     /// # Errors
@@ -68,7 +94,7 @@ impl<'v> FrameDecoder<'v> {
     /// # Errors
     /// If it does not fit the VAE, or decoding is cancelled.
     pub fn decode(&mut self, latents: &Tensor) -> Result<VideoFrames> {
-        let frame = self.vae.denormalise(&latents.to_device(&self.device)?)?;
+        let frame = self.raw(latents)?;
         let pixels = self.decoder.next_observed(&frame, &mut &self.cancel)?; // [1, 3, 1 or 4, H, W]
         let (_, _, frames, height, width) = pixels.dims5()?;
         let bytes = ((pixels.squeeze(0)?.permute((1, 2, 3, 0))? + 1.0)? * 127.5)? // [T, H, W, 3]
@@ -83,6 +109,19 @@ impl<'v> FrameDecoder<'v> {
         }
         self.decoded += frames;
         Ok(VideoFrames::new(width, height, rgb)?)
+    }
+
+    /// Remembers of the next latent frame what later ones need.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub(crate) fn see(&mut self, latents: &Tensor) -> Result<()> {
+        let frame = self.raw(latents)?;
+        Ok(self.decoder.see_observed(&frame, &mut &self.cancel)?)
+    }
+
+    fn raw(&self, latents: &Tensor) -> Result<Tensor> {
+        Ok(self.vae.denormalise(&latents.to_device(&self.device)?)?)
     }
 }
 

@@ -17,16 +17,19 @@ use crate::output::sidecar::Sidecar;
 
 /// Decodes latent frames, and gives what is to be appended to a growing video file.
 ///
-/// A file that ends with a whole segment can be gone on with: all latent frames are pushed again, in
-/// order, and the frames of segments that are there are not stored again.
+/// A file that ends with a whole segment can be gone on with: latent frames are pushed again, in
+/// order, but for the first ones, on which no later pixel depends ([`skip`](Self::skip)). Frames of
+/// segments that are there are not stored again.
 pub struct VideoWriter<'m> {
     decoder: FrameDecoder<'m>,
     encoder: SegmentEncoder,
     growing: GrowingMp4,
     /// Frames of the video that are not to be encoded: they are there already.
     written: usize,
-    /// Frames of the video that have come.
+    /// Frames of the video that have come, or need not.
     passed: usize,
+    /// Latent frames that need not come.
+    skips: usize,
     sheet: Option<SheetFrames>,
 }
 
@@ -59,13 +62,24 @@ impl<'m> VideoWriter<'m> {
                 (encoder, GrowingMp4::resume(index), index.frames())
             }
         };
-        Ok(Self { decoder, encoder, growing, written, passed: 0, sheet: None })
+        let decoder = decoder.starting_at(written);
+        let (passed, skips) = (decoder.frames_before(), decoder.next_frame());
+        Ok(Self { decoder, encoder, growing, written, passed, skips, sheet: None })
     }
 
-    /// Collects these frames for a contact sheet on the way.
+    /// Collects these frames for a contact sheet on the way: all frames have to come.
     #[must_use]
     pub fn with_sheet(self, sheet: SheetFrames) -> Self {
-        Self { sheet: Some(sheet), ..self }
+        let decoder = self.decoder.starting_at(0);
+        Self { decoder, passed: 0, skips: 0, sheet: Some(sheet), ..self }
+    }
+
+    /// Passes over the next latent frames that need not come, at most so many. Gives how many it
+    /// were; the one behind them is pushed next.
+    pub fn skip(&mut self, frames_max: usize) -> usize {
+        let skipped = self.skips.min(frames_max);
+        self.skips -= skipped;
+        skipped
     }
 
     /// The next latent frame, `[1, z, 1, h, w]`, normalised as the model has it. Gives what is to be
@@ -75,6 +89,13 @@ impl<'m> VideoWriter<'m> {
     /// If it cannot be decoded or encoded, or decoding is cancelled.
     pub fn push(&mut self, latents: &Tensor) -> Result<Vec<Fragment>> {
         let mut fragments = Vec::new();
+        if self.skip(1) == 1 {
+            return Ok(fragments);
+        }
+        if self.decoder.only_sees() {
+            self.decoder.see(latents)?;
+            return Ok(fragments);
+        }
         while let Some(frames) = self.decoder.next_in_front() {
             self.encode(&frames?, &mut fragments)?;
         }

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use crate::error::Result;
 use crate::fused;
 use crate::product::product;
+use crate::vae::reach::Reach;
 
 /// Elements of a tile of patches: 512 KiB, half of a common second-level cache.
 const TILE_MAX: usize = 1 << 17;
@@ -113,6 +114,11 @@ impl Conv {
         let kernel = geometry.kernel;
         let weight = vb.get((outputs, channels, kernel, kernel), "weight")?;
         Ok(Self { weight: weight.flatten_from(1)?, bias: vb.get(outputs, "bias")?, geometry })
+    }
+
+    /// What [`causal`](Self::causal) reads for frames that it gives.
+    pub(crate) fn reach(&self, given: Reach) -> Reach {
+        given.further(self.geometry.taps - 1)
     }
 
     /// `[B,T,C,H,W]` to `[B,(T-kt)/ts+1,O,H',W']`, without padding in time.

@@ -72,7 +72,7 @@ impl<'a> VaeEncoder<'a> {
             }
             Some(tiling) => {
                 let tiles = vae.tiles_to_encode(tiling, &patches)?;
-                Memory::one_for_each(&mut self.memories, tiles.count(), &patches)?;
+                Memory::one_for_each(&mut self.memories, (tiles.count(), 0), &patches)?;
                 let encode = |(number, memory)| {
                     vae.encode_chunk(&tiles.cut(&patches, number)?, memory, observer)
                 };
@@ -155,7 +155,12 @@ impl Vae {
         memory: &mut Memory,
         observer: &mut dyn Observer,
     ) -> Result<Tensor> {
-        self.quant_conv.forward(&self.encoder.forward(patches, memory, observer)?)
+        self.quant_conv.forward(&self.encoder.forward(
+            patches,
+            self.encoder.parts(),
+            memory,
+            observer,
+        )?)
     }
 
     /// Moments `[B,F,2z,h,w]` to mean and log-variance.

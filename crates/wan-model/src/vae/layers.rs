@@ -13,6 +13,7 @@ use crate::observer::{self, Observer, Point};
 use crate::threads;
 use crate::vae::conv::{Conv, Geometry, channel_norm, load_gamma};
 use crate::vae::memory::Memory;
+use crate::vae::reach::Reach;
 use crate::vae::shortcut::Shortcut;
 
 /// A residual block: two normed causal convolutions and a shortcut.
@@ -35,6 +36,10 @@ impl Residual {
             conv2: Conv::load(outputs, outputs, Geometry::CUBE, vb.pp("conv2"))?,
             shortcut: shortcut.transpose()?,
         })
+    }
+
+    fn reach(&self, given: Reach) -> Reach {
+        self.conv1.reach(self.conv2.reach(given))
     }
 
     fn forward(&self, x: &Tensor, memory: &mut Memory) -> Result<Tensor> {
@@ -114,6 +119,15 @@ impl Resample {
         })
     }
 
+    fn reach(&self, given: Reach) -> Reach {
+        match (&self.time, self.up) {
+            (None, _) => given,
+            (Some(time), true) => time.reach(given.before_doubling()),
+            // One frame of the chunk before.
+            (Some(_), false) => given.before_halving().further(1),
+        }
+    }
+
     fn forward(&self, x: &Tensor, memory: &mut Memory) -> Result<Tensor> {
         match (&self.time, self.up) {
             (None, _) => self.space.forward(x),
@@ -155,6 +169,17 @@ pub(crate) enum Layer {
 }
 
 impl Layer {
+    /// What of its input it needs for this of its output.
+    fn reach(&self, given: Reach) -> Reach {
+        match self {
+            Self::Residual(layer) => layer.reach(given),
+            Self::Attention(_) => given,
+            Self::Resample(layer) => layer.reach(given),
+            // The shortcut needs less.
+            Self::Level(level) => before_all(&level.layers, given),
+        }
+    }
+
     pub(crate) fn forward(
         &self,
         x: &Tensor,
@@ -180,6 +205,10 @@ impl Layer {
             Self::Residual(Residual::load(channels, channels, resnets.pp(1))?),
         ])
     }
+}
+
+fn before_all(layers: &[Layer], given: Reach) -> Reach {
+    layers.iter().rev().fold(given, |given, layer| layer.reach(given))
 }
 
 /// The layers of a level of Wan 2.2, and the shortcut that is added to their output.
@@ -208,22 +237,42 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// Runs the network on the next chunk `[B,T,C,H,W]` of a stream. The memory is of no use after
-    /// the observer has ended the pass.
+    /// Convolutions in and out, and the layers between them.
+    pub(crate) fn parts(&self) -> usize {
+        self.layers.len() + 2
+    }
+
+    /// What each part reads before a chunk for what the network gives of it, `per_chunk` frames.
+    pub(crate) fn reaches(&self, per_chunk: usize) -> Vec<Reach> {
+        let mut reaches = vec![self.conv_out.reach(Reach::none(per_chunk))];
+        for layer in self.layers.iter().rev() {
+            reaches.push(layer.reach(reaches[reaches.len() - 1]));
+        }
+        reaches.push(self.conv_in.reach(reaches[reaches.len() - 1]));
+        reaches.reverse();
+        reaches
+    }
+
+    /// Runs the first `parts` parts of the network on the next chunk `[B,T,C,H,W]` of a stream;
+    /// gives what the last of them gives. Parts that are run for no chunk before remember zeros. The
+    /// memory is of no use after the observer has ended the pass.
     pub(crate) fn forward(
         &self,
         chunk: &Tensor,
+        parts: usize,
         memory: &mut Memory,
         observer: &mut dyn Observer,
     ) -> Result<Tensor> {
         threads::on_worker(|| {
             let mut x = self.conv_in.causal(chunk, memory.slot())?;
-            for (number, layer) in self.layers.iter().enumerate() {
+            for (number, layer) in self.layers.iter().enumerate().take(parts.saturating_sub(1)) {
                 observer.see(Point::VaeHidden(number), &x);
                 x = layer.forward(&x, memory, observer)?;
             }
-            let x = channel_norm(&x, &self.norm_out, true)?;
-            let x = self.conv_out.causal(&x, memory.slot())?;
+            if parts == self.parts() {
+                x = channel_norm(&x, &self.norm_out, true)?;
+                x = self.conv_out.causal(&x, memory.slot())?;
+            }
             memory.end_chunk();
             Ok(x)
         })

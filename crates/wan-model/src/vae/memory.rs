@@ -14,6 +14,11 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
+    /// Of a stream that begins with this chunk of a video; chunk 0 is the single first frame.
+    fn starting_at(chunk: usize) -> Self {
+        Self { chunks: chunk, ..Self::default() }
+    }
+
     /// Must be called after each chunk.
     pub(crate) fn end_chunk(&mut self) {
         self.next = 0;
@@ -25,17 +30,17 @@ impl Memory {
         self.chunks == 0
     }
 
-    /// Makes one memory per tile before the first chunk.
+    /// Makes one memory per tile before the first chunk, which is chunk `number` of a video.
     ///
     /// # Errors
     /// [`Error::Input`] for a later chunk with another number of tiles.
     pub(crate) fn one_for_each(
         memories: &mut Vec<Self>,
-        count: usize,
+        (count, number): (usize, usize),
         chunk: &Tensor,
     ) -> Result<()> {
         if memories.is_empty() {
-            memories.resize_with(count, Self::default);
+            memories.resize_with(count, || Self::starting_at(number));
         }
         if memories.len() == count {
             return Ok(());

@@ -16,6 +16,7 @@ mod encoder;
 mod layers;
 mod memory;
 mod patches;
+mod reach;
 mod shortcut;
 mod tiles;
 

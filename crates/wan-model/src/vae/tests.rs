@@ -10,6 +10,8 @@ use crate::broadcasts::{BOTH, N, check_close, over, wide};
 use crate::testing::{any_weights, assert_mostly_unclamped, distance, noise, numbers};
 use crate::vae::conv::{Conv, Geometry, channel_norm};
 
+mod middle;
+
 fn tiny() -> Vae {
     Vae::load(tiny_config(), any_weights(2)).unwrap()
 }

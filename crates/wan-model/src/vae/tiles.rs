@@ -97,7 +97,7 @@ impl Tiles {
     }
 
     /// One tile of any size.
-    const WHOLE: Self = {
+    pub(crate) const WHOLE: Self = {
         let all = Steps { side: usize::MAX, stride: usize::MAX };
         Self { before: all, after: all, rows: 1, columns: 1 }
     };
