@@ -156,7 +156,7 @@ impl Case {
             }
             Way::Decoding => {
                 flags.add(&alone);
-                flags.add(&["--frame_num=105", "--sample_steps=3", "--keep_latents"]);
+                flags.add(&["--frame_num=73", "--sample_steps=3", "--keep_latents"]);
             }
         }
         flags.0

@@ -1,6 +1,6 @@
 //! `wan-torture`: ends runs of the program at random moments, and goes on with them.
 //!
-//! Exit code 0 if what they made is what quiet runs make, 1 if not, 2 if the command line is wrong
+//! Exit code 0 if they make what quiet runs make, 1 if not, 2 if the command line is wrong
 //! or a quiet run fails.
 
 use std::process::ExitCode;

@@ -1,8 +1,8 @@
 //! Runs that are killed, or interrupted, and go on.
 //!
 //! Of every case there is a quiet run; then runs whose process is ended at a moment that a seed
-//! chooses, and which go on, some of them to be ended again, until the video is there. What they make
-//! has to be what the quiet run made, and how often they called the model is counted.
+//! chooses, and which go on, some of them to be ended again, until the video is there. What they
+//! make has to be what the quiet run made, and how often they called the model is counted.
 #![allow(clippy::disallowed_methods, reason = "starts the program under test")]
 
 mod cases;

@@ -95,8 +95,8 @@ impl<'q> Victim<'q> {
         }
     }
 
-    /// When a process is ended: the first anywhere in the quiet run's course, some of them after its
-    /// last line; others early enough to come before their end.
+    /// When a process is ended: the first anywhere in the quiet run's course, some of them after
+    /// its last line; others early enough to come before their end.
     fn moment(&mut self, place: usize) -> Moment {
         let (quiet, dice) = (&self.quiet.piece, &mut self.dice);
         let lines = quiet.line_count();
