@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+use wan_tests::checkout::checkout;
 
 use crate::support::{
     demo_folder, error_text, fixture, is_round, json_file, names_in, program, sidecar, signal,
@@ -266,6 +267,24 @@ fn what_has_changed_since_is_refused_by_name_and_said_in_the_sidecar() {
     place.resume("a.run");
     let resumed_with = sidecar(&place.path("a.mp4"))["resumed_with"].clone();
     assert_eq!(resumed_with.as_array().unwrap().len(), 4, "{resumed_with}");
+}
+
+/// The folder that the first version of the format had, frozen.
+#[test]
+fn a_run_of_an_earlier_version_is_listed_and_ended() {
+    let place = Place::new();
+    copy_folder(&checkout().join("tests/fixtures/runs/v1.run"), &place.path("v1.run"));
+    let runs = place.runs();
+    assert_eq!((&runs[0]["done"], &runs[0]["rounds"]), (&3.into(), &4.into()));
+    assert_eq!(runs[0]["damage"], serde_json::json!([]));
+    let demo = demo_folder();
+    let flags = ["--ckpt_dir", demo.to_str().unwrap()];
+    let (code, said) = place.run(&[&["resume", "v1.run"][..], &flags].concat());
+    assert!(code == 2 && said.contains("--allow_changes"), "{said}");
+    place.done(&[&["resume", "v1.run", "--allow_changes"][..], &flags].concat());
+    let video = place.path("v1.mp4");
+    assert_eq!(crate::demo::play(&video).frames, 5);
+    assert!(!sidecar(&video)["resumed_with"].as_array().unwrap().is_empty());
 }
 
 #[test]

@@ -119,6 +119,12 @@ pub(crate) fn torture(arguments: &[String]) -> Done {
     execute(Command::new(build::artifact("wan-torture")).args(arguments))
 }
 
+/// Memory against the length of a video.
+pub(crate) fn lengths() -> Done {
+    build::everything()?;
+    execute(&mut Command::new(build::artifact("wan-lengths")))
+}
+
 /// The tests run them as well; this shows a line for each.
 pub(crate) fn bad_plugins() -> Done {
     build::everything()?;

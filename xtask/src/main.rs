@@ -20,6 +20,7 @@ cargo xtask COMMAND
   mutants engine [ARGS]  mistakes in the engine: each must be noticed by a test
   fuzz [ARGS]        damaged files for every reader, as --inputs 1000000 --only mp4
   torture [ARGS]     runs that are killed and go on, as --kills 200 --seed 1 or --interrupts 40
+  lengths            memory of runs of 33 to 2049 frames, plotted into docs/memory-of-length.svg
   bad-plugins        libraries with planted defects: each must be caught by `wan plugins check`
   new-plugin ARGS    build all, then `wan plugins new ARGS`, as `sampler my-sampler`
   plugins            build the plugins into the folder where `wan` finds them
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Some("mutants") => check::mutants(rest),
         Some("fuzz") => check::fuzz(rest),
         Some("torture") => check::torture(rest),
+        Some("lengths") => check::lengths(),
         Some("bad-plugins") => check::bad_plugins(),
         Some("new-plugin") => new_plugin(rest),
         Some("plugins") => build::everything(),
