@@ -74,12 +74,23 @@ fn summary(finished: &Finished<'_>, frames: usize, records: &[EvaluationRecord])
 /// Which evaluations were reused, a line per branch; one line where all branches did alike.
 fn maps(records: &[EvaluationRecord]) -> Vec<String> {
     let branches = EvaluationRecord::branches(records);
-    let maps: Vec<String> =
-        branches.iter().map(|b| EvaluationRecord::decision_map(records, b)).collect();
+    let maps = branches.iter().map(|b| shortened(EvaluationRecord::decision_map(records, b)));
+    let maps: Vec<String> = maps.collect();
     if maps.windows(2).all(|pair| pair[0] == pair[1]) {
         return maps.into_iter().take(1).map(|map| format!("  steps: {map}")).collect();
     }
     branches.iter().zip(maps).map(|(branch, map)| format!("  {branch}: {map}")).collect()
+}
+
+/// Most decisions of a branch that are shown.
+const SHOWN_MAX: usize = 400;
+
+/// The first decisions of a long run; the sidecar has all.
+fn shortened(map: String) -> String {
+    if map.len() <= SHOWN_MAX {
+        return map;
+    }
+    format!("{} ... ({} in all)", &map[..SHOWN_MAX], map.len())
 }
 
 /// `: residual 1 MB on the host, ...`, of items with their bytes and where they lie.

@@ -30,9 +30,9 @@ fn main() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let counter = folder.path().join("heap.so");
     let source = checkout().join("tests/fixtures/c/heap.c");
-    let built =
-        Command::new("cc").args(["-O2", "-fPIC", "-shared", "-o"]).arg(&counter).arg(source);
-    ensure!(built.status().context("cc")?.success(), "heap.c cannot be compiled");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-O2", "-fPIC", "-shared", "-o"]).arg(&counter).arg(source);
+    ensure!(compiler.status().context("cc")?.success(), "heap.c cannot be compiled");
     let mut most = Vec::new();
     for frames in LENGTHS {
         let bytes = held_by(frames, &counter, folder.path())?;
