@@ -1,6 +1,7 @@
 //! `wan-lengths`: the most that the program holds on its heap, against the length of the video. The
 //! demo model by windows, decoded and written while it runs; an allocator that counts is put before
 //! the system's (`tests/fixtures/c/heap.c`, Linux with glibc).
+#![allow(clippy::disallowed_methods, reason = "it starts a compiler, and the program")]
 
 use std::fmt::Write;
 use std::fs;
