@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use wan_host::{
-    CheckpointEvery, Error, FrameDecoder, HandedOut, Keeper, KeptLatents, KeptRun, Model, Result,
-    Run, RunState, Settings, VideoWriter,
+    CheckpointEvery, Error, FrameDecoder, HandedOut, Keeper, KeptLatents, KeptRun, Model, Plan,
+    Result, Run, RunState, Settings, VideoWriter,
 };
 use wan_media::{Fragment, SheetFrames, VideoFormat};
 
@@ -51,6 +51,8 @@ impl<'a> Work<'a> {
         progress: &'a mut Progress,
     ) -> Result<Self> {
         let Job { model, settings, conditions, cancel, .. } = job;
+        let plan = model.plan(settings)?;
+        model.check_room_to_denoise(&plan)?;
         let mut run = match kept.state() {
             Some(state) => model.resume(settings, (*conditions).clone(), cancel, state)?,
             None => model.run(settings, (*conditions).clone(), cancel)?,
@@ -69,7 +71,7 @@ impl<'a> Work<'a> {
         };
         if is_saved {
             let video = if settings.latents_only { 0 } else { video_bytes(settings) };
-            kept.take_room(video, checkpoint_bytes(model, settings)?)?;
+            kept.take_room(video, checkpoint_bytes(model, settings, &plan))?;
         }
         let every = if is_saved { job.every } else { CheckpointEvery::Never };
         let conditions = conditions.hash()?;
@@ -104,6 +106,9 @@ impl<'a> Work<'a> {
         // Of after all that was handed out.
         self.last = if self.is_saved { Some(self.run.state()?) } else { None };
         self.checkpoint()?;
+        if self.video.is_some() {
+            self.job.model.check_room_to_decode(self.job.settings)?;
+        }
         self.decode_what_is_done()?;
         self.decode(&rest)?;
         self.progress.finish();
@@ -236,10 +241,10 @@ impl<'a> Work<'a> {
 
 /// Bytes of a checkpoint, by estimate: the latents of a window with what a sampler keeps beside them,
 /// and what the caches declare.
-fn checkpoint_bytes(model: &Model, settings: &Settings) -> Result<u64> {
+fn checkpoint_bytes(model: &Model, settings: &Settings, plan: &Plan) -> u64 {
     let [_, channels, frames, height, width] = model.latent_shape(settings);
     let latents = 4 * channels * frames.min(WINDOW_MAX) * height * width;
-    Ok(4 * latents as u64 + model.plan(settings)?.cache_bytes_max + (1 << 18))
+    4 * latents as u64 + plan.cache_bytes_max + (1 << 18)
 }
 
 impl Job<'_> {

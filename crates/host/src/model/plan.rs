@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use wan_model::Numerics;
+use wan_model::vae::Tiling;
 
+use crate::device::room;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::model::cache_schedule::one_token_spec;
@@ -74,6 +76,38 @@ impl Model {
             Ok(())
         })?;
         Ok(plan)
+    }
+
+    /// Refuses to sample where main memory has no room for what is known of it: input and output of
+    /// a block, time signals, what the caches declare, latents.
+    ///
+    /// # Errors
+    /// [`Error::HostMemory`], naming what there is and what helps.
+    pub fn check_room_to_denoise(&self, plan: &Plan) -> Result<()> {
+        let needs = 2 * plan.hidden_bytes + plan.signal_bytes_max + plan.cache_bytes_max;
+        let helps = "take fewer frames, a smaller `size`, or a cache that keeps less";
+        self.check_room("denoise", needs + plan.latent_bytes, helps)
+    }
+
+    /// Refuses to decode where main memory has no room for the widest layer of the VAE: its input and
+    /// output, for a latent frame of the picture or of a tile.
+    ///
+    /// # Errors
+    /// As [`check_room_to_denoise`](Self::check_room_to_denoise).
+    pub fn check_room_to_decode(&self, settings: &Settings) -> Result<()> {
+        let (vae, tile) = (&self.facts().vae, Tiling::default());
+        let (mut width, mut height) = (settings.width.get(), settings.height.get());
+        if settings.vae_tiling {
+            (width, height) = (width.min(tile.min), height.min(tile.min));
+        }
+        let channels = vae.decoder_base_dim.unwrap_or(vae.base_dim);
+        let positions = width * height / (vae.patch_side() * vae.patch_side());
+        let layer = 4 * channels * vae.scale_factor_temporal * positions;
+        self.check_room("decode", 2 * layer as u64, "decode in tiles: `vae_tiling`")
+    }
+
+    fn check_room(&self, phase: &str, needs: u64, helps: &str) -> Result<()> {
+        if self.device().is_cpu() { room::check(phase, needs, helps) } else { Ok(()) }
     }
 
     /// Shape of the latents of these settings, `[1, C, F, H, W]`.
