@@ -51,8 +51,6 @@ impl<'a> Work<'a> {
         progress: &'a mut Progress,
     ) -> Result<Self> {
         let Job { model, settings, conditions, cancel, .. } = job;
-        let plan = model.plan(settings)?;
-        model.check_room_to_denoise(&plan)?;
         let mut run = match kept.state() {
             Some(state) => model.resume(settings, (*conditions).clone(), cancel, state)?,
             None => model.run(settings, (*conditions).clone(), cancel)?,
@@ -61,6 +59,9 @@ impl<'a> Work<'a> {
         if is_saved {
             run.keep_boundary();
         }
+        // Caches that are not saved are asked nothing before their run.
+        let plan = if is_saved { Some(model.plan(settings)?) } else { None };
+        plan.as_ref().map_or(Ok(()), |plan| model.check_room_to_denoise(plan))?;
         let latents = kept.latents();
         let video = if settings.latents_only {
             None
@@ -69,9 +70,9 @@ impl<'a> Work<'a> {
             let decoder = model.decoder(settings, cancel)?;
             Some(job.video(decoder, (&file, bytes))?)
         };
-        if is_saved {
+        if let Some(plan) = &plan {
             let video = if settings.latents_only { 0 } else { video_bytes(settings) };
-            kept.take_room(video, checkpoint_bytes(model, settings, &plan))?;
+            kept.take_room(video, checkpoint_bytes(model, settings, plan))?;
         }
         let every = if is_saved { job.every } else { CheckpointEvery::Never };
         let conditions = conditions.hash()?;
