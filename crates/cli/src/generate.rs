@@ -79,25 +79,22 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let (kept, outputs) = RunOutputs::begin(matches, &model, &settings, &wanted)?;
     let folder = kept.path().to_path_buf();
     let (cancel, mut progress) = (cancel_on_interrupt(), Progress::new(progress_form(matches)));
-    let made = (|| {
-        progress.phase("load", 0);
-        if let Some(recorded) = &recorded {
-            recorded.check_parts(&model, &settings)?;
+    let job = Job {
+        model: &model,
+        settings: &settings,
+        wanted: &wanted,
+        cancel: &cancel,
+        every: keeping::every(matches),
+        stop_after: keeping::stop_after(matches),
+        changes: Vec::new(),
+    };
+    let parts = recorded.as_ref().map_or(Ok(()), |r| r.check_parts(&model, &settings));
+    let made = match parts {
+        Ok(()) => making::carry_out(&job, kept, outputs, &mut progress),
+        Err(error) => {
+            drop((kept, outputs));
+            Err(error)
         }
-        // The encoders are gone before the transformers come.
-        let conditions = model.encode(&settings, &cancel)?;
-        model.load_transformers(&settings)?;
-        let job = Job {
-            model: &model,
-            settings: &settings,
-            conditions: &conditions,
-            wanted: &wanted,
-            cancel: &cancel,
-            every: keeping::every(matches),
-            stop_after: keeping::stop_after(matches),
-            changes: Vec::new(),
-        };
-        making::carry_out(&job, kept, outputs, &mut progress)
-    })();
+    };
     made.inspect_err(|_| keeping::remove_if_nothing_is_done(&folder))
 }

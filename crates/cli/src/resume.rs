@@ -70,14 +70,9 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let outputs = outputs_of(matches, &model, &settings);
     let outputs = RunOutputs::claim(outputs, &path, (&model, &settings), &wanted)?;
     let (cancel, mut progress) = (cancel_on_interrupt(), Progress::new(progress_form(matches)));
-
-    progress.phase("load", 0);
-    let conditions = model.encode(&settings, &cancel)?;
-    model.load_transformers(&settings)?;
     let job = Job {
         model: &model,
         settings: &settings,
-        conditions: &conditions,
         wanted: &wanted,
         cancel: &cancel,
         every: keeping::every(matches),

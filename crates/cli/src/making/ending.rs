@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use wan_host::{Ended, Error, Format, Keeper, KeptRun, Result, Sampled, Settings};
+use wan_host::{Conditions, Ended, Error, Format, KeptRun, Result, Sampled, Settings};
 use wan_media::{SheetFrames, SheetLayout};
 use wan_outputs::Claim;
 use wan_plugin_api::Place;
@@ -18,7 +18,9 @@ use crate::progress::Progress;
 impl Work<'_> {
     /// Writes the files of a run that has nothing left to do.
     pub(super) fn finish(self, outputs: RunOutputs) -> Result<()> {
-        let Self { job, run, mut keeper, video, progress, is_saved, last, .. } = self;
+        let Self {
+            job, conditions, conditions_hash, run, mut keeper, video, progress, last, ..
+        } = self;
         let mut sheet = None;
         if let Some(video) = video {
             let (fragment, frames) = video.finish()?;
@@ -28,15 +30,15 @@ impl Work<'_> {
         let sampled = run.finish()?;
         let ended = keeper.end()?;
         say_what_it_took(&ended);
-        let ending = Ending { job, sampled: &sampled, progress };
+        let ending = Ending { job, conditions: &conditions, sampled: &sampled, progress };
         if let Err(error) = ending.write_files(&ended, outputs, sheet) {
             let folder = ended.kept.path().to_path_buf();
-            if let Some(last) = last.filter(|_| is_saved) {
-                let conditions = job.conditions.hash()?;
-                let kept = ended.kept;
-                let mut keeper = kept.keep(job.every, conditions, job.changes.clone())?;
-                keeper.checkpoint_now(last)?;
-                say_whether_it_is_safe(keeper, &folder);
+            if let Some(last) = last {
+                let mut keeper =
+                    ended.kept.keep(job.every, conditions_hash, job.changes.clone())?;
+                let written = keeper.checkpoint_now(last);
+                drop(keeper);
+                say_whether_it_is_safe(written, &folder);
             }
             return Err(error);
         }
@@ -49,10 +51,7 @@ impl Work<'_> {
         self.progress.finish();
         let state = self.state()?;
         self.keeper.checkpoint_now(state)?;
-        let notices = self.keeper.take_notices();
-        self.keeper.end()?;
-        // A checkpoint that could not be written is one of them.
-        notices.into_iter().next().map_or(Ok(()), |why| Err(Error::invalid(why)))
+        self.keeper.end().map(drop)
     }
 
     /// Something has stopped it: what is done is put where it can be gone on with.
@@ -64,14 +63,7 @@ impl Work<'_> {
             note!("the device's memory ran out while it was to {phase}; what helps first: {helps}");
         }
         if self.is_saved && self.run.rounds_done() > 0 {
-            match self.put_away() {
-                Ok(()) => note!("nothing is lost; go on with: wan resume {}", folder.display()),
-                Err(error) => {
-                    note!("what was done could not be written: {error}");
-                    keeping::after_a_sudden_end(&folder);
-                }
-            }
-            return;
+            return say_whether_it_is_safe(self.put_away(), &folder);
         }
         if let Err(error) = self.keep_latents(error, outputs) {
             note!("what was done before could not be kept: {error}");
@@ -127,20 +119,20 @@ impl Work<'_> {
 }
 
 /// Says how to go on, where the last state is on the disk.
-fn say_whether_it_is_safe(mut keeper: Keeper, folder: &Path) {
-    let notices = keeper.take_notices();
-    drop(keeper);
-    notices.iter().for_each(|notice| note!("{notice}"));
-    if notices.is_empty() {
-        note!("nothing is lost; go on with: wan resume {}", folder.display());
-    } else {
-        keeping::after_a_sudden_end(folder);
+fn say_whether_it_is_safe(written: Result<()>, folder: &Path) {
+    match written {
+        Ok(()) => note!("nothing is lost; go on with: wan resume {}", folder.display()),
+        Err(error) => {
+            note!("what was done could not be written: {error}");
+            keeping::after_a_sudden_end(folder);
+        }
     }
 }
 
 /// A run that is done, and whose files are to be written.
 struct Ending<'a> {
     job: &'a Job<'a>,
+    conditions: &'a Conditions,
     sampled: &'a Sampled,
     progress: &'a mut Progress,
 }
@@ -152,7 +144,7 @@ impl Ending<'_> {
         outputs: RunOutputs,
         sheet: Option<SheetFrames>,
     ) -> Result<()> {
-        let Self { job, sampled, progress } = self;
+        let Self { job, conditions, sampled, progress } = self;
         let (records, latents) = (ended.records()?, ended.latents());
         let Job { model, settings, wanted, .. } = job;
         let mut sidecar = model.sidecar_of(settings, sampled, &records, latents.hash()?);
@@ -181,7 +173,10 @@ impl Ending<'_> {
         let finished = Finished { path: &path, sidecar: &sidecar, sampled };
         say!("{}", finished.summary(settings.video_frames(), &records));
         report::warn_of_the_cache(settings, sampled);
-        if wanted.cache_report { job.report_cache(sampled, &latents) } else { Ok(()) }
+        if !wanted.cache_report {
+            return Ok(());
+        }
+        job.report_cache(conditions, sampled, &latents)
     }
 }
 

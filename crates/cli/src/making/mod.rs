@@ -15,7 +15,7 @@ use work::Work;
 
 pub(crate) use job::Job;
 
-/// Does what is left of a run, and writes its files.
+/// Loads what a run needs, does what is left of it, and writes its files.
 ///
 /// # Errors
 /// What stopped it. What is done by then can be gone on with, where the run can be saved.
@@ -26,7 +26,6 @@ pub(crate) fn carry_out(
     progress: &mut Progress,
 ) -> Result<()> {
     let folder = kept.path().to_path_buf();
-    kept.check_conditions(&job.conditions.hash()?)?;
     let mut work = Work::begin(job, kept, progress)?;
     match work.go_on(&mut outputs) {
         Ok(true) => work.finish(outputs),

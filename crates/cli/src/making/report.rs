@@ -1,6 +1,6 @@
 //! What there is to say of a cache after the run.
 
-use wan_host::{KeptLatents, Result, Sampled, Settings};
+use wan_host::{Conditions, KeptLatents, Result, Sampled, Settings};
 use wan_media::PsnrSum;
 
 use super::job::Job;
@@ -10,9 +10,14 @@ const REUSED_IN_A_ROW_MAX: usize = 8;
 
 impl Job<'_> {
     /// Runs again without the cache; prints what the cache saved and what it cost.
-    pub(super) fn report_cache(&self, cached: &Sampled, latents: &KeptLatents) -> Result<()> {
+    pub(super) fn report_cache(
+        &self,
+        conditions: &Conditions,
+        cached: &Sampled,
+        latents: &KeptLatents,
+    ) -> Result<()> {
         let plain = self.model.with_cache(self.settings, None)?;
-        let run = self.model.run(&plain, self.conditions.clone(), self.cancel)?;
+        let run = self.model.run(&plain, conditions.clone(), self.cancel)?;
         let uncached = run.finish_with(&mut |_| {})?;
         let mut first = self.model.decoder(self.settings, self.cancel)?;
         let second = self.model.decode(&plain, &uncached.latents, self.cancel)?;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use wan_host::{
-    CheckpointEvery, Error, FrameDecoder, HandedOut, Keeper, KeptLatents, KeptRun, Model, Plan,
-    Result, Run, RunState, Settings, VideoWriter,
+    CheckpointEvery, Conditions, Error, FrameDecoder, HandedOut, Keeper, KeptLatents, KeptRun,
+    Model, Plan, Result, Run, RunState, Settings, VideoWriter,
 };
 use wan_media::{Fragment, SheetFrames, VideoFormat};
 
@@ -23,6 +23,9 @@ const SHEET_FRAMES: usize = 8;
 
 pub(super) struct Work<'a> {
     pub(super) job: &'a Job<'a>,
+    pub(super) conditions: Conditions,
+    /// Of these.
+    pub(super) conditions_hash: String,
     pub(super) run: Run,
     pub(super) keeper: Keeper,
     pub(super) video: Option<VideoWriter<'a>>,
@@ -50,10 +53,16 @@ impl<'a> Work<'a> {
         mut kept: KeptRun,
         progress: &'a mut Progress,
     ) -> Result<Self> {
-        let Job { model, settings, conditions, cancel, .. } = job;
+        let Job { model, settings, cancel, .. } = job;
+        progress.phase("load", 0);
+        // The encoders are gone before the transformers come.
+        let conditions = model.encode(settings, cancel)?;
+        model.load_transformers(settings)?;
+        let conditions_hash = conditions.hash()?;
+        kept.check_conditions(&conditions_hash)?;
         let mut run = match kept.state() {
-            Some(state) => model.resume(settings, (*conditions).clone(), cancel, state)?,
-            None => model.run(settings, (*conditions).clone(), cancel)?,
+            Some(state) => model.resume(settings, conditions.clone(), cancel, state)?,
+            None => model.run(settings, conditions.clone(), cancel)?,
         };
         let is_saved = job.every != CheckpointEvery::Never && run.can_be_saved().is_ok();
         if is_saved {
@@ -75,12 +84,13 @@ impl<'a> Work<'a> {
             kept.take_room(video, checkpoint_bytes(model, settings, plan))?;
         }
         let every = if is_saved { job.every } else { CheckpointEvery::Never };
-        let conditions = conditions.hash()?;
         Ok(Self {
             folder: kept.path().to_path_buf(),
             latent_frames: kept.recipe().latent_shape[2],
-            keeper: kept.keep(every, conditions, job.changes.clone())?,
+            keeper: kept.keep(every, conditions_hash.clone(), job.changes.clone())?,
             job,
+            conditions,
+            conditions_hash,
             run,
             video,
             progress,

@@ -48,8 +48,8 @@ pub struct Ended {
 
 enum Job {
     Part(Part),
-    /// Whoever waits is told once it is on the disk.
-    Checkpoint(Box<RunState>, Option<SyncSender<()>>),
+    /// Whoever waits is told what came of it.
+    Checkpoint(Box<RunState>, Option<SyncSender<Result<()>>>),
 }
 
 /// What is appended.
@@ -143,7 +143,10 @@ impl Keeper {
     pub fn checkpoint(&mut self, state: RunState) -> Result<()> {
         self.last = Instant::now();
         if self.every == CheckpointEvery::Round {
-            return self.checkpoint_now(state);
+            if let Err(error) = self.wait_for_checkpoint(state)? {
+                lock(&self.shared).notices.push(not_written(&error));
+            }
+            return Ok(());
         }
         self.send(Job::Checkpoint(Box::new(state), None))
     }
@@ -151,15 +154,20 @@ impl Keeper {
     /// Writes a checkpoint, and waits until it is on the disk.
     ///
     /// # Errors
-    /// As [`checkpoint`](Self::checkpoint).
+    /// As [`hand_out`](Self::hand_out), and if it cannot be written.
     pub fn checkpoint_now(&mut self, state: RunState) -> Result<()> {
+        self.wait_for_checkpoint(state)?
+    }
+
+    /// What came of a checkpoint; an error of its own if the thread has ended.
+    fn wait_for_checkpoint(&mut self, state: RunState) -> Result<Result<()>> {
         let (done, wait) = sync_channel(1);
         self.send(Job::Checkpoint(Box::new(state), Some(done)))?;
         let started = Instant::now();
-        // Where the thread has ended, `send` says why at the next call.
-        let _ = wait.recv();
+        let written = wait.recv();
         self.waited += started.elapsed();
-        self.check()
+        self.check()?;
+        written.map_err(|_| ended())
     }
 
     /// What whoever started the run should know, once: checkpoints that could not be written.
@@ -222,6 +230,10 @@ impl Drop for Keeper {
     }
 }
 
+fn not_written(error: &Error) -> String {
+    format!("{error}; this checkpoint is not written, and the run goes on")
+}
+
 fn ended() -> Error {
     Error::invalid("the thread that writes the run to the disk has ended")
 }
@@ -249,7 +261,8 @@ impl Writer {
                     let is_first = self.pending.len() == 1;
                     if let Err(error) = written {
                         if self.pending.len() > PENDING_MAX || !matches!(error, Error::Kept(_)) {
-                            break;
+                            // What comes behind it is of no use.
+                            return self.end(Err(error));
                         }
                         if is_first {
                             self.note(&error, "it is tried again");
@@ -257,19 +270,27 @@ impl Writer {
                     }
                 }
                 Job::Checkpoint(state, waits) => {
-                    self.try_checkpoint(&state);
+                    let written = self.try_checkpoint(&state);
                     drop(state);
-                    if let Some(waits) = waits {
+                    match (waits, written) {
                         // Whoever waited may be gone.
-                        let _ = waits.send(());
+                        (Some(waits), written) => drop(waits.send(written)),
+                        (None, Err(error)) => {
+                            lock(&self.shared).notices.push(not_written(&error));
+                        }
+                        (None, Ok(())) => {}
                     }
                 }
             }
         }
-        if let Err(error) = self.catch_up() {
-            lock(&self.shared).failed = Some(error);
-        }
-        lock(&self.shared).writer_seconds = thread_seconds();
+        let ended = self.catch_up();
+        self.end(ended)
+    }
+
+    fn end(self, ended: Result<()>) -> KeptRun {
+        let mut shared = lock(&self.shared);
+        (shared.failed, shared.writer_seconds) = (ended.err(), thread_seconds());
+        drop(shared);
         self.kept
     }
 
@@ -321,7 +342,7 @@ impl Writer {
         Ok(())
     }
 
-    fn try_checkpoint(&mut self, state: &RunState) {
+    fn try_checkpoint(&mut self, state: &RunState) -> Result<()> {
         let written = self.catch_up().and_then(|()| self.checkpoint(state)).or_else(|error| {
             let is_full = matches!(&error, Error::Kept(kept) if kept.is_no_room());
             // The room that was taken for a checkpoint at the beginning.
@@ -331,13 +352,8 @@ impl Writer {
             self.catch_up()?;
             self.checkpoint(state)
         });
-        let mut shared = lock(&self.shared);
-        match written {
-            Ok(()) => shared.checkpoints += 1,
-            Err(error) => shared
-                .notices
-                .push(format!("{error}; this checkpoint is not written, and the run goes on")),
-        }
+        lock(&self.shared).checkpoints += u64::from(written.is_ok());
+        written
     }
 
     fn checkpoint(&mut self, state: &RunState) -> Result<()> {
