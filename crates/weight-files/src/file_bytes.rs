@@ -1,0 +1,120 @@
+//! The bytes of one open file.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use sha2::{Digest, Sha256};
+use wan_border::files;
+
+use crate::error::{Error, Result};
+
+/// Bytes that are hashed at a time.
+const CHUNK: u64 = 1 << 16;
+
+/// A file that stays open: what takes its place on the disk is another file.
+pub(crate) struct FileBytes {
+    path: PathBuf,
+    file: Mutex<File>,
+    length: u64,
+    modified: Option<SystemTime>,
+}
+
+impl FileBytes {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let (file, length) = files::open(path)?;
+        let about = file.metadata().map_err(|source| Error::Io { path: path.into(), source })?;
+        let modified = about.modified().ok();
+        Ok(Self { path: path.into(), file: Mutex::new(file), length, modified })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes that it had when it was opened.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The bytes of `range`. Nothing is allocated for a range that is not in the file.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for such a range, [`Error::Io`] if the file cannot be read.
+    pub(crate) fn exactly(&self, range: Range<u64>) -> Result<Vec<u8>> {
+        if range.start > range.end || range.end > self.length {
+            return Err(self.malformed(format!(
+                "cut short: bytes {} to {} are needed, the file has {}",
+                range.start, range.end, self.length
+            )));
+        }
+        let count = range.end - range.start;
+        let bytes = self.at_most(range.start, count)?;
+        if bytes.len() as u64 == count {
+            return Ok(bytes);
+        }
+        let found = format!("{} bytes when it was opened, fewer now", self.length);
+        Err(Error::Changed { path: self.path.clone(), difference: found })
+    }
+
+    /// At most `count` bytes from `start` on: fewer at the end of the file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read.
+    pub(crate) fn at_most(&self, start: u64, count: u64) -> Result<Vec<u8>> {
+        let count = count.min(self.length.saturating_sub(start));
+        let mut file = self.lock();
+        file.seek(SeekFrom::Start(start)).map_err(|e| self.io(e))?;
+        let mut bytes = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
+        Read::by_ref(&mut *file).take(count).read_to_end(&mut bytes).map_err(|e| self.io(e))?;
+        Ok(bytes)
+    }
+
+    /// SHA-256 of the bytes of `range`.
+    ///
+    /// # Errors
+    /// As [`exactly`](Self::exactly).
+    pub(crate) fn hash(&self, range: Range<u64>) -> Result<[u8; 32]> {
+        let mut hash = Sha256::new();
+        let mut start = range.start;
+        while start < range.end {
+            let end = range.end.min(start.saturating_add(CHUNK));
+            hash.update(self.exactly(start..end)?);
+            start = end;
+        }
+        Ok(hash.finalize().into())
+    }
+
+    /// Bytes that it has now.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the system does not say.
+    pub(crate) fn length_now(&self) -> Result<u64> {
+        Ok(self.lock().metadata().map_err(|e| self.io(e))?.len())
+    }
+
+    /// Whether it was written to since it was opened.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the system does not say.
+    pub(crate) fn is_written_to(&self) -> Result<bool> {
+        let about = self.lock().metadata().map_err(|e| self.io(e))?;
+        Ok(about.modified().ok() != self.modified)
+    }
+
+    pub(crate) fn malformed(&self, reason: impl Into<String>) -> Error {
+        Error::Malformed { path: self.path.clone(), reason: reason.into() }
+    }
+
+    fn io(&self, source: io::Error) -> Error {
+        Error::Io { path: self.path.clone(), source }
+    }
+
+    /// A poisoned lock is harmless: the position is set before every read.
+    fn lock(&self) -> MutexGuard<'_, File> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
