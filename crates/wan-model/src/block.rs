@@ -15,8 +15,8 @@
 
 use std::ops::Range;
 
+use crate::weights::Scope;
 use candle_core::{DType, Module, Tensor};
-use candle_nn::VarBuilder;
 use candle_transformers::models::with_tracing::RmsNorm;
 
 use crate::attention::{Attention, Heads};
@@ -27,6 +27,7 @@ use crate::fused;
 use crate::linear::{Linear, linear};
 use crate::numerics::Numerics;
 use crate::observer::{BlockPoint, Observer};
+use crate::rms_norm::rms_norm;
 use crate::rope::{Grid, Rope};
 use crate::rows::Rows;
 use crate::views::Views;
@@ -73,24 +74,24 @@ impl Block {
         config: &WanConfig,
         number: usize,
         numerics: Numerics,
-        vb: VarBuilder,
+        scope: Scope,
     ) -> Result<Self> {
         let dim = config.dim();
-        let (vb, wide) = (vb.to_dtype(numerics.compute), vb.to_dtype(DType::F32));
+        let (scope, wide) = (scope.to_dtype(numerics.compute), scope.to_dtype(DType::F32));
         let norm2 = wide.pp("norm2");
         let norm2 = config
             .cross_attn_norm
             .then(|| Ok::<_, crate::Error>((norm2.get(dim, "weight")?, norm2.get(dim, "bias")?)));
-        let ffn = vb.pp("ffn").pp("net");
+        let ffn = scope.pp("ffn").pp("net");
         Ok(Self {
             number,
             numerics,
             eps: config.eps,
             scale_shift_table: wide.get((1, 6, dim), "scale_shift_table")?,
-            attn1: AttentionLayer::load(config, vb.pp("attn1"))?,
+            attn1: AttentionLayer::load(config, scope.pp("attn1"))?,
             norm2: norm2.transpose()?,
-            added: AddedProjections::load(config, vb.pp("attn2"))?,
-            attn2: AttentionLayer::load(config, vb.pp("attn2"))?,
+            added: AddedProjections::load(config, scope.pp("attn2"))?,
+            attn2: AttentionLayer::load(config, scope.pp("attn2"))?,
             ffn_in: linear(dim, config.ffn_dim, ffn.pp(0).pp("proj"))?,
             ffn_out: linear(config.ffn_dim, dim, ffn.pp(2))?,
         })
@@ -237,15 +238,15 @@ struct AttentionLayer {
 }
 
 impl AttentionLayer {
-    fn load(config: &WanConfig, vb: VarBuilder) -> Result<Self> {
-        let (dim, wide) = (config.dim(), vb.to_dtype(DType::F32));
+    fn load(config: &WanConfig, scope: Scope) -> Result<Self> {
+        let (dim, wide) = (config.dim(), scope.to_dtype(DType::F32));
         Ok(Self {
-            to_q: linear(dim, dim, vb.pp("to_q"))?,
-            to_k: linear(dim, dim, vb.pp("to_k"))?,
-            to_v: linear(dim, dim, vb.pp("to_v"))?,
-            to_out: linear(dim, dim, vb.pp("to_out").pp(0))?,
-            norm_q: RmsNorm::new(dim, config.eps, wide.pp("norm_q"))?,
-            norm_k: RmsNorm::new(dim, config.eps, wide.pp("norm_k"))?,
+            to_q: linear(dim, dim, scope.pp("to_q"))?,
+            to_k: linear(dim, dim, scope.pp("to_k"))?,
+            to_v: linear(dim, dim, scope.pp("to_v"))?,
+            to_out: linear(dim, dim, scope.pp("to_out").pp(0))?,
+            norm_q: rms_norm(dim, config.eps, &wide.pp("norm_q"))?,
+            norm_k: rms_norm(dim, config.eps, &wide.pp("norm_k"))?,
             heads: config.num_attention_heads,
             head_dim: config.attention_head_dim,
         })
@@ -289,16 +290,16 @@ struct AddedProjections {
 
 impl AddedProjections {
     /// `None` for a model without image tokens.
-    fn load(config: &WanConfig, vb: VarBuilder) -> Result<Option<Self>> {
+    fn load(config: &WanConfig, scope: Scope) -> Result<Option<Self>> {
         let Some(width) = config.added_kv_proj_dim else { return Ok(None) };
         let dim = config.dim();
         Ok(Some(Self {
-            add_k_proj: linear(width, dim, vb.pp("add_k_proj"))?,
-            add_v_proj: linear(width, dim, vb.pp("add_v_proj"))?,
-            norm_added_k: RmsNorm::new(
+            add_k_proj: linear(width, dim, scope.pp("add_k_proj"))?,
+            add_v_proj: linear(width, dim, scope.pp("add_v_proj"))?,
+            norm_added_k: rms_norm(
                 dim,
                 config.eps,
-                vb.to_dtype(DType::F32).pp("norm_added_k"),
+                &scope.to_dtype(DType::F32).pp("norm_added_k"),
             )?,
         }))
     }

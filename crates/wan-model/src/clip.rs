@@ -6,8 +6,8 @@
 //! only quick GELU, where this model needs the exact GELU, and layer norms that lose digits (see
 //! `fused`). So the transformer is written here.
 
+use crate::weights::Scope;
 use candle_core::{Module, Tensor};
-use candle_nn::VarBuilder;
 
 use crate::attention::Heads;
 use crate::bicubic;
@@ -90,12 +90,13 @@ impl ClipVision {
     /// # Errors
     /// [`Error::Config`] for a config that fits no model, and errors of missing or misshaped
     /// tensors.
-    pub fn load(config: ClipVisionConfig, vb: VarBuilder) -> Result<Self> {
+    pub fn load(config: ClipVisionConfig, scope: Scope) -> Result<Self> {
         config.check()?;
         let layers = config.num_hidden_layers;
         let _span = tracing::info_span!("load_image_encoder", layers).entered();
-        let vb = vb.pp("vision_model");
-        let (embeddings, width, p) = (vb.pp("embeddings"), config.hidden_size, config.patch_size);
+        let scope = scope.pp("vision_model");
+        let (embeddings, width, p) =
+            (scope.pp("embeddings"), config.hidden_size, config.patch_size);
         let patches = embeddings.pp("patch_embedding");
         let patches = patches.get((width, config.num_channels, p, p), "weight")?;
         let positions = embeddings.pp("position_embedding");
@@ -103,9 +104,9 @@ impl ClipVision {
             patch_embedding: Linear::new(&patches.flatten_from(1)?, None)?,
             class_embedding: embeddings.get(width, "class_embedding")?,
             position_embedding: positions.get((config.tokens(), width), "weight")?,
-            pre_layrnorm: Norm::load(&config, vb.pp("pre_layrnorm"))?,
+            pre_layrnorm: Norm::load(&config, scope.pp("pre_layrnorm"))?,
             layers: (0..layers)
-                .map(|number| Layer::load(&config, vb.pp("encoder").pp("layers").pp(number)))
+                .map(|number| Layer::load(&config, scope.pp("encoder").pp("layers").pp(number)))
                 .collect::<Result<_>>()?,
             config,
         })
@@ -197,9 +198,9 @@ struct Norm {
 }
 
 impl Norm {
-    fn load(config: &ClipVisionConfig, vb: VarBuilder) -> Result<Self> {
+    fn load(config: &ClipVisionConfig, scope: Scope) -> Result<Self> {
         let width = config.hidden_size;
-        let (weight, bias) = (vb.get(width, "weight")?, vb.get(width, "bias")?);
+        let (weight, bias) = (scope.get(width, "weight")?, scope.get(width, "bias")?);
         Ok(Self { weight, bias, eps: config.layer_norm_eps })
     }
 
@@ -222,17 +223,17 @@ struct Layer {
 }
 
 impl Layer {
-    fn load(config: &ClipVisionConfig, vb: VarBuilder) -> Result<Self> {
+    fn load(config: &ClipVisionConfig, scope: Scope) -> Result<Self> {
         let (width, inner) = (config.hidden_size, config.intermediate_size);
-        let (attention, mlp) = (vb.pp("self_attn"), vb.pp("mlp"));
+        let (attention, mlp) = (scope.pp("self_attn"), scope.pp("mlp"));
         Ok(Self {
-            layer_norm1: Norm::load(config, vb.pp("layer_norm1"))?,
+            layer_norm1: Norm::load(config, scope.pp("layer_norm1"))?,
             q_proj: linear(width, width, attention.pp("q_proj"))?,
             k_proj: linear(width, width, attention.pp("k_proj"))?,
             v_proj: linear(width, width, attention.pp("v_proj"))?,
             out_proj: linear(width, width, attention.pp("out_proj"))?,
             heads: config.num_attention_heads,
-            layer_norm2: Norm::load(config, vb.pp("layer_norm2"))?,
+            layer_norm2: Norm::load(config, scope.pp("layer_norm2"))?,
             fc1: linear(width, inner, mlp.pp("fc1"))?,
             activation: config.hidden_act,
             fc2: linear(inner, width, mlp.pp("fc2"))?,

@@ -3,8 +3,8 @@
 //!
 //! Source: diffusers 0.42.1 `WanTimeTextImageEmbedding`, `SkyReelsV2Transformer3DModel`.
 
+use crate::weights::Scope;
 use candle_core::{Device, Module, Tensor};
-use candle_nn::VarBuilder;
 use candle_transformers::models::with_tracing::Embedding;
 
 use crate::config::WanConfig;
@@ -24,11 +24,11 @@ pub(crate) struct PatchEmbedding {
 }
 
 impl PatchEmbedding {
-    pub(crate) fn load(config: &WanConfig, vb: &VarBuilder) -> Result<Self> {
+    pub(crate) fn load(config: &WanConfig, scope: &Scope) -> Result<Self> {
         let ([pt, ph, pw], channels) = (config.patch_size, config.in_channels);
-        let weight = vb.get((config.dim(), channels, pt, ph, pw), "weight")?;
+        let weight = scope.get((config.dim(), channels, pt, ph, pw), "weight")?;
         let weight = weight.flatten_from(1)?; // [D, C pt ph pw]
-        let projection = Linear::new(&weight, Some(vb.get(config.dim(), "bias")?))?;
+        let projection = Linear::new(&weight, Some(scope.get(config.dim(), "bias")?))?;
         Ok(Self { projection, patch: config.patch_size, channels })
     }
 
@@ -76,18 +76,18 @@ pub(crate) struct TimeEmbedding {
 }
 
 impl TimeEmbedding {
-    /// `vb` is the root of the model: the frame-rate weights are beside the condition embedder.
-    pub(crate) fn load(config: &WanConfig, vb: &VarBuilder) -> Result<Self> {
+    /// `scope` is the root of the model: the frame-rate weights are beside the condition embedder.
+    pub(crate) fn load(config: &WanConfig, scope: &Scope) -> Result<Self> {
         let (dim, freq_dim) = (config.dim(), config.freq_dim);
-        let condition = vb.pp("condition_embedder");
+        let condition = scope.pp("condition_embedder");
         let time = condition.pp("time_embedder");
-        let frame_rate = config.inject_sample_info.then(|| FrameRateEmbedding::load(dim, vb));
+        let frame_rate = config.inject_sample_info.then(|| FrameRateEmbedding::load(dim, scope));
         Ok(Self {
             linear_1: linear(freq_dim, dim, time.pp("linear_1"))?,
             linear_2: linear(dim, dim, time.pp("linear_2"))?,
             projection: linear(dim, 6 * dim, condition.pp("time_proj"))?,
             freq_dim,
-            device: vb.device().clone(),
+            device: scope.device().clone(),
             frame_rate: frame_rate.transpose()?,
         })
     }
@@ -130,10 +130,12 @@ struct FrameRateEmbedding {
 impl FrameRateEmbedding {
     const CLASSES: usize = 2;
 
-    fn load(dim: usize, vb: &VarBuilder) -> Result<Self> {
-        let projection = vb.pp("fps_projection").pp("net");
+    fn load(dim: usize, scope: &Scope) -> Result<Self> {
+        let projection = scope.pp("fps_projection").pp("net");
         Ok(Self {
-            embedding: Embedding::new(Self::CLASSES, dim, vb.pp("fps_embedding"))?,
+            embedding: Embedding::from_weights(
+                scope.pp("fps_embedding").get((Self::CLASSES, dim), "weight")?,
+            )?,
             linear_1: linear(dim, dim, projection.pp(0).pp("proj"))?,
             linear_2: linear(dim, 6 * dim, projection.pp(2))?,
         })
@@ -160,12 +162,12 @@ pub(crate) struct TextEmbedding {
 }
 
 impl TextEmbedding {
-    pub(crate) fn load(config: &WanConfig, vb: VarBuilder) -> Result<Self> {
-        let vb = vb.pp("condition_embedder").pp("text_embedder");
+    pub(crate) fn load(config: &WanConfig, scope: Scope) -> Result<Self> {
+        let scope = scope.pp("condition_embedder").pp("text_embedder");
         let (text_dim, dim) = (config.text_dim, config.dim());
         Ok(Self {
-            linear_1: linear(text_dim, dim, vb.pp("linear_1"))?,
-            linear_2: linear(dim, dim, vb.pp("linear_2"))?,
+            linear_1: linear(text_dim, dim, scope.pp("linear_1"))?,
+            linear_2: linear(dim, dim, scope.pp("linear_2"))?,
             text_dim,
         })
     }
@@ -204,22 +206,22 @@ impl ImageEmbedding {
     const EPS: f64 = 1e-5;
 
     /// `None` for a model without image tokens.
-    pub(crate) fn load(config: &WanConfig, vb: VarBuilder) -> Result<Option<Self>> {
+    pub(crate) fn load(config: &WanConfig, scope: Scope) -> Result<Option<Self>> {
         let Some(image_dim) = config.image_dim else { return Ok(None) };
-        let vb = vb.pp("condition_embedder").pp("image_embedder");
-        let net = vb.pp("ff").pp("net");
-        let norm = |width: usize, vb: VarBuilder| -> Result<_> {
-            Ok((vb.get(width, "weight")?, vb.get(width, "bias")?))
+        let scope = scope.pp("condition_embedder").pp("image_embedder");
+        let net = scope.pp("ff").pp("net");
+        let norm = |width: usize, scope: Scope| -> Result<_> {
+            Ok((scope.get(width, "weight")?, scope.get(width, "bias")?))
         };
         let positions = config.pos_embed_seq_len;
         Ok(Some(Self {
             pos_embed: positions
-                .map(|tokens| vb.get((1, tokens, image_dim), "pos_embed"))
+                .map(|tokens| scope.get((1, tokens, image_dim), "pos_embed"))
                 .transpose()?,
-            norm1: norm(image_dim, vb.pp("norm1"))?,
+            norm1: norm(image_dim, scope.pp("norm1"))?,
             ff_in: linear(image_dim, image_dim, net.pp(0).pp("proj"))?,
             ff_out: linear(image_dim, config.dim(), net.pp(2))?,
-            norm2: norm(config.dim(), vb.pp("norm2"))?,
+            norm2: norm(config.dim(), scope.pp("norm2"))?,
             image_dim,
         }))
     }

@@ -12,32 +12,16 @@ pub enum Error {
     /// A file cannot be opened or read, or is not what its name says.
     #[error(transparent)]
     File(#[from] files::Error),
-    /// An open file could not be read.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The error of the operating system.
-        source: std::io::Error,
-    },
-    /// A file is cut short, or is not in the format of its name.
+    /// A weight file cannot be read, is cut short, of no format that is read, or was changed.
+    #[error(transparent)]
+    WeightFile(#[from] wan_weight_files::Error),
+    /// A file contradicts itself, or is not what it should be.
     #[error("{}: {reason}", path.display())]
     MalformedFile {
         /// The file.
         path: PathBuf,
         /// The defect, with numbers.
         reason: String,
-    },
-    /// A file was changed after its header was read.
-    #[error(
-        "{}: changed since its header was read ({difference}); open the model again",
-        path.display()
-    )]
-    ChangedFile {
-        /// The file.
-        path: PathBuf,
-        /// What it was then, and what it is now.
-        difference: String,
     },
     /// The model needs a tensor that the weights do not have.
     #[error("{origin}: tensor `{name}` is missing")]
@@ -102,8 +86,8 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Wraps the error to pass it through candle's `VarBuilder`, whose backends return candle's
-    /// errors. `From<candle_core::Error>` unwraps it.
+    /// Wraps the error to pass it through candle's operations, which return candle's errors.
+    /// `From<candle_core::Error>` unwraps it.
     pub(crate) fn through_candle(self) -> candle_core::Error {
         candle_core::Error::WrappedContext { wrapped: Box::new(self), context: String::new() }
     }

@@ -32,7 +32,7 @@
 //!
 //! # What is candle's, and what is not
 //!
-//! Tensors, embeddings, RMS norms and the `VarBuilder` are candle's (`candle-core`, `candle-nn`,
+//! Tensors, embeddings and RMS norms are candle's (`candle-core`, `candle-nn`,
 //! `candle-transformers`' traced layers). Written here, each with the reason in its file:
 //! - `product`: candle's matrix product, without asking for the number of cores in each call;
 //! - `linear`: weights transposed once at load instead of in every call;
@@ -43,8 +43,8 @@
 //!   per layer;
 //! - [`clip`]: candle-transformers' vision transformer has only quick GELU, and candle's layer
 //!   norm;
-//! - [`weights`]: safetensors without `unsafe` memory maps, with errors that name file and tensor,
-//!   under diffusers' names or the original ones ([`original_names`]).
+//! - [`weights`]: in the place of candle's `VarBuilder`, weights in the format of their file, from
+//!   safetensors, GGUF and torch files, under all published names ([`original_names`]).
 //!
 //! # Facts about the models
 //!
@@ -88,6 +88,7 @@ mod observer;
 pub mod original_names;
 mod product;
 pub mod published;
+mod rms_norm;
 mod rope;
 mod rows;
 #[cfg(test)]

@@ -7,8 +7,8 @@
 
 use std::ops::Range;
 
+use crate::weights::Scope;
 use candle_core::{DType, Module, Tensor};
-use candle_nn::VarBuilder;
 
 use crate::attention::Attention;
 use crate::block::{Block, BlockInputs, ContextKeyValue};
@@ -81,18 +81,18 @@ impl WanModel {
     /// # Errors
     /// [`Error::Config`] for a config that fits no model, and errors of missing or misshaped
     /// tensors.
-    pub fn load(config: WanConfig, vb: VarBuilder) -> Result<Self> {
-        Self::load_with(config, vb, Numerics::default())
+    pub fn load(config: WanConfig, scope: Scope) -> Result<Self> {
+        Self::load_with(config, scope, Numerics::default())
     }
 
     /// Builds the model from weights under diffusers' names, in the formats of `numerics`. Each
-    /// tensor is requested in the format of its use; the dtype of `vb` has no effect.
+    /// tensor is requested in the format of its use; the dtype of `scope` has no effect.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn load_with(config: WanConfig, vb: VarBuilder, numerics: Numerics) -> Result<Self> {
+    pub fn load_with(config: WanConfig, scope: Scope, numerics: Numerics) -> Result<Self> {
         let blocks = config.num_layers;
-        Self::load_blocks(config, vb, numerics, blocks)
+        Self::load_blocks(config, scope, numerics, blocks)
     }
 
     /// The model without blocks: embeddings and head alone. Time signals are those of the whole
@@ -102,15 +102,15 @@ impl WanModel {
     /// As [`load`](Self::load).
     pub fn load_without_blocks(
         config: WanConfig,
-        vb: VarBuilder,
+        scope: Scope,
         numerics: Numerics,
     ) -> Result<Self> {
-        Self::load_blocks(config, vb, numerics, 0)
+        Self::load_blocks(config, scope, numerics, 0)
     }
 
     fn load_blocks(
         config: WanConfig,
-        vb: VarBuilder,
+        scope: Scope,
         numerics: Numerics,
         blocks: usize,
     ) -> Result<Self> {
@@ -118,18 +118,18 @@ impl WanModel {
         numerics.check()?;
         let _span = tracing::info_span!("load_transformer", layers = config.num_layers).entered();
         let (dim, [pt, ph, pw]) = (config.dim(), config.patch_size);
-        let vb = vb.to_dtype(DType::F32);
+        let scope = scope.to_dtype(DType::F32);
         let blocks = (0..blocks)
-            .map(|number| Block::load(&config, number, numerics, vb.pp("blocks").pp(number)))
+            .map(|number| Block::load(&config, number, numerics, scope.pp("blocks").pp(number)))
             .collect::<Result<_>>()?;
         Ok(Self {
-            patch_embedding: PatchEmbedding::load(&config, &vb.pp("patch_embedding"))?,
-            time_embedding: TimeEmbedding::load(&config, &vb)?,
-            text_embedding: TextEmbedding::load(&config, vb.clone())?,
-            image_embedding: ImageEmbedding::load(&config, vb.clone())?,
+            patch_embedding: PatchEmbedding::load(&config, &scope.pp("patch_embedding"))?,
+            time_embedding: TimeEmbedding::load(&config, &scope)?,
+            text_embedding: TextEmbedding::load(&config, scope.clone())?,
+            image_embedding: ImageEmbedding::load(&config, scope.clone())?,
             blocks,
-            scale_shift_table: vb.get((1, 2, dim), "scale_shift_table")?,
-            proj_out: linear(dim, pt * ph * pw * config.out_channels, vb.pp("proj_out"))?,
+            scale_shift_table: scope.get((1, 2, dim), "scale_shift_table")?,
+            proj_out: linear(dim, pt * ph * pw * config.out_channels, scope.pp("proj_out"))?,
             config,
             numerics,
         })

@@ -2,9 +2,10 @@
 //! names of diffusers and transformers, which the loaders use.
 //!
 //! No file is read here. A network has the same tensors in every layout, except for the image
-//! encoder, which was published with queries, keys and values in one tensor. Sources: Wan2.1
+//! encoder, which was published with queries, keys and values in one tensor. Text encoders in GGUF
+//! files have llama.cpp's names. Sources: Wan2.1
 //! 9737cba, Wan2.2 42bf4cf and SkyReels-V2 abed76f (`wan/modules`), diffusers 0.42.1
-//! `loaders/single_file_utils.py`. ComfyUI's files have the original names, the transformer's
+//! `loaders/single_file_utils.py`, ComfyUI-GGUF 795e451 `loader.py`. ComfyUI's files have the original names, the transformer's
 //! perhaps behind `model.diffusion_model.`, and transformers' names for the encoders.
 
 use std::collections::HashSet;
@@ -25,6 +26,8 @@ pub enum Layout {
     Vae22,
     /// Names of the original text encoder.
     TextEncoder,
+    /// Names that llama.cpp gives to a text encoder, as in GGUF files.
+    LlamaTextEncoder,
     /// Names of the original image encoder.
     ImageEncoder,
 }
@@ -57,17 +60,18 @@ impl Part {
     }
 }
 
-/// Removes the prefix that ComfyUI writes before a transformer's names.
-pub fn without_prefix(name: &str) -> &str {
-    name.strip_prefix("model.diffusion_model.").unwrap_or(name)
-}
-
 impl Layout {
-    /// The layout of a file with these names, which have no prefix.
+    /// The layout of a file with these names, which have no prefix; that of diffusers if it is
+    /// unknown.
     pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::recognised(names).unwrap_or(Self::Diffusers)
+    }
+
+    /// The layout of a file with these names, if they are those of a network of Wan's.
+    pub fn recognised<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         let names: HashSet<&str> = names.into_iter().collect();
         let any = |start: &str| names.iter().any(|name| name.starts_with(start));
-        if any("head.modulation") || any("blocks.0.self_attn.") {
+        let layout = if any("head.modulation") || any("blocks.0.self_attn.") {
             Self::Transformer
         } else if any("decoder.upsamples.0.upsamples.") || any("encoder.downsamples.0.downsamples.")
         {
@@ -82,9 +86,14 @@ impl Layout {
             Self::TextEncoder
         } else if any("visual.transformer.") || any("visual.cls_embedding") {
             Self::ImageEncoder
-        } else {
+        } else if any("enc.blk.") {
+            Self::LlamaTextEncoder
+        } else if DIFFUSERS.into_iter().any(any) {
             Self::Diffusers
-        }
+        } else {
+            return None;
+        };
+        Some(layout)
     }
 
     /// The tensors in the tensor `name`, under the loaders' names. An unknown name is returned
@@ -97,6 +106,10 @@ impl Layout {
             Self::Vae21 { .. } | Self::Vae22 => vae(self, name),
             Self::TextEncoder => in_blocks(name, "blocks.", "encoder.block.", TEXT_LAYER)
                 .or_else(|| replace_start(name, TEXT_ENCODER)),
+            Self::LlamaTextEncoder => {
+                in_blocks(name, "enc.blk.", "encoder.block.", LLAMA_TEXT_LAYER)
+                    .or_else(|| replace_start(name, LLAMA_TEXT_ENCODER))
+            }
             Self::ImageEncoder => return image_encoder(name),
         };
         vec![(renamed.unwrap_or_else(|| name.to_owned()), Part::Whole)]
@@ -104,6 +117,19 @@ impl Layout {
 }
 
 type Table = &'static [(&'static str, &'static str)];
+
+/// Beginnings of names by which the networks of diffusers and transformers are known.
+const DIFFUSERS: [&str; 9] = [
+    "blocks.0.attn1.",
+    "condition_embedder.",
+    "decoder.mid_block.",
+    "decoder.up_blocks.",
+    "encoder.block.0.layer.",
+    "encoder.down_blocks.",
+    "encoder.mid_block.",
+    "vision_model.embeddings.",
+    "vision_model.encoder.",
+];
 
 const TRANSFORMER: Table = &[
     ("text_embedding.0.", "condition_embedder.text_embedder.linear_1."),
@@ -166,6 +192,19 @@ const TEXT_LAYER: Table = &[
     ("ffn.gate.0.", "layer.1.DenseReluDense.wi_0."),
     ("ffn.fc1.", "layer.1.DenseReluDense.wi_1."),
     ("ffn.fc2.", "layer.1.DenseReluDense.wo."),
+];
+
+const LLAMA_TEXT_ENCODER: Table =
+    &[("token_embd.", "shared."), ("enc.output_norm.", "encoder.final_layer_norm.")];
+
+const LLAMA_TEXT_LAYER: Table = &[
+    ("attn_rel_b.", "layer.0.SelfAttention.relative_attention_bias."),
+    ("attn_norm.", "layer.0.layer_norm."),
+    ("attn_", "layer.0.SelfAttention."),
+    ("ffn_norm.", "layer.1.layer_norm."),
+    ("ffn_gate.", "layer.1.DenseReluDense.wi_0."),
+    ("ffn_up.", "layer.1.DenseReluDense.wi_1."),
+    ("ffn_down.", "layer.1.DenseReluDense.wo."),
 ];
 
 const IMAGE_ENCODER: Table = &[

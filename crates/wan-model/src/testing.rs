@@ -1,11 +1,11 @@
 //! Random tensors and weights for tests. Each test names its seeds, so that failures repeat.
 
-use candle_core::{DType, Device, Result, Shape, Tensor};
-use candle_nn::var_builder::SimpleBackend;
-use candle_nn::{Init, VarBuilder};
+use candle_core::{DType, Device, Tensor};
 
 use crate::config::WanConfig;
+use crate::error::Result;
 use crate::published;
+use crate::weights::{Scope, Source, Weight};
 
 /// Normally distributed numbers from a seed.
 struct Draw(u64);
@@ -41,36 +41,24 @@ impl Draw {
 /// `VarMap` would hide errors.)
 struct AnyWeights(u64);
 
-impl SimpleBackend for AnyWeights {
-    fn get(
-        &self,
-        shape: Shape,
-        name: &str,
-        _: Init,
-        dtype: DType,
-        device: &Device,
-    ) -> Result<Tensor> {
-        let inputs = shape.dims().iter().skip(1).product::<usize>().max(1);
+impl Source for AnyWeights {
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Weight> {
+        let inputs = shape.iter().skip(1).product::<usize>().max(1);
         // Each name draws its own (FNV-1a).
         let seed = name.bytes().fold(self.0 ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        let tensor = Draw(seed).tensor((inputs as f64).sqrt().recip(), shape.dims());
-        tensor.to_dtype(dtype)?.to_device(device)
+        Ok(Weight::Dense(Draw(seed).tensor((inputs as f64).sqrt().recip(), shape)))
     }
 
-    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
-        candle_core::bail!("{name} has no shape")
-    }
-
-    fn contains_tensor(&self, _: &str) -> bool {
+    fn has(&self, _: &str) -> bool {
         true
     }
 }
 
 /// Random f32 weights under any name.
-pub(crate) fn any_weights(seed: u64) -> VarBuilder<'static> {
-    VarBuilder::from_backend(Box::new(AnyWeights(seed)), DType::F32, Device::Cpu)
+pub(crate) fn any_weights(seed: u64) -> Scope {
+    Scope::new(AnyWeights(seed), DType::F32, &Device::Cpu)
 }
 
 /// The transformer of the published model of this id.

@@ -4,8 +4,9 @@
 //! layer, so the encoder is written here. No projection has a bias, scores are not scaled, and
 //! padded positions are masked as keys. Source: transformers 5.23.0 `UMT5EncoderModel`.
 
+use crate::rms_norm::rms_norm;
+use crate::weights::Scope;
 use candle_core::{D, DType, Module, Tensor};
-use candle_nn::VarBuilder;
 use candle_transformers::models::with_tracing::{Embedding, RmsNorm};
 use wan_border::numbers::u32_of;
 
@@ -34,21 +35,21 @@ impl Umt5Encoder {
     /// # Errors
     /// [`Error::Config`] for a config that fits no model, and errors of missing or misshaped
     /// tensors.
-    pub fn load(config: Umt5Config, vb: VarBuilder) -> Result<Self> {
+    pub fn load(config: Umt5Config, scope: Scope) -> Result<Self> {
         config.check()?;
         let _span = tracing::info_span!("load_text_encoder", layers = config.num_layers).entered();
-        let encoder = vb.pp("encoder");
+        let encoder = scope.pp("encoder");
         // transformers writes the tied table under either name.
         let own = encoder.pp("embed_tokens");
-        let table = if own.contains_tensor("weight") { own } else { vb.pp("shared") };
+        let table = if own.contains_tensor("weight") { own } else { scope.pp("shared") };
         let layers = (0..config.num_layers)
             .map(|number| Layer::load(&config, encoder.pp("block").pp(number).pp("layer")))
             .collect::<Result<_>>()?;
         let (width, eps) = (config.d_model, config.layer_norm_epsilon);
         Ok(Self {
-            embedding: Embedding::new(config.vocab_size, width, table)?,
+            embedding: Embedding::from_weights(table.get((config.vocab_size, width), "weight")?)?,
             layers,
-            final_layer_norm: RmsNorm::new(width, eps, encoder.pp("final_layer_norm"))?,
+            final_layer_norm: rms_norm(width, eps, &encoder.pp("final_layer_norm"))?,
             config,
         })
     }
@@ -170,21 +171,21 @@ struct Layer {
 }
 
 impl Layer {
-    fn load(config: &Umt5Config, vb: VarBuilder) -> Result<Self> {
+    fn load(config: &Umt5Config, scope: Scope) -> Result<Self> {
         let (width, inner) = (config.d_model, config.num_heads * config.d_kv);
         let eps = config.layer_norm_epsilon;
-        let (attention, ffn) = (vb.pp(0), vb.pp(1));
+        let (attention, ffn) = (scope.pp(0), scope.pp(1));
         let (own, dense) = (attention.pp("SelfAttention"), ffn.pp("DenseReluDense"));
         let table = (config.relative_attention_num_buckets, config.num_heads);
         Ok(Self {
-            attention_norm: RmsNorm::new(width, eps, attention.pp("layer_norm"))?,
+            attention_norm: rms_norm(width, eps, &attention.pp("layer_norm"))?,
             q: linear_no_bias(width, inner, own.pp("q"))?,
             k: linear_no_bias(width, inner, own.pp("k"))?,
             v: linear_no_bias(width, inner, own.pp("v"))?,
             o: linear_no_bias(inner, width, own.pp("o"))?,
             relative_attention_bias: own.pp("relative_attention_bias").get(table, "weight")?,
             heads: config.num_heads,
-            ffn_norm: RmsNorm::new(width, eps, ffn.pp("layer_norm"))?,
+            ffn_norm: rms_norm(width, eps, &ffn.pp("layer_norm"))?,
             wi_0: linear_no_bias(width, config.d_ff, dense.pp("wi_0"))?,
             wi_1: linear_no_bias(width, config.d_ff, dense.pp("wi_1"))?,
             wo: linear_no_bias(config.d_ff, width, dense.pp("wo"))?,

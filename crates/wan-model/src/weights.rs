@@ -1,62 +1,53 @@
-//! Reads checkpoint files into a `VarBuilder`, one tensor at a time.
+//! Reads weight files for the networks' loaders, one tensor at a time.
 //!
-//! candle's memory-mapped loader is `unsafe`, and its buffered loader keeps the whole file beside
-//! the tensors. Here the header is read once, the length of the file is compared with it, and each
+//! Files are safetensors, GGUF or torch's (`wan-weight-files`); their headers are read once, and each
 //! tensor is read when a layer requests it. So the peak is one tensor above the model.
 //!
-//! Files may have the names of diffusers and transformers, or those of the original publications
-//! (see [`Layout`]). In both cases tensors are requested by the former. 8-bit floats with a
-//! `scale_weight` beside each matrix, as in ComfyUI's files, are multiplied by it (`scales`).
+//! Files may have the names of diffusers and transformers, or those of the original publications or
+//! llama.cpp (see [`Layout`]), behind the modules that a network was wrapped in (`wrappers`). In all
+//! cases tensors are requested by the former. 8-bit numbers with factors beside them come as
+//! [`Weight::Scaled`] (`factors`). Formats and families that are not read are refused by name
+//! (`refused`).
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use candle_core::{DType, Device, Shape, Tensor};
-use candle_nn::VarBuilder;
-use candle_nn::var_builder::SimpleBackend;
-use safetensors::tensor::TensorInfo;
+use candle_core::{DType, Device, Tensor};
+use wan_weight_files::Encoding;
 
 use crate::error::{Error, Result};
-use crate::original_names::{self, Layout, Part};
+use crate::original_names::{Layout, Part};
 
-mod file;
-mod scales;
+mod factors;
+mod fits;
+mod refused;
 mod shards;
+mod source;
 mod stored;
+mod weight;
+mod wrappers;
 
-pub use file::WeightFile;
+pub use fits::fits;
+pub use source::{Scope, Source};
+pub use wan_weight_files::WeightFile;
+pub use weight::{Quantised, Scaled, Weight};
+
 use shards::Index;
 use stored::Stored;
 
-/// Opens safetensors files as one set of weights; a `*.safetensors.index.json` stands for its
-/// shards. Every float tensor is converted to `dtype` when it is read (half-precision files are
-/// widened for f32). A name prefix such as `transformer.` is stripped with [`VarBuilder::pp`].
+/// Opens weight files as one set; a `*.safetensors.index.json` stands for its shards. Every float
+/// tensor is converted to `dtype` when it is read. A name prefix such as `transformer.` is stripped
+/// with [`Scope::pp`].
 ///
 /// # Errors
 /// As [`Weights::open`].
-pub fn open(paths: &[PathBuf], dtype: DType, device: &Device) -> Result<VarBuilder<'static>> {
-    Ok(Arc::new(Weights::open(paths)?).opened(dtype, device)?.weights)
+pub fn open(paths: &[PathBuf], dtype: DType, device: &Device) -> Result<Scope> {
+    Arc::new(Weights::open(paths)?).scope(dtype, device)
 }
 
-/// Weights for a network's loader, and a count of the bytes that were handed out.
-pub struct Opened {
-    /// The input of the loader.
-    pub weights: VarBuilder<'static>,
-    handed_out: Arc<AtomicU64>,
-}
-
-impl Opened {
-    /// Bytes of the tensors handed out so far, in the requested formats. After loading, this is
-    /// what the network holds.
-    pub fn bytes(&self) -> u64 {
-        self.handed_out.load(Relaxed)
-    }
-}
-
-/// Open safetensors files and the place of each tensor. Headers are read once, when the files are
-/// opened; tensors are read when they are requested.
+/// Open weight files and the place of each tensor. Headers are read once, when the files are opened;
+/// tensors are read when they are requested.
 pub struct Weights {
     /// The paths that were opened.
     paths: Vec<PathBuf>,
@@ -64,85 +55,95 @@ pub struct Weights {
     layout: Layout,
     tensors: HashMap<String, Stored>,
     /// Factors of 8-bit tensors, by the name of their tensor.
-    scales: HashMap<String, Stored>,
+    factors: HashMap<String, Stored>,
 }
 
-/// The backend of the `VarBuilder`.
-struct Source {
-    weights: Arc<Weights>,
-    /// See [`Opened::bytes`].
-    handed_out: Arc<AtomicU64>,
+/// A tensor of a file: number of file and tensor, and its name without wrappers.
+struct Listed {
+    file: usize,
+    number: usize,
+    name: String,
 }
 
 impl Weights {
     /// Reads the headers of `paths`.
     ///
     /// # Errors
-    /// [`Error::File`] if a file cannot be read. [`Error::MalformedFile`] if a file is shorter than
-    /// its header says, a shard is incomplete, a tensor occurs twice, or a factor does not fit its
-    /// tensor.
+    /// [`Error::WeightFile`] if a file cannot be read, is cut short or of no format that is read;
+    /// [`Error::MalformedFile`] if a shard is incomplete, a tensor occurs twice, a factor does not
+    /// fit its tensor, the names are behind an unknown prefix, the file holds several networks, or
+    /// its number format or family of models is not read.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
-        let (mut files, mut stored) = (Vec::new(), Vec::new());
-        for path in paths {
-            let index = Index::open(path)?;
-            let shards = index.as_ref().map_or(vec![path.clone()], |index| index.shards(path));
-            let mut found = HashSet::new();
-            for shard in shards {
-                let (file, header) = WeightFile::open(&shard)?;
-                for (name, info) in header.tensors() {
-                    if index.is_some() {
-                        found.insert(name.clone());
-                    }
-                    stored.push((name, info.clone(), files.len()));
-                }
-                files.push(file);
-            }
-            if let Some(index) = index {
-                index.check(path, &found)?;
-            }
-        }
-        let names = stored.iter().map(|(name, ..)| original_names::without_prefix(name));
-        let (layout, paths) = (Layout::of(names), paths.to_vec());
-        let (tensors, scales) = (HashMap::with_capacity(stored.len()), HashMap::new());
-        let mut weights = Self { paths, files, layout, tensors, scales };
-        let mut marked = false;
-        for (name, info, file) in stored {
-            if scales::is_mark(&name) {
-                marked = true;
-            } else {
-                weights.insert(name, info, file)?;
+        Self::open_part(paths, None)
+    }
+
+    /// As [`open`](Self::open). Of files that hold several networks, `part` is taken.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_part(paths: &[PathBuf], part: Option<&str>) -> Result<Self> {
+        let files = open_files(paths)?;
+        let malformed = |reason| Error::MalformedFile {
+            path: paths.first().cloned().unwrap_or_default(),
+            reason,
+        };
+        for file in &files {
+            if let Some(reason) = refused::format(file)? {
+                return Err(Error::MalformedFile { path: file.path().to_owned(), reason });
             }
         }
-        match scales::fault(&weights.tensors, &weights.scales, marked) {
+        let listed = list(&files, part).map_err(malformed)?;
+        let infos = |listed: &Listed| &files[listed.file].tensors()[listed.number];
+        let named = listed.iter().map(|listed| (listed.name.as_str(), infos(listed)));
+        if let Some(reason) = refused::family(named) {
+            return Err(malformed(reason));
+        }
+        let layout = Layout::of(listed.iter().map(|listed| listed.name.as_str()));
+        let marked = files.iter().any(refused::promises_factors)
+            || listed.iter().any(|listed| listed.name == factors::MARK);
+        let (tensors, factors) = (HashMap::with_capacity(listed.len()), HashMap::new());
+        let mut weights = Self { paths: paths.to_vec(), files, layout, tensors, factors };
+        for listed in listed {
+            if listed.name != factors::MARK && !refused::is_layer_format(&listed.name) {
+                weights.insert(listed)?;
+            }
+        }
+        match factors::fault(&weights.tensors, &weights.factors, marked) {
             Some((stored, reason)) => Err(weights.malformed(stored, reason)),
             None => Ok(weights),
         }
     }
 
-    fn insert(&mut self, original: String, info: TensorInfo, file: usize) -> Result<()> {
-        let name = original_names::without_prefix(&original);
-        let (name, is_scale) = scales::owner(name);
-        for (name, part) in self.layout.rename(&name) {
-            let part = if is_scale { scales::part(part, &info.shape) } else { part };
+    fn insert(&mut self, listed: Listed) -> Result<()> {
+        let Listed { file, number, name } = listed;
+        let info = self.files[file].tensors()[number].clone();
+        let malformed =
+            |weights: &Self, reason| Error::MalformedFile { path: weights.path(file), reason };
+        let owner = factors::owner(&name);
+        let is_factor = owner.is_some();
+        for (name, part) in self.layout.rename(&owner.unwrap_or(name)) {
+            let part = if is_factor { factors::part(part, &info.shape) } else { part };
             if matches!(part, Part::Third(_)) && info.shape.first().is_none_or(|rows| rows % 3 != 0)
             {
-                let path = self.files[file].path.clone();
-                let reason =
-                    format!("tensor `{original}` has shape {:?}, not three parts", info.shape);
-                return Err(Error::MalformedFile { path, reason });
+                let (name, shape) = (&info.name, &info.shape);
+                let reason = format!("tensor `{name}` has shape {shape:?}, not three parts");
+                return Err(malformed(self, reason));
             }
             let shape = part.shape(&info.shape);
-            let stored =
-                Stored { file, original: original.clone(), info: info.clone(), part, shape };
-            let place = if is_scale { &mut self.scales } else { &mut self.tensors };
+            let stored = Stored { file, number, info: info.clone(), part, shape };
+            let place = if is_factor { &mut self.factors } else { &mut self.tensors };
             if let Some(other) = place.insert(name.clone(), stored) {
-                let path = self.files[file].path.clone();
-                let other = self.files[other.file].path.display();
+                let other = self.path(other.file);
+                let other = other.display();
                 let reason = format!("tensor `{name}` is also in {other}: open one of the files");
-                return Err(Error::MalformedFile { path, reason });
+                return Err(malformed(self, reason));
             }
         }
         Ok(())
+    }
+
+    fn path(&self, file: usize) -> PathBuf {
+        self.files[file].path().to_owned()
     }
 
     /// The files, in the order in which they were named; of an index, its shards.
@@ -150,24 +151,27 @@ impl Weights {
         &self.files
     }
 
-    /// A `VarBuilder` over these weights. Tensors are converted to the requested format, or to
-    /// `dtype`.
+    /// These weights for a network's loader, which gets them in `dtype` on `device`.
     ///
     /// # Errors
-    /// [`Error::ChangedFile`] if a file was written to after its header was read: its tensors may
-    /// be in other places.
-    pub fn opened(self: &Arc<Self>, dtype: DType, device: &Device) -> Result<Opened> {
-        self.files.iter().try_for_each(WeightFile::check_unchanged)?;
-        let handed_out = Arc::<AtomicU64>::default();
-        let source = Source { weights: self.clone(), handed_out: handed_out.clone() };
-        let weights = VarBuilder::from_backend(Box::new(source), dtype, device.clone());
-        Ok(Opened { weights, handed_out })
+    /// [`Error::WeightFile`] if a file was written to after its header was read: its tensors may be
+    /// in other places.
+    pub fn scope(self: &Arc<Self>, dtype: DType, device: &Device) -> Result<Scope> {
+        self.check_unchanged()?;
+        Ok(Scope::shared(self.clone(), dtype, device))
+    }
+
+    /// Compares the files' lengths and headers with those that were read.
+    ///
+    /// # Errors
+    /// [`Error::WeightFile`] if they differ.
+    pub fn check_unchanged(&self) -> Result<()> {
+        self.files.iter().try_for_each(|file| Ok(file.check_unchanged()?))
     }
 
     /// The opened paths, as text for messages.
     pub(crate) fn origin(&self) -> String {
-        let paths = self.paths.iter().map(|path| path.display().to_string());
-        paths.collect::<Vec<_>>().join(", ")
+        origin(self.paths.iter().map(PathBuf::as_path))
     }
 
     /// The naming scheme of the files.
@@ -187,106 +191,180 @@ impl Weights {
         self.tensors.get(name).map(|stored| stored.shape.as_slice())
     }
 
-    /// Number format of a tensor in the file, in the format's spelling (`F32`, `BF16`).
-    pub fn dtype(&self, name: &str) -> Option<String> {
-        self.tensors.get(name).map(|stored| format!("{:?}", stored.info.dtype))
+    /// Number format of a tensor in the file.
+    pub fn encoding(&self, name: &str) -> Option<Encoding> {
+        self.tensors.get(name).map(|stored| stored.info.encoding)
     }
 
     /// Bytes that a tensor takes up in the file.
-    pub fn bytes(&self, name: &str) -> Option<usize> {
-        self.tensors.get(name).map(|stored| stored.place().len())
+    pub fn bytes(&self, name: &str) -> Option<u64> {
+        self.tensors.get(name).map(|stored| stored.place().end - stored.place().start)
     }
 
     /// Name of a tensor in the file.
     pub fn original_name(&self, name: &str) -> Option<&str> {
-        self.tensors.get(name).map(|stored| stored.original.as_str())
+        self.tensors.get(name).map(|stored| stored.info.name.as_str())
     }
 
-    /// Reads a tensor in its own number format; an 8-bit tensor with a factor becomes f32.
+    /// Reads a tensor as the file has it.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`] for an unknown name, [`Error::Io`] if the file cannot be read, and
-    /// [`Error::MalformedFile`] for a factor that is not positive.
-    pub fn tensor(&self, name: &str, device: &Device) -> Result<Tensor> {
+    /// [`Error::MissingTensor`] for an unknown name, [`Error::WeightFile`] if the file cannot be
+    /// read, and [`Error::MalformedFile`] for a number that is not finite, or a factor that is not
+    /// positive.
+    pub fn weight(&self, name: &str) -> Result<Weight> {
         let stored = self.find(name)?;
-        let tensor = self.read(stored, device)?;
-        match self.scales.get(name) {
-            Some(scale) => self.scaled(&tensor, scale),
-            None => Ok(tensor),
+        let bytes = self.bytes_of(stored)?;
+        let (encoding, shape) = (stored.info.encoding, stored.shape.clone());
+        if let Some(factors) = self.factors.get(name) {
+            let factors = self.factors_of(factors)?;
+            return Ok(Weight::Scaled(Scaled { bytes, encoding, shape, factors }));
+        }
+        if encoding.is_quantised() {
+            return Ok(Weight::Quantised(Quantised { bytes, encoding, shape }));
+        }
+        if encoding.is_8_bit_float() {
+            return Ok(Weight::Scaled(Scaled { bytes, encoding, shape, factors: vec![1.] }));
+        }
+        let Some(dtype) = dtype_of(encoding) else {
+            let reason = format!("tensor `{name}` is in {}, which is not read", encoding.name());
+            return Err(self.malformed(stored, reason));
+        };
+        Ok(Weight::Dense(Tensor::from_raw_buffer(&bytes, dtype, &shape, &Device::Cpu)?))
+    }
+
+    /// Reads a tensor: floats of 16 bits and more in their own format, others as f32.
+    ///
+    /// # Errors
+    /// As [`weight`](Self::weight).
+    pub fn tensor(&self, name: &str, device: &Device) -> Result<Tensor> {
+        Ok(self.weight(name)?.wide()?.to_device(device)?)
+    }
+
+    fn bytes_of(&self, stored: &Stored) -> Result<Vec<u8>> {
+        let bytes = self.files[stored.file].read_part(stored.number, stored.place())?;
+        match stored.info.encoding.first_not_finite(&bytes) {
+            None => Ok(bytes),
+            Some(place) => {
+                let name = &stored.info.name;
+                let reason = format!(
+                    "tensor `{name}` has a number that is not finite (NaN or infinity), number \
+                     {place} of {:?}: the file is damaged; download it again",
+                    stored.shape
+                );
+                Err(self.malformed(stored, reason))
+            }
         }
     }
 
-    fn scaled(&self, tensor: &Tensor, scale: &Stored) -> Result<Tensor> {
-        let factor = self.read(scale, tensor.device())?.to_dtype(DType::F32)?;
-        if let Some(bad) = scales::bad_number(&factor)? {
-            let name = &scale.original;
+    fn factors_of(&self, stored: &Stored) -> Result<Vec<f32>> {
+        let bytes = self.files[stored.file].read_part(stored.number, stored.place())?;
+        let mut factors = vec![0.; stored.shape.iter().product()];
+        let read = stored.info.encoding.widen(&bytes, &mut factors);
+        let bad = if read { factors::bad_number(&factors) } else { Some(f32::NAN) };
+        if let Some(bad) = bad {
+            let name = &stored.info.name;
             let reason = format!("tensor `{name}` has the factor {bad}, expected positive numbers");
-            return Err(self.malformed(scale, reason));
+            return Err(self.malformed(stored, reason));
         }
-        scales::multiplied(tensor, &factor)
+        Ok(factors)
     }
 
     fn malformed(&self, stored: &Stored, reason: String) -> Error {
-        Error::MalformedFile { path: self.files[stored.file].path.clone(), reason }
+        Error::MalformedFile { path: self.path(stored.file), reason }
     }
 
     fn find(&self, name: &str) -> Result<&Stored> {
-        self.tensors.get(name).ok_or_else(|| {
-            let paths = self.files.iter().map(|file| file.path.display().to_string());
-            let origin = paths.collect::<Vec<_>>().join(", ");
-            Error::MissingTensor { origin, name: name.to_owned() }
+        self.tensors.get(name).ok_or_else(|| Error::MissingTensor {
+            origin: origin(self.files.iter().map(WeightFile::path)),
+            name: name.to_owned(),
         })
-    }
-
-    fn read(&self, stored: &Stored, device: &Device) -> Result<Tensor> {
-        let dtype = DType::try_from(stored.info.dtype).map_err(Error::from)?;
-        let bytes = self.files[stored.file].read(stored.place())?;
-        Ok(Tensor::from_raw_buffer(&bytes, dtype, &stored.shape, device)?)
     }
 }
 
-impl SimpleBackend for Source {
-    fn get(
-        &self,
-        shape: Shape,
-        name: &str,
-        _: candle_nn::Init,
-        dtype: DType,
-        device: &Device,
-    ) -> candle_core::Result<Tensor> {
-        let stored = self.weights.find(name).map_err(Error::through_candle)?;
-        if stored.shape != shape.dims() {
-            let wrong = Error::WrongShape {
-                origin: self.weights.files[stored.file].path.display().to_string(),
+impl Source for Weights {
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Weight> {
+        let stored = self.find(name)?;
+        if !fits(&stored.shape, shape) {
+            return Err(Error::WrongShape {
+                origin: self.files[stored.file].path().display().to_string(),
                 name: name.to_owned(),
-                expected: shape.into_dims(),
+                expected: shape.to_owned(),
                 found: stored.shape.clone(),
-            };
-            return Err(wrong.through_candle());
+            });
         }
-        self.get_unchecked(name, dtype, device)
+        self.weight(name)?.reshape(shape)
     }
 
-    fn get_unchecked(
-        &self,
-        name: &str,
-        dtype: DType,
-        device: &Device,
-    ) -> candle_core::Result<Tensor> {
-        let stored = self.weights.find(name).map_err(Error::through_candle)?;
-        // candle 0.11.1 requests casts of 8-bit floats from CUDA under names that its kernels do
-        // not have, so these tensors are widened on the CPU.
-        let is_8_bit = stored.info.dtype == safetensors::Dtype::F8_E4M3;
-        let cast_on = if is_8_bit { &Device::Cpu } else { device };
-        let tensor = self.weights.tensor(name, cast_on).map_err(Error::through_candle)?;
-        let tensor = tensor.to_dtype(dtype)?.to_device(device)?;
-        let bytes = tensor.elem_count() * dtype.size_in_bytes();
-        self.handed_out.fetch_add(bytes as u64, Relaxed);
-        Ok(tensor)
+    fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
     }
+}
 
-    fn contains_tensor(&self, name: &str) -> bool {
-        self.weights.tensors.contains_key(name)
+fn open_files(paths: &[PathBuf]) -> Result<Vec<WeightFile>> {
+    let mut files = Vec::new();
+    for path in paths {
+        let Some(index) = Index::open(path)? else {
+            files.push(WeightFile::open(path)?);
+            continue;
+        };
+        let mut found = HashSet::new();
+        for shard in index.shards(path) {
+            let file = WeightFile::open(&shard)?;
+            found.extend(file.tensors().iter().map(|info| info.name.clone()));
+            files.push(file);
+        }
+        index.check(path, &found)?;
+    }
+    Ok(files)
+}
+
+/// All tensors by their names without wrappers; of files with several networks, those of `part`.
+fn list(files: &[WeightFile], part: Option<&str>) -> Result<Vec<Listed>, String> {
+    let mut listed = Vec::new();
+    for (file, opened) in files.iter().enumerate() {
+        let names = opened.tensors().iter().map(|info| wrappers::uncompiled(&info.name));
+        listed.extend(names.enumerate().map(|(number, name)| Listed { file, number, name }));
+    }
+    let names: Vec<&str> = listed.iter().map(|listed| listed.name.as_str()).collect();
+    let components = wrappers::components(&names);
+    if !components.is_empty() {
+        let held: Vec<_> =
+            components.iter().map(|(start, part)| format!("{part} ({start}...)")).collect();
+        let taken = components.iter().find(|(_, held)| Some(*held) == part);
+        let Some((start, _)) = taken else {
+            return Err(format!("holds several networks: {}; name one of them", held.join(", ")));
+        };
+        listed.retain(|listed| listed.name.starts_with(start));
+    }
+    let names: Vec<&str> = listed.iter().map(|listed| listed.name.as_str()).collect();
+    let wrapper = wrappers::of(&names).map_err(|start| {
+        format!("its names begin with `{start}`, which is no prefix that is known; behind it are those of a network of Wan's")
+    })?;
+    for listed in &mut listed {
+        if let Some(name) = listed.name.strip_prefix(&wrapper) {
+            listed.name = name.to_owned();
+        }
+    }
+    Ok(listed)
+}
+
+fn origin<'a>(paths: impl Iterator<Item = &'a Path>) -> String {
+    paths.map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// candle's format of the same numbers.
+fn dtype_of(encoding: Encoding) -> Option<DType> {
+    match encoding {
+        Encoding::F64 => Some(DType::F64),
+        Encoding::F32 => Some(DType::F32),
+        Encoding::F16 => Some(DType::F16),
+        Encoding::BF16 => Some(DType::BF16),
+        Encoding::I64 => Some(DType::I64),
+        Encoding::I32 => Some(DType::I32),
+        Encoding::I16 => Some(DType::I16),
+        Encoding::U8 | Encoding::Bool => Some(DType::U8),
+        _ => None,
     }
 }
 

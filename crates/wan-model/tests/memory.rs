@@ -8,10 +8,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use candle_core::{DType, Device, Result, Shape, Tensor};
-use candle_nn::var_builder::SimpleBackend;
-use candle_nn::{Init, VarBuilder};
+use candle_core::{DType, Device, Result, Tensor};
 use wan_model::published::find;
+use wan_model::weights::{Scope, Source, Weight};
 use wan_model::{Attention, Numerics, ResidualStream, Timesteps, WanConfig, WanModel};
 
 /// Counts bytes held, and the most since [`restart`].
@@ -82,17 +81,13 @@ fn uniform(bound: f32, shape: &[usize]) -> Result<Tensor> {
 /// Cheap numbers for every name and shape.
 struct AnyWeights;
 
-impl SimpleBackend for AnyWeights {
-    fn get(&self, shape: Shape, _: &str, _: Init, dtype: DType, device: &Device) -> Result<Tensor> {
-        let inputs = shape.dims().iter().skip(1).product::<usize>().max(1);
-        uniform((3. / inputs as f32).sqrt(), shape.dims())?.to_dtype(dtype)?.to_device(device)
+impl Source for AnyWeights {
+    fn get(&self, _: &str, shape: &[usize]) -> wan_model::Result<Weight> {
+        let inputs = shape.iter().skip(1).product::<usize>().max(1);
+        Ok(Weight::Dense(uniform((3. / inputs as f32).sqrt(), shape)?))
     }
 
-    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
-        candle_core::bail!("{name} has no shape")
-    }
-
-    fn contains_tensor(&self, _: &str) -> bool {
+    fn has(&self, _: &str) -> bool {
         true
     }
 }
@@ -154,8 +149,8 @@ impl Forward {
 
     /// Runs one forward; gives the peak over the weights and the largest allocation, in bytes.
     fn measure(&self) -> (usize, usize) {
-        let vb = VarBuilder::from_backend(Box::new(AnyWeights), DType::F32, Device::Cpu);
-        let model = WanModel::load_with(self.config.clone(), vb, self.numerics).unwrap();
+        let scope = Scope::new(AnyWeights, DType::F32, &Device::Cpu);
+        let model = WanModel::load_with(self.config.clone(), scope, self.numerics).unwrap();
         let [frames, height, width] = self.latent;
         let noise = |shape: &[usize]| uniform(1.7, shape).unwrap();
         let latents = noise(&[1, self.config.in_channels, frames, height, width]);

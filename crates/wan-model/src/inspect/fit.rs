@@ -8,16 +8,16 @@ use candle_core::{DType, Device};
 use super::network::Network;
 use crate::error::{Error, Result};
 use crate::misfit::Misfit;
-use crate::weights::{Opened, Weights};
+use crate::weights::{Scope, Weights};
 
 /// Opens the weights of `network` in f32, for its loader.
 ///
 /// # Errors
 /// [`Error::Misfit`] if the tensors are not those of the network, before any is read;
-/// [`Error::ChangedFile`] if a file was written to after it was opened.
-pub fn open(network: &Network, weights: &Arc<Weights>, device: &Device) -> Result<Opened> {
+/// [`Error::WeightFile`] if a file was written to after it was opened.
+pub fn open(network: &Network, weights: &Arc<Weights>, device: &Device) -> Result<Scope> {
     check(network, weights)?;
-    weights.opened(DType::F32, device)
+    weights.scope(DType::F32, device)
 }
 
 /// Checks that the tensors are those of `network`. No file is read.

@@ -7,10 +7,13 @@ use super::network::Network;
 type Names = &'static [(&'static str, &'static str)];
 
 /// Ends of names, in every network.
-const ENDS: Names = &[(
-    "scale_input",
-    "range of what enters a product of 8-bit floats; products are taken in wider formats here",
-)];
+const ENDS: Names = &[
+    (
+        "scale_input",
+        "range of what enters a product of 8-bit floats; products are taken in wider formats here",
+    ),
+    ("input_scale", "the same under its newer name"),
+];
 
 /// Starts of names in a text encoder.
 const OF_THE_TEXT_ENCODER: Names = &[

@@ -35,7 +35,7 @@ pub struct Size {
     /// Number of elements.
     pub parameters: usize,
     /// Bytes in the files.
-    pub bytes: usize,
+    pub bytes: u64,
 }
 
 impl Inspection {
@@ -93,10 +93,15 @@ fn recognise(weights: &Weights) -> (Option<Network>, Vec<Known>) {
 fn sizes(weights: &Weights) -> BTreeMap<String, Size> {
     let mut dtypes = BTreeMap::<String, Size>::new();
     for name in weights.names() {
-        let size = dtypes.entry(weights.dtype(name).unwrap_or_default()).or_default();
+        let size = dtypes.entry(format_of(weights, name)).or_default();
         size.tensors += 1;
         size.parameters += weights.shape(name).map_or(0, |shape| shape.iter().product());
         size.bytes += weights.bytes(name).unwrap_or(0);
     }
     dtypes
+}
+
+/// Number format of a tensor, in its files' spelling.
+fn format_of(weights: &Weights, name: &str) -> String {
+    weights.encoding(name).map_or_else(String::new, |encoding| encoding.name().to_owned())
 }

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::misfit::Problem;
 use crate::umt5::Umt5Config;
 use crate::vae::VaeConfig;
-use crate::weights::Weights;
+use crate::weights::{Weights, fits};
 
 /// A network and its config.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,7 +75,9 @@ impl Network {
         let (mut shared, mut all) = (0, expected.len());
         for name in weights.names() {
             match expected.get(name) {
-                Some(shape) if Some(shape.as_slice()) == weights.shape(name) => shared += 1,
+                Some(shape) if weights.shape(name).is_some_and(|found| fits(found, shape)) => {
+                    shared += 1
+                }
                 Some(_) => {}
                 None if self.passes_over(name) => {}
                 None => all += 1,
@@ -91,7 +93,7 @@ impl Network {
             let (name, expected) = (name.clone(), expected.clone());
             match weights.shape(&name) {
                 None => problems.push(Problem::Missing { name, expected }),
-                Some(found) if found != expected => {
+                Some(found) if !fits(found, &expected) => {
                     problems.push(Problem::WrongShape { name, expected, found: found.to_vec() });
                 }
                 Some(_) => {}

@@ -15,6 +15,10 @@ pub(crate) fn restore(layout: Layout, name: &str) -> String {
             in_blocks_back(name, "vision_model.encoder.layers.", "visual.transformer.", IMAGE_LAYER)
                 .or_else(|| replace_start_back(name, IMAGE_ENCODER))
         }
+        Layout::LlamaTextEncoder => {
+            in_blocks_back(name, "encoder.block.", "enc.blk.", LLAMA_TEXT_LAYER)
+                .or_else(|| replace_start_back(name, LLAMA_TEXT_ENCODER))
+        }
         Layout::Vae21 { .. } | Layout::Vae22 => restore_vae(layout, name),
     };
     restored.unwrap_or_else(|| name.to_owned())

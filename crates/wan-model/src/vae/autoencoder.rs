@@ -1,7 +1,7 @@
 //! The autoencoder: both networks, and the statistics of the latents.
 
+use crate::weights::Scope;
 use candle_core::Tensor;
-use candle_nn::VarBuilder;
 
 use crate::error::{Error, Result};
 use crate::vae::config::VaeConfig;
@@ -23,15 +23,15 @@ impl Vae {
     ///
     /// # Errors
     /// [`Error::Config`] for a config that fits no VAE, and errors of missing or misshaped tensors.
-    pub fn load(config: VaeConfig, vb: VarBuilder) -> Result<Self> {
+    pub fn load(config: VaeConfig, scope: Scope) -> Result<Self> {
         config.check()?;
         let _span = tracing::info_span!("load_vae").entered();
         let (z, point) = (config.z_dim, Geometry::POINT);
         Ok(Self {
-            encoder: encoder::load(&config, vb.pp("encoder"))?,
-            quant_conv: Conv::load(2 * z, 2 * z, point, vb.pp("quant_conv"))?,
-            post_quant_conv: Conv::load(z, z, point, vb.pp("post_quant_conv"))?,
-            decoder: decoder::load(&config, vb.pp("decoder"))?,
+            encoder: encoder::load(&config, scope.pp("encoder"))?,
+            quant_conv: Conv::load(2 * z, 2 * z, point, scope.pp("quant_conv"))?,
+            post_quant_conv: Conv::load(z, z, point, scope.pp("post_quant_conv"))?,
+            decoder: decoder::load(&config, scope.pp("decoder"))?,
             config,
         })
     }

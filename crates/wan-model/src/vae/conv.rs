@@ -8,8 +8,8 @@
 
 use std::ops::Range;
 
+use crate::weights::Scope;
 use candle_core::{DType, Tensor};
-use candle_nn::VarBuilder;
 use rayon::prelude::*;
 
 use crate::error::Result;
@@ -96,12 +96,12 @@ impl Conv {
         channels: usize,
         outputs: usize,
         geometry: Geometry,
-        vb: VarBuilder,
+        scope: Scope,
     ) -> Result<Self> {
         let Geometry { taps, kernel, .. } = geometry;
-        let weight = vb.get((outputs, channels, taps, kernel, kernel), "weight")?;
+        let weight = scope.get((outputs, channels, taps, kernel, kernel), "weight")?;
         let weight = weight.transpose(1, 2)?.flatten_from(1)?.contiguous()?; // [O, kt C kh kw]
-        Ok(Self { weight, bias: vb.get(outputs, "bias")?, geometry })
+        Ok(Self { weight, bias: scope.get(outputs, "bias")?, geometry })
     }
 
     /// Loads a 2-D convolution: `weight [O,C,kh,kw]`.
@@ -109,11 +109,11 @@ impl Conv {
         channels: usize,
         outputs: usize,
         geometry: Geometry,
-        vb: VarBuilder,
+        scope: Scope,
     ) -> Result<Self> {
         let kernel = geometry.kernel;
-        let weight = vb.get((outputs, channels, kernel, kernel), "weight")?;
-        Ok(Self { weight: weight.flatten_from(1)?, bias: vb.get(outputs, "bias")?, geometry })
+        let weight = scope.get((outputs, channels, kernel, kernel), "weight")?;
+        Ok(Self { weight: weight.flatten_from(1)?, bias: scope.get(outputs, "bias")?, geometry })
     }
 
     /// What [`causal`](Self::causal) reads for frames that it gives.
@@ -333,8 +333,8 @@ fn channel_norm_f32(values: &[f32], gamma: &[f32], plane: usize, silu: bool) -> 
 }
 
 /// Loads the `gamma` of a channel norm, which has `ones` trailing axes of length 1 in the files.
-pub(crate) fn load_gamma(channels: usize, ones: usize, vb: VarBuilder) -> Result<Tensor> {
+pub(crate) fn load_gamma(channels: usize, ones: usize, scope: Scope) -> Result<Tensor> {
     let mut shape = vec![channels];
     shape.resize(1 + ones, 1);
-    Ok(vb.get(shape, "gamma")?.flatten_all()?.to_dtype(DType::F32)?)
+    Ok(scope.get(shape, "gamma")?.flatten_all()?.to_dtype(DType::F32)?)
 }

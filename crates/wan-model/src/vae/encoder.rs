@@ -1,6 +1,6 @@
 //! The network of the encoder.
 
-use candle_nn::VarBuilder;
+use crate::weights::Scope;
 
 use crate::error::Result;
 use crate::vae::config::VaeConfig;
@@ -9,12 +9,12 @@ use crate::vae::layers::{Layer, Level, Resample, Residual, Stack};
 use crate::vae::shortcut::{Resolution, Shortcut};
 
 /// The encoder's weights. Source: diffusers 0.42.1 `WanEncoder3d`.
-pub(crate) fn load(config: &VaeConfig, vb: VarBuilder) -> Result<Stack> {
+pub(crate) fn load(config: &VaeConfig, scope: Scope) -> Result<Stack> {
     let dims: Vec<_> = config.dim_mult.iter().map(|mult| mult * config.base_dim).collect();
     let deepest = dims[dims.len() - 1];
     let mut channels = config.base_dim;
     let mut layers = Vec::new();
-    let blocks = vb.pp("down_blocks");
+    let blocks = scope.pp("down_blocks");
     let mut flat = (0..).map(|number: usize| blocks.pp(number));
     for (level, dim) in dims.iter().enumerate() {
         let time = config.temperal_downsample.get(level).copied();
@@ -28,13 +28,13 @@ pub(crate) fn load(config: &VaeConfig, vb: VarBuilder) -> Result<Stack> {
         }
         channels = *dim;
     }
-    layers.extend(Layer::load_middle(deepest, vb.pp("mid_block"))?);
+    layers.extend(Layer::load_middle(deepest, scope.pp("mid_block"))?);
     let (in_channels, outputs) = (config.in_channels, 2 * config.z_dim);
     Ok(Stack {
-        conv_in: Conv::load(in_channels, config.base_dim, Geometry::CUBE, vb.pp("conv_in"))?,
+        conv_in: Conv::load(in_channels, config.base_dim, Geometry::CUBE, scope.pp("conv_in"))?,
         layers,
-        norm_out: load_gamma(deepest, 3, vb.pp("norm_out"))?,
-        conv_out: Conv::load(deepest, outputs, Geometry::CUBE, vb.pp("conv_out"))?,
+        norm_out: load_gamma(deepest, 3, scope.pp("norm_out"))?,
+        conv_out: Conv::load(deepest, outputs, Geometry::CUBE, scope.pp("conv_out"))?,
     })
 }
 
@@ -42,16 +42,16 @@ pub(crate) fn load(config: &VaeConfig, vb: VarBuilder) -> Result<Stack> {
 fn load_layers(
     (inputs, dim): (usize, usize),
     time: Option<bool>,
-    mut names: Vec<VarBuilder>,
+    mut names: Vec<Scope>,
 ) -> Result<Vec<Layer>> {
     let down = time.and_then(|time| Some((time, names.pop()?)));
     let mut layers = Vec::new();
-    for (number, vb) in names.into_iter().enumerate() {
+    for (number, scope) in names.into_iter().enumerate() {
         let channels = if number == 0 { inputs } else { dim };
-        layers.push(Layer::Residual(Residual::load(channels, dim, vb)?));
+        layers.push(Layer::Residual(Residual::load(channels, dim, scope)?));
     }
-    if let Some((time, vb)) = down {
-        layers.push(Layer::Resample(Resample::load_down(dim, time, vb)?));
+    if let Some((time, scope)) = down {
+        layers.push(Layer::Resample(Resample::load_down(dim, time, scope)?));
     }
     Ok(layers)
 }
@@ -61,10 +61,10 @@ fn load_level(
     config: &VaeConfig,
     channels: (usize, usize),
     time: Option<bool>,
-    vb: VarBuilder,
+    scope: Scope,
 ) -> Result<Level> {
-    let resnets = (0..config.num_res_blocks).map(|number| vb.pp("resnets").pp(number));
-    let names = resnets.chain(time.map(|_| vb.pp("downsampler")));
+    let resnets = (0..config.num_res_blocks).map(|number| scope.pp("resnets").pp(number));
+    let names = resnets.chain(time.map(|_| scope.pp("downsampler")));
     let layers = load_layers(channels, time, names.collect())?;
     let (time, space) = (1 + usize::from(time == Some(true)), 1 + usize::from(time.is_some()));
     let to = Resolution { channels: channels.1, time, space };

@@ -3,8 +3,8 @@
 //!
 //! Source: diffusers 0.42.1 `WanResidualBlock`, `WanAttentionBlock`, `WanResample`.
 
+use crate::weights::Scope;
 use candle_core::Tensor;
-use candle_nn::VarBuilder;
 
 use crate::attention::Heads;
 use crate::error::Result;
@@ -26,14 +26,14 @@ pub(crate) struct Residual {
 }
 
 impl Residual {
-    pub(crate) fn load(channels: usize, outputs: usize, vb: VarBuilder) -> Result<Self> {
+    pub(crate) fn load(channels: usize, outputs: usize, scope: Scope) -> Result<Self> {
         let shortcut = (channels != outputs)
-            .then(|| Conv::load(channels, outputs, Geometry::POINT, vb.pp("conv_shortcut")));
+            .then(|| Conv::load(channels, outputs, Geometry::POINT, scope.pp("conv_shortcut")));
         Ok(Self {
-            norm1: load_gamma(channels, 3, vb.pp("norm1"))?,
-            conv1: Conv::load(channels, outputs, Geometry::CUBE, vb.pp("conv1"))?,
-            norm2: load_gamma(outputs, 3, vb.pp("norm2"))?,
-            conv2: Conv::load(outputs, outputs, Geometry::CUBE, vb.pp("conv2"))?,
+            norm1: load_gamma(channels, 3, scope.pp("norm1"))?,
+            conv1: Conv::load(channels, outputs, Geometry::CUBE, scope.pp("conv1"))?,
+            norm2: load_gamma(outputs, 3, scope.pp("norm2"))?,
+            conv2: Conv::load(outputs, outputs, Geometry::CUBE, scope.pp("conv2"))?,
             shortcut: shortcut.transpose()?,
         })
     }
@@ -61,11 +61,11 @@ pub(crate) struct FrameAttention {
 }
 
 impl FrameAttention {
-    fn load(channels: usize, vb: VarBuilder) -> Result<Self> {
+    fn load(channels: usize, scope: Scope) -> Result<Self> {
         Ok(Self {
-            norm: load_gamma(channels, 2, vb.pp("norm"))?,
-            to_qkv: Conv::load_2d(channels, 3 * channels, Geometry::POINT, vb.pp("to_qkv"))?,
-            proj: Conv::load_2d(channels, channels, Geometry::POINT, vb.pp("proj"))?,
+            norm: load_gamma(channels, 2, scope.pp("norm"))?,
+            to_qkv: Conv::load_2d(channels, 3 * channels, Geometry::POINT, scope.pp("to_qkv"))?,
+            proj: Conv::load_2d(channels, channels, Geometry::POINT, scope.pp("proj"))?,
         })
     }
 
@@ -95,11 +95,11 @@ impl Resample {
     pub(crate) fn load_up(
         (channels, outputs): (usize, usize),
         time: bool,
-        vb: VarBuilder,
+        scope: Scope,
     ) -> Result<Self> {
-        let space = vb.pp("resample").pp(1);
+        let space = scope.pp("resample").pp(1);
         let time =
-            time.then(|| Conv::load(channels, 2 * channels, Geometry::TIME, vb.pp("time_conv")));
+            time.then(|| Conv::load(channels, 2 * channels, Geometry::TIME, scope.pp("time_conv")));
         Ok(Self {
             space: Conv::load_2d(channels, outputs, Geometry::DOUBLED, space)?,
             time: time.transpose()?,
@@ -108,10 +108,10 @@ impl Resample {
     }
 
     /// Halves the size; halves the frames if `time` is set.
-    pub(crate) fn load_down(channels: usize, time: bool, vb: VarBuilder) -> Result<Self> {
-        let space = vb.pp("resample").pp(1);
-        let time =
-            time.then(|| Conv::load(channels, channels, Geometry::TIME_HALVED, vb.pp("time_conv")));
+    pub(crate) fn load_down(channels: usize, time: bool, scope: Scope) -> Result<Self> {
+        let space = scope.pp("resample").pp(1);
+        let time = time
+            .then(|| Conv::load(channels, channels, Geometry::TIME_HALVED, scope.pp("time_conv")));
         Ok(Self {
             space: Conv::load_2d(channels, channels, Geometry::HALVED, space)?,
             time: time.transpose()?,
@@ -197,8 +197,8 @@ impl Layer {
     }
 
     /// Residual, attention, residual.
-    pub(crate) fn load_middle(channels: usize, vb: VarBuilder) -> Result<[Self; 3]> {
-        let (resnets, attentions) = (vb.pp("resnets"), vb.pp("attentions"));
+    pub(crate) fn load_middle(channels: usize, scope: Scope) -> Result<[Self; 3]> {
+        let (resnets, attentions) = (scope.pp("resnets"), scope.pp("attentions"));
         Ok([
             Self::Residual(Residual::load(channels, channels, resnets.pp(0))?),
             Self::Attention(FrameAttention::load(channels, attentions.pp(0))?),

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
-use candle_nn::VarBuilder;
 
 use super::*;
 use crate::broadcasts::{BOTH, N, check_close, over, wide};
 use crate::testing::{any_weights, assert_mostly_unclamped, distance, noise, numbers};
 use crate::vae::conv::{Conv, Geometry, channel_norm};
+use crate::weights::Scope;
 
 mod middle;
 
@@ -179,8 +179,8 @@ fn the_tiled_convolution_equals_candles() {
         let weights = [("weight", weight), ("bias", noise(2, &[7]))];
         let weights = HashMap::from(weights.map(|(name, w)| (name.to_owned(), w)));
         let [tiled, composed] = [DType::F32, DType::F64].map(|dtype| {
-            let vb = VarBuilder::from_tensors(weights.clone(), dtype, &Device::Cpu);
-            Conv::load(5, 7, geometry, vb).unwrap()
+            let scope = Scope::new(weights.clone(), dtype, &Device::Cpu);
+            Conv::load(5, 7, geometry, scope).unwrap()
         });
         let x = noise(3, &[2, 5, 5, 6, 10]);
         let ours = tiled.forward(&x).unwrap();
@@ -219,9 +219,9 @@ fn a_convolutions_bias_and_a_norms_gamma_are_one_number_a_channel() {
     let silu: Vec<f64> = normed.iter().map(|x| x / (1. + (-x).exp())).collect();
     let weights = [("weight".to_owned(), weight), ("bias".to_owned(), bias)];
     for dtype in BOTH {
-        let weights = weights.clone().into_iter().collect();
-        let vb = VarBuilder::from_tensors(weights, dtype, &Device::Cpu);
-        let conv = Conv::load(N, N, Geometry::POINT, vb).unwrap();
+        let weights: HashMap<_, _> = weights.clone().into_iter().collect();
+        let scope = Scope::new(weights, dtype, &Device::Cpu);
+        let conv = Conv::load(N, N, Geometry::POINT, scope).unwrap();
         let [x, gamma] = [&x, &gamma].map(|t| t.to_dtype(dtype).unwrap());
         check_close(&conv.forward(&x).unwrap(), &convolved);
         check_close(&channel_norm(&x, &gamma, false).unwrap(), &normed);

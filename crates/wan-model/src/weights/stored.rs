@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use safetensors::Dtype;
-use safetensors::tensor::TensorInfo;
+use wan_weight_files::{Encoding, TensorInfo};
 
 use crate::original_names::Part;
 
@@ -12,9 +11,9 @@ use crate::original_names::Part;
 pub(super) struct Stored {
     /// Number of its file.
     pub(super) file: usize,
-    /// Name in the file.
-    pub(super) original: String,
-    /// Entry of the whole tensor in the file's header.
+    /// Number of the whole tensor in its file.
+    pub(super) number: usize,
+    /// The whole tensor, as its file describes it.
     pub(super) info: TensorInfo,
     /// The part of it that this tensor is.
     pub(super) part: Part,
@@ -22,21 +21,22 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Offsets of its bytes after the header.
-    pub(super) fn place(&self) -> Range<usize> {
-        let (start, end) = self.info.data_offsets;
+    /// Its bytes, counted from the first of the whole tensor.
+    pub(super) fn place(&self) -> Range<u64> {
+        let whole = self.info.bytes();
         match self.part {
-            Part::Whole | Part::Squeezed => start..end,
+            Part::Whole | Part::Squeezed => 0..whole,
             Part::Third(third) => {
-                let length = (end - start) / 3;
-                start + third * length..start + (third + 1) * length
+                let (third, length) = (third as u64, whole / 3);
+                third * length..(third + 1) * length
             }
         }
     }
 
     /// Whether it can have a factor: an 8-bit matrix called `weight`.
     pub(super) fn is_8_bit_matrix(&self) -> bool {
-        let is_8_bit = matches!(self.info.dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2);
-        is_8_bit && self.shape.len() > 1 && self.original.ends_with("weight")
+        let encoding = self.info.encoding;
+        let is_8_bit = encoding.is_8_bit_float() || encoding == Encoding::I8;
+        is_8_bit && self.shape.len() > 1 && self.info.name.ends_with("weight")
     }
 }

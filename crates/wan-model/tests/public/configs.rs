@@ -1,12 +1,14 @@
 //! Configs of no model are refused for their own reason, before a weight is read.
 
+use std::collections::HashMap;
+
 use candle_core::{DType, Device, Tensor};
-use candle_nn::VarBuilder;
 use wan_model::clip::{ClipVision, ClipVisionConfig};
 use wan_model::inspect::{Network, known};
 use wan_model::published::find;
 use wan_model::umt5::{Umt5Config, Umt5Encoder};
 use wan_model::vae::{Vae, VaeConfig};
+use wan_model::weights::Scope;
 use wan_model::{Error, Numerics, WanConfig, WanModel};
 
 /// The transformer of the published model of this id.
@@ -15,8 +17,8 @@ fn transformer(id: &str) -> WanConfig {
 }
 
 /// Weights that hold nothing: what gets past the config stops at a missing tensor.
-fn nothing() -> VarBuilder<'static> {
-    VarBuilder::from_tensors(Default::default(), DType::F32, &Device::Cpu)
+fn nothing() -> Scope {
+    Scope::new(HashMap::new(), DType::F32, &Device::Cpu)
 }
 
 #[track_caller]
@@ -181,9 +183,9 @@ fn members_that_are_left_out_have_their_sources_defaults() {
 fn weights_from_memory_are_named_as_those_from_files_are() {
     let table = "blocks.0.scale_shift_table";
     let tensor = candle_core::Tensor::zeros((4, 3), DType::F32, &Device::Cpu).unwrap();
-    let tensors = [(table.to_owned(), tensor)].into_iter().collect();
-    let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
-    let error = WanModel::load(transformer("t2v-1.3B"), vb).err().unwrap();
+    let tensors = HashMap::from([(table.to_owned(), tensor)]);
+    let scope = Scope::new(tensors, DType::F32, &Device::Cpu);
+    let error = WanModel::load(transformer("t2v-1.3B"), scope).err().unwrap();
     let said = error.to_string();
     let Error::WrongShape { origin, name, expected, found } = error else { panic!("{said}") };
     assert_eq!((origin.as_str(), name.as_str()), ("the given weights", table));
@@ -215,8 +217,8 @@ fn a_model_without_blocks_needs_no_weights_of_them() {
     let all = Network::Transformer(config.clone()).tensors().into_iter();
     let beside = all.filter(|(name, _)| !name.starts_with("blocks."));
     let zeros = |shape: Vec<usize>| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
-    let beside = beside.map(|(name, shape)| (name, zeros(shape))).collect();
-    let weights = || VarBuilder::from_tensors(Clone::clone(&beside), DType::F32, &Device::Cpu);
+    let beside: HashMap<_, _> = beside.map(|(name, shape)| (name, zeros(shape))).collect();
+    let weights = || Scope::new(beside.clone(), DType::F32, &Device::Cpu);
     let numerics = Numerics::default();
     let model = WanModel::load_without_blocks(config.clone(), weights(), numerics).unwrap();
     assert_eq!((model.block_count(), model.config().num_layers), (0, 2));

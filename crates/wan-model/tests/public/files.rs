@@ -92,24 +92,24 @@ fn each_tensor_is_read_from_its_place_in_its_format() {
         ("full", "F32", 8, &[2, 1]),
         ("none", "F32", 0, &[0]),
     ] {
-        assert_eq!(weights.dtype(name).unwrap(), format);
+        assert_eq!(weights.encoding(name).unwrap().name(), format);
         assert_eq!((weights.bytes(name), weights.shape(name)), (Some(bytes), Some(shape)));
         assert_eq!(weights.original_name(name), Some(name));
     }
     assert_eq!((weights.bytes("gone"), weights.shape("gone")), (None, None));
-    assert!(weights.dtype("gone").is_none() && weights.original_name("gone").is_none());
+    assert!(weights.encoding("gone").is_none() && weights.original_name("gone").is_none());
     for dtype in [DType::F32, DType::BF16, DType::F16] {
         let opened = Arc::new(Weights::open(std::slice::from_ref(&path)).unwrap());
-        let opened = opened.opened(dtype, &Device::Cpu).unwrap();
+        let opened = opened.scope(dtype, &Device::Cpu).unwrap();
         for (number, (name, shape)) in
             [("half", vec![2]), ("brain", vec![1, 2]), ("full", vec![2, 1])].into_iter().enumerate()
         {
-            let tensor = opened.weights.get(shape, name).unwrap();
+            let tensor = opened.get(shape, name).unwrap();
             assert_eq!(tensor.dtype(), dtype);
             let wide = tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap();
             assert_eq!(wide.to_vec1::<f32>().unwrap(), [1., -2.], "{name}");
             let held = (number as u64 + 1) * 2 * dtype.size_in_bytes() as u64;
-            assert_eq!(opened.bytes(), held);
+            assert_eq!(opened.handed_out(), held);
         }
     }
 }
@@ -171,13 +171,13 @@ fn a_tensor_that_does_not_fit_or_is_not_there_is_said_with_all_files() {
     for fact in ["one.safetensors", "two.safetensors", "`c` is missing"] {
         assert!(said.contains(fact), "{said}");
     }
-    let opened = Arc::new(weights).opened(DType::F32, &Device::Cpu).unwrap();
-    assert!(opened.weights.contains_tensor("b") && !opened.weights.contains_tensor("c"));
-    let error = Error::from(opened.weights.get(3, "b").unwrap_err());
+    let opened = Arc::new(weights).scope(DType::F32, &Device::Cpu).unwrap();
+    assert!(opened.contains_tensor("b") && !opened.contains_tensor("c"));
+    let error = Error::from(opened.get(3, "b").unwrap_err());
     let Error::WrongShape { origin, name, expected, found } = error else { panic!("{error}") };
     assert!(origin.ends_with("two.safetensors"), "{origin}");
     assert_eq!((name.as_str(), expected, found), ("b", vec![3], vec![2]));
-    assert_eq!(opened.bytes(), 0);
+    assert_eq!(opened.handed_out(), 0);
 }
 
 #[test]
@@ -189,9 +189,9 @@ fn a_file_that_was_written_to_is_not_loaded_by_its_old_header() {
     let refused = |bytes: &[u8], difference: &str| {
         fs::write(&path, bytes).unwrap();
         assert_eq!((weights.names(), weights.bytes("a")), (vec!["a"], Some(2)));
-        let error = weights.opened(DType::U8, &Device::Cpu).err().unwrap();
+        let error = weights.scope(DType::U8, &Device::Cpu).err().unwrap();
         let said = error.to_string();
-        assert!(matches!(error, Error::ChangedFile { .. }), "{said}");
+        assert!(matches!(error, Error::WeightFile(_)), "{said}");
         assert!(said.contains("one.safetensors") && said.contains(difference), "{said}");
     };
     let (length, head) = (whole.len(), whole.len() - 2);
@@ -203,6 +203,6 @@ fn a_file_that_was_written_to_is_not_loaded_by_its_old_header() {
     refused(&[&(head as u64 - 9).to_le_bytes(), &whole[8..]].concat(), "header");
     // Other numbers under the same header are a model of the same shape.
     fs::write(&path, [&whole[..head], &[7, 8]].concat()).unwrap();
-    let opened = weights.opened(DType::U8, &Device::Cpu).unwrap();
-    assert_eq!(opened.weights.get(2, "a").unwrap().to_vec1::<u8>().unwrap(), [7, 8]);
+    let opened = weights.scope(DType::U8, &Device::Cpu).unwrap();
+    assert_eq!(opened.get(2, "a").unwrap().to_vec1::<u8>().unwrap(), [7, 8]);
 }

@@ -3,11 +3,11 @@
 use std::cell::Cell;
 
 use candle_core::{DType, Device, Tensor};
-use candle_nn::VarBuilder;
 use wan_model::clip::{ClipVision, ClipVisionConfig};
 use wan_model::published::find;
 use wan_model::umt5::{Umt5Config, Umt5Encoder};
 use wan_model::vae::{Vae, VaeConfig};
+use wan_model::weights::{Scope, Source, Weight};
 use wan_model::{
     Attention, BlockPoint, Error, Observer, Point, Result, Timesteps, WanConfig, WanModel,
 };
@@ -58,8 +58,21 @@ fn check<T>(run: impl Fn(&mut dyn Observer) -> Result<T>) -> usize {
     whole.asked.get()
 }
 
-fn zeros() -> VarBuilder<'static> {
-    VarBuilder::zeros(DType::F32, &Device::Cpu)
+/// Zeros for every name and shape.
+struct Zeros;
+
+impl Source for Zeros {
+    fn get(&self, _: &str, shape: &[usize]) -> Result<Weight, Error> {
+        Ok(Weight::Dense(zero(shape)))
+    }
+
+    fn has(&self, _: &str) -> bool {
+        true
+    }
+}
+
+fn zeros() -> Scope {
+    Scope::new(Zeros, DType::F32, &Device::Cpu)
 }
 
 fn zero(shape: &[usize]) -> Tensor {

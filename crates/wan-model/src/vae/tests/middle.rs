@@ -1,12 +1,10 @@
 //! Decoders that begin in the middle of a video.
 
-use candle_core::Shape;
-use candle_nn::Init;
-use candle_nn::var_builder::SimpleBackend;
 use proptest::prelude::*;
 
 use super::*;
 use crate::observer::{Observer, Point};
+use crate::weights::{Source, Weight};
 
 /// Latent frames that pixels of the tiny VAEs depend on, by hand. At the rate of the pixels four
 /// residual blocks of two convolutions, and one convolution out: 18 frames, which are made of 9. Before
@@ -64,32 +62,20 @@ proptest! {
 /// convolutions their input hardly counts.
 struct OldestFrame;
 
-impl SimpleBackend for OldestFrame {
-    fn get(
-        &self,
-        shape: Shape,
-        name: &str,
-        _: Init,
-        dtype: DType,
-        _: &Device,
-    ) -> candle_core::Result<Tensor> {
-        let any = any_weights(2);
-        let weight = any.get_with_hints_dtype(shape.dims(), name, Init::default(), dtype)?;
+impl Source for OldestFrame {
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Weight> {
+        let weight = any_weights(2).get(shape, name)?;
         let scale = if name.ends_with("conv2.weight") { 32. } else { 1. };
-        match *shape.dims() {
+        Ok(Weight::Dense(match *shape {
             [_, _, taps, _, _] if taps > 1 => {
                 let oldest = (weight.narrow(2, 0, 1)? * scale)?;
-                oldest.pad_with_zeros(2, 0, taps - 1)?.contiguous()
+                oldest.pad_with_zeros(2, 0, taps - 1)?.contiguous()?
             }
-            _ => Ok(weight),
-        }
+            _ => weight,
+        }))
     }
 
-    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
-        candle_core::bail!("{name} has no shape")
-    }
-
-    fn contains_tensor(&self, _: &str) -> bool {
+    fn has(&self, _: &str) -> bool {
         true
     }
 }
@@ -98,7 +84,7 @@ impl SimpleBackend for OldestFrame {
 fn pixels_depend_on_as_many_latent_frames_as_said_and_on_no_others() {
     for kind in 0..2 {
         let config = tiny_of(kind).config().clone();
-        let weights = VarBuilder::from_backend(Box::new(OldestFrame), DType::F32, Device::Cpu);
+        let weights = Scope::new(OldestFrame, DType::F32, &Device::Cpu);
         let vae = Vae::load(config, weights).unwrap();
         assert_eq!(vae.receptive_frames(), TINY);
         let latents = noise(1, &[1, 2, TINY + 5, 2, 2]);
