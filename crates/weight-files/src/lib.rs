@@ -25,7 +25,7 @@ mod safetensors;
 mod tensor_info;
 mod weight_file;
 
-pub use encoding::Encoding;
+pub use encoding::{Encoding, WidenError};
 pub use error::{Error, Result};
 pub use tensor_info::TensorInfo;
 pub use weight_file::WeightFile;
