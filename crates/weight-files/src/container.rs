@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::file_bytes::FileBytes;
+use crate::gguf;
 use crate::safetensors;
 use crate::tensor_info::TensorInfo;
 
@@ -38,4 +39,4 @@ pub(crate) struct Reader {
 }
 
 /// All readers.
-pub(crate) const READERS: &[Reader] = &[safetensors::READER];
+pub(crate) const READERS: &[Reader] = &[gguf::READER, safetensors::READER];
