@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::file_bytes::FileBytes;
 use crate::safetensors;
 use crate::tensor_info::TensorInfo;
+use crate::torch;
 
 /// An open file in one of the formats.
 pub(crate) trait Container: Send + Sync {
@@ -38,4 +39,4 @@ pub(crate) struct Reader {
 }
 
 /// All readers.
-pub(crate) const READERS: &[Reader] = &[safetensors::READER];
+pub(crate) const READERS: &[Reader] = &[safetensors::READER, torch::READER];

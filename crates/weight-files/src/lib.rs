@@ -23,6 +23,7 @@ mod error;
 mod file_bytes;
 mod safetensors;
 mod tensor_info;
+mod torch;
 mod weight_file;
 
 pub use encoding::Encoding;
