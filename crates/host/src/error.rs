@@ -225,8 +225,11 @@ fn turn_of_kept(error: &wan_run_store::Error) -> Turn {
 /// A file that was named and is not there is the caller's; one that is there, the model's.
 fn turn_of_model(error: &wan_model::Error) -> Turn {
     use wan_model::Error as Model;
+    use wan_model::weights::FileError;
     match error {
-        Model::Io { source, .. } | Model::File(files::Error::Io { source, .. })
+        Model::WeightFile(FileError::Io { source, .. })
+        | Model::WeightFile(FileError::File(files::Error::Io { source, .. }))
+        | Model::File(files::Error::Io { source, .. })
             if source.kind() == io::ErrorKind::NotFound =>
         {
             Turn::Caller

@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use wan_weight_files::Encoding;
 
 use crate::error::{Error, Result};
 use crate::original_names::{Layout, Part};
@@ -30,7 +29,7 @@ mod wrappers;
 
 pub use fits::fits;
 pub use source::{Scope, Source};
-pub use wan_weight_files::WeightFile;
+pub use wan_weight_files::{Encoding, Error as FileError, TensorInfo, WeightFile};
 pub use weight::{Quantised, Scaled, Weight};
 
 use shards::Index;

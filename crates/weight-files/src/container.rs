@@ -5,8 +5,10 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::file_bytes::FileBytes;
+use crate::gguf;
 use crate::safetensors;
 use crate::tensor_info::TensorInfo;
+use crate::torch;
 
 /// An open file in one of the formats.
 pub(crate) trait Container: Send + Sync {
@@ -38,4 +40,4 @@ pub(crate) struct Reader {
 }
 
 /// All readers.
-pub(crate) const READERS: &[Reader] = &[safetensors::READER];
+pub(crate) const READERS: &[Reader] = &[gguf::READER, safetensors::READER, torch::READER];

@@ -21,11 +21,15 @@ mod container;
 mod encoding;
 mod error;
 mod file_bytes;
+mod gguf;
 mod safetensors;
 mod tensor_info;
+#[cfg(test)]
+mod testing;
+mod torch;
 mod weight_file;
 
-pub use encoding::{Encoding, WidenError};
+pub use encoding::Encoding;
 pub use error::{Error, Result};
 pub use tensor_info::TensorInfo;
 pub use weight_file::WeightFile;

@@ -16,11 +16,19 @@ pub struct TensorInfo {
 impl TensorInfo {
     /// Number of its elements. No reader gives a tensor whose product overflows.
     pub fn elements(&self) -> usize {
-        self.shape.iter().product()
+        elements(&self.shape).unwrap_or(0)
     }
 
     /// Bytes of its numbers, as a reader gives them.
     pub fn bytes(&self) -> u64 {
         self.encoding.bytes(self.elements()).unwrap_or(0)
     }
+}
+
+/// Number of elements of a shape. None where the axes that are not 0 make too many to count, so that
+/// no axis can be left out of a shape that has a number and overflow then.
+pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
+    let mut lengths = shape.iter().copied().filter(|length| *length != 0);
+    let elements = lengths.try_fold(1usize, usize::checked_mul)?;
+    Some(if shape.contains(&0) { 0 } else { elements })
 }

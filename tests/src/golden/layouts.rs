@@ -6,9 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use candle_core::{Device, Tensor};
-use candle_nn::VarBuilder;
 use wan_model::original_names::{Layout, Part};
-use wan_model::weights::Weights;
+use wan_model::weights::{Scope, Weights};
 
 use super::Case;
 
@@ -29,7 +28,7 @@ pub(super) fn check(case: &Case) -> anyhow::Result<()> {
 }
 
 /// The weights under their original names, in f32, of a case that has them.
-pub(super) fn original_weights(case: &Case) -> anyhow::Result<Option<VarBuilder<'static>>> {
+pub(super) fn original_weights(case: &Case) -> anyhow::Result<Option<Scope>> {
     copy(case).map(|path| case.open(path)).transpose()
 }
 

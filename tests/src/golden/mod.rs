@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use candle_core::{DType, Device, Tensor};
-use candle_nn::VarBuilder;
 use serde_json::Value;
+use wan_model::weights::Scope;
 
 mod clip;
 mod compare;
@@ -87,7 +87,7 @@ impl Case {
 
     /// The weights in f32. A case without `weights.safetensors` names another's under `weights`
     /// in `case.json`, relative to its folder.
-    pub fn weights(&self) -> anyhow::Result<VarBuilder<'static>> {
+    pub fn weights(&self) -> anyhow::Result<Scope> {
         let own = self.folder.join("weights.safetensors");
         match self.sibling("weights") {
             _ if own.exists() => self.open(own),
@@ -97,7 +97,7 @@ impl Case {
     }
 
     /// The weights that `key` of `case.json` names (`vae_weights`), in f32.
-    pub fn weights_named(&self, key: &str) -> anyhow::Result<VarBuilder<'static>> {
+    pub fn weights_named(&self, key: &str) -> anyhow::Result<Scope> {
         self.open(self.sibling(key).with_context(|| format!("case.json names no {key}"))?)
     }
 
@@ -105,7 +105,7 @@ impl Case {
         self.description[key].as_str().map(|path| self.folder.join(path))
     }
 
-    fn open(&self, path: PathBuf) -> anyhow::Result<VarBuilder<'static>> {
+    fn open(&self, path: PathBuf) -> anyhow::Result<Scope> {
         Ok(wan_model::weights::open(&[path], DType::F32, &self.device)?)
     }
 }

@@ -18,7 +18,7 @@ pub(super) fn of<'f>(files: impl Iterator<Item = &'f WeightFile>) -> Result<Stri
         hash.update(size.to_le_bytes());
         let mut place = 0;
         while place < size {
-            hash.update(file.read_at(place, CHUNK)?);
+            hash.update(file.bytes_at(place, CHUNK).map_err(wan_model::Error::from)?);
             place += (size / PLACES).max(CHUNK);
         }
     }

@@ -11,7 +11,7 @@ use wan_model::clip::ClipVision;
 use wan_model::inspect::open;
 use wan_model::umt5::Umt5Encoder;
 use wan_model::vae::Vae;
-use wan_model::weights::Opened;
+use wan_model::weights::Scope;
 use wan_plugin_api::Place;
 
 use super::Checkpoint;
@@ -90,7 +90,7 @@ impl PartLoader {
         let width = if precision.dtype == Format::F32 { 4 } else { 2 };
         self.check_room(part, width, "take `dtype` bf16, or a smaller model")?;
         self.load(part, |opened| {
-            WanModel::load_with(config, opened.weights.clone(), precision.into())
+            WanModel::load_with(config, opened.clone(), precision.into())
         })
     }
 
@@ -105,7 +105,7 @@ impl PartLoader {
     ) -> Result<WanModel> {
         let config = self.checkpoint.transformer_config(part)?.clone();
         let opened = self.open(part)?;
-        Ok(WanModel::load_without_blocks(config, opened.weights, precision.into())?)
+        Ok(WanModel::load_without_blocks(config, opened, precision.into())?)
     }
 
     /// The VAE, in f32.
@@ -115,7 +115,7 @@ impl PartLoader {
     pub(crate) fn vae(&self) -> Result<Loaded<Vae>> {
         let config = self.checkpoint.vae_config()?.clone();
         self.check_room("vae", F32, MORE_MEMORY)?;
-        self.load("vae", |opened| Vae::load(config, opened.weights.clone()))
+        self.load("vae", |opened| Vae::load(config, opened.clone()))
     }
 
     /// The text encoder, in f32.
@@ -125,7 +125,7 @@ impl PartLoader {
     pub(crate) fn text_encoder(&self) -> Result<Loaded<Umt5Encoder>> {
         let config = self.checkpoint.text_encoder_config()?.clone();
         self.check_room("text_encoder", F32, MORE_MEMORY)?;
-        self.load("text_encoder", |opened| Umt5Encoder::load(config, opened.weights.clone()))
+        self.load("text_encoder", |opened| Umt5Encoder::load(config, opened.clone()))
     }
 
     /// The image encoder, in f32.
@@ -135,7 +135,7 @@ impl PartLoader {
     pub(crate) fn image_encoder(&self) -> Result<Loaded<ClipVision>> {
         let config = self.checkpoint.image_encoder_config()?.clone();
         self.check_room("image_encoder", F32, MORE_MEMORY)?;
-        self.load("image_encoder", |opened| ClipVision::load(config, opened.weights.clone()))
+        self.load("image_encoder", |opened| ClipVision::load(config, opened.clone()))
     }
 
     /// Refuses to load a part into main memory that cannot hold it, in a number format of so many
@@ -150,7 +150,7 @@ impl PartLoader {
         room::check(&format!("{part}: to load it"), (all * width) as u64, helps)
     }
 
-    fn open(&self, part: &str) -> Result<Opened> {
+    fn open(&self, part: &str) -> Result<Scope> {
         let (network, weights) = (self.checkpoint.network(part)?, self.checkpoint.weights(part)?);
         Ok(open(network, weights, &self.device)?)
     }
@@ -158,13 +158,13 @@ impl PartLoader {
     fn load<T>(
         &self,
         part: &str,
-        build: impl FnOnce(&Opened) -> wan_model::Result<T>,
+        build: impl FnOnce(&Scope) -> wan_model::Result<T>,
     ) -> Result<Loaded<T>> {
         let opened = self.open(part)?;
         let built = build(&opened)?;
         // What was fingerprinted is what was loaded.
         self.checkpoint.check_same(part)?;
-        let bytes = opened.bytes();
+        let bytes = opened.handed_out();
         let loaded =
             Loaded { part: built, _bytes: self.held.enter(Item::Weights, Place::Device, bytes) };
         self.held.settle();

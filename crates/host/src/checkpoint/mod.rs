@@ -13,7 +13,7 @@ use wan_model::family::{Family, PROMPT_TOKENS};
 use wan_model::inspect::{self, Inspection, Network};
 use wan_model::umt5::Umt5Config;
 use wan_model::vae::VaeConfig;
-use wan_model::weights::Weights;
+use wan_model::weights::{FileError, Weights};
 
 use crate::error::{Error, Result};
 use crate::request::wan_toml::WanToml;
@@ -286,10 +286,11 @@ impl Checkpoint {
     /// If one was written to since it was opened, and the fingerprint is another one now.
     pub(crate) fn check_same(&self, part: &str) -> Result<()> {
         for file in self.weights(part)?.files() {
-            let Some(path) = file.written_to()? else { continue };
+            let Some(path) = file.written_to().map_err(wan_model::Error::from)? else { continue };
             if self.fingerprint_now()? != self.fingerprint()? {
                 let difference = "its numbers were written to".into();
-                return Err(wan_model::Error::ChangedFile { path: path.into(), difference }.into());
+                let path = path.into();
+                return Err(wan_model::Error::WeightFile(FileError::Changed { path, difference }).into());
             }
         }
         Ok(())

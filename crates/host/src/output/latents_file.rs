@@ -4,12 +4,10 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use safetensors::Dtype;
-use safetensors::tensor::Metadata;
 use sha2::{Digest, Sha256};
 use wan_border::files;
 use wan_border::numbers::POSITIONS_MAX;
-use wan_model::weights::WeightFile;
+use wan_model::weights::{Encoding, WeightFile};
 use wan_outputs::{Claim, Kept, Wanted};
 
 use crate::error::{Error, Result};
@@ -31,18 +29,22 @@ pub(crate) struct HashedLatents {
     pub(crate) hash: String,
 }
 
-fn open(path: &Path) -> Result<(WeightFile, Metadata)> {
+fn open(path: &Path) -> Result<WeightFile> {
     // They are the user's, not the model's.
-    WeightFile::open(path).map_err(|error| match error {
-        wan_model::Error::File(error) => error.into(),
+    WeightFile::open(path).map_err(not_read)
+}
+
+fn not_read(error: wan_model::weights::FileError) -> Error {
+    match error {
+        wan_model::weights::FileError::File(error) => error.into(),
         other => Error::invalid(other.to_string()),
-    })
+    }
 }
 
 fn sha256(file: &WeightFile) -> Result<String> {
     let (mut hash, mut place) = (Sha256::new(), 0);
     while place < file.length() {
-        hash.update(file.read_at(place, BLOCK)?);
+        hash.update(file.bytes_at(place, BLOCK).map_err(not_read)?);
         place += BLOCK;
     }
     Ok(hex::encode(hash.finalize()))
@@ -52,10 +54,7 @@ impl Sidecar {
     /// What [`save_latents`](Self::save_latents) writes for latents of so many bytes.
     pub fn wanted_latents(path: &Path, bytes: u64) -> Wanted {
         let is_ours = |path: &Path| {
-            let has = |(_, header): (_, Metadata)| {
-                header.metadata().as_ref().is_some_and(|text| text.contains_key(METADATA))
-            };
-            WeightFile::open(path).is_ok_and(has)
+            WeightFile::open(path).is_ok_and(|file| file.metadata().contains_key(METADATA))
         };
         let bytes = bytes.saturating_add(SIDECAR_BYTES);
         let (field, path) = ("save_file".into(), path.into());
@@ -79,8 +78,7 @@ impl Sidecar {
     /// # Errors
     /// If it is missing, truncated or not of this program.
     pub fn read_latents(path: &Path) -> Result<(Tensor, Self)> {
-        let (file, header) = open(path)?;
-        Self::latents_of(path, &file, &header)
+        Self::latents_of(&open(path)?)
     }
 
     /// As [`read_latents`](Self::read_latents), with what the file is known by.
@@ -88,24 +86,25 @@ impl Sidecar {
     /// # Errors
     /// As there, and if the file is written to meanwhile.
     pub(crate) fn read_hashed_latents(path: &Path) -> Result<HashedLatents> {
-        let (file, header) = open(path)?;
+        let file = open(path)?;
         let hash = sha256(&file)?;
-        let (latents, sidecar) = Self::latents_of(path, &file, &header)?;
-        if file.written_to()?.is_some() {
+        let (latents, sidecar) = Self::latents_of(&file)?;
+        if file.written_to().map_err(not_read)?.is_some() {
             return Err(files::Error::Changed { path: path.into() }.into());
         }
         Ok(HashedLatents { latents, sidecar, hash })
     }
 
-    fn latents_of(path: &Path, file: &WeightFile, header: &Metadata) -> Result<(Tensor, Self)> {
-        let wrong = |why: String| Error::invalid(format!("{}: {why}", path.display()));
-        let report = header
+    fn latents_of(file: &WeightFile) -> Result<(Tensor, Self)> {
+        let wrong = |why: String| Error::invalid(format!("{}: {why}", file.path().display()));
+        let report = file
             .metadata()
-            .as_ref()
-            .and_then(|m| m.get(METADATA))
+            .get(METADATA)
             .ok_or_else(|| wrong("was not saved by `wan generate`".into()))?;
         let sidecar = Self::of_text(report).map_err(|why| wrong(format!("its report: {why}")))?;
-        let info = header.info(TENSOR).ok_or_else(|| wrong("holds no latents".into()))?;
+        let number = file.tensors().iter().position(|info| info.name == TENSOR);
+        let number = number.ok_or_else(|| wrong("holds no latents".into()))?;
+        let info = &file.tensors()[number];
         let [1, channels, rest @ ..] = info.shape.as_slice() else {
             return Err(wrong(format!(
                 "latents of shape {:?}, expected [1, C, F, H, W]",
@@ -114,13 +113,14 @@ impl Sidecar {
         };
         let places = rest.iter().try_fold(1_u64, |all, n| all.checked_mul(u64::try_from(*n).ok()?));
         let fits = rest.len() == 3 && places.is_some_and(|n| (1..=POSITIONS_MAX).contains(&n));
-        if !fits || *channels == 0 || info.dtype != Dtype::F32 {
+        if !fits || *channels == 0 || info.encoding != Encoding::F32 {
             return Err(wrong(format!(
-                "latents of shape {:?} in {:?}, expected [1, C, F, H, W] in F32",
-                info.shape, info.dtype
+                "latents of shape {:?} in {}, expected [1, C, F, H, W] in F32",
+                info.shape,
+                info.encoding.name()
             )));
         }
-        let bytes = file.read(info.data_offsets.0..info.data_offsets.1)?;
+        let bytes = file.read(number).map_err(not_read)?;
         let dtype = candle_core::DType::F32;
         let latents = Tensor::from_raw_buffer(&bytes, dtype, &info.shape, &Device::Cpu)?;
         if latents_hash(&latents)? != sidecar.latents_hash {

@@ -40,22 +40,24 @@ pub(super) fn q4_1(block: &[u8; 20], numbers: &mut Numbers) {
 /// `d * (q - 16)`, with the fifth bits in the 32 bits before the nibbles.
 pub(super) fn q5_0(block: &[u8; 22], numbers: &mut Numbers) {
     let d = f16(&[block[0], block[1]]);
-    let fifth = u32::from_le_bytes([block[2], block[3], block[4], block[5]]);
+    let fifth = [block[2], block[3], block[4], block[5]];
     let (low, high) = numbers.split_at_mut(16);
+    let fifth = sixteens(fifth);
     for (j, ((byte, low), high)) in block[6..].iter().zip(low).zip(high).enumerate() {
-        *low = d * ((u32::from(byte & 15) | (fifth >> j & 1) << 4) as f32 - 16.0);
-        *high = d * ((u32::from(byte >> 4) | (fifth >> (j + 16) & 1) << 4) as f32 - 16.0);
+        *low = d * (f32::from(byte & 15 | fifth[j]) - 16.0);
+        *high = d * (f32::from(byte >> 4 | fifth[j + 16]) - 16.0);
     }
 }
 
 /// `d * q + m`, with the fifth bits as in [`q5_0`].
 pub(super) fn q5_1(block: &[u8; 24], numbers: &mut Numbers) {
     let (d, m) = (f16(&[block[0], block[1]]), f16(&[block[2], block[3]]));
-    let fifth = u32::from_le_bytes([block[4], block[5], block[6], block[7]]);
+    let fifth = [block[4], block[5], block[6], block[7]];
     let (low, high) = numbers.split_at_mut(16);
+    let fifth = sixteens(fifth);
     for (j, ((byte, low), high)) in block[8..].iter().zip(low).zip(high).enumerate() {
-        *low = d * (u32::from(byte & 15) | (fifth >> j & 1) << 4) as f32 + m;
-        *high = d * (u32::from(byte >> 4) | (fifth >> (j + 16) & 1) << 4) as f32 + m;
+        *low = d * f32::from(byte & 15 | fifth[j]) + m;
+        *high = d * f32::from(byte >> 4 | fifth[j + 16]) + m;
     }
 }
 
@@ -75,4 +77,10 @@ pub(super) fn iq4_nl(block: &[u8; 18], numbers: &mut Numbers) {
         *low = d * IQ4[usize::from(byte & 15)];
         *high = d * IQ4[usize::from(byte >> 4)];
     }
+}
+
+/// 16 for every bit that is set. Without shifts by a variable, which vector registers may lack.
+fn sixteens(bits: [u8; 4]) -> [u8; NUMBERS] {
+    const BIT: [u8; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
+    std::array::from_fn(|i| if bits[i / 8] & BIT[i % 8] == 0 { 0 } else { 16 })
 }

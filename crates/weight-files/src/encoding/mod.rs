@@ -8,8 +8,6 @@ mod floats;
 mod tests;
 mod widen;
 
-pub use widen::WidenError;
-
 /// A number format. Quantised formats store blocks of 32 or 256 consecutive numbers of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs, reason = "the names are those of safetensors and of ggml")]

@@ -2,26 +2,9 @@
 
 use super::{Encoding, blocks_32, blocks_256, floats};
 
-/// Why bytes were not widened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum WidenError {
-    /// The format is known by its size alone.
-    #[error("numbers stored as {} are not read", .0.name())]
-    NotRead(Encoding),
-    /// So many numbers do not have so many bytes.
-    #[error("{bytes} bytes are not {numbers} numbers stored as {}", encoding.name())]
-    Length {
-        /// How they are stored.
-        encoding: Encoding,
-        /// Bytes that were given.
-        bytes: usize,
-        /// Numbers that were asked for.
-        numbers: usize,
-    },
-}
-
 impl Encoding {
-    /// Whether [`widen`](Self::widen) reads its numbers.
+    /// Whether [`widen`](Self::widen) reads its numbers: not truth values, nor formats that have no
+    /// name here.
     pub const fn is_read(self) -> bool {
         !matches!(self, Self::Bool | Self::Other(_))
     }
@@ -30,17 +13,12 @@ impl Encoding {
     /// tensor. Integers become the nearest f32, and so do f64; blocks give the bits that the `gguf`
     /// package for Python gives.
     ///
-    /// # Errors
-    /// [`WidenError::Length`] unless `bytes` are exactly so many `numbers`, in whole blocks;
-    /// [`WidenError::NotRead`] for truth values and formats that have no name here. `numbers` are
-    /// not changed then.
-    pub fn widen(self, bytes: &[u8], numbers: &mut [f32]) -> Result<(), WidenError> {
-        if !self.is_read() {
-            return Err(WidenError::NotRead(self));
-        }
-        if self.bytes(numbers.len()) != Some(bytes.len() as u64) {
-            let (bytes, numbers) = (bytes.len(), numbers.len());
-            return Err(WidenError::Length { encoding: self, bytes, numbers });
+    /// False, and nothing is written, if `bytes` are not exactly so many `numbers` in whole blocks,
+    /// or if the format [is not read](Self::is_read).
+    #[must_use]
+    pub fn widen(self, bytes: &[u8], numbers: &mut [f32]) -> bool {
+        if !self.is_read() || self.bytes(numbers.len()) != Some(bytes.len() as u64) {
+            return false;
         }
         match self {
             Self::Q4_0 => blocks(bytes, numbers, blocks_32::q4_0),
@@ -57,7 +35,7 @@ impl Encoding {
             Self::Iq4Xs => blocks(bytes, numbers, blocks_256::iq4_xs),
             _ => self.widen_singles(bytes, numbers),
         }
-        Ok(())
+        true
     }
 
     fn widen_singles(self, bytes: &[u8], numbers: &mut [f32]) {
