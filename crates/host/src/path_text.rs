@@ -10,6 +10,11 @@ pub(crate) fn readable(path: &Path) -> PathBuf {
 }
 
 /// For `serialize_with`.
+pub(crate) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    readable(path).serialize(serializer)
+}
+
+/// For `serialize_with`.
 pub(crate) fn optional<S: Serializer>(
     path: &Option<PathBuf>,
     serializer: S,

@@ -77,6 +77,9 @@ pub enum Error {
         /// The network, as `the text encoder`.
         network: &'static str,
     },
+    /// Converted weights could not be written.
+    #[error("writing weights: {0}")]
+    Write(std::io::Error),
     /// The tensor library failed.
     #[error(transparent)]
     Candle(candle_core::Error),

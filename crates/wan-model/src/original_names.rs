@@ -10,6 +10,8 @@
 
 use std::collections::HashSet;
 
+mod back;
+
 /// The naming scheme of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
@@ -317,4 +319,4 @@ fn image_encoder(name: &str) -> Vec<(String, Part)> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

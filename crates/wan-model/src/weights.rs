@@ -300,6 +300,19 @@ impl Source for Weights {
     }
 }
 
+/// Reads tensor `number` of a file in its own number format, which is one that candle has.
+///
+/// # Errors
+/// [`Error::WeightFile`] if it cannot be read, [`Error::MalformedFile`] for another format.
+pub fn read_tensor(file: &WeightFile, number: usize) -> Result<Tensor> {
+    let info = &file.tensors()[number];
+    let Some(dtype) = dtype_of(info.encoding) else {
+        let reason = format!("tensor `{}` is in {}", info.name, info.encoding.name());
+        return Err(Error::MalformedFile { path: file.path().to_owned(), reason });
+    };
+    Ok(Tensor::from_raw_buffer(&file.read(number)?, dtype, &info.shape, &Device::Cpu)?)
+}
+
 fn open_files(paths: &[PathBuf]) -> Result<Vec<WeightFile>> {
     let mut files = Vec::new();
     for path in paths {

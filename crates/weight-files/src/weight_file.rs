@@ -54,6 +54,11 @@ impl WeightFile {
         self.container.tensors()
     }
 
+    /// The number of the tensor of this name.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.tensors().iter().position(|info| info.name == name)
+    }
+
     /// What else the file says of itself, as text: GGUF's fields, the words in a safetensors header.
     /// Lists are left out.
     pub fn metadata(&self) -> &BTreeMap<String, String> {

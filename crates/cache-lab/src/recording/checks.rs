@@ -1,8 +1,7 @@
 //! What a recording says of itself: whether its parts fit each other, and its tensors them.
 
-use safetensors::Dtype;
-use safetensors::tensor::Metadata;
 use wan_border::numbers::{Count, Frames, Heads, Layers, POSITIONS_MAX, Positions, Steps, Width};
+use wan_model::weights::{Encoding, WeightFile};
 use wan_plugin_api::CacheContext;
 
 use super::{Contents, RecordedEvaluation, RecordedStream};
@@ -11,7 +10,7 @@ use super::{Contents, RecordedEvaluation, RecordedStream};
 type Checked = Result<(), String>;
 
 /// Checks everything that is used later without a second look.
-pub(super) fn check(contents: &Contents, header: &Metadata) -> Checked {
+pub(super) fn check(contents: &Contents, file: &WeightFile) -> Checked {
     contents.settings.check_numbers().map_err(|error| error.to_string())?;
     for (number, stream) in contents.streams.iter().enumerate() {
         check_context(&stream.context).map_err(|why| format!("stream {number}: {why}"))?;
@@ -25,7 +24,7 @@ pub(super) fn check(contents: &Contents, header: &Metadata) -> Checked {
             format!("evaluation {number}: of stream {}, which is not there", evaluation.stream)
         })?;
         check_evaluation(stream, evaluation)
-            .and_then(|()| check_tensors(number, stream, evaluation, header))
+            .and_then(|()| check_tensors(number, stream, evaluation, file))
             .map_err(|why| format!("evaluation {number}: {why}"))?;
     }
     Ok(())
@@ -77,21 +76,21 @@ fn check_tensors(
     number: usize,
     stream: &RecordedStream,
     evaluation: &RecordedEvaluation,
-    header: &Metadata,
+    file: &WeightFile,
 ) -> Checked {
     let frames = evaluation.levels.len();
     let rows = evaluation.rows.iter().max().map_or(0, |row| *row as usize + 1);
     for (name, axes) in [("e", 2), ("e0", 3)] {
-        check_tensor(header, &format!("{number:04}.{name}"), |shape| {
+        check_tensor(file, &format!("{number:04}.{name}"), |shape| {
             shape.len() == axes && shape[0] >= rows
         })?;
     }
-    check_tensor(header, &format!("{number:04}.sample"), |shape| is_video(shape, frames))?;
+    check_tensor(file, &format!("{number:04}.sample"), |shape| is_video(shape, frames))?;
     for branch in &stream.branches {
         let name = |tensor: &str| format!("{number:04}.{branch}.{tensor}");
-        check_tensor(header, &name("velocity"), |shape| is_video(shape, frames))?;
+        check_tensor(file, &name("velocity"), |shape| is_video(shape, frames))?;
         for tensor in ["hidden", "probe", "residual"] {
-            check_tensor(header, &name(tensor), |shape| {
+            check_tensor(file, &name(tensor), |shape| {
                 matches!(shape, [1, tokens, width]
                     if *tokens > 0 && *width > 0 && tokens.is_multiple_of(frames))
             })?;
@@ -104,11 +103,12 @@ fn is_video(shape: &[usize], frames: usize) -> bool {
     shape.len() == 5 && shape[0] == 1 && shape[2] == frames && !shape.contains(&0)
 }
 
-fn check_tensor(header: &Metadata, name: &str, fits: impl Fn(&[usize]) -> bool) -> Checked {
-    let Some(info) = header.info(name) else { return Ok(()) };
-    let is_number = matches!(info.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16);
+fn check_tensor(file: &WeightFile, name: &str, fits: impl Fn(&[usize]) -> bool) -> Checked {
+    let Some(info) = file.find(name).map(|number| &file.tensors()[number]) else { return Ok(()) };
+    let is_number = matches!(info.encoding, Encoding::F32 | Encoding::BF16 | Encoding::F16);
     if is_number && fits(&info.shape) {
         return Ok(());
     }
-    Err(format!("the tensor {name} is {:?} {:?}, which does not fit", info.dtype, info.shape))
+    let format = info.encoding.name();
+    Err(format!("the tensor {name} is {format} {:?}, which does not fit", info.shape))
 }

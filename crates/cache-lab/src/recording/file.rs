@@ -5,13 +5,12 @@ use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
-use safetensors::tensor::Metadata;
+use candle_core::Tensor;
 use safetensors::{Dtype, View};
 use serde_json::json;
 use wan_border::files;
 use wan_host::{Error, Result};
-use wan_model::weights::WeightFile;
+use wan_model::weights::{WeightFile, read_tensor};
 use wan_outputs::Claim;
 
 use super::{Contents, METADATA, SCHEMA, checks};
@@ -75,7 +74,6 @@ impl Writer {
 pub struct Recording {
     path: PathBuf,
     file: WeightFile,
-    header: Metadata,
     contents: Contents,
 }
 
@@ -87,9 +85,8 @@ impl Recording {
     pub fn open(path: &Path) -> Result<Self> {
         let wrong = |why: String| Error::invalid(format!("{}: {why}", path.display()));
         // In the format of weights, and no file of the model.
-        let (file, header) =
-            WeightFile::open(path).map_err(|error| Error::invalid(error.to_string()))?;
-        let contents = header.metadata().as_ref().and_then(|m| m.get(METADATA));
+        let file = WeightFile::open(path).map_err(|error| Error::invalid(error.to_string()))?;
+        let contents = file.metadata().get(METADATA);
         let contents =
             contents.ok_or_else(|| wrong("not a recording of `wan cache record`".into()))?;
         let contents: Contents =
@@ -97,16 +94,13 @@ impl Recording {
         if contents.schema != SCHEMA {
             return Err(wrong(format!("schema {}, this program reads {SCHEMA}", contents.schema)));
         }
-        checks::check(&contents, &header).map_err(wrong)?;
-        Ok(Self { path: path.into(), file, header, contents })
+        checks::check(&contents, &file).map_err(wrong)?;
+        Ok(Self { path: path.into(), file, contents })
     }
 
     /// Whether a file is a recording, of whatever schema.
     pub fn is_one(path: &Path) -> bool {
-        let has = |(_, header): (_, Metadata)| {
-            header.metadata().as_ref().is_some_and(|text| text.contains_key(METADATA))
-        };
-        WeightFile::open(path).is_ok_and(has)
+        WeightFile::open(path).is_ok_and(|file| file.metadata().contains_key(METADATA))
     }
 
     /// The file.
@@ -125,11 +119,9 @@ impl Recording {
     /// If it was not recorded.
     pub fn tensor(&self, number: usize, name: &str) -> Result<Tensor> {
         let name = format!("{number:04}.{name}");
-        let info = self.header.info(&name).ok_or_else(|| {
+        let number = self.file.find(&name).ok_or_else(|| {
             Error::invalid(format!("{}: {name} was not recorded", self.path.display()))
         })?;
-        let bytes = self.file.read(info.data_offsets.0..info.data_offsets.1)?;
-        let dtype = DType::try_from(info.dtype)?;
-        Ok(Tensor::from_raw_buffer(&bytes, dtype, &info.shape, &Device::Cpu)?)
+        Ok(read_tensor(&self.file, number)?)
     }
 }

@@ -89,9 +89,7 @@ impl PartLoader {
         let config = self.checkpoint.transformer_config(part)?.clone();
         let width = if precision.dtype == Format::F32 { 4 } else { 2 };
         self.check_room(part, width, "take `dtype` bf16, or a smaller model")?;
-        self.load(part, |opened| {
-            WanModel::load_with(config, opened.clone(), precision.into())
-        })
+        self.load(part, |opened| WanModel::load_with(config, opened.clone(), precision.into()))
     }
 
     /// The same without its blocks: what planning needs.

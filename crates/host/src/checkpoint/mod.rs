@@ -290,7 +290,9 @@ impl Checkpoint {
             if self.fingerprint_now()? != self.fingerprint()? {
                 let difference = "its numbers were written to".into();
                 let path = path.into();
-                return Err(wan_model::Error::WeightFile(FileError::Changed { path, difference }).into());
+                return Err(
+                    wan_model::Error::WeightFile(FileError::Changed { path, difference }).into()
+                );
             }
         }
         Ok(())

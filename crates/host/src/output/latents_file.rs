@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use sha2::{Digest, Sha256};
 use wan_border::files;
 use wan_border::numbers::POSITIONS_MAX;
-use wan_model::weights::{Encoding, WeightFile};
+use wan_model::weights::{Encoding, FileError, WeightFile, read_tensor};
 use wan_outputs::{Claim, Kept, Wanted};
 
 use crate::error::{Error, Result};
@@ -34,9 +34,9 @@ fn open(path: &Path) -> Result<WeightFile> {
     WeightFile::open(path).map_err(not_read)
 }
 
-fn not_read(error: wan_model::weights::FileError) -> Error {
+fn not_read(error: FileError) -> Error {
     match error {
-        wan_model::weights::FileError::File(error) => error.into(),
+        FileError::File(error) => error.into(),
         other => Error::invalid(other.to_string()),
     }
 }
@@ -102,8 +102,7 @@ impl Sidecar {
             .get(METADATA)
             .ok_or_else(|| wrong("was not saved by `wan generate`".into()))?;
         let sidecar = Self::of_text(report).map_err(|why| wrong(format!("its report: {why}")))?;
-        let number = file.tensors().iter().position(|info| info.name == TENSOR);
-        let number = number.ok_or_else(|| wrong("holds no latents".into()))?;
+        let number = file.find(TENSOR).ok_or_else(|| wrong("holds no latents".into()))?;
         let info = &file.tensors()[number];
         let [1, channels, rest @ ..] = info.shape.as_slice() else {
             return Err(wrong(format!(
@@ -120,9 +119,7 @@ impl Sidecar {
                 info.encoding.name()
             )));
         }
-        let bytes = file.read(number).map_err(not_read)?;
-        let dtype = candle_core::DType::F32;
-        let latents = Tensor::from_raw_buffer(&bytes, dtype, &info.shape, &Device::Cpu)?;
+        let latents = read_tensor(file, number)?;
         if latents_hash(&latents)? != sidecar.latents_hash {
             return Err(wrong(
                 "its latents are not those that its report is of (`latents_hash`)".into(),

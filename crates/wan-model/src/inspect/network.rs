@@ -54,6 +54,12 @@ impl Network {
         tensors
     }
 
+    /// The same, where a text encoder's embedding has the name that it has in these weights.
+    pub fn tensors_in(&self, weights: &Weights) -> BTreeMap<String, Vec<usize>> {
+        let Expected(tensors) = self.expected(weights);
+        tensors
+    }
+
     fn expected(&self, weights: &Weights) -> Expected {
         let own = "encoder.embed_tokens.weight";
         self.expected_under(if weights.shape(own).is_some() { own } else { "shared.weight" })

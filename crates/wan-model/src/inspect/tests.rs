@@ -13,7 +13,6 @@ use crate::clip::{ClipVision, ClipVisionConfig};
 use crate::config::WanConfig;
 use crate::model::WanModel;
 use crate::original_names::Layout;
-use crate::original_names::tests::restore;
 use crate::testing::transformer;
 use crate::umt5::{Umt5Config, Umt5Encoder};
 use crate::vae::{Vae, VaeConfig};
@@ -67,7 +66,7 @@ fn original_layout(network: &Network) -> Layout {
 fn original_shapes(network: &Network) -> Shapes {
     let mut originals = Shapes::new();
     for (name, mut shape) in shapes(network) {
-        let mut original = restore(original_layout(network), &name);
+        let mut original = original_layout(network).restore(&name);
         if let Some((layer, kind)) = name.split_once(".self_attn.q_proj.") {
             let number = layer.rsplit('.').next().unwrap();
             original = format!("visual.transformer.{number}.attn.to_qkv.{kind}");
