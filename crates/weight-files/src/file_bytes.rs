@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 /// Bytes that are hashed at a time.
 const CHUNK: u64 = 1 << 16;
 
+/// Longest reason for a refusal, in characters.
+const REASON_MAX: usize = 2000;
+
 /// A file that stays open: what takes its place on the disk is another file.
 pub(crate) struct FileBytes {
     path: PathBuf,
@@ -105,8 +108,11 @@ impl FileBytes {
         Ok(about.modified().ok() != self.modified)
     }
 
+    /// An error with this reason, in one line that is not too long: names come from the file.
     pub(crate) fn malformed(&self, reason: impl Into<String>) -> Error {
-        Error::Malformed { path: self.path.clone(), reason: reason.into() }
+        let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+        let reason = reason.into().chars().take(REASON_MAX).map(printable).collect();
+        Error::Malformed { path: self.path.clone(), reason }
     }
 
     fn io(&self, source: io::Error) -> Error {

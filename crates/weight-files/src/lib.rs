@@ -18,17 +18,22 @@
 )]
 
 mod container;
+#[cfg(test)]
+mod damage;
 mod encoding;
 mod error;
 mod file_bytes;
+mod first_bytes;
 mod gguf;
 mod safetensors;
 mod tensor_info;
 #[cfg(test)]
 mod testing;
 mod weight_file;
+mod write;
 
 pub use encoding::Encoding;
 pub use error::{Error, Result};
 pub use tensor_info::TensorInfo;
 pub use weight_file::WeightFile;
+pub use write::{GgufWriter, SafetensorsWriter};

@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::container::{Container, READERS};
 use crate::error::{Error, Result};
 use crate::file_bytes::FileBytes;
+use crate::first_bytes;
 use crate::tensor_info::TensorInfo;
 
 /// Bytes by which a format is recognised.
@@ -32,7 +33,7 @@ impl WeightFile {
         let first = file.at_most(0, FIRST)?;
         let reader = READERS.iter().find(|reader| (reader.recognises)(&first, file.length()));
         let Some(reader) = reader else {
-            return Err(file.malformed("no format that is read"));
+            return Err(file.malformed(first_bytes::what_it_is(&first, file.length(), path)));
         };
         let container = (reader.open)(&file)?;
         let description = file.hash(container.described_by())?;

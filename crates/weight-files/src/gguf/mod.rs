@@ -4,7 +4,7 @@
 //! llama.cpp and candle refuse: files of Wan have a kernel over time and picture. Which model a
 //! file holds is not decided here.
 
-mod ggml_type;
+pub(crate) mod ggml_type;
 mod header_bytes;
 mod layout;
 mod metadata;
