@@ -19,9 +19,6 @@ pub(crate) trait Container: Send + Sync {
     /// wrote it put in. Lists are left out.
     fn metadata(&self) -> &BTreeMap<String, String>;
 
-    /// The bytes of the file that describe the tensors.
-    fn described_by(&self) -> Range<u64>;
-
     /// Bytes `range` of the numbers of tensor `number`, in row-major order.
     ///
     /// # Errors

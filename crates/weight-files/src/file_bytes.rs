@@ -12,8 +12,8 @@ use wan_border::files;
 
 use crate::error::{Error, Result};
 
-/// Bytes that are hashed at a time.
-const CHUNK: u64 = 1 << 16;
+/// Longest reason for a refusal, in characters.
+const REASON_MAX: usize = 2000;
 
 /// A file that stays open: what takes its place on the disk is another file.
 pub(crate) struct FileBytes {
@@ -21,6 +21,21 @@ pub(crate) struct FileBytes {
     file: Mutex<File>,
     length: u64,
     modified: Option<SystemTime>,
+    /// What is read while the file is opened; none afterwards.
+    opening: Mutex<Option<Reading>>,
+}
+
+/// The bytes that were read.
+#[derive(Default)]
+struct Reading {
+    hash: Sha256,
+    ranges: Vec<Range<u64>>,
+}
+
+/// The bytes that describe the tensors of a file: where they are, and their SHA-256.
+pub(crate) struct Description {
+    sha256: [u8; 32],
+    ranges: Vec<Range<u64>>,
 }
 
 impl FileBytes {
@@ -28,7 +43,8 @@ impl FileBytes {
         let (file, length) = files::open(path)?;
         let about = file.metadata().map_err(|source| Error::Io { path: path.into(), source })?;
         let modified = about.modified().ok();
-        Ok(Self { path: path.into(), file: Mutex::new(file), length, modified })
+        let opening = Mutex::new(Some(Reading::default()));
+        Ok(Self { path: path.into(), file: Mutex::new(file), length, modified, opening })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -73,19 +89,23 @@ impl FileBytes {
         Ok(bytes)
     }
 
-    /// SHA-256 of the bytes of `range`.
+    /// What has been read so far: that describes the tensors. Nothing more is taken note of.
+    pub(crate) fn described(&self) -> Description {
+        let read = self.opening.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Reading { hash, ranges } = read.unwrap_or_default();
+        Description { sha256: hash.finalize().into(), ranges }
+    }
+
+    /// Whether what was read while the file was opened is still there.
     ///
     /// # Errors
-    /// As [`exactly`](Self::exactly).
-    pub(crate) fn hash(&self, range: Range<u64>) -> Result<[u8; 32]> {
+    /// [`Error::Io`] if the file cannot be read.
+    pub(crate) fn is_described(&self, description: &Description) -> Result<bool> {
         let mut hash = Sha256::new();
-        let mut start = range.start;
-        while start < range.end {
-            let end = range.end.min(start.saturating_add(CHUNK));
-            hash.update(self.exactly(start..end)?);
-            start = end;
+        for range in &description.ranges {
+            hash.update(self.at_most(range.start, range.end - range.start)?);
         }
-        Ok(hash.finalize().into())
+        Ok(<[u8; 32]>::from(hash.finalize()) == description.sha256)
     }
 
     /// Bytes that it has now.
@@ -105,8 +125,11 @@ impl FileBytes {
         Ok(about.modified().ok() != self.modified)
     }
 
+    /// An error with this reason, in one line that is not too long: names come from the file.
     pub(crate) fn malformed(&self, reason: impl Into<String>) -> Error {
-        Error::Malformed { path: self.path.clone(), reason: reason.into() }
+        let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+        let reason = reason.into().chars().take(REASON_MAX).map(printable).collect();
+        Error::Malformed { path: self.path.clone(), reason }
     }
 
     fn io(&self, source: io::Error) -> Error {

@@ -18,9 +18,12 @@
 )]
 
 mod container;
+#[cfg(test)]
+mod damage;
 mod encoding;
 mod error;
 mod file_bytes;
+mod first_bytes;
 mod gguf;
 mod safetensors;
 mod tensor_info;
@@ -28,8 +31,10 @@ mod tensor_info;
 mod testing;
 mod torch;
 mod weight_file;
+mod write;
 
 pub use encoding::Encoding;
 pub use error::{Error, Result};
 pub use tensor_info::TensorInfo;
 pub use weight_file::WeightFile;
+pub use write::{GgufWriter, SafetensorsWriter};

@@ -6,19 +6,19 @@ use std::path::Path;
 
 use crate::container::{Container, READERS};
 use crate::error::{Error, Result};
-use crate::file_bytes::FileBytes;
+use crate::file_bytes::{Description, FileBytes};
+use crate::first_bytes;
 use crate::tensor_info::TensorInfo;
 
 /// Bytes by which a format is recognised.
-const FIRST: u64 = 1024;
+const FIRST: u64 = 512;
 
 /// An open weight file.
 pub struct WeightFile {
     file: FileBytes,
     format: &'static str,
     container: Box<dyn Container>,
-    /// SHA-256 of what describes the tensors.
-    description: [u8; 32],
+    description: Description,
 }
 
 impl WeightFile {
@@ -32,10 +32,10 @@ impl WeightFile {
         let first = file.at_most(0, FIRST)?;
         let reader = READERS.iter().find(|reader| (reader.recognises)(&first, file.length()));
         let Some(reader) = reader else {
-            return Err(file.malformed("no format that is read"));
+            return Err(file.malformed(first_bytes::what_it_is(&first, file.length(), path)));
         };
         let container = (reader.open)(&file)?;
-        let description = file.hash(container.described_by())?;
+        let description = file.described();
         Ok(Self { file, format: reader.name, container, description })
     }
 
@@ -106,7 +106,7 @@ impl WeightFile {
             let difference = format!("{then} bytes then, {now} now");
             return Err(Error::Changed { path: path(), difference });
         }
-        if self.file.hash(self.container.described_by())? != self.description {
+        if !self.file.is_described(&self.description)? {
             return Err(Error::Changed { path: path(), difference: "another header".to_owned() });
         }
         Ok(())

@@ -39,25 +39,19 @@ pub(super) fn q4_1(block: &[u8; 20], numbers: &mut Numbers) {
 
 /// `d * (q - 16)`, with the fifth bits in the 32 bits before the nibbles.
 pub(super) fn q5_0(block: &[u8; 22], numbers: &mut Numbers) {
-    let d = f16(&[block[0], block[1]]);
-    let fifth = [block[2], block[3], block[4], block[5]];
-    let (low, high) = numbers.split_at_mut(16);
-    let fifth = sixteens(fifth);
-    for (j, ((byte, low), high)) in block[6..].iter().zip(low).zip(high).enumerate() {
-        *low = d * (f32::from(byte & 15 | fifth[j]) - 16.0);
-        *high = d * (f32::from(byte >> 4 | fifth[j + 16]) - 16.0);
+    let (d, rest) = block.split_at(2);
+    let d = f16(&[d[0], d[1]]);
+    for (q, number) in five_bits(rest).into_iter().zip(numbers) {
+        *number = d * (f32::from(q) - 16.0);
     }
 }
 
 /// `d * q + m`, with the fifth bits as in [`q5_0`].
 pub(super) fn q5_1(block: &[u8; 24], numbers: &mut Numbers) {
-    let (d, m) = (f16(&[block[0], block[1]]), f16(&[block[2], block[3]]));
-    let fifth = [block[4], block[5], block[6], block[7]];
-    let (low, high) = numbers.split_at_mut(16);
-    let fifth = sixteens(fifth);
-    for (j, ((byte, low), high)) in block[8..].iter().zip(low).zip(high).enumerate() {
-        *low = d * f32::from(byte & 15 | fifth[j]) + m;
-        *high = d * f32::from(byte >> 4 | fifth[j + 16]) + m;
+    let (scales, rest) = block.split_at(4);
+    let (d, m) = (f16(&[scales[0], scales[1]]), f16(&[scales[2], scales[3]]));
+    for (q, number) in five_bits(rest).into_iter().zip(numbers) {
+        *number = d * f32::from(q) + m;
     }
 }
 
@@ -79,8 +73,21 @@ pub(super) fn iq4_nl(block: &[u8; 18], numbers: &mut Numbers) {
     }
 }
 
-/// 16 for every bit that is set. Without shifts by a variable, which vector registers may lack.
-fn sixteens(bits: [u8; 4]) -> [u8; NUMBERS] {
+/// Integers of five bits: 32 fifth bits, and the nibbles behind them.
+fn five_bits(bytes: &[u8]) -> [u8; NUMBERS] {
+    // Shifts by a variable are slow where vector registers have none.
     const BIT: [u8; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
-    std::array::from_fn(|i| if bits[i / 8] & BIT[i % 8] == 0 { 0 } else { 16 })
+    let (fifth, nibbles) = bytes.split_at(4);
+    let mut integers = [0; NUMBERS];
+    for (integers, fifth) in integers.chunks_exact_mut(8).zip(fifth) {
+        for (integer, bit) in integers.iter_mut().zip(BIT) {
+            *integer = if fifth & bit == 0 { 0 } else { 16 };
+        }
+    }
+    let (low, high) = integers.split_at_mut(16);
+    for ((byte, low), high) in nibbles.iter().zip(low).zip(high) {
+        *low |= byte & 15;
+        *high |= byte >> 4;
+    }
+    integers
 }

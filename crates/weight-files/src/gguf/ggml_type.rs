@@ -26,6 +26,11 @@ pub(super) fn encoding(id: u32) -> Option<Encoding> {
     READ.iter().find(|(read, _)| *read == id).map(|(_, encoding)| *encoding)
 }
 
+/// The id of an encoding, if GGUF files hold it.
+pub(crate) fn id(encoding: Encoding) -> Option<u32> {
+    READ.iter().find(|(_, read)| *read == encoding).map(|(id, _)| *id)
+}
+
 /// What messages call a type that is not read.
 pub(super) fn name(id: u32) -> &'static str {
     match id {

@@ -4,7 +4,7 @@
 //! llama.cpp and candle refuse: files of Wan have a kernel over time and picture. Which model a
 //! file holds is not decided here.
 
-mod ggml_type;
+pub(crate) mod ggml_type;
 mod header_bytes;
 mod layout;
 mod metadata;
@@ -137,10 +137,6 @@ impl Container for Gguf {
 
     fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
-    }
-
-    fn described_by(&self) -> Range<u64> {
-        0..self.header_end
     }
 
     fn read(&self, file: &FileBytes, number: usize, range: Range<u64>) -> Result<Vec<u8>> {

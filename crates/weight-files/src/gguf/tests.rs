@@ -76,7 +76,7 @@ fn version_2_is_read_and_others_are_refused() {
 #[test]
 fn every_cut_is_refused() {
     // The last tensor has 20 bytes, which are filled up to 32.
-    for length in (4..SMALL.len() - 12).step_by(7) {
+    for length in (4..SMALL.len() - 12).step_by(41) {
         refused(&SMALL[..length], &["cut short"]);
     }
     refused(&SMALL[..SMALL.len() - 40], &["blocks.0.k.weight", "cut short", "9568"]);

@@ -81,12 +81,6 @@ impl Container for Torch {
         &self.metadata
     }
 
-    /// The zip's directory: it says where each storage lies, and has a checksum of each and of
-    /// `data.pkl`, so that it tells of a change in any of them.
-    fn described_by(&self) -> Range<u64> {
-        self.archive.directory.clone()
-    }
-
     fn read(&self, file: &FileBytes, number: usize, range: Range<u64>) -> Result<Vec<u8>> {
         let (info, view) = (&self.tensors[number], &self.views[number]);
         if range.start > range.end || range.end > info.bytes() {
