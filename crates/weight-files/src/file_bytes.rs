@@ -86,6 +86,12 @@ impl FileBytes {
         file.seek(SeekFrom::Start(start)).map_err(|e| self.io(e))?;
         let mut bytes = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
         Read::by_ref(&mut *file).take(count).read_to_end(&mut bytes).map_err(|e| self.io(e))?;
+        drop(file);
+        let mut opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reading) = opening.as_mut() {
+            reading.hash.update(&bytes);
+            reading.ranges.push(start..start + count);
+        }
         Ok(bytes)
     }
 

@@ -153,9 +153,10 @@ impl Conversion {
 
     /// A tensor as it is to be written, in f32.
     fn read(&self, output: &Output) -> Result<Tensor> {
-        let parts = output.sources.iter().map(|(name, shape)| {
-            self.source.get(name, shape)?.to_tensor(DType::F32, &Device::Cpu)
-        });
+        let parts = output
+            .sources
+            .iter()
+            .map(|(name, shape)| self.source.get(name, shape)?.to_tensor(DType::F32, &Device::Cpu));
         let parts = parts.collect::<Result<Vec<_>>>()?;
         let whole = match parts.as_slice() {
             [one] => one.clone(),

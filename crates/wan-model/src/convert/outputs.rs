@@ -61,12 +61,7 @@ pub(super) fn outputs(
 }
 
 /// The image encoder was published with queries, keys and values in one tensor.
-fn output(
-    layout: Layout,
-    name: String,
-    shape: Vec<usize>,
-    encoding: Encoding,
-) -> Option<Output> {
+fn output(layout: Layout, name: String, shape: Vec<usize>, encoding: Encoding) -> Option<Output> {
     let mut written = shape.clone();
     let restored = layout.restore(&name);
     if layout == Layout::ImageEncoder {

@@ -91,7 +91,8 @@ mod tests {
         }
         let causvid = Distilled::of_name("wan21_causvid_14b_t2v_lora_rank32.safetensors").unwrap();
         assert_eq!((causvid.sample_steps, causvid.sample_guide_scale), (None, None));
-        for name in ["anime_style_step2000.safetensors", "footsteps.safetensors", "lightning bolt"] {
+        for name in ["anime_style_step2000.safetensors", "footsteps.safetensors", "lightning bolt"]
+        {
             assert_eq!(Distilled::of_name(name), None, "{name}");
         }
         let mut words = ALL.iter().flat_map(|one| one.words.iter().flatten());

@@ -35,7 +35,6 @@ struct Gguf {
     /// Where each begins in the file.
     starts: Vec<u64>,
     metadata: BTreeMap<String, String>,
-    header_end: u64,
 }
 
 fn recognises(first: &[u8], _length: u64) -> bool {
@@ -57,7 +56,7 @@ fn open(file: &FileBytes) -> Result<Box<dyn Container>> {
     let data = header_end.next_multiple_of(alignment);
     let starts = layout::starts(file, &list, data, alignment)?;
     let tensors = list.into_iter().map(|(tensor, _)| tensor).collect();
-    Ok(Box::new(Gguf { tensors, starts, metadata: metadata.texts, header_end }))
+    Ok(Box::new(Gguf { tensors, starts, metadata: metadata.texts }))
 }
 
 fn check_version(header: &mut HeaderBytes) -> Result<()> {

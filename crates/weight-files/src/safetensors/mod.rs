@@ -28,7 +28,6 @@ struct Safetensors {
     /// Where each begins in the file.
     starts: Vec<u64>,
     metadata: BTreeMap<String, String>,
-    header_end: u64,
 }
 
 fn recognises(first: &[u8], length: u64) -> bool {
@@ -68,7 +67,7 @@ fn open(file: &FileBytes) -> Result<Box<dyn Container>> {
     let starts = entries.iter().map(|entry| header_end + entry.bytes.0).collect();
     let info = |Entry { name, shape, encoding, .. }| TensorInfo { name, shape, encoding };
     let tensors = entries.into_iter().map(info).collect();
-    Ok(Box::new(Safetensors { tensors, starts, metadata: words, header_end }))
+    Ok(Box::new(Safetensors { tensors, starts, metadata: words }))
 }
 
 fn check_names(file: &FileBytes, entries: &[Entry]) -> Result<()> {

@@ -26,8 +26,6 @@ pub(super) struct Archive {
     by_key: HashMap<String, usize>,
     /// What describes the tensors.
     pub(super) pickle: Vec<u8>,
-    /// The bytes of the zip's directory.
-    pub(super) directory: Range<u64>,
 }
 
 impl Archive {
@@ -70,7 +68,7 @@ impl Archive {
             )));
         }
         let pickle = pickle.read(file, 0..pickle.length)?;
-        Ok(Self { entries, by_key, pickle, directory: directory.bytes })
+        Ok(Self { entries, by_key, pickle })
     }
 
     /// Number of the storage with a key.
