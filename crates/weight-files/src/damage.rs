@@ -103,7 +103,7 @@ fn read_all(bytes: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
     #[test]
     fn gguf_is_read_or_refused(all in prop::collection::vec(damage(GGUF.len()), 1..4)) {
@@ -118,7 +118,13 @@ proptest! {
     #[test]
     fn anything_is_read_or_refused(
         start in prop::sample::select(vec![
-            &b""[..], b"GGUF\x03\0\0\0", b"PK\x03\x04", b"\x20\0\0\0\0\0\0\0{", b"<", b"{", b"version ",
+            &b""[..],
+            b"GGUF\x03\0\0\0",
+            b"PK\x03\x04",
+            b"\x20\0\0\0\0\0\0\0{",
+            b"<",
+            b"{",
+            b"version https://git-lfs\nsize ",
         ]),
         bytes in prop::collection::vec(any::<u8>(), 0..200),
     ) {

@@ -1,4 +1,6 @@
 //! What a file is that no reader recognises, by its first bytes, and what to do about it.
+//!
+//! Older formats of torch are not here: torch's reader recognises and refuses them.
 
 #[cfg(test)]
 mod tests;
@@ -19,19 +21,6 @@ const KNOWN: &[(usize, &[u8], &str)] = &[
     (0, b"\x28\xb5\x2f\xfd", "compressed with Zstandard: unpack it first (unzstd)"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive: unpack it first"),
     (0, b"Rar!", "a RAR archive: unpack it first"),
-    (
-        257,
-        b"ustar",
-        "a tar archive: unpack it first; one that torch itself wrote is from before \
-        2017: load it with torch and save it again as safetensors",
-    ),
-    (
-        0,
-        b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19",
-        "a torch file of the format \
-        before torch 1.6, which is not read: load it with torch.load(FILE, weights_only=True) and \
-        write it again with torch.save or as safetensors",
-    ),
     (0, b"\x80\x02", BARE_PICKLE),
     (0, b"\x80\x03", BARE_PICKLE),
     (0, b"\x80\x04", BARE_PICKLE),
@@ -70,6 +59,17 @@ pub(crate) fn what_it_is(first: &[u8], length: u64, path: &Path) -> String {
             first.len()
         );
     }
+    let header = header_that_is_cut(first);
+    let cut = |header: u64| {
+        format!(
+            "cut short or damaged: it begins as safetensors with a header of {header} bytes, the \
+             file has {length} bytes in all; download it again"
+        )
+    };
+    // Some lengths of headers begin as other formats do, but those have no four zeros there.
+    if let Some(header) = header.filter(|header| *header <= u32::MAX.into()) {
+        return cut(header);
+    }
     let is_at = |start: usize, bytes: &[u8]| {
         first.get(start..).is_some_and(|first| first.starts_with(bytes))
     };
@@ -80,11 +80,8 @@ pub(crate) fn what_it_is(first: &[u8], length: u64, path: &Path) -> String {
     if let Some(text) = text(first, is_whole) {
         return what_text(text);
     }
-    if let Some(header) = header_that_is_cut(first) {
-        return format!(
-            "cut short or damaged: it begins as safetensors with a header of {header} bytes, the \
-             file has {length} bytes in all; download it again"
-        );
+    if let Some(header) = header {
+        return cut(header);
     }
     if path.extension().is_some_and(|end| UNFINISHED.iter().any(|unfinished| end == *unfinished)) {
         return "by its name a download that has not finished; let it finish, or download it again"

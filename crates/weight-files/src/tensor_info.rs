@@ -25,8 +25,8 @@ impl TensorInfo {
     }
 }
 
-/// Number of elements of a shape. None where the axes that are not 0 make too many to count, so that
-/// no axis can be left out of a shape that has a number and overflow then.
+/// Number of elements of a shape. None where the axes that are not 0 make too many to count: so a
+/// shape that has a number has one without any of its axes, too.
 pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
     let mut lengths = shape.iter().copied().filter(|length| *length != 0);
     let elements = lengths.try_fold(1usize, usize::checked_mul)?;

@@ -1,7 +1,7 @@
 //! ggml's blocks of 32 numbers: one or two f16 scales and the numbers' integers.
 //!
-//! The layouts are those of ggml (`ggml-common.h`, `ggml-quants.c` of llama.cpp). The products are in
-//! f32 in the order of the `gguf` package for Python (0.19.0, `gguf/quants.py`), which gives the
+//! The layouts are those of ggml (`ggml-common.h`, `ggml-quants.c` of llama.cpp). The products are
+//! in f32 in the order of the `gguf` package for Python (0.19.0, `gguf/quants.py`), which gives the
 //! same bits. Byte `j` of 16 holds number `j` in its low and number `j + 16` in its high nibble.
 
 use super::floats::f16;

@@ -3,8 +3,8 @@
 use crate::error::{Error, Result};
 use crate::file_bytes::FileBytes;
 
-/// Longest header that is read, in bytes. That of an encoder with its tokenizer of 256,000 words has
-/// 7 MB.
+/// Longest header that is read, in bytes. That of an encoder with its tokenizer of 256,000 words
+/// has 7 MB.
 const HEADER_MAX: u64 = 64 << 20;
 
 /// Bytes that are read at a time.

@@ -1,5 +1,5 @@
-//! The header of a safetensors file, read from its JSON without an intermediate tree: what is made of
-//! it takes a few times its bytes, whatever it says.
+//! The header of a safetensors file, read from its JSON without an intermediate tree: what is made
+//! of it takes a few times its bytes, whatever it says.
 
 use std::collections::BTreeMap;
 use std::fmt;

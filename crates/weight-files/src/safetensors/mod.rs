@@ -17,8 +17,8 @@ use header::{Entry, Header};
 /// Bytes of the header's length, which is before the header.
 const PREFIX: u64 = 8;
 
-/// Longest header that is read, in bytes. The format allows 100 MB; that of a 14B model has 0.2, and
-/// what is made of a header takes several times its bytes.
+/// Longest header that is read, in bytes. The format allows 100 MB; that of a 14B model has 0.2,
+/// and what is made of a header takes several times its bytes.
 const HEADER_MAX: u64 = 16 << 20;
 
 pub(crate) const READER: Reader = Reader { name: "safetensors", recognises, open };

@@ -36,9 +36,9 @@ impl<W: Write> GgufWriter<W> {
     /// `5120,16,1,2,2`.
     ///
     /// # Errors
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the format does not hold a tensor's encoding,
-    /// its rows are no whole blocks, a name is there twice, or metadata are no such numbers; those of
-    /// `out`.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the format does not hold a tensor's
+    /// encoding, its rows are no whole blocks, a name is there twice, or metadata are no such
+    /// numbers; those of `out`.
     pub fn new(
         mut out: W,
         tensors: &[TensorInfo],

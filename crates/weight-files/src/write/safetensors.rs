@@ -52,8 +52,8 @@ impl<W: Write> SafetensorsWriter<W> {
     /// Writes the header of a file that will have these tensors in this order.
     ///
     /// # Errors
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the format does not hold a tensor's encoding
-    /// or a name is there twice; those of `out`.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the format does not hold a tensor's
+    /// encoding or a name is there twice; those of `out`.
     pub fn new(
         mut out: W,
         tensors: &[TensorInfo],
