@@ -29,7 +29,7 @@ const PICTURE: PictureLimits = PictureLimits { side: 4096, pixels: 1 << 22 };
 const CLIP_BYTES: u64 = 1 << 25;
 
 /// Bytes of a tensor that is read.
-const TENSOR_BYTES: usize = 1 << 20;
+const TENSOR_BYTES: u64 = 1 << 20;
 
 /// A kind of file.
 pub(crate) struct Kind {

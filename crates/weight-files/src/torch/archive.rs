@@ -5,7 +5,6 @@
 //! `caffe2/serialize/inline_container.cc`.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use crate::error::Result;
 use crate::file_bytes::FileBytes;
@@ -35,11 +34,11 @@ impl Archive {
     /// [`Error::Malformed`](crate::Error::Malformed) if the file is another zip file, a program of
     /// TorchScript, of another byte order, or a zip that two readers would read differently.
     pub(super) fn open(file: &FileBytes) -> Result<Self> {
-        let directory = zip::read(file)?;
-        let root = root(file, &directory.entries)?;
+        let listed = zip::read(file)?;
+        let root = root(file, &listed)?;
         let (mut pickle, mut entries) = (None, Vec::new());
         let mut by_key = HashMap::new();
-        for entry in directory.entries {
+        for entry in listed {
             let Some(name) = entry.name.strip_prefix(&root) else { continue };
             if name == "constants.pkl" || name.starts_with("code/") {
                 return Err(file.malformed(

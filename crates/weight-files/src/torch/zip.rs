@@ -37,13 +37,6 @@ const BUFFER: usize = 1 << 17;
 const GROWTH_MAX: u64 = 16;
 const SMALL: u64 = 64 << 20;
 
-/// The directory of a zip file.
-pub(super) struct Directory {
-    pub(super) entries: Vec<Entry>,
-    /// Its bytes, to the end of the file.
-    pub(super) bytes: Range<u64>,
-}
-
 /// An open file for `rawzip`.
 struct Bytes<'a>(&'a FileBytes);
 
@@ -68,7 +61,7 @@ struct Place {
 ///
 /// # Errors
 /// [`Error::Malformed`] if there is none, or it does not agree with itself or with the file.
-pub(super) fn read(file: &FileBytes) -> Result<Directory> {
+pub(super) fn read(file: &FileBytes) -> Result<Vec<Entry>> {
     walled(file, || {
         let mut buffer = vec![0; BUFFER];
         let located = ZipArchive::with_max_search_space(SEARCH_MAX)
@@ -88,8 +81,7 @@ pub(super) fn read(file: &FileBytes) -> Result<Directory> {
                 bytes.start, bytes.end
             )));
         }
-        let entries = entries(file, &located, &mut buffer)?;
-        Ok(Directory { entries, bytes })
+        entries(file, &located, &mut buffer)
     })
 }
 
