@@ -23,6 +23,7 @@ mod terminal;
 mod args;
 mod cache;
 mod checkout;
+mod convert;
 mod decode;
 mod device;
 mod effects;
@@ -47,6 +48,7 @@ mod spelling;
 mod stop;
 mod wall;
 mod wanted;
+mod weight_paths;
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -187,6 +189,7 @@ fn try_run(arguments: &[OsString], inside: Option<&Inside>) -> std::result::Resu
         Some(("runs", matches)) => runs::run(matches),
         Some(("decode", matches)) => decode::run(matches),
         Some(("inspect", matches)) => inspect::run(matches),
+        Some(("convert", matches)) => convert::run(matches),
         Some(("cache", matches)) => cache::run(&registry, matches),
         Some(("plugins", matches)) => plugins::run(&registry, matches),
         _ => unreachable!("clap requires a subcommand"),
@@ -221,6 +224,7 @@ fn command(registry: &Registry) -> Command {
         .subcommand(runs::command())
         .subcommand(decode::command())
         .subcommand(inspect::command())
+        .subcommand(convert::command())
         .subcommand(cache::command(registry))
         .subcommand(plugins::command())
         .arg(plugins::plugin_allow())

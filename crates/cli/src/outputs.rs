@@ -45,6 +45,7 @@ pub(super) fn outputs_of(matches: &ArgMatches, model: &Model, settings: &Setting
     let mut outputs = outputs(matches);
     model.checkpoint().parts().values().flatten().for_each(|path| outputs.protect(path));
     settings.given.paths().for_each(|path| outputs.protect(path));
+    settings.lora.iter().for_each(|lora| outputs.protect(&lora.file));
     let plugins = model.engine().registry().plugins();
     plugins.filter_map(|p| p.source.path.as_deref()).for_each(|path| outputs.protect(path));
     outputs

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use wan_host::parts::{Kind, Registry};
-use wan_host::{Error, Format, FrameSource, OnNan, Request, Result};
+use wan_host::{Error, Format, FrameSource, LoraRequest, OnNan, Request, Result};
 use wan_plugin_api::{OptionKind, OptionSpec, OptionValues, Place, Strategy};
 
 use super::args::{flag, model_dir, plugin_dir, plugin_timeout, progress};
@@ -41,7 +41,7 @@ fn video_flags() -> [Arg; 8] {
     ]
 }
 
-fn model_flags() -> [Arg; 8] {
+fn model_flags() -> [Arg; 9] {
     let file = |name, help| flag(name, "FILE", help).value_parser(value_parser!(PathBuf));
     [
         file("transformer", "Transformer in one file (Wan's, ComfyUI's or diffusers' names)"),
@@ -50,6 +50,7 @@ fn model_flags() -> [Arg; 8] {
         file("text_encoder", "UMT5 in one file"),
         file("image_encoder", "CLIP vision encoder in one file"),
         file("tokenizer", "tokenizer.json of the text encoder"),
+        lora(),
         flag("dtype", "FORMAT", "Number format of the transformer: f32 (default) | bf16 | f16")
             .hide_possible_values(true)
             .value_parser(["f32", "bf16", "f16"]),
@@ -58,6 +59,23 @@ fn model_flags() -> [Arg; 8] {
         ),
     ]
     .map(|arg| arg.help_heading("Model files"))
+}
+
+/// LoRAs, of which there may be several.
+pub(super) fn lora() -> Arg {
+    flag(
+        "lora",
+        "FILE[=STRENGTH][@high|low]",
+        "LoRA on the transformer, at this strength [1], of two experts on one alone; may be given \
+         more than once",
+    )
+    .value_parser(value_parser!(LoraRequest))
+    .action(ArgAction::Append)
+}
+
+/// The LoRAs that flags name, if they name any.
+pub(super) fn given_loras(matches: &ArgMatches) -> Option<Vec<LoraRequest>> {
+    matches.get_many::<LoraRequest>("lora").map(|loras| loras.cloned().collect())
 }
 
 fn given_flags() -> [Arg; 5] {
@@ -159,6 +177,7 @@ pub(super) fn request_of(matches: &ArgMatches, job: Request) -> Request {
         context_frames: matches.get_one("context_frames").copied().or(job.context_frames),
         latents: path("latents").or(job.latents),
         latents_only: switch("latents_only").copied().or(job.latents_only),
+        lora: given_loras(matches).or(job.lora),
         dtype: text("dtype").and_then(|name| Format::from_name(&name)).or(job.dtype),
         narrow_stream: switch("narrow_stream").copied().or(job.narrow_stream),
         vae_tiling: switch("vae_tiling").copied().or(job.vae_tiling),

@@ -115,6 +115,7 @@ pub use plugins::allow_list::AllowList;
 pub use plugins::choice::StrategyChoice;
 pub use request::Request;
 pub use request::frame_source::FrameSource;
+pub use request::lora::{LoraRequest, NoiseHalf};
 pub use request::on_nan::OnNan;
 pub use request::origin::Origin;
 pub use request::precision::Format;

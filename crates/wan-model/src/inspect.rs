@@ -8,6 +8,7 @@
 //! If the network is known from a config, [`open`] compares the files with it before a tensor is
 //! read.
 
+mod config_file;
 mod expected;
 mod fit;
 mod harmless;

@@ -151,6 +151,7 @@ impl Comparison<'_> {
         // Given files count by what they hold, wherever they lie.
         let mut values = (**settings).clone();
         values.given = values.given.without_paths();
+        values.lora.iter_mut().for_each(|lora| lora.file = PathBuf::new());
         runs::key(&(version, self.model.fingerprint(), values, sampler, cache))
     }
 

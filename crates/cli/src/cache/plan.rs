@@ -45,7 +45,7 @@ pub(super) fn command(registry: &Registry) -> Command {
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let model = model::open(registry, matches, None)?;
     let mut settings = settle(&model, matches)?;
-    let planner = CachePlanner::new(&model, settings.precision)?;
+    let planner = CachePlanner::new(&model, &settings)?;
     let schedule = match matches.get_one::<f64>("target_speedup") {
         None => planner.plan(&settings)?,
         Some(target) => {

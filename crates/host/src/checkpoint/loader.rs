@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use wan_model::WanModel;
 use wan_model::clip::ClipVision;
 use wan_model::inspect::open;
+use wan_model::lora::FittedLora;
 use wan_model::umt5::Umt5Encoder;
 use wan_model::vae::Vae;
 use wan_model::weights::Scope;
@@ -85,11 +86,18 @@ impl PartLoader {
     ///
     /// # Errors
     /// If a file is missing, truncated or does not fit its config.
-    pub(crate) fn transformer(&self, part: &str, precision: Precision) -> Result<Loaded<WanModel>> {
+    pub(crate) fn transformer(
+        &self,
+        part: &str,
+        precision: Precision,
+        loras: Vec<Arc<FittedLora>>,
+    ) -> Result<Loaded<WanModel>> {
         let config = self.checkpoint.transformer_config(part)?.clone();
         let width = if precision.dtype == Format::F32 { 4 } else { 2 };
         self.check_room(part, width, "take `dtype` bf16, or a smaller model")?;
-        self.load(part, |opened| WanModel::load_with(config, opened.clone(), precision.into()))
+        self.load(part, |opened| {
+            WanModel::load_with(config, opened.with_loras(loras), precision.into())
+        })
     }
 
     /// The same without its blocks: what planning needs.
@@ -100,9 +108,10 @@ impl PartLoader {
         &self,
         part: &str,
         precision: Precision,
+        loras: Vec<Arc<FittedLora>>,
     ) -> Result<WanModel> {
         let config = self.checkpoint.transformer_config(part)?.clone();
-        let opened = self.open(part)?;
+        let opened = self.open(part)?.with_loras(loras);
         Ok(WanModel::load_without_blocks(config, opened, precision.into())?)
     }
 

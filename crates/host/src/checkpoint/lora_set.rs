@@ -1,5 +1,6 @@
 //! LoRAs that are fitted to the transformers of a model, checked before anything is computed.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use wan_model::weights::FileError;
 
 use super::Checkpoint;
 use crate::error::{Error, Result};
+use crate::request::Request;
 use crate::request::lora::{LoraRequest, NoiseHalf};
 
 /// Field of a request that names LoRAs.
@@ -26,6 +28,8 @@ pub(crate) struct LoraSet {
     known_by: Vec<LoraRequest>,
     notices: Vec<String>,
     distilled: Option<Distilled>,
+    /// Transformers that are distilled.
+    distilled_experts: BTreeSet<usize>,
 }
 
 impl PartialEq for LoraSet {
@@ -99,9 +103,7 @@ impl LoraSet {
             self.notices.extend(warnings.map(|warning| format!("{name}: {warning}")));
             self.of_experts[number].push(Arc::new(fitted));
         }
-        if asked.strength != 0. {
-            self.distilled = self.distilled.take().or(Distilled::of(&lora));
-        }
+        self.see_distillation(&name, asked, &lora);
         self.known_by.push(LoraRequest { sha256: Some(sha256), ..asked.clone() });
         Ok(())
     }
@@ -115,6 +117,39 @@ impl LoraSet {
             self.notices.push(format!(
                 "{name} says {half} noise, and is put on {on}: is another file for {other} noise?"
             ));
+        }
+    }
+
+    /// A LoRA of few-step distillation on all transformers brings its figures; with those of the
+    /// whole model the picture would be burnt.
+    fn see_distillation(&mut self, name: &str, asked: &LoraRequest, lora: &Lora) {
+        let Some(distilled) = Distilled::of(lora).filter(|_| asked.strength != 0.) else { return };
+        let title = &distilled.title;
+        let experts = self.of_experts.len();
+        self.distilled_experts.extend(match asked.expert {
+            None => (0..experts).collect::<Vec<_>>(),
+            Some(NoiseHalf::High) => vec![0],
+            Some(NoiseHalf::Low) => vec![1],
+        });
+        match (distilled.sample_steps, distilled.sample_guide_scale) {
+            (Some(steps), Some(scale)) if self.distilled_experts.len() >= experts => {
+                if self.distilled.is_none() {
+                    let shift = distilled
+                        .sample_shift
+                        .map_or(String::new(), |shift| format!(", `sample_shift` {shift}"));
+                    self.notices.push(format!(
+                        "{name} is a few-step distillation ({title}): unless you say otherwise, \
+                         `sample_steps` {steps}, `sample_guide_scale` {scale}{shift} ({})",
+                        distilled.source
+                    ));
+                }
+                self.distilled = Some(distilled);
+            }
+            (Some(_), Some(_)) if asked.expert.is_some() => {}
+            _ => self.notices.push(format!(
+                "{name} is a few-step distillation ({title}), whose figures are not known here: \
+                 give `sample_steps` and `sample_guide_scale` (1 for most), or the picture is burnt"
+            )),
         }
     }
 
@@ -133,9 +168,16 @@ impl LoraSet {
         &self.notices
     }
 
-    /// How the first of them that makes a model one of few steps is sampled.
-    pub(crate) fn distilled(&self) -> Option<&Distilled> {
-        self.distilled.as_ref()
+    /// How a model is sampled that they make one of few steps; nothing where none does.
+    pub(crate) fn defaults(&self) -> Request {
+        let Some(distilled) = &self.distilled else { return Request::default() };
+        Request {
+            sample_steps: distilled.sample_steps,
+            sample_shift: distilled.sample_shift,
+            sample_guide_scale: distilled.sample_guide_scale,
+            sample_guide_scale_low: distilled.sample_guide_scale,
+            ..Request::default()
+        }
     }
 }
 

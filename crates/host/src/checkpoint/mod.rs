@@ -22,6 +22,7 @@ mod document;
 mod find;
 mod fingerprint;
 pub(crate) mod loader;
+pub(crate) mod lora_set;
 mod part;
 mod widths;
 

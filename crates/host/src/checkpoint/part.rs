@@ -6,7 +6,6 @@ use std::sync::{Arc, OnceLock};
 use wan_model::inspect::{Inspection, Network};
 use wan_model::weights::Weights;
 
-use super::document;
 use crate::error::{Error, Result};
 
 /// Names of the parts, as diffusers' folders have them.
@@ -52,15 +51,7 @@ impl Part {
         if !is_diffusers {
             return Ok(None);
         }
-        let network = match name {
-            "vae" => document::json(&path)?.map(Network::Vae),
-            "text_encoder" => document::json(&path)?.map(Network::TextEncoder),
-            "image_encoder" => document::json(&path)?.map(Network::ImageEncoder),
-            _ => document::json(&path)?.map(Network::Transformer),
-        };
-        let checked = network.as_ref().map_or(Ok(()), Network::check);
-        checked.map_err(|error| document::malformed(&path, error.to_string()))?;
-        Ok(network)
+        Ok(Network::read_config(&path, Some(name))?)
     }
 
     /// Heads and latent statistics are not in the tensors, so only published sizes will do.

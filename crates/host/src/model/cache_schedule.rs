@@ -25,7 +25,6 @@ use crate::ledger::{Holding, Item};
 use crate::model::Model;
 use crate::model::facts::{ModelFacts, RunInputs};
 use crate::model::settings::Settings;
-use crate::request::precision::Precision;
 use crate::request::settings::LatentSize;
 use crate::run::spec::{Beginning, RunSpec};
 use crate::run::{Run, Sampled};
@@ -60,16 +59,21 @@ pub struct CacheSchedule {
 }
 
 impl CachePlanner {
-    /// Loads what a model's time signals are computed from.
+    /// Loads what a model's time signals are computed from, in the number formats and with the LoRAs
+    /// of these settings.
     ///
     /// # Errors
     /// If a file is missing or does not fit its config.
-    pub fn new(model: &Model, precision: Precision) -> Result<Self> {
+    pub fn new(model: &Model, settings: &Settings) -> Result<Self> {
         let facts = model.facts().clone();
         let checkpoint = model.checkpoint();
         let loader = PartLoader::new(checkpoint.clone(), Device::Cpu);
-        let load = |part: &&str| Ok(Arc::new(loader.transformer_without_blocks(part, precision)?));
-        let models = checkpoint.experts().iter().map(load);
+        let load = |(number, part): (usize, &&str)| {
+            let loras = settings.loras.of_expert(number);
+            let precision = settings.precision;
+            Ok(Arc::new(loader.transformer_without_blocks(part, precision, loras)?))
+        };
+        let models = checkpoint.experts().iter().enumerate().map(load);
         Ok(Self { models: models.collect::<Result<_>>()?, facts })
     }
 

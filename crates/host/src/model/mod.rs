@@ -23,6 +23,7 @@ use wan_model::vae::{Tiling, Vae};
 use crate::cancel::Cancel;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::loader::{Loaded, PartLoader, WeightMemory};
+use crate::checkpoint::lora_set::LoraSet;
 use crate::denoise::experts::TakingTurns;
 use crate::denoise::noise::Noise;
 use crate::denoise::ops::HostOps;
@@ -55,7 +56,7 @@ struct Parts {
     loader: Arc<PartLoader>,
     prompts: PromptEncoder,
     facts: ModelFacts,
-    transformers: Mutex<Option<(Precision, Arc<Transformers>)>>,
+    transformers: Mutex<Option<((Precision, LoraSet), Arc<Transformers>)>>,
     vae: OnceLock<Loaded<Vae>>,
     /// Held while the VAE is loaded.
     vae_loads: Mutex<()>,
@@ -201,7 +202,7 @@ impl Model {
     /// If a file is missing, truncated or does not fit its config; `Busy` where runs in another
     /// number format have not ended.
     pub fn load_transformers(&self, settings: &Settings) -> Result<()> {
-        self.transformers(settings.precision)?.load()
+        self.transformers(settings)?.load()
     }
 
     /// Transformers that are loaded now.
@@ -273,7 +274,7 @@ impl Model {
         let beginning = settings.earlier.clone().map_or(Beginning::Noise, Beginning::Earlier);
         let noise = context.noise.clone().unwrap_or_else(|| Noise::new(settings.base_seed));
         let inputs = RunInputs {
-            experts: self.transformers(settings.precision)?,
+            experts: self.transformers(settings)?,
             conditions,
             beginning,
             latent_rows: [settings.size.height, settings.size.width],
@@ -293,12 +294,13 @@ impl Model {
         self.run_in(settings, conditions, context)?.finish_with(&mut |_| {})
     }
 
-    /// The transformers in these number formats. There is one set: that of other formats goes
-    /// first.
-    pub(crate) fn transformers(&self, precision: Precision) -> Result<Arc<Transformers>> {
+    /// The transformers in the number formats and with the LoRAs of these settings. There is one set:
+    /// that of others goes first.
+    pub(crate) fn transformers(&self, settings: &Settings) -> Result<Arc<Transformers>> {
+        let wanted = (settings.precision, settings.loras.clone());
         let mut held = self.0.transformers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((of, transformers)) = &*held {
-            if *of == precision {
+            if *of == wanted {
                 return Ok(transformers.clone());
             }
             // A run has one too.
@@ -309,9 +311,12 @@ impl Model {
         // Gone before another set is loaded.
         *held = None;
         let (loader, parts) = (self.0.loader.clone(), self.checkpoint().experts());
-        let load = move |number: usize| loader.transformer(parts[number], precision);
+        let (precision, loras) = wanted.clone();
+        let load = move |number: usize| {
+            loader.transformer(parts[number], precision, loras.of_expert(number))
+        };
         let made = Arc::new(TakingTurns::new(parts.len(), self.engine().resident_experts(), load));
-        *held = Some((precision, made.clone()));
+        *held = Some((wanted, made.clone()));
         Ok(made)
     }
 

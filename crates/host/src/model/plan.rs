@@ -41,7 +41,7 @@ impl Model {
     /// What sampler or cache say against the settings; if a weight file is gone.
     pub fn plan(&self, settings: &Settings) -> Result<Plan> {
         let facts = self.facts();
-        let experts = self.transformers(settings.precision)?;
+        let experts = self.transformers(settings)?;
         let run = Run::new(one_token_spec(facts, settings, experts)?)?;
         let mut plan = Plan {
             rounds: run.size().rounds,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use wan_border::numbers::Steps;
 
+use crate::checkpoint::lora_set::LoraSet;
 use crate::denoise::saved::check_keeps_state;
 use crate::error::{Error, Result};
 use crate::inputs::given::GivenFrames;
@@ -31,6 +32,8 @@ pub struct Settings {
     pub(crate) given_frames: Arc<GivenFrames>,
     /// Latents to go on from, as they were when their file was hashed.
     pub(crate) earlier: Option<Earlier>,
+    /// LoRAs, fitted to the model.
+    pub(crate) loras: LoraSet,
     pub(crate) notices: Vec<String>,
 }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 use wan_border::numbers::Count;
 use wan_plugin_api::{OptionValues, Place};
 
+use crate::checkpoint::lora_set::LoraSet;
 use crate::error::{Error, Result};
 use crate::inputs::given::GivenFrames;
 use crate::model::Model;
@@ -46,6 +47,9 @@ impl Model {
     fn complete(&self, request: &Request) -> Result<Settings> {
         let defaults = Defaults::find(self.checkpoint(), request.task.as_deref())?;
         let mut settling = Settling::new(request, &defaults);
+        let asked = settling.pick("lora", |r| &r.lora).unwrap_or_default();
+        let loras = LoraSet::open(self.checkpoint(), &asked)?;
+        settling.lora = loras.defaults();
         let registry = self.engine().registry();
         let ids = settling.strategies(registry)?;
         let sampler = settling.options(Kind::Sampler, &ids.sampler, registry)?;
@@ -58,7 +62,9 @@ impl Model {
         let (earlier, hash) = earlier.unzip();
         values.given.hashes.extend(hash.map(|hash| ("latents".into(), hash)));
         given.check(self.facts().intake(), self.size_rule().temporal_scale)?;
-        let notices = self.unknown_words(&values);
+        values.lora = loras.known_by().to_vec();
+        let mut notices = self.unknown_words(&values);
+        notices.extend_from_slice(loras.notices());
         Ok(Settings {
             defaults: settling.used_defaults(Size { width: values.width, height: values.height }),
             origins: settling.origins,
@@ -69,6 +75,7 @@ impl Model {
             size,
             given_frames: Arc::new(given),
             earlier,
+            loras,
             notices,
         })
     }
@@ -160,19 +167,23 @@ pub struct StrategyIds {
 struct Settling<'a> {
     request: &'a Request,
     defaults: &'a Defaults,
+    /// What LoRAs bring.
+    lora: Request,
     wan: Request,
     origins: Origins,
 }
 
 impl<'a> Settling<'a> {
     fn new(request: &'a Request, defaults: &'a Defaults) -> Self {
-        Self { request, defaults, wan: of_wan(), origins: Origins::new() }
+        let lora = Request::default();
+        Self { request, defaults, lora, wan: of_wan(), origins: Origins::new() }
     }
 
     /// A field of the request, else of what completes it.
     fn pick<T: Clone>(&mut self, field: &str, of: impl Fn(&Request) -> &Option<T>) -> Option<T> {
         let layers = [
             (self.request, Origin::Request),
+            (&self.lora, Origin::Lora),
             (&self.defaults.request, self.defaults.origin),
             (&self.wan, Origin::Wan),
         ];
@@ -273,6 +284,7 @@ impl<'a> Settling<'a> {
                 latents: self.pick("latents", |r| &r.latents),
                 hashes: BTreeMap::new(),
             },
+            lora: Vec::new(),
             precision: Precision {
                 dtype: self.pick("dtype", |r| &r.dtype).unwrap_or_default(),
                 narrow_stream: self.pick("narrow_stream", |r| &r.narrow_stream).unwrap_or(false),
@@ -287,7 +299,8 @@ impl<'a> Settling<'a> {
     /// A model may have another shift for each size.
     fn sample_shift(&mut self, size: Size) -> Result<f64> {
         let default = self.defaults.sample_shift(size);
-        match default.filter(|_| self.request.sample_shift.is_none()) {
+        let is_said = self.request.sample_shift.or(self.lora.sample_shift).is_some();
+        match default.filter(|_| !is_said) {
             Some((shift, origin)) => {
                 self.chose("sample_shift", origin);
                 Ok(shift)
@@ -319,6 +332,9 @@ impl<'a> Settling<'a> {
         }
         if let Some((shift, _)) = self.defaults.sample_shift(size) {
             used["sample_shift"] = shift.into();
+        }
+        if let (Value::Object(used), Value::Object(own)) = (&mut used, json(&self.lora)) {
+            used.extend(own);
         }
         used
     }

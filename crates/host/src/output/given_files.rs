@@ -40,6 +40,11 @@ impl Sidecar {
         if let Some(path) = &mut given.latents {
             *path = find("latents", path)?;
         }
+        for lora in &mut self.settings.lora {
+            if let Some(hash) = &lora.sha256 {
+                lora.file = self::find("lora", &lora.file, hash, (sidecar, folders))?;
+            }
+        }
         Ok(())
     }
 }

@@ -80,9 +80,9 @@ impl LoraRequest {
             Some((rest, "low")) => (rest, Some(NoiseHalf::Low)),
             _ => (text, None),
         };
-        let number = rest.rsplit_once('=').and_then(|(file, number)| {
-            Some((file, number.trim().parse::<f64>().ok()?))
-        });
+        let number = rest
+            .rsplit_once('=')
+            .and_then(|(file, number)| Some((file, number.trim().parse::<f64>().ok()?)));
         let (file, strength) = number.unwrap_or((rest, as_trained()));
         Self { file: file.into(), strength, expert, sha256: None }
     }
@@ -124,7 +124,10 @@ mod tests {
             ("me@home/a.safetensors=.25@low", "me@home/a.safetensors", 0.25, Some(NoiseHalf::Low)),
         ] {
             let lora: LoraRequest = text.parse().unwrap();
-            assert_eq!((lora.file.to_str(), lora.strength, lora.expert), (Some(file), strength, expert));
+            assert_eq!(
+                (lora.file.to_str(), lora.strength, lora.expert),
+                (Some(file), strength, expert)
+            );
             let read: LoraRequest = serde_json::from_value(text.into()).unwrap();
             assert_eq!(read, lora);
             let again = serde_json::to_string(&lora).unwrap();

@@ -2,6 +2,7 @@
 
 pub(crate) mod file_hash;
 pub(crate) mod frame_source;
+pub(crate) mod lora;
 pub(crate) mod on_nan;
 pub(crate) mod origin;
 pub(crate) mod precision;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use wan_plugin_api::{OptionValues, Place};
 
 use crate::request::frame_source::FrameSource;
+use crate::request::lora::LoraRequest;
 use crate::request::on_nan::OnNan;
 use crate::request::precision::Format;
 
@@ -94,6 +96,9 @@ pub struct Request {
     /// End with latents, noisy ones too, for another run to go on from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latents_only: Option<bool>,
+    /// LoRAs on the transformer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<Vec<LoraRequest>>,
     /// Number format of the transformer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dtype: Option<Format>,

@@ -15,6 +15,8 @@ pub enum Origin {
     WanToml,
     /// The published model that the request names, or that the tensors are of.
     Task,
+    /// A LoRA of few-step distillation, by its publisher's figures.
+    Lora,
     /// The scheduler config of a model folder in diffusers' layout.
     SchedulerConfig,
     /// The strategy's own default.
@@ -35,6 +37,7 @@ impl fmt::Display for Origin {
             Self::Request => "request",
             Self::WanToml => "wan.toml",
             Self::Task => "task",
+            Self::Lora => "LoRA",
             Self::SchedulerConfig => "scheduler config",
             Self::Strategy => "strategy",
             Self::Wan => "Wan",

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::path_text;
 use crate::plugins::choice::StrategyChoice;
 use crate::request::frame_source::FrameSource;
+use crate::request::lora::LoraRequest;
 use crate::request::on_nan::OnNan;
 use crate::request::precision::Precision;
 use crate::request::{NO_CACHE, Request};
@@ -48,6 +49,9 @@ pub struct SettingValues {
     /// Frames that the video begins or ends with.
     #[serde(default)]
     pub given: GivenSources,
+    /// LoRAs on the transformer, each with the SHA-256 of its file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lora: Vec<LoraRequest>,
     /// Number formats of the transformer.
     #[serde(default)]
     pub precision: Precision,
@@ -158,6 +162,7 @@ impl From<&SettingValues> for Request {
             context_frames: Some(given.context_frames.get()),
             latents: given.latents,
             latents_only: Some(values.latents_only),
+            lora: Some(values.lora),
             dtype: Some(values.precision.dtype),
             narrow_stream: Some(values.precision.narrow_stream),
             vae_tiling: Some(values.vae_tiling),
@@ -282,6 +287,7 @@ mod tests {
             sampler: StrategyChoice { id: "any".into(), options: OptionValues::new() },
             cache: None,
             given: GivenSources::default(),
+            lora: Vec::new(),
             precision: Precision::default(),
             latents_only: false,
             cache_device: Place::Device,

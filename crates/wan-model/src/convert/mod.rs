@@ -31,6 +31,9 @@ use outputs::{Output, outputs};
 /// Largest number of e4m3fn.
 const F8_MAX: f32 = 448.;
 
+/// Key of a file's metadata that says which program made it.
+pub const MADE_BY: &str = "wan.converted_by";
+
 /// Name of the tensor that says that 8-bit matrices have factors.
 const F8_MARK: &str = "scaled_fp8";
 
@@ -80,16 +83,21 @@ impl Conversion {
         Ok(Self { source, outputs, container, architecture })
     }
 
+    /// Tensors that will be written, factors not counted.
+    pub fn tensors(&self) -> usize {
+        self.outputs.len()
+    }
+
     /// Bytes of the tensors that will be written.
     pub fn bytes(&self) -> u64 {
         self.infos().iter().map(TensorInfo::bytes).sum()
     }
 
-    /// Writes the file, calling `done` after each tensor with the share that is written.
+    /// Writes the file, calling `done` after each tensor with the number that is written.
     ///
     /// # Errors
     /// [`Error::MissingTensor`] and errors of reading; [`Error::Write`] if `out` cannot be written.
-    pub fn write<W: Write>(&self, out: W, done: &mut dyn FnMut(f64)) -> Result<W> {
+    pub fn write<W: Write>(&self, out: W, done: &mut dyn FnMut(usize)) -> Result<W> {
         let factors = self.factors()?;
         let mut writer = Writer::new(self.container, out, &self.infos(), &self.metadata())?;
         if !factors.is_empty() {
@@ -106,7 +114,7 @@ impl Conversion {
                 numbers = (numbers / f64::from(factor))?;
             }
             writer.put(&narrowed(&numbers, output.encoding)?)?;
-            done((number + 1) as f64 / self.outputs.len() as f64);
+            done(number + 1);
         }
         writer.finish()
     }
@@ -148,7 +156,9 @@ impl Conversion {
                 ("general.quantization_version", "2"),
             ],
         };
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        let made_by = (MADE_BY, env!("CARGO_PKG_VERSION"));
+        let pairs = pairs.iter().chain([&made_by]);
+        pairs.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
 
     /// A tensor as it is to be written, in f32.

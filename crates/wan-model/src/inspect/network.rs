@@ -7,6 +7,7 @@ use crate::clip::ClipVisionConfig;
 use crate::config::WanConfig;
 use crate::error::Result;
 use crate::misfit::Problem;
+use crate::original_names::Layout;
 use crate::umt5::Umt5Config;
 use crate::vae::VaeConfig;
 use crate::weights::{Weights, fits};
@@ -32,6 +33,17 @@ impl Network {
             Self::Vae(_) => "VAE",
             Self::TextEncoder(_) => "text encoder",
             Self::ImageEncoder(_) => "image encoder",
+        }
+    }
+
+    /// The naming scheme that it was first published in.
+    pub fn original_layout(&self) -> Layout {
+        match self {
+            Self::Transformer(_) => Layout::Transformer,
+            Self::Vae(config) if config.is_residual => Layout::Vae22,
+            Self::Vae(config) => Layout::Vae21 { level: config.num_res_blocks + 2 },
+            Self::TextEncoder(_) => Layout::TextEncoder,
+            Self::ImageEncoder(_) => Layout::ImageEncoder,
         }
     }
 

@@ -52,21 +52,11 @@ fn shapes(network: &Network) -> Shapes {
     network.tensors()
 }
 
-fn original_layout(network: &Network) -> Layout {
-    match network {
-        Network::Transformer(_) => Layout::Transformer,
-        Network::Vae(config) if config.is_residual => Layout::Vae22,
-        Network::Vae(_) => Layout::Vae21 { level: 4 },
-        Network::TextEncoder(_) => Layout::TextEncoder,
-        Network::ImageEncoder(_) => Layout::ImageEncoder,
-    }
-}
-
 /// The same tensors under their original names.
 fn original_shapes(network: &Network) -> Shapes {
     let mut originals = Shapes::new();
     for (name, mut shape) in shapes(network) {
-        let mut original = original_layout(network).restore(&name);
+        let mut original = network.original_layout().restore(&name);
         if let Some((layer, kind)) = name.split_once(".self_attn.q_proj.") {
             let number = layer.rsplit('.').next().unwrap();
             original = format!("visual.transformer.{number}.attn.to_qkv.{kind}");

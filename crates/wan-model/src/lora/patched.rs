@@ -6,7 +6,7 @@ use candle_core::{DType, Device};
 
 use super::fitted::FittedLora;
 use crate::error::Result;
-use crate::weights::{Source, Weight};
+use crate::weights::{Scope, Source, Weight};
 
 /// Weights to which LoRAs are added: each weight that one changes is widened to f32, and what all of
 /// them add is added in f32.
@@ -39,5 +39,16 @@ impl Source for Patched {
 
     fn has(&self, name: &str) -> bool {
         self.source.has(name)
+    }
+}
+
+impl Scope {
+    /// The same weights with LoRAs on them.
+    #[must_use]
+    pub fn with_loras(&self, loras: Vec<Arc<FittedLora>>) -> Self {
+        if loras.is_empty() {
+            return self.clone();
+        }
+        self.map(|source| Arc::new(Patched::new(source, loras)))
     }
 }

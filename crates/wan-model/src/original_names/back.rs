@@ -59,7 +59,7 @@ fn restore_vae(layout: Layout, name: &str) -> Option<String> {
     } else {
         let (list, steps) = match side {
             "encoder" => ("downsamples", 2),
-            _ => ("upsamples", 3),
+            _ => ("upsamples", if let Layout::Vae21 { level } = layout { level - 1 } else { 3 }),
         };
         let (_, rest) = rest.split_once('.')?;
         let (block, rest) = numbered(rest)?;
@@ -74,7 +74,8 @@ fn restore_vae(layout: Layout, name: &str) -> Option<String> {
         match layout {
             Layout::Vae22 => format!("{list}.{block}.{list}.{place}.{rest}"),
             _ if side == "encoder" => format!("{list}.{block}.{rest}"),
-            _ => format!("{list}.{}.{rest}", 4 * block + place),
+            Layout::Vae21 { level } => format!("{list}.{}.{rest}", level * block + place),
+            _ => return None,
         }
     };
     Some(format!("{side}.{restored}"))

@@ -68,6 +68,11 @@ impl Scope {
         Self { source, prefix, dtype, device: device.clone(), handed_out }
     }
 
+    /// The same part of another source, made of this one.
+    pub(crate) fn map(&self, of: impl FnOnce(Arc<dyn Source>) -> Arc<dyn Source>) -> Self {
+        Self { source: of(self.source.clone()), ..self.clone() }
+    }
+
     /// The part of this name.
     #[must_use]
     pub fn pp(&self, part: impl Display) -> Self {

@@ -6,7 +6,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::ops::Range;
 
 use rawzip::{CompressionMethod, ReaderAt, ZipArchive, ZipFileHeaderRecord};
 
