@@ -89,6 +89,11 @@ impl PromptTokenizer {
         Ok(TokenIds { ids, mask })
     }
 
+    /// Pieces of its vocabulary, special ones included.
+    pub fn pieces(&self) -> usize {
+        self.tokenizer.get_vocab_size(true)
+    }
+
     /// Words of a prompt that encode to the unknown token, in order, each once.
     pub fn unknown_words(&self, prompt: &str) -> Vec<String> {
         let mut unknown: Vec<String> = Vec::new();
