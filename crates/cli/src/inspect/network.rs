@@ -14,11 +14,7 @@ use super::Described;
 /// Problems of one set of weights that are listed; the rest are counted.
 const LISTED_MAX: usize = 20;
 
-pub(super) fn describe(
-    name: String,
-    files: &[PathBuf],
-    matches: &ArgMatches,
-) -> Result<Described> {
+pub(super) fn describe(name: String, files: &[PathBuf], matches: &ArgMatches) -> Result<Described> {
     let part = matches.get_one::<String>("part").map(String::as_str);
     let weights = Weights::open_part(files, part)?;
     let beside = files.first().map(|file| file.with_file_name("config.json"));
@@ -28,9 +24,9 @@ pub(super) fn describe(
         Some(network) => Inspection::against(network, &weights),
         None => Inspection::of(&weights),
     };
-    let half = files.first().and_then(|file| {
-        half_of_name(&file.file_name().unwrap_or_default().to_string_lossy())
-    });
+    let half = files
+        .first()
+        .and_then(|file| half_of_name(&file.file_name().unwrap_or_default().to_string_lossy()));
     let half = half.map(|half| half.to_string());
     let mut formats: Vec<&str> = weights.files().iter().map(|file| file.format()).collect();
     formats.dedup();
