@@ -127,14 +127,15 @@ const NEVER_IN_HOST: [&str; 8] =
     ["clap", "indicatif", "maud", "nalgebra", "plotters", "proptest", "rlimit", "signal-hook"];
 
 /// The arrows between our packages: what each links itself. The plugins stand below.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("wan-border", &[]),
     ("wan-plugin-api", &[]),
     ("wan-plugin-kit", &["wan-plugin-api"]),
     ("wan-samplers", &["wan-plugin-api"]),
     ("wan-diffusion-forcing", &["wan-plugin-api", "wan-samplers"]),
     ("wan-cache", &["wan-plugin-api"]),
-    ("wan-model", &["wan-border"]),
+    ("wan-weight-files", &["wan-border"]),
+    ("wan-model", &["wan-border", "wan-weight-files"]),
     ("wan-media", &["wan-border"]),
     ("wan-outputs", &[]),
     ("wan-run-store", &["wan-outputs"]),
