@@ -63,7 +63,8 @@ const MAY_OPEN: [(&str, &str); 12] = [
 #[test]
 fn files_are_opened_in_one_place() {
     let (mut files, mut exceptions) = (0, 0);
-    for krate in ["host", "cli", "media", "cache-lab", "plugin-check", "wan-model", "weight-files"] {
+    for krate in ["host", "cli", "media", "cache-lab", "plugin-check", "wan-model", "weight-files"]
+    {
         let folder = checkout().join("crates").join(krate).join("src");
         for file in rust_files(&folder).iter().filter(|file| !file.ends_with("tests.rs")) {
             files += 1;

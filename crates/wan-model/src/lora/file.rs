@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use super::header::Scaling;
 use super::keys::{Key, Role};
 use crate::error::{Error, Result};
+use crate::original_names::Layout;
 use crate::weights::WeightFile;
 
 /// Keys that an error names.
@@ -87,7 +88,11 @@ impl Lora {
     fn check(&self) -> Result<(), String> {
         if self.modules.is_empty() {
             let named = self.other_keys.iter().take(NAMED_MAX).map(|key| format!("`{key}`"));
+            let all: Vec<&str> = self.other_keys.iter().map(String::as_str).collect();
             return Err(match self.text_encoder_keys {
+                0 if are_of_a_network(&all) => {
+                    "a whole network rather than a LoRA; give it with `transformer`".to_owned()
+                }
                 0 => format!(
                     "no LoRA: none of its keys has the form of one ({})",
                     named.collect::<Vec<_>>().join(", ")
@@ -225,6 +230,12 @@ impl Lora {
     pub fn check_numbers(&self) -> Result<()> {
         (0..self.file.tensors().len()).try_for_each(|number| self.tensor(number).map(drop))
     }
+}
+
+/// Whether names are those of a network, behind whatever it was wrapped in.
+fn are_of_a_network(names: &[&str]) -> bool {
+    let bare = names.iter().map(|name| name.rsplit_once("model.").map_or(*name, |(_, rest)| rest));
+    Layout::recognised(bare).is_some()
 }
 
 fn form(role: Role) -> Option<&'static str> {

@@ -32,6 +32,8 @@ pub struct FittedLora {
     strength: f64,
     changes: BTreeMap<String, Change>,
     modules: usize,
+    /// Modules whose alpha is 0.
+    without_effect: usize,
     warnings: Vec<String>,
 }
 
@@ -47,8 +49,14 @@ impl FittedLora {
         let malformed = |reason| Error::MalformedFile { path: lora.path(), reason };
         let targets = Targets::of(network);
         let changes = BTreeMap::new();
-        let mut fitted =
-            Self { lora: lora.clone(), strength, changes, modules: 0, warnings: Vec::new() };
+        let mut fitted = Self {
+            lora: lora.clone(),
+            strength,
+            changes,
+            modules: 0,
+            without_effect: 0,
+            warnings: Vec::new(),
+        };
         let mut left = LeftOut::default();
         for (module, roles) in lora.modules() {
             if !is_for(lora, module, expert) {
@@ -61,8 +69,14 @@ impl FittedLora {
             }
         }
         // A file with keys of both transformers may have none for this one.
-        if fitted.modules == 0 && left.other_expert == 0 {
+        if fitted.modules == 0 && (left.other_expert == 0 || expert == Expert::Only) {
             return Err(malformed(left.nothing_fits(lora.modules().len())));
+        }
+        if fitted.without_effect > 0 {
+            let count = fitted.without_effect;
+            fitted
+                .warnings
+                .push(format!("{count} modules have an alpha of 0: they change nothing"));
         }
         fitted.warnings.extend(left.warnings());
         fitted.warnings.extend(warnings_of_keys(lora));
@@ -142,7 +156,7 @@ impl FittedLora {
         Ok(())
     }
 
-    fn weight_formulas(&self, name: &str, roles: &Roles) -> Result<Vec<Formula>, String> {
+    fn weight_formulas(&mut self, name: &str, roles: &Roles) -> Result<Vec<Formula>, String> {
         let get = |role| roles.get(&role).copied();
         let matrix = |whole, a, b| match (get(whole), get(a), get(b)) {
             (Some(whole), ..) => Some(Matrix::Whole(whole)),
@@ -152,6 +166,7 @@ impl FittedLora {
         let mut formulas = Vec::new();
         if let (Some(down), Some(up)) = (get(Role::Down), get(Role::Up)) {
             let factor = self.low_rank_factor(name, roles)?;
+            self.without_effect += usize::from(factor == 0.);
             formulas.push(Formula::LowRank { down, up, factor });
         }
         let hada = [Role::Hada1A, Role::Hada1B, Role::Hada2A, Role::Hada2B].map(get);
@@ -273,6 +288,12 @@ impl LeftOut {
     }
 
     fn nothing_fits(&self, modules: usize) -> String {
+        if self.unknown.is_empty() && self.image_layers.is_empty() {
+            return format!(
+                "all of its {modules} modules are for the second of two transformers \
+                 (`transformer_2.`); nothing was applied"
+            );
+        }
         let named = self.unknown.iter().chain(&self.image_layers).take(NAMED_MAX);
         let named: Vec<_> = named.map(|name| format!("`{name}`")).collect();
         format!(

@@ -146,7 +146,7 @@ fn without_prefixes(key: &str) -> (String, bool) {
         } else if let Some(rest) = bare.strip_prefix(LOW_NOISE) {
             (bare, low_noise) = (rest, true);
         } else {
-            return (bare.replace("._orig_mod.", "."), low_noise);
+            return (bare.replace("._orig_mod.", ".").replace(".processor.", "."), low_noise);
         }
     }
 }
@@ -203,6 +203,7 @@ mod tests {
                 Role::Up,
             ),
             ("unet.blocks.0.attn1.to_out_lora.down.weight", "blocks.0.attn1.to_out", Role::Down),
+            ("blocks.0.attn1.processor.to_q_lora.up.weight", "blocks.0.attn1.to_q", Role::Up),
             ("x.lora_linear_layer.up.weight", "x", Role::Up),
             ("diffusion_model.head.diff_m", "head", Role::ModulationDiff),
             ("diffusion_model.blocks.1.norm3.diff_b", "blocks.1.norm3", Role::BiasDiff),

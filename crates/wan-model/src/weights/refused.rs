@@ -7,19 +7,21 @@ use serde::Deserialize;
 use wan_weight_files::{TensorInfo, WeightFile};
 
 /// Parts of tensors' names, and the format that has them.
-const FORMATS: [(&str, &str); 8] = [
+const FORMATS: [(&str, &str); 10] = [
     (".weight_scale_2", "nvfp4"),
     (".pre_quant_scale", "8-bit weights with a pre_quant_scale"),
     (".wscales", "nunchaku's SVDQuant"),
+    (".proj_down", "nunchaku's SVDQuant"),
     (".smooth_factor", "nunchaku's SVDQuant"),
     (".absmax", "bitsandbytes"),
     (".quant_map", "bitsandbytes"),
     (".quant_state.bitsandbytes", "bitsandbytes"),
     (".qzeros", "GPTQ or AWQ"),
+    (".qweight", "GPTQ, AWQ or SVDQuant"),
 ];
 
 /// Beginnings of tensors' names, and the family of models that has them. The first that fits counts.
-const FAMILIES: [(&str, &str); 15] = [
+const FAMILIES: [(&str, &str); 16] = [
     ("vace_patch_embedding.", "VACE"),
     ("vace_blocks.", "VACE (a module beside a transformer)"),
     ("ref_conv.", "Wan Fun-Control"),
@@ -33,8 +35,21 @@ const FAMILIES: [(&str, &str); 15] = [
     ("audio_proj.", "MultiTalk, InfiniteTalk or FantasyTalking"),
     ("dwpose_embedding.", "UniAnimate"),
     ("blocks.0.cam_encoder.", "ReCamMaster"),
+    ("blocks.0.projector.", "ReCamMaster"),
     ("blocks.0.audio_cross_attn.", "MultiTalk or InfiniteTalk"),
     ("double_blocks.", "Flux or HunyuanVideo"),
+];
+
+/// Parts of tensors' names that only changes of weights have.
+const OF_CHANGES: [&str; 8] = [
+    ".lora_A",
+    ".lora_B",
+    ".lora_down",
+    ".lora_up",
+    ".lora.down",
+    "_lora.down",
+    ".lokr_w",
+    ".hada_w",
 ];
 
 /// Architectures that GGUF files of Wan's networks name. `pig` and `cow` are those of calcuis'
@@ -86,6 +101,12 @@ pub(super) fn format(file: &WeightFile) -> wan_weight_files::Result<Option<Strin
         return Ok(Some(format!("its general.type is {other:?}, which is not read")));
     }
     for info in file.tensors() {
+        if OF_CHANGES.iter().any(|part| info.name.contains(part)) {
+            let name = &info.name;
+            return Ok(Some(format!(
+                "a LoRA rather than a network (`{name}`); give it with `lora`"
+            )));
+        }
         let named = FORMATS.iter().find(|(part, _)| info.name.contains(part));
         if let Some((_, format)) = named {
             return Ok(Some(unread(&info.name, format)));
@@ -157,7 +178,11 @@ pub(super) fn family<'a>(
 ) -> Option<String> {
     let (mut found, mut inputs, mut outputs) = (None::<usize>, 0, 0);
     for (name, info) in tensors {
-        let place = FAMILIES.iter().position(|(start, _)| name.starts_with(start));
+        // A module alone is no network that is known, so wrappers may still be there.
+        let is_of = |start: &str| {
+            name.match_indices(start).any(|(at, _)| at == 0 || name[..at].ends_with('.'))
+        };
+        let place = FAMILIES.iter().position(|(start, _)| is_of(start));
         found = found.into_iter().chain(place).min();
         match name {
             "patch_embedding.weight" => inputs = info.shape.get(1).copied().unwrap_or(0),

@@ -7,8 +7,17 @@
 use crate::original_names::Layout;
 
 /// Known wrappers. They are taken off in any order.
-const KNOWN: [&str; 6] =
-    ["model.diffusion_model.", "diffusion_model.", "model.", "module.", "_orig_mod.", "net."];
+const KNOWN: [&str; 9] = [
+    "model.diffusion_model.",
+    "diffusion_model.",
+    "model.",
+    "module.",
+    "_orig_mod.",
+    "net.",
+    "first_stage_model.",
+    "vae.",
+    "text_encoders.umt5xxl.transformer.",
+];
 
 /// Wrappers that may stand inside one another.
 const DEPTH: usize = 4;
