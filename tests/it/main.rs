@@ -43,6 +43,7 @@ mod hostile_inputs;
 mod kept_runs;
 mod latents;
 mod library;
+mod loras;
 mod memory_of_caches;
 mod misfits;
 mod model_families;
