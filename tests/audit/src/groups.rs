@@ -37,7 +37,12 @@ pub(crate) const GROUPS: [Group; 5] = [
         every_file: false,
     },
     Group { name: "plugin-api", folders: &["crates/plugin-api/src"], count: 25, every_file: false },
-    Group { name: "wan-model", folders: &["crates/wan-model/src"], count: 30, every_file: false },
+    Group {
+        name: "wan-model",
+        folders: &["crates/wan-model/src", "crates/weight-files/src"],
+        count: 30,
+        every_file: false,
+    },
     Group {
         name: "samplers",
         folders: &["crates/samplers/src", "crates/diffusion-forcing/src"],
