@@ -81,7 +81,14 @@ impl Weights {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_part(paths: &[PathBuf], part: Option<&str>) -> Result<Self> {
-        let files = open_files(paths)?;
+        Self::of_files(paths, open_files(paths)?, part)
+    }
+
+    /// As [`open_part`](Self::open_part), for files that [`open_files`] has opened at `paths`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn of_files(paths: &[PathBuf], files: Vec<WeightFile>, part: Option<&str>) -> Result<Self> {
         let malformed = |reason| Error::MalformedFile {
             path: paths.first().cloned().unwrap_or_default(),
             reason,
@@ -313,7 +320,11 @@ pub fn read_tensor(file: &WeightFile, number: usize) -> Result<Tensor> {
     Ok(Tensor::from_raw_buffer(&file.read(number)?, dtype, &info.shape, &Device::Cpu)?)
 }
 
-fn open_files(paths: &[PathBuf]) -> Result<Vec<WeightFile>> {
+/// Opens files, and the shards of indices. Each header is read once.
+///
+/// # Errors
+/// As [`Weights::open`].
+pub fn open_files(paths: &[PathBuf]) -> Result<Vec<WeightFile>> {
     let mut files = Vec::new();
     for path in paths {
         let Some(index) = Index::open(path)? else {

@@ -11,6 +11,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::{Value, json};
 use wan_host::{Error, Result};
 use wan_model::lora::Lora;
+use wan_model::weights::open_files;
 
 use crate::args::{flag, json as json_flag, plugin_dir};
 use crate::convert::{config, part};
@@ -101,12 +102,9 @@ fn describe(path: &Path, matches: &ArgMatches) -> Result<Vec<Described>> {
 }
 
 fn describe_set(name: String, files: &[PathBuf], matches: &ArgMatches) -> Result<Described> {
-    // A LoRA is known by its keys; what is none is told as what it is to be.
-    match files {
-        [file] => match Lora::open(file) {
-            Ok(found) => Ok(lora::describe(&name, &found)),
-            Err(_) => network::describe(name, files, matches),
-        },
-        _ => network::describe(name, files, matches),
+    let mut opened = open_files(files)?;
+    match opened.as_slice() {
+        [one] if Lora::is_one(one) => Ok(lora::describe(&name, &Lora::of_file(opened.remove(0))?)),
+        _ => network::describe(name, (files, opened), matches),
     }
 }

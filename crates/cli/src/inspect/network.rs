@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use wan_host::Result;
 use wan_host::parts::half_of_name;
 use wan_model::inspect::{Inspection, Network, Size};
-use wan_model::weights::Weights;
+use wan_model::weights::{WeightFile, Weights};
 
 use super::Described;
 
@@ -16,7 +16,7 @@ const LISTED_MAX: usize = 20;
 
 pub(super) fn describe(name: String, files: &[PathBuf], matches: &ArgMatches) -> Result<Described> {
     let part = matches.get_one::<String>("part").map(String::as_str);
-    let weights = Weights::open_part(files, part)?;
+    let weights = Weights::of_files(files, opened, part)?;
     let beside = files.first().map(|file| file.with_file_name("config.json"));
     let config = matches.get_one::<PathBuf>("config").cloned().or(beside);
     let network = config.map_or(Ok(None), |path| Network::read_config(&path, part))?;

@@ -57,9 +57,24 @@ impl Lora {
     /// model or in a form that is not read (the error names it), a change lacks a factor, or none of
     /// its keys is a transformer's.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = WeightFile::open(path)?;
-        let scaling = Scaling::of(path, file.metadata())?;
-        let malformed = |reason| Error::MalformedFile { path: path.into(), reason };
+        Self::of_file(WeightFile::open(path)?)
+    }
+
+    /// Whether most keys of a file are those of changes.
+    pub fn is_one(file: &WeightFile) -> bool {
+        let is_change = |name: &str| !matches!(Key::of(name), Key::Other);
+        let changes = file.tensors().iter().filter(|info| is_change(&info.name)).count();
+        2 * changes > file.tensors().len()
+    }
+
+    /// As [`open`](Self::open), for a file that is open already.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn of_file(file: WeightFile) -> Result<Self> {
+        let path = file.path().to_owned();
+        let scaling = Scaling::of(&path, file.metadata())?;
+        let malformed = |reason| Error::MalformedFile { path: path.clone(), reason };
         let mut modules = BTreeMap::<ModuleName, BTreeMap<Role, usize>>::new();
         let (mut text_encoder_keys, mut other_keys) = (0, Vec::new());
         for (number, info) in file.tensors().iter().enumerate() {
