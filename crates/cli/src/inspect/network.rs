@@ -14,7 +14,11 @@ use super::Described;
 /// Problems of one set of weights that are listed; the rest are counted.
 const LISTED_MAX: usize = 20;
 
-pub(super) fn describe(name: String, files: &[PathBuf], matches: &ArgMatches) -> Result<Described> {
+pub(super) fn describe(
+    name: String,
+    (files, opened): (&[PathBuf], Vec<WeightFile>),
+    matches: &ArgMatches,
+) -> Result<Described> {
     let part = matches.get_one::<String>("part").map(String::as_str);
     let weights = Weights::of_files(files, opened, part)?;
     let beside = files.first().map(|file| file.with_file_name("config.json"));

@@ -123,13 +123,16 @@ impl Key {
     /// dots stood.
     pub(super) fn of(key: &str) -> Self {
         let (bare, low_noise) = without_prefixes(key);
-        if TEXT_ENCODERS.iter().any(|start| key.starts_with(start) || bare.starts_with(start)) {
+        let not_read = NOT_READ.iter().find(|(part, _)| key.contains(part));
+        let split = split(&bare);
+        let starts = |start: &&str| key.starts_with(*start) || bare.starts_with(*start);
+        if (split.is_some() || not_read.is_some()) && TEXT_ENCODERS.iter().any(|s| starts(&s)) {
             return Self::TextEncoder;
         }
-        if let Some((_, form)) = NOT_READ.iter().find(|(part, _)| key.contains(part)) {
+        if let Some((_, form)) = not_read {
             return Self::NotRead(form);
         }
-        match split(&bare) {
+        match split {
             Some((name, role)) => Self::Module { name: name.to_owned(), role, low_noise },
             None => Self::Other,
         }
@@ -224,5 +227,6 @@ mod tests {
         assert!(matches!(Key::of("patch_embedding.reshape_weight"), Key::NotRead(_)));
         assert!(matches!(Key::of("x.oft_blocks"), Key::NotRead("OFT")));
         assert_eq!(Key::of("blocks.0.self_attn.q.weight"), Key::Other);
+        assert_eq!(Key::of("text_encoders.umt5xxl.shared.weight"), Key::Other);
     }
 }
