@@ -1,6 +1,6 @@
 //! Names as they were published, against the names that the loaders ask for, by hand.
 
-use wan_model::original_names::{Layout, Part, without_prefix};
+use wan_model::original_names::{Layout, Part};
 
 #[track_caller]
 fn check(layout: Layout, names: &[(&str, &str)]) {
@@ -188,9 +188,27 @@ fn one_name_of_a_layout_tells_it() {
     ] {
         assert_eq!(Layout::of(["unknown", name]), layout, "{name}");
     }
-    assert_eq!(without_prefix("model.diffusion_model.head.modulation"), "head.modulation");
-    assert_eq!(
-        without_prefix("diffusion_model.head.modulation"),
-        "diffusion_model.head.modulation"
+    assert_eq!(Layout::recognised(["unknown"]), None);
+    let llama = Layout::recognised(["enc.blk.0.attn_q.weight"]);
+    assert_eq!(llama, Some(Layout::LlamaTextEncoder));
+}
+
+#[test]
+fn of_a_text_encoder_in_gguf() {
+    let layer = "encoder.block.3.layer.";
+    let q = format!("{layer}0.SelfAttention.q.weight");
+    let bias = format!("{layer}0.SelfAttention.relative_attention_bias.weight");
+    let norm = format!("{layer}0.layer_norm.weight");
+    let down = format!("{layer}1.DenseReluDense.wo.weight");
+    check(
+        Layout::LlamaTextEncoder,
+        &[
+            ("token_embd.weight", "shared.weight"),
+            ("enc.output_norm.weight", "encoder.final_layer_norm.weight"),
+            ("enc.blk.3.attn_q.weight", &q),
+            ("enc.blk.3.attn_rel_b.weight", &bias),
+            ("enc.blk.3.attn_norm.weight", &norm),
+            ("enc.blk.3.ffn_down.weight", &down),
+        ],
     );
 }
