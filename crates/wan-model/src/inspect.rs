@@ -11,6 +11,7 @@
 mod config_file;
 mod expected;
 mod fit;
+mod forward;
 mod harmless;
 mod inspection;
 mod known;

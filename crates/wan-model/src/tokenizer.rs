@@ -1,11 +1,17 @@
 //! Converts a prompt to token ids.
 
+mod cleaning;
 mod pieces;
+mod protobuf;
+#[cfg(test)]
+mod published;
+mod sentencepiece;
 
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use tokenizers::Tokenizer;
+pub use cleaning::clean;
+use tokenizers::{Encoding, Tokenizer};
 use wan_border::files::{self, Content};
 
 use crate::error::{Error, Result};
@@ -19,7 +25,7 @@ const PIECE_MAX: usize = 4096;
 /// What messages call the foreign reader.
 const READER: &str = "tokenizer";
 
-/// A tokenizer read from `tokenizer.json`.
+/// A tokenizer read from `tokenizer.json` or `spiece.model`.
 pub struct PromptTokenizer {
     path: PathBuf,
     tokenizer: Tokenizer,
@@ -33,6 +39,8 @@ pub struct TokenIds {
     pub ids: Vec<u32>,
     /// 1 for tokens, 0 for padding.
     pub mask: Vec<u32>,
+    /// The end of the cleaned prompt, for which there was no room.
+    pub cut: Option<String>,
 }
 
 impl TokenIds {
@@ -44,21 +52,39 @@ impl TokenIds {
 }
 
 impl PromptTokenizer {
-    /// Reads a `tokenizer.json`.
+    /// Reads a `tokenizer.json`, or a SentencePiece model (`spiece.model`): which it is, the
+    /// first bytes tell. Both of UMT5 give the same ids.
     ///
     /// # Errors
     /// [`Error::File`] if it cannot be read, [`Error::MalformedFile`] if it is not a tokenizer.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let bytes = files::bytes(path, Content::Tokenizer)?;
+        Self::from_bytes(path, &files::bytes(path, Content::Tokenizer)?)
+    }
+
+    /// As [`from_file`](Self::from_file), with the bytes at hand: ComfyUI's text encoders have a
+    /// model in tensor `spiece_model`. `path` is the file that messages name.
+    ///
+    /// # Errors
+    /// [`Error::MalformedFile`] if it is not a tokenizer.
+    pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self> {
         let malformed = |said: String| Error::MalformedFile { path: path.into(), reason: said };
-        let longest = pieces::longest(&bytes);
-        if longest > PIECE_MAX {
-            return Err(malformed(format!(
-                "a piece of its vocabulary has {longest} bytes, at most {PIECE_MAX} are taken"
-            )));
-        }
-        let mut tokenizer = files::foreign(path, READER, || Tokenizer::from_bytes(&bytes))?
-            .map_err(|error| malformed(error.to_string()))?;
+        let check = |longest: usize| {
+            if longest > PIECE_MAX {
+                return Err(malformed(format!(
+                    "a piece of its vocabulary has {longest} bytes, at most {PIECE_MAX} are taken"
+                )));
+            }
+            Ok(())
+        };
+        let read = if sentencepiece::recognises(bytes) {
+            let model = sentencepiece::parse(bytes).map_err(malformed)?;
+            check(model.longest)?;
+            files::foreign(path, READER, || model.tokenizer())?
+        } else {
+            check(pieces::longest(bytes))?;
+            files::foreign(path, READER, || Tokenizer::from_bytes(bytes))?
+        };
+        let mut tokenizer = read.map_err(|error| malformed(error.to_string()))?;
         // Prompts are cut and padded here; what the file says of it could be any length.
         let plain = tokenizer.with_padding(None).with_truncation(None);
         plain.map_err(|error| malformed(error.to_string()))?;
@@ -66,37 +92,49 @@ impl PromptTokenizer {
         Ok(Self { path: path.to_owned(), tokenizer, unknown })
     }
 
-    /// Ids of a prompt with its end token, padded to `max_len`. White space is collapsed first, as
-    /// in diffusers' `prompt_clean`. A prompt that is too long loses words at its end but keeps the
-    /// end token.
+    /// Ids of a prompt with its end token, padded to `max_len`. The prompt is [cleaned](clean)
+    /// first. One that is too long loses words at its end, and the ids say which, but keeps the end
+    /// token.
     ///
     /// # Errors
     /// [`Error::MalformedFile`] if the tokenizer cannot encode the prompt.
     pub fn encode(&self, prompt: &str, max_len: usize) -> Result<TokenIds> {
-        let prompt = prompt.split_whitespace().collect::<Vec<_>>().join(" ");
-        let mut ids = self.ids(&prompt, true)?;
-        let words = self.ids(&prompt, false)?.len();
+        let prompt = clean(prompt);
+        let encoding = self.encoding(&prompt, true)?;
+        let words = self.encoding(&prompt, false)?.len();
+        let mut ids = encoding.get_ids().to_vec();
+        let mut cut = None;
         if ids.len() > max_len {
             // Special tokens are at the end only: T5 has no start token.
-            let special = ids.split_off(words);
-            ids.truncate(max_len.saturating_sub(special.len()));
+            let special = ids.split_off(words.min(ids.len()));
+            let kept = max_len.saturating_sub(special.len());
+            cut = encoding.get_offsets().get(kept).filter(|_| kept < words).map(|(start, _)| {
+                // A token may begin within a character, at one of its bytes.
+                prompt[prompt.floor_char_boundary(*start)..].trim_start().to_owned()
+            });
+            ids.truncate(kept);
             ids.extend(special);
             ids.truncate(max_len);
         }
         let mut mask = vec![1; ids.len()];
         ids.resize(max_len, 0);
         mask.resize(max_len, 0);
-        Ok(TokenIds { ids, mask })
+        Ok(TokenIds { ids, mask, cut })
     }
 
-    /// Words of a prompt that encode to the unknown token, in order, each once.
+    /// Pieces of its vocabulary, special ones included.
+    pub fn pieces(&self) -> usize {
+        self.tokenizer.get_vocab_size(true)
+    }
+
+    /// Words of a prompt, cleaned, that encode to the unknown token, in order, each once.
     pub fn unknown_words(&self, prompt: &str) -> Vec<String> {
         let mut unknown: Vec<String> = Vec::new();
-        for word in prompt.split_whitespace() {
+        for word in clean(prompt).split(' ').filter(|word| !word.is_empty()) {
             // A word that cannot be encoded counts as unknown.
             let known = self
-                .ids(word, false)
-                .is_ok_and(|ids| ids.iter().all(|id| Some(*id) != self.unknown));
+                .encoding(word, false)
+                .is_ok_and(|tokens| tokens.get_ids().iter().all(|id| Some(*id) != self.unknown));
             if !known && !unknown.iter().any(|seen| seen == word) {
                 unknown.push(word.to_owned());
             }
@@ -118,76 +156,15 @@ impl PromptTokenizer {
         words
     }
 
-    fn ids(&self, text: &str, special: bool) -> Result<Vec<u32>> {
+    fn encoding(&self, text: &str, special: bool) -> Result<Encoding> {
         let encode = || self.tokenizer.encode(text, special);
         let encoding = files::foreign(&self.path, READER, encode)?;
-        let encoding = encoding.map_err(|e| Error::MalformedFile {
+        encoding.map_err(|e| Error::MalformedFile {
             path: self.path.clone(),
             reason: format!("cannot encode {text:?}: {e}"),
-        })?;
-        Ok(encoding.get_ids().to_vec())
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tokenizer() -> PromptTokenizer {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tokenizer.json");
-        let special = |id: u32, content: &str| {
-            serde_json::json!({
-                "id": id, "content": content, "special": true, "normalized": false,
-                "single_word": false, "lstrip": false, "rstrip": false,
-            })
-        };
-        let json = serde_json::json!({
-            "version": "1.0", "truncation": null, "padding": null, "decoder": null,
-            "added_tokens": [special(0, "<pad>"), special(1, "</s>"), special(2, "<unk>")],
-            "normalizer": { "type": "Lowercase" },
-            "pre_tokenizer": { "type": "WhitespaceSplit" },
-            "post_processor": {
-                "type": "TemplateProcessing",
-                "single": [
-                    { "Sequence": { "id": "A", "type_id": 0 } },
-                    { "SpecialToken": { "id": "</s>", "type_id": 0 } },
-                ],
-                "pair": [
-                    { "Sequence": { "id": "A", "type_id": 0 } },
-                    { "Sequence": { "id": "B", "type_id": 0 } },
-                ],
-                "special_tokens": { "</s>": { "id": "</s>", "ids": [1], "tokens": ["</s>"] } },
-            },
-            "model": {
-                "type": "WordLevel", "unk_token": "<unk>",
-                "vocab": { "<pad>": 0, "</s>": 1, "<unk>": 2, "red": 3, "ball": 4 },
-            },
-        });
-        std::fs::write(&path, json.to_string()).unwrap();
-        PromptTokenizer::from_file(&path).unwrap()
-    }
-
-    #[test]
-    fn ids_end_and_are_padded() {
-        let tokenizer = tokenizer();
-        let ids = tokenizer.encode("  Red\n ball ", 5).unwrap();
-        assert_eq!((ids.ids, ids.mask), (vec![3, 4, 1, 0, 0], vec![1, 1, 1, 0, 0]));
-        assert_eq!(tokenizer.encode("", 2).unwrap().ids, [1, 0]);
-        assert_eq!(tokenizer.encode("red ball red ball", 3).unwrap().ids, [3, 4, 1]);
-    }
-
-    #[test]
-    fn unknown_words_are_told_and_known_ones_listed() {
-        let tokenizer = tokenizer();
-        let unknown = tokenizer.unknown_words("a red Balloon a ball");
-        assert_eq!(unknown, ["a", "Balloon"]);
-        assert_eq!(tokenizer.known_words(), ["ball", "red"]);
-    }
-
-    #[test]
-    fn a_file_that_is_not_there_is_named() {
-        let error = PromptTokenizer::from_file(Path::new("no/such.json")).err().unwrap();
-        assert!(error.to_string().contains("no/such.json"));
-    }
-}
+mod tests;

@@ -182,7 +182,7 @@ impl LoraSet {
 }
 
 /// The half of the noise that the name of a weight file says that it is for.
-pub(crate) fn half_of_name(name: &str) -> Option<NoiseHalf> {
+pub fn half_of_name(name: &str) -> Option<NoiseHalf> {
     let name = name.to_lowercase();
     let words: Vec<&str> = name.split(|c: char| !c.is_ascii_alphanumeric()).collect();
     let says = |word: &str, letter: &str| {

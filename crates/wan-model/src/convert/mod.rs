@@ -176,6 +176,24 @@ impl Conversion {
     }
 }
 
+/// A safetensors file of these tensors, in f32.
+///
+/// # Errors
+/// If a tensor cannot be read.
+pub fn to_safetensors(tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
+    let info = |(name, tensor): (&String, &Tensor)| TensorInfo {
+        name: name.clone(),
+        shape: tensor.dims().to_vec(),
+        encoding: Encoding::F32,
+    };
+    let infos: Vec<_> = tensors.iter().map(info).collect();
+    let mut writer = Writer::new(Container::Safetensors, Vec::new(), &infos, &BTreeMap::new())?;
+    for tensor in tensors.values() {
+        writer.put(&narrowed(&tensor.to_dtype(DType::F32)?, Encoding::F32)?)?;
+    }
+    writer.finish()
+}
+
 /// A file that is being written.
 enum Writer<W: Write> {
     Safetensors(SafetensorsWriter<W>),

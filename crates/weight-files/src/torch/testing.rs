@@ -44,6 +44,8 @@ pub(super) struct ZipEntry {
     pub(super) local_name: String,
     /// Whether the local header leaves the lengths to a descriptor after the bytes.
     pub(super) later: bool,
+    /// Whether the numbers of both headers are in an extra field, as those above 4 GB are (zip64).
+    pub(super) wide: bool,
 }
 
 impl ZipEntry {
@@ -56,6 +58,7 @@ impl ZipEntry {
             flags: 0,
             local_name: name.to_owned(),
             later: false,
+            wide: false,
         }
     }
 
@@ -73,11 +76,27 @@ impl ZipEntry {
         }
         let (packed, length) = (u32::try_from(self.packed.len()).unwrap(), self.length);
         let numbers = if local && self.later { [0; 3] } else { [0, packed, length] };
+        let numbers = if self.wide { [0, u32::MAX, u32::MAX] } else { numbers };
         fields.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
         let name = if local { &self.local_name } else { &self.name };
         fields.extend(u16::try_from(name.len()).unwrap().to_le_bytes());
-        fields.extend([0, 0]);
+        let extra = if self.wide { self.extra(None).len() + if local { 0 } else { 8 } } else { 0 };
+        fields.extend(u16::try_from(extra).unwrap().to_le_bytes());
         fields
+    }
+
+    /// The extra field of zip64; in the directory with the place of the local header.
+    fn extra(&self, place: Option<u32>) -> Vec<u8> {
+        if !self.wide {
+            return Vec::new();
+        }
+        let packed = u32::try_from(self.packed.len()).unwrap();
+        let numbers: Vec<u32> = [self.length, packed].into_iter().chain(place).collect();
+        let length = u16::try_from(8 * numbers.len()).unwrap();
+        let mut extra = [1, 0].to_vec();
+        extra.extend(length.to_le_bytes());
+        extra.extend(numbers.iter().flat_map(|number| u64::from(*number).to_le_bytes()));
+        extra
     }
 }
 
@@ -89,6 +108,7 @@ pub(super) fn zip(entries: &[ZipEntry]) -> Vec<u8> {
         bytes.extend(b"PK\x03\x04");
         bytes.extend(entry.fields(true));
         bytes.extend(entry.local_name.as_bytes());
+        bytes.extend(entry.extra(None));
         bytes.extend(&entry.packed);
         if entry.later {
             let packed = u32::try_from(entry.packed.len()).unwrap();
@@ -98,8 +118,9 @@ pub(super) fn zip(entries: &[ZipEntry]) -> Vec<u8> {
         directory.extend(b"PK\x01\x02\x14\0");
         directory.extend(entry.fields(false));
         directory.extend([0; 10]);
-        directory.extend(start.to_le_bytes());
+        directory.extend(if entry.wide { u32::MAX } else { start }.to_le_bytes());
         directory.extend(entry.name.as_bytes());
+        directory.extend(entry.extra(Some(start)));
     }
     let start = u32::try_from(bytes.len()).unwrap();
     let length = u32::try_from(directory.len()).unwrap();

@@ -212,7 +212,10 @@ proptest! {
     #[test]
     fn a_changed_file_is_read_or_refused(
         packed in any::<bool>(),
-        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..6),
+        changes in prop::collection::vec(
+            (any::<prop::sample::Index>(), any::<u8>(), 0..4_u8),
+            1..6,
+        ),
     ) {
         let dict = dict(&[
             ("a", tensor(0, &[2, 3], &[3, 1])),

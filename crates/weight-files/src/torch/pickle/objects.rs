@@ -1,7 +1,7 @@
 //! What a pickle makes: values that are copied, and lists of what they hold that only grow.
 //!
-//! Nothing owns another value, so nothing is copied in depth, and letting go of all of it is letting
-//! go of a few lists.
+//! Nothing owns another value, so nothing is copied in depth, and letting go of all of it is
+//! letting go of a few lists.
 
 use std::ops::Range;
 

@@ -33,6 +33,19 @@ fn lengths_may_come_after_the_bytes() {
 }
 
 #[test]
+fn numbers_may_be_in_the_extra_field_of_zip64() {
+    let wide = changed(|entries| entries.iter_mut().for_each(|entry| entry.wide = true));
+    assert_eq!(first_number(&wide), 3_f32.to_le_bytes());
+    // Without the field the numbers are above 4 GB, and nothing is there.
+    let mut bytes = wide.clone();
+    let directory = bytes.windows(4).position(|bytes| bytes == b"PK\x01\x02").unwrap();
+    let extra = directory + 46 + "archive/data.pkl".len();
+    assert_eq!(bytes[extra..extra + 2], [1, 0]);
+    bytes[extra] = 2;
+    assert!(refusal(&bytes).contains("no local header"), "{}", refusal(&bytes));
+}
+
+#[test]
 fn folders_may_be_entries() {
     let folders = changed(|entries| entries.insert(0, ZipEntry::stored("archive/", b"")));
     assert_eq!(first_number(&folders), 3_f32.to_le_bytes());
