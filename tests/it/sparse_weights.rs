@@ -30,8 +30,7 @@ enum Kind {
     Gguf,
 }
 
-const KINDS: [Kind; 5] =
-    [Kind::Diffusers, Kind::Wan, Kind::Prefixed, Kind::Scaled, Kind::Gguf];
+const KINDS: [Kind; 5] = [Kind::Diffusers, Kind::Wan, Kind::Prefixed, Kind::Scaled, Kind::Gguf];
 
 /// The tensors of a network as such a file has them.
 fn tensors(network: &Network, kind: Kind) -> Vec<TensorInfo> {

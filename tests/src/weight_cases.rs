@@ -4,7 +4,7 @@
 //! A case is a folder with a `case.json`, and the folder of a set has an `index.json` that names
 //! them. Every case goes through the program: `wan convert` in a process with limits of time and
 //! memory, `wan inspect --forward` where a forward pass was recorded, `wan inspect --tokens` for the
-//! tokenizer. What the program writes is read with candle's reader of safetensors, not with ours.
+//! tokenizer. What the program writes is read with another reader of safetensors than ours.
 #![allow(clippy::disallowed_methods, reason = "starts the program under test")]
 
 mod bounded;
@@ -12,6 +12,7 @@ mod case;
 mod command_line;
 mod compared;
 mod judged;
+mod numbers;
 mod options;
 mod set;
 mod tokens;

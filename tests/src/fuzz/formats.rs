@@ -56,7 +56,9 @@ pub(crate) struct Site {
 /// The numbers that say how long something is, or how many there are.
 pub(crate) fn sites(format: Format, bytes: &[u8]) -> Vec<Site> {
     match format {
-        Format::Safetensors | Format::Lora | Format::Scaled => vec![Site { place: 0..8.min(bytes.len()), big_endian: false }],
+        Format::Safetensors | Format::Lora | Format::Scaled => {
+            vec![Site { place: 0..8.min(bytes.len()), big_endian: false }]
+        }
         Format::Gguf => sites::gguf(bytes),
         Format::Protobuf => sites::protobuf(bytes, 0..bytes.len()),
         Format::Mp4 => mp4_sites(bytes, 0..bytes.len()),

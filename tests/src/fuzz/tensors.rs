@@ -278,8 +278,7 @@ fn written(metadata: Map<String, Value>, tensors: &[Tensor]) -> Vec<u8> {
         let Tensor { name, format, shape, bytes } = tensor;
         let start = data.len();
         data.extend_from_slice(bytes);
-        let said =
-            json!({ "dtype": format, "shape": shape, "data_offsets": [start, data.len()] });
+        let said = json!({ "dtype": format, "shape": shape, "data_offsets": [start, data.len()] });
         header.insert(name.clone(), said);
     }
     let header = Value::from(header).to_string();
