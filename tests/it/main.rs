@@ -68,6 +68,8 @@ mod runs;
 mod schedules;
 mod side_doors;
 mod solvers_of_libraries;
+#[cfg(target_os = "linux")]
+mod sparse_weights;
 mod spied;
 mod stream;
 mod streams;
@@ -79,5 +81,7 @@ mod torture;
 mod unreadable;
 mod wall;
 mod walls;
+#[cfg(target_os = "linux")]
+mod weight_files;
 mod whole_or_nothing;
 mod wrong_numbers;

@@ -10,3 +10,5 @@ pub mod scene;
 pub mod tiny_model;
 #[cfg(unix)]
 pub mod torture;
+#[cfg(target_os = "linux")]
+pub mod weight_cases;

@@ -82,6 +82,12 @@ pub(crate) fn golden(arguments: &[String]) -> Done {
     }
 }
 
+/// Weight files as people have them: each loads, or is refused with the right words.
+pub(crate) fn weights(arguments: &[String]) -> Done {
+    build::everything()?;
+    execute(Command::new(build::artifact("wan-weights")).args(arguments))
+}
+
 /// Planted mistakes: those of the caches, which the tests run as well, and those of the engine.
 pub(crate) fn mutants(arguments: &[String]) -> Done {
     match arguments.split_first() {

@@ -15,6 +15,7 @@ cargo xtask COMMAND
   wan ARGS           build all, then any command of the CLI, as `wan plugins list`
   test               everything that CI checks
   golden [DIR]       golden cases of DIR (default: those that the project carries)
+  weights [DIR]      weight files of DIR in all formats (default: those that the project carries)
   mutants            both of these
   mutants caches [ARGS]  caches with planted defects: each must be caught by a property
   mutants engine [ARGS]  mistakes in the engine: each must be noticed by a test
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Some("wan") => wan(rest),
         Some("test") => check::test(),
         Some("golden") => check::golden(rest),
+        Some("weights") => check::weights(rest),
         Some("mutants") => check::mutants(rest),
         Some("fuzz") => check::fuzz(rest),
         Some("torture") => check::torture(rest),

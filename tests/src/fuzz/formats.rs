@@ -5,6 +5,9 @@ use std::ops::Range;
 use serde_json::Value;
 
 use crate::json;
+use crate::pickles::Torch;
+use crate::sites;
+use crate::tensors::{self, Tensors};
 use wan_tests::dice::Dice;
 
 /// The form of a file, as far as the mutator knows it.
@@ -16,10 +19,28 @@ pub(crate) enum Format {
     /// Lines of words and numbers.
     Text,
     Safetensors,
+    /// Safetensors whose names are the keys of a LoRA.
+    Lora,
+    /// Safetensors of 8-bit weights with factors.
+    Scaled,
+    Gguf,
+    /// A zip file with a pickle.
+    Torch,
+    Protobuf,
     Mp4,
     Png,
     Jpeg,
     Webp,
+}
+
+impl Format {
+    /// How many times the file a reader may allocate, beside [`ROOM`](crate::worker::ROOM).
+    pub(crate) fn times_allowed(self) -> usize {
+        match self {
+            Self::Lora | Self::Scaled | Self::Gguf | Self::Torch | Self::Protobuf => 1,
+            _ => 4,
+        }
+    }
 }
 
 /// The member of a safetensors header that is no tensor.
@@ -35,12 +56,16 @@ pub(crate) struct Site {
 /// The numbers that say how long something is, or how many there are.
 pub(crate) fn sites(format: Format, bytes: &[u8]) -> Vec<Site> {
     match format {
-        Format::Safetensors => vec![Site { place: 0..8.min(bytes.len()), big_endian: false }],
+        Format::Safetensors | Format::Lora | Format::Scaled => {
+            vec![Site { place: 0..8.min(bytes.len()), big_endian: false }]
+        }
+        Format::Gguf => sites::gguf(bytes),
+        Format::Protobuf => sites::protobuf(bytes, 0..bytes.len()),
         Format::Mp4 => mp4_sites(bytes, 0..bytes.len()),
         Format::Png => chunks(bytes, 8, true).into_iter().flat_map(png_sites).collect(),
         Format::Webp => chunks(bytes, 12, false).into_iter().flat_map(webp_sites).collect(),
         Format::Jpeg => jpeg_sites(bytes),
-        Format::Json | Format::JsonLines | Format::Text => Vec::new(),
+        Format::Json | Format::JsonLines | Format::Text | Format::Torch => Vec::new(),
     }
 }
 
@@ -134,7 +159,8 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-/// What of a file is a document in JSON. It is parsed once, and changed very often.
+/// What of a file is a document: JSON, or parts that have to fit each other. It is taken apart once,
+/// and changed very often.
 pub(crate) enum Document {
     Whole(Value),
     /// One on each line.
@@ -146,6 +172,9 @@ pub(crate) enum Document {
         inner: Vec<(String, Value)>,
         data: Vec<u8>,
     },
+    /// The tensors of a safetensors file, which fit again after every change.
+    Tensors(Tensors),
+    Torch(Torch),
 }
 
 impl Document {
@@ -158,6 +187,9 @@ impl Document {
                 Some(Self::Lines(lines.collect::<Result<_, _>>().ok()?))
             }
             Format::Safetensors => Self::of_safetensors(bytes),
+            Format::Lora => Tensors::of(bytes, tensors::LORA).map(Self::Tensors),
+            Format::Scaled => Tensors::of(bytes, tensors::SCALED).map(Self::Tensors),
+            Format::Torch => Torch::of(bytes).map(Self::Torch),
             _ => None,
         }
     }
@@ -187,6 +219,8 @@ impl Document {
                 }
                 texts.join("\n").into_bytes()
             }
+            Self::Tensors(tensors) => tensors.changed(times, dice),
+            Self::Torch(torch) => torch.changed(times, dice),
             Self::Header { header, inner, data } => {
                 let header = changed_header((header, inner), times, dice);
                 // Its length fits, but now and then.

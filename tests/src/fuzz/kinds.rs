@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use candle_core::Device;
 use serde_json::json;
 use wan_border::files::{self, Content, OpenFile};
 use wan_cache_lab::calibration::Calibration;
@@ -13,13 +12,12 @@ use wan_host::parts::{Chosen, Kind as Strategies};
 use wan_host::{AllowList, Checkpoint, Request, Sidecar};
 use wan_media::{PictureLimits, read_image_within, read_tags, read_video_within};
 use wan_model::clip::ClipVisionConfig;
-use wan_model::inspect::{Inspection, Network};
-use wan_model::tokenizer::PromptTokenizer;
-use wan_model::weights::Weights;
+use wan_model::inspect::Network;
 use wan_plugin_api::{CacheContext, DType, ModelIdentity, OptionValues, Place, PluginDescription};
 
 use crate::formats::Format;
 use crate::seeds::RECORDED_STEPS;
+use crate::weight_kinds::{lora, tokenizer, weights};
 use crate::world::{CALIBRATED, MODEL, UNCALIBRATED, World};
 
 /// Pixels of a picture, so that what they take is within what a reader may allocate.
@@ -27,9 +25,6 @@ const PICTURE: PictureLimits = PictureLimits { side: 4096, pixels: 1 << 22 };
 
 /// Bytes of a clip's frames, for the same reason.
 const CLIP_BYTES: u64 = 1 << 25;
-
-/// Bytes of a tensor that is read.
-const TENSOR_BYTES: u64 = 1 << 20;
 
 /// A kind of file.
 pub(crate) struct Kind {
@@ -72,6 +67,11 @@ kinds! {
     "tokenizer" Json "in.tokenizer.json" tokenizer "tokenizer.json";
     "safetensors" Safetensors "in.safetensors" weights "weights";
     "shards" Json "in.safetensors.index.json" weights "index of shards";
+    "gguf" Gguf "in.gguf" weights "weights in GGUF";
+    "torch" Torch "in.pth" weights "weights by torch.save";
+    "fp8" Scaled "in.fp8.safetensors" weights "weights in 8 bits with factors";
+    "lora" Lora "in.lora.safetensors" lora "LoRAs";
+    "spiece" Protobuf "in.spiece.model" tokenizer "spiece.model";
     "mp4" Mp4 "in.mp4" clip "clips";
     "png" Png "in.png" picture "pictures";
     "jpeg" Jpeg "in.jpg" picture "pictures";
@@ -174,27 +174,6 @@ fn image_encoder(_: &World, path: &Path) -> Result<()> {
     let network = Network::ImageEncoder(config);
     network.check()?;
     ensure!(!network.tensors().is_empty(), "no tensors");
-    Ok(())
-}
-
-fn tokenizer(_: &World, path: &Path) -> Result<()> {
-    let tokenizer = PromptTokenizer::from_file(path)?;
-    for prompt in ["a big red ball  moving\nright", "", "</s> <pad> \u{feff}日本 👍🏽 x"] {
-        tokenizer.encode(prompt, 16)?.tensors(&Device::Cpu)?;
-        tokenizer.unknown_words(prompt);
-    }
-    tokenizer.known_words();
-    Ok(())
-}
-
-fn weights(_: &World, path: &Path) -> Result<()> {
-    let weights = Weights::open(&[path.to_path_buf()])?;
-    let inspection = Inspection::of(&weights);
-    inspection.problems.iter().for_each(|problem| drop(problem.to_string()));
-    let is_small = |name: &&&str| weights.bytes(name).is_some_and(|bytes| bytes <= TENSOR_BYTES);
-    for name in weights.names().iter().filter(is_small).take(64) {
-        weights.tensor(name, &Device::Cpu)?;
-    }
     Ok(())
 }
 

@@ -16,10 +16,14 @@ use wan_plugin_api::PluginDescription;
 
 use crate::formats::Document;
 use crate::kinds::{KINDS, Kind};
+use crate::weight_seeds;
 use crate::world::{MODEL, World};
 
 /// Folder of the seeds, beside the model.
 pub(crate) const SEEDS: &str = "seeds";
+
+/// Folder of files that are refused, beside the seeds.
+const REFUSED: &str = "refused";
 
 /// Files that are kept: of each kind, in a folder of its name.
 pub(crate) const CORPUS: &str = "tests/corpus";
@@ -35,7 +39,8 @@ pub(crate) struct Seed {
     pub(crate) bytes: Vec<u8>,
     /// Its document, if it has one.
     pub(crate) document: Option<Document>,
-    /// Whether it has to be accepted: what is kept in the corpus was damaged once.
+    /// Whether it has to be accepted: what is kept in the corpus was damaged once,
+    /// and some cases of weights are made to be refused.
     pub(crate) is_valid: bool,
 }
 
@@ -43,7 +48,8 @@ pub(crate) struct Seed {
 pub(crate) fn of(kind: &Kind, folder: &Path) -> Result<Vec<Seed>> {
     let kept = wan_tests::checkout::checkout().join(CORPUS);
     let mut seeds = Vec::new();
-    for (folder, is_valid) in [(folder.join(SEEDS), true), (kept, false)] {
+    let refused = folder.join(REFUSED);
+    for (folder, is_valid) in [(folder.join(SEEDS), true), (refused, false), (kept, false)] {
         for path in files_in(&folder.join(kind.name))? {
             let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
             seeds.push(Seed { document: Document::of(kind.format, &bytes), bytes, is_valid });
@@ -65,9 +71,10 @@ pub(crate) fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// Writes seeds of all kinds into the folder of a world.
 pub(crate) fn write(world: &World) -> Result<()> {
-    let folder = world.folder.join(SEEDS);
+    let (folder, refused) = (world.folder.join(SEEDS), world.folder.join(REFUSED));
     for kind in KINDS {
         fs::create_dir_all(folder.join(kind.name))?;
+        fs::create_dir_all(refused.join(kind.name))?;
         // What lies in the model's folder is a seed as it is.
         if kind.place.starts_with(MODEL) {
             fs::copy(world.folder.join(kind.place), folder.join(kind.name).join("a"))?;
@@ -79,6 +86,7 @@ pub(crate) fn write(world: &World) -> Result<()> {
     write_clips(&folder)?;
     write_pictures(&folder)?;
     write_weights(world, &folder)?;
+    weight_seeds::write(&folder, &refused)?;
     write_texts(world, &folder)
 }
 

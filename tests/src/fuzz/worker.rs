@@ -22,8 +22,8 @@ use wan_tests::dice::Dice;
 /// Address space of the process.
 const ADDRESS_SPACE: u64 = 8 << 30;
 
-/// Most that a reader may allocate, beside four times the file.
-const ROOM: usize = 64 << 20;
+/// Most that a reader may allocate, beside some times the file.
+pub(crate) const ROOM: usize = 64 << 20;
 
 /// Longest time of a reader: of the processor, and of the clock where it waits for anything else.
 const TIME_MAX: Duration = Duration::from_secs(2);
@@ -156,7 +156,7 @@ impl<'k> Reader<'k> {
         let outcome = catch_unwind(AssertUnwindSafe(|| read(world, path)));
         let took = allocator::most().saturating_sub(before);
         self.most = self.most.max(took);
-        let allowed = 4 * bytes.len() + ROOM;
+        let allowed = self.kind.format.times_allowed() * bytes.len() + ROOM;
         Ok(match outcome {
             Err(_) => {
                 let said = PANIC.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -9,6 +9,8 @@ use anyhow::Result;
 use wan_host::{DeviceChoice, Engine, Model};
 use wan_tests::tiny_model::TinyModel;
 
+use crate::weight_kinds::Base;
+
 wan_plugin_api::plugin! {
     struct Linked {
         samplers: [],
@@ -57,6 +59,7 @@ pub(crate) struct World {
     pub(crate) folder: PathBuf,
     pub(crate) engine: Engine,
     model: OnceCell<Model>,
+    base: OnceCell<Base>,
 }
 
 impl World {
@@ -71,7 +74,7 @@ impl World {
     /// A folder that has a model.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
         let engine = Engine::builder().device(DeviceChoice::Cpu).plugin::<Linked>().build()?;
-        Ok(Self { folder: folder.into(), engine, model: OnceCell::new() })
+        Ok(Self { folder: folder.into(), engine, model: OnceCell::new(), base: OnceCell::new() })
     }
 
     /// The model, for readers of files that are none of its own: it is opened once.
@@ -81,6 +84,15 @@ impl World {
         }
         let opened = self.opened_model()?;
         Ok(self.model.get_or_init(|| opened))
+    }
+
+    /// What LoRAs are put on: it is opened once.
+    pub(crate) fn base(&self) -> Result<&Base> {
+        if let Some(base) = self.base.get() {
+            return Ok(base);
+        }
+        let opened = Base::open()?;
+        Ok(self.base.get_or_init(|| opened))
     }
 
     /// The model as its folder is now.

@@ -73,7 +73,8 @@ fn output(layout: Layout, name: String, shape: Vec<usize>, encoding: Encoding) -
             let part = |letter: &str| name.replace(".q_proj.", &format!(".{letter}_proj."));
             let sources = ["q", "k", "v"].map(|letter| (part(letter), shape.clone())).to_vec();
             written[0] *= 3;
-            let name = restored.replace("self_attn.q_proj.", "attn.to_qkv.");
+            let name = name.replacen("vision_model.encoder.layers.", "visual.transformer.", 1);
+            let name = name.replace("self_attn.q_proj.", "attn.to_qkv.");
             return Some(Output { name, shape: written, encoding, sources });
         }
         match restored.as_str() {
@@ -116,4 +117,37 @@ fn in_blocks(format: Encoding, row: usize) -> Encoding {
     let candidates = [format, Encoding::Q8_0];
     let fits = candidates.into_iter().find(|format| row.is_multiple_of(format.block()));
     fits.unwrap_or(Encoding::F16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inspect::known;
+
+    #[test]
+    fn every_tensor_is_read_back_under_the_name_that_it_is_written_by() {
+        for known in known() {
+            let layout = known.network.original_layout();
+            let tensors = known.network.tensors();
+            let written: Vec<Output> = tensors
+                .iter()
+                .filter_map(|(name, shape)| {
+                    output(layout, name.clone(), shape.clone(), Encoding::F32)
+                })
+                .collect();
+            let names = written.iter().map(|output| output.name.as_str());
+            assert_eq!(Layout::of(names), layout, "{}", known.id);
+            let read = written.iter().flat_map(|output| {
+                layout.rename(&output.name).into_iter().zip(&output.sources).map(
+                    |((name, part), (source, shape))| {
+                        assert_eq!((&name, &part.shape(&output.shape)), (source, shape));
+                        name
+                    },
+                )
+            });
+            let read: Vec<String> = read.collect();
+            assert_eq!(read.len(), tensors.len(), "{}", known.id);
+            assert!(read.iter().all(|name| tensors.contains_key(name)), "{}", known.id);
+        }
+    }
 }
