@@ -97,7 +97,7 @@ fn missing_and_truncated_weights_are_named() {
         check_unusable(&flags, "diffusion_pytorch_model.safetensors");
     }
     fs::remove_file(&weights).unwrap();
-    check("no .safetensors file");
+    check("no weight file");
     fs::write(&weights, &bytes).unwrap();
     fs::write(model.join("wan.toml"), "[generate]\nframes = 3\n").unwrap();
     check_unusable(&flags, "wan.toml");
@@ -172,7 +172,7 @@ fn parts_can_be_named_one_by_one() {
     let output = wan(&[&settings[..], &named].concat());
     assert_eq!(output.status.code(), Some(0), "{}", error_text(&output));
     assert!(video.exists());
-    check_refused(&[&named[..2], &["--prompt", "x"]].concat(), "no .safetensors file of the");
+    check_refused(&[&named[..2], &["--prompt", "x"]].concat(), "no file with the weights of the");
 }
 
 #[test]

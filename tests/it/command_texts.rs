@@ -329,5 +329,5 @@ fn weights_are_described_in_words_and_as_json() {
     let place = tempfile::tempdir().unwrap();
     let output = wan(&["inspect", place.path().to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(error_text(&output).contains("no .safetensors file in it"));
+    assert!(error_text(&output).contains("no weight file in it"));
 }

@@ -21,6 +21,7 @@ mod command_texts;
 mod comparisons;
 mod decoding_on;
 mod demo;
+mod downloaded;
 mod earlier_epoch;
 mod embedding;
 mod euler_steps;
@@ -76,6 +77,7 @@ mod streams;
 mod support;
 mod swapped;
 mod tiny_bench;
+mod torch_files;
 #[cfg(unix)]
 mod torture;
 mod unreadable;

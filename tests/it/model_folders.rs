@@ -1,4 +1,4 @@
-//! Folders of every family: planned as they run, pickles named, a boundary where none is written,
+//! Folders of every family: planned as they run, pickles read, a boundary where none is written,
 //! and the peak of memory.
 
 use std::collections::BTreeMap;
@@ -50,20 +50,32 @@ fn every_family_can_be_planned() {
 }
 
 #[test]
-fn pickles_are_named_and_never_loaded() {
+fn a_pickle_is_read_and_a_broken_one_is_refused_in_its_own_words() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("model");
     TinyModel::t2v().write(&root).unwrap();
-    fs::remove_dir_all(root.join("vae")).unwrap();
-    let pickle = root.join("Wan2.1_VAE.pth");
-    fs::write(&pickle, b"not looked at").unwrap();
-    let flags = ["generate", "--ckpt_dir", root.to_str().unwrap(), "--prompt", "a red ball"];
-    let said = error_text(&wan(&[&flags[..], &["--task", "t2v-14B"]].concat()));
-    assert!(said.contains("no .safetensors file of the vae"), "{said}");
-    assert!(said.contains("Wan2.1_VAE.pth is a pickle") && said.contains("--vae"), "{said}");
-    fs::remove_file(&pickle).unwrap();
-    let said = error_text(&wan(&[&flags[..], &["--task", "t2v-14B"]].concat()));
-    assert!(!said.contains("pickle"), "{said}");
+    let flags = ["generate", "--ckpt_dir", root.to_str().unwrap(), "--task", "t2v-14B"];
+    let small = ["--prompt", "a red ball", "--size", "64*64", "--frame_num", "5"];
+    let flags = [&flags[..], &small, &["--sample_steps", "1", "--metadata", "none"]].concat();
+    let made = |name: &str| {
+        let video = folder.path().join(name);
+        done(&[&flags[..], &["--save_file", video.to_str().unwrap()]].concat());
+        fs::read(video).unwrap()
+    };
+    let before = made("before.mp4");
+    let weights = root.join("vae/diffusion_pytorch_model.safetensors");
+    let tensors = candle_core::safetensors::load(&weights, &candle_core::Device::Cpu).unwrap();
+    fs::remove_file(&weights).unwrap();
+    let pickle = root.join("vae/Wan2.1_VAE.pth");
+    crate::torch_files::write(&pickle, &tensors.into_iter().collect::<Vec<_>>());
+    assert_eq!(made("after.mp4"), before);
+
+    let bytes = fs::read(&pickle).unwrap();
+    fs::write(&pickle, &bytes[..bytes.len() / 2]).unwrap();
+    let output = wan(&flags);
+    let said = error_text(&output);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("Wan2.1_VAE.pth") && !said.contains("safetensors"), "{said}");
 }
 
 #[test]
@@ -148,7 +160,7 @@ fn a_published_transformer_is_recognised_by_its_tensors() {
         if alike == 1 {
             alone += 1;
             assert!(said.starts_with(&format!("wan: this is {id} by its tensors\n")), "{said}");
-            assert!(said.contains("no .safetensors file of the"), "{said}");
+            assert!(said.contains("no file with the weights of the"), "{said}");
         } else {
             several += 1;
             assert!(said.contains(id) && said.contains("say which with --task"), "{said}");

@@ -69,7 +69,7 @@ pub(super) fn model_dir() -> Arg {
     flag(
         "ckpt_dir",
         "DIR",
-        "Model folder in diffusers' or Wan's own layout [default: the demo model]",
+        "Model folder in diffusers' or Wan's own layout, or ComfyUI's models [default: the demo model]",
     )
     .alias("model_id")
     .value_parser(value_parser!(PathBuf))

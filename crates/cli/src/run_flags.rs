@@ -49,7 +49,7 @@ fn model_flags() -> [Arg; 9] {
         file("vae", "VAE in one file"),
         file("text_encoder", "UMT5 in one file"),
         file("image_encoder", "CLIP vision encoder in one file"),
-        file("tokenizer", "tokenizer.json of the text encoder"),
+        file("tokenizer", "tokenizer.json or spiece.model of the text encoder"),
         lora(),
         flag("dtype", "FORMAT", "Number format of the transformer: f32 (default) | bf16 | f16")
             .hide_possible_values(true)

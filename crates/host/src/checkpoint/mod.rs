@@ -1,4 +1,4 @@
-//! A model on disk. A folder in diffusers' or Wan's layout, or single files, becomes parts: which
+//! A model on disk. A folder as it is downloaded, or single files, becomes parts: which
 //! files hold which network, by the config beside them or by their tensors. Every header is read
 //! once, when the checkpoint is opened; tensors are read by the [`loader`], when a part is needed.
 
@@ -18,16 +18,20 @@ use wan_model::weights::{FileError, Weights};
 use crate::error::{Error, Result};
 use crate::request::wan_toml::WanToml;
 
+mod candidates;
 mod document;
+mod expert_names;
 mod find;
 mod fingerprint;
 pub(crate) mod loader;
 pub(crate) mod lora_set;
 mod part;
+pub(crate) mod tokenizer;
+mod weight_sets;
 mod widths;
 
 use document::{ModelIndex, SchedulerConfig};
-use find::{find_parts, pickles_in};
+use find::Found;
 use part::{PARTS, Part, kept};
 
 /// Name of the file with a folder's defaults.
@@ -47,6 +51,8 @@ struct Contents {
     root: PathBuf,
     files: Parts,
     parts: BTreeMap<String, Part>,
+    /// Why parts could not be chosen.
+    unclear: BTreeMap<String, String>,
     tokenizer: Option<PathBuf>,
     defaults: Option<WanToml>,
     index: ModelIndex,
@@ -69,16 +75,23 @@ impl Checkpoint {
         Self::open_with(root, Parts::new(), None)
     }
 
-    /// As [`open`](Self::open), with single files in the place of parts, and of the tokenizer.
+    /// As [`open`](Self::open), with files in the place of parts, and of the tokenizer. They go
+    /// over those that `[model]` of the folder's `wan.toml` names.
     ///
     /// # Errors
     /// If there is no transformer, or `wan.toml` is malformed.
     pub fn open_with(root: &Path, files: Parts, tokenizer: Option<PathBuf>) -> Result<Self> {
-        let mut parts = if root.is_dir() { find_parts(root)? } else { BTreeMap::new() };
-        let named = files.iter().map(|(name, files)| (name.clone(), Part::new(files.clone())));
-        parts.extend(named);
+        let defaults = document::defaults(&root.join(DEFAULTS_FILE))?;
+        let own = defaults.as_ref().map(|defaults| defaults.model.within(root)).unwrap_or_default();
+        let named = own.parts.into_iter().chain(files.clone()).collect();
+        let mut found = Found::named(&named);
+        if root.is_dir() {
+            found.add(root)?;
+        }
+        let Found { parts, unclear } = found;
         if !parts.contains_key("transformer") {
-            return Err(no_transformer(root, &files));
+            let unclear = unclear.get("transformer").map(Error::invalid);
+            return Err(unclear.unwrap_or_else(|| no_transformer(root, &files)));
         }
         for part in parts.values() {
             // Kept, or read again by whoever asks for the part, who is told why it cannot be.
@@ -87,8 +100,9 @@ impl Checkpoint {
         Ok(Self(Arc::new(Contents {
             files: parts.iter().map(|(name, part)| (name.clone(), part.files.clone())).collect(),
             parts,
-            tokenizer,
-            defaults: document::defaults(&root.join(DEFAULTS_FILE))?,
+            unclear,
+            tokenizer: tokenizer.or(own.tokenizer),
+            defaults,
             index: ModelIndex::read(&root.join("model_index.json"))?,
             scheduler: SchedulerConfig::read(&root.join("scheduler/scheduler_config.json"))?,
             fingerprint: OnceLock::new(),
@@ -246,22 +260,9 @@ impl Checkpoint {
         self.0.scheduler.shift()
     }
 
-    /// `tokenizer.json`: the one that was named, or where diffusers and Wan keep it.
-    ///
-    /// # Errors
-    /// If there is none.
-    pub fn tokenizer(&self) -> Result<PathBuf> {
-        let places =
-            ["tokenizer/tokenizer.json", "tokenizer.json", "google/umt5-xxl/tokenizer.json"];
-        let root = self.root();
-        let found = places.map(|place| root.join(place)).into_iter().find(|p| p.is_file());
-        self.0.tokenizer.clone().or(found).ok_or_else(|| {
-            Error::invalid(format!(
-                "{}: no tokenizer.json (looked for {}); name one with `tokenizer`",
-                root.display(),
-                places.join(", ")
-            ))
-        })
+    /// The tokenizer's file that was named, by flag or `wan.toml`.
+    fn named_tokenizer(&self) -> Option<&Path> {
+        self.0.tokenizer.as_deref()
     }
 
     /// SHA-256 over size and contents of all weight files, read once; of a file above 64 MiB, over
@@ -303,15 +304,13 @@ impl Checkpoint {
         if let Some(part) = self.0.parts.get(part) {
             return Ok(part);
         }
-        let pickles = pickles_in(self.root())?;
-        let hint = pickles.first().map_or(String::new(), |pickle| {
-            let pickle = pickle.display();
-            format!("; {pickle} is a pickle, which is never loaded: convert it to safetensors")
-        });
-        Err(Error::invalid(format!(
-            "{}: no .safetensors file of the {part}{hint}; name one with `{part}`",
-            self.root().display()
-        )))
+        let unclear = self.0.unclear.get(part).map(Error::invalid);
+        Err(unclear.unwrap_or_else(|| {
+            Error::invalid(format!(
+                "{}: no file with the weights of the {part}; name one with `{part}`",
+                self.root().display()
+            ))
+        }))
     }
 }
 
@@ -323,11 +322,11 @@ fn no_transformer(root: &Path, given: &Parts) -> Error {
     }
     let transformer = root.join("transformer");
     if transformer.is_dir() {
-        return Error::invalid(format!("{}: no .safetensors file in it", transformer.display()));
+        return Error::invalid(format!("{}: no weight file in it", transformer.display()));
     }
     Error::invalid(format!(
         "{}: not a model folder (no transformer in it); `ckpt_dir` names a folder in diffusers' \
-         or Wan's layout, `transformer` a single file",
+         or Wan's layout or ComfyUI's models, `transformer` a single file",
         root.display()
     ))
 }

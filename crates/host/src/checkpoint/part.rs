@@ -12,9 +12,14 @@ use crate::error::{Error, Result};
 pub(super) const PARTS: [&str; 5] =
     ["transformer", "transformer_2", "vae", "text_encoder", "image_encoder"];
 
+/// Parts that differ in their networks.
+pub(super) const KINDS: [&str; 4] = ["transformer", "vae", "text_encoder", "image_encoder"];
+
 /// A part. What was read without an error is kept.
 pub(super) struct Part {
-    /// Its weight files, in order of name.
+    /// What is taken of a file that holds several networks.
+    kind: String,
+    /// Its weight files, in order of name, or the index of its shards.
     pub(super) files: Vec<PathBuf>,
     weights: OnceLock<Arc<Weights>>,
     inspection: OnceLock<Inspection>,
@@ -22,13 +27,14 @@ pub(super) struct Part {
 }
 
 impl Part {
-    pub(super) fn new(files: Vec<PathBuf>) -> Self {
+    /// The part of this name, in these files.
+    pub(super) fn new(name: &str, files: Vec<PathBuf>) -> Self {
         let (weights, inspection, network) = Default::default();
-        Self { files, weights, inspection, network }
+        Self { kind: kind_of(name).into(), files, weights, inspection, network }
     }
 
     pub(super) fn weights(&self) -> Result<&Arc<Weights>> {
-        kept(&self.weights, || Ok(Arc::new(Weights::open(&self.files)?)))
+        kept(&self.weights, || Ok(Arc::new(Weights::open_part(&self.files, Some(&self.kind))?)))
     }
 
     /// What it is by its tensors alone.
@@ -58,7 +64,7 @@ impl Part {
     fn published(&self, name: &str) -> Result<Network> {
         let inspection = self.inspection()?;
         let published = inspection.network.as_ref().filter(|_| !inspection.candidates.is_empty());
-        let is_this = |network: &&Network| part_of(network) == name.trim_end_matches("_2");
+        let is_this = |network: &&Network| part_of(network) == kind_of(name);
         published.filter(is_this).cloned().ok_or_else(|| self.not_published(name))
     }
 
@@ -70,6 +76,11 @@ impl Part {
             self.files[0].display()
         ))
     }
+}
+
+/// The part whose network one of this name has.
+fn kind_of(name: &str) -> &str {
+    name.trim_end_matches("_2")
 }
 
 /// The part that a network is; of two transformers, the first.

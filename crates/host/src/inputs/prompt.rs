@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use wan_model::tokenizer::PromptTokenizer;
+use wan_model::tokenizer::{PromptTokenizer, TokenIds};
 use wan_model::umt5::Umt5Encoder;
 
 use crate::cancel::Cancel;
@@ -13,7 +13,8 @@ use crate::error::Result;
 /// Tokenizer of a model, and its text encoder for as long as it encodes: it is the largest part
 /// after the transformers, and of no use to them once the prompts are embeddings.
 pub(crate) struct PromptEncoder {
-    tokenizer: PromptTokenizer,
+    /// None where the model has none: whoever encodes nothing needs none.
+    tokenizer: Option<PromptTokenizer>,
     length: usize,
     loader: Arc<PartLoader>,
 }
@@ -28,21 +29,49 @@ pub(crate) struct UnknownWords {
 }
 
 impl PromptEncoder {
-    /// Reads the tokenizer.
+    /// Reads the tokenizer, if there is one.
     ///
     /// # Errors
-    /// If there is none, or it is malformed.
+    /// If it cannot be read, or is malformed.
     pub(crate) fn new(loader: Arc<PartLoader>) -> Result<Self> {
         let checkpoint = loader.checkpoint();
-        let tokenizer = PromptTokenizer::from_file(&checkpoint.tokenizer()?)?;
+        let read = |file: crate::checkpoint::tokenizer::TokenizerFile| {
+            PromptTokenizer::from_bytes(&file.path, &file.bytes)
+        };
+        let tokenizer = checkpoint.tokenizer()?.map(read).transpose()?;
         Ok(Self { tokenizer, length: checkpoint.max_sequence_length().get(), loader })
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// If the model has none, with where to get it.
+    pub(crate) fn tokenizer(&self) -> Result<&PromptTokenizer> {
+        self.tokenizer.as_ref().ok_or_else(|| self.loader.checkpoint().no_tokenizer())
     }
 
     /// Words of the prompt that a small vocabulary does not have, with those that it has.
     pub(crate) fn unknown_words(&self, prompt: &str) -> Option<UnknownWords> {
-        let unknown = self.tokenizer.unknown_words(prompt);
-        let known = || self.tokenizer.known_words();
+        let tokenizer = self.tokenizer.as_ref()?;
+        let unknown = tokenizer.unknown_words(prompt);
+        let known = || tokenizer.known_words();
         (!unknown.is_empty()).then(|| UnknownWords { unknown, known: known() })
+    }
+
+    /// What is to be said of a prompt that is longer than the text encoder takes; `what` is what
+    /// it is called.
+    ///
+    /// # Errors
+    /// If the tokenizer fails.
+    pub(crate) fn cut(&self, what: &str, prompt: &str) -> Result<Option<String>> {
+        let Some(tokenizer) = &self.tokenizer else { return Ok(None) };
+        let cut = tokenizer.encode(prompt, self.length)?.cut;
+        Ok(cut.map(|cut| {
+            format!(
+                "the {what} is longer than the {} tokens that this model takes; left out: {cut}",
+                self.length
+            )
+        }))
     }
 
     /// Encodes a prompt: `[1, max_sequence_length, text_dim]`, zeros after its end.
@@ -62,22 +91,22 @@ impl PromptEncoder {
         (prompt, other): (&str, Option<&str>),
         cancel: &Cancel,
     ) -> Result<(Tensor, Option<Tensor>)> {
+        let tokenizer = self.tokenizer()?;
+        let ids = tokenizer.encode(prompt, self.length)?;
+        let other = other.map(|prompt| tokenizer.encode(prompt, self.length)).transpose()?;
         let encoder = self.loader.text_encoder()?;
-        let encode = |text: &str| self.encode_with(&encoder, text, cancel);
-        let other = other.map(encode).transpose()?;
-        Ok((encode(prompt)?, other))
+        let encode = |ids: &TokenIds| self.encode_with(&encoder, ids, cancel);
+        let other = other.as_ref().map(encode).transpose()?;
+        Ok((encode(&ids)?, other))
     }
 
     fn encode_with(
         &self,
         encoder: &Umt5Encoder,
-        prompt: &str,
+        ids: &TokenIds,
         mut cancel: &Cancel,
     ) -> Result<Tensor> {
-        // As the pipelines clean prompts: white space collapsed.
-        let clean = prompt.split_whitespace().collect::<Vec<_>>().join(" ");
-        let device = self.loader.device();
-        let (ids, mask) = self.tokenizer.encode(&clean, self.length)?.tensors(device)?;
+        let (ids, mask) = ids.tensors(self.loader.device())?;
         Ok(encoder.prompt_embeds_observed(&ids, &mask, &mut cancel)?)
     }
 }

@@ -43,9 +43,9 @@ impl Defaults {
             })?;
             return Ok(Self::of_published(model));
         }
-        if let Some(own) = checkpoint.defaults() {
-            let WanToml { generate, sampler_options, cache_options } = own.clone();
-            let FolderDefaults { request, shift_of_size } = generate;
+        if let Some(own) = checkpoint.defaults().filter(|own| own.completes_requests()) {
+            let WanToml { generate, sampler_options, cache_options, .. } = own.clone();
+            let FolderDefaults { request, shift_of_size } = generate.unwrap_or_default();
             let request = Request { sampler_options, cache_options, ..request };
             let (origin, task, scheduler_shift) = (Origin::WanToml, None, None);
             return Ok(Self { request, origin, task, shift_of_size, scheduler_shift });

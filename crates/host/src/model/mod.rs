@@ -76,7 +76,7 @@ pub struct RunContext {
 }
 
 impl Engine {
-    /// Opens a model: a folder in diffusers' or Wan's own layout. Reads headers, configs and the
+    /// Opens a model: a folder in diffusers' or Wan's own layout, or ComfyUI's `models`. Reads headers, configs and the
     /// tokenizer; weights are loaded when they are needed.
     ///
     /// # Errors
@@ -186,6 +186,8 @@ impl Model {
     /// # Errors
     /// If an encoder cannot be loaded or fails; `Cancelled` once `cancel` is set.
     pub fn encode(&self, settings: &Settings, cancel: &Cancel) -> Result<Conditions> {
+        // Before anything is loaded.
+        self.0.prompts.tokenizer()?;
         let guided = self.guidance(settings).iter().any(|scale| *scale > 1.0);
         let (loader, prompts, vae) = (&*self.0.loader, &self.0.prompts, self.vae()?);
         let intake = self.facts().intake();

@@ -13,6 +13,7 @@ use wan_plugin_api::{OptionValues, Place};
 use crate::checkpoint::lora_set::LoraSet;
 use crate::error::{Error, Result};
 use crate::inputs::given::GivenFrames;
+use crate::inputs::prompt::UnknownWords;
 use crate::model::Model;
 use crate::model::defaults::{Defaults, of_wan};
 use crate::model::needs;
@@ -63,7 +64,8 @@ impl Model {
         values.given.hashes.extend(hash.map(|hash| ("latents".into(), hash)));
         given.check(self.facts().intake(), self.size_rule().temporal_scale)?;
         values.lora = loras.known_by().to_vec();
-        let mut notices = self.unknown_words(&values);
+        let mut notices = self.checkpoint().notices();
+        notices.extend(self.notices_on_prompts(&values)?);
         notices.extend_from_slice(loras.notices());
         Ok(Settings {
             defaults: settling.used_defaults(Size { width: values.width, height: values.height }),
@@ -140,17 +142,24 @@ impl Model {
         Settling::new(request, &defaults).strategies(self.engine().registry())
     }
 
-    fn unknown_words(&self, values: &SettingValues) -> Vec<String> {
+    /// Words that the model does not know, and ends of prompts that it does not take.
+    fn notices_on_prompts(&self, values: &SettingValues) -> Result<Vec<String>> {
         let prompts = [&values.prompt, &values.negative_prompt];
         let unknown = prompts.iter().filter_map(|prompt| self.prompts().unknown_words(prompt));
-        let notice = |words: crate::inputs::prompt::UnknownWords| {
+        let notice = |words: UnknownWords| {
             format!(
                 "this model does not know: {}; it knows: {}",
                 words.unknown.join(", "),
                 words.known.join(", ")
             )
         };
-        unknown.map(notice).collect()
+        let mut notices: Vec<String> = unknown.map(notice).collect();
+        notices.extend(self.prompts().cut("prompt", &values.prompt)?);
+        let guidance = values.guidance(self.facts().configs.len());
+        if guidance.iter().any(|scale| *scale > 1.0) {
+            notices.extend(self.prompts().cut("negative prompt", &values.negative_prompt)?);
+        }
+        Ok(notices)
     }
 }
 
