@@ -16,9 +16,9 @@ BLOCKS = ["Q8_0", "Q6_K", "Q5_K", "Q5_1", "Q5_0", "Q4_K", "Q4_1", "Q4_0", "Q3_K"
 FLOATS = ["f32", "f16", "bf16"]
 # Largest error of a format that is written, over the largest number of its tensor.
 STEPS = {
-    "f32": 0, "f16": 2**-11, "bf16": 2**-8, "fp8": 2**-4, "Q8_0": 2**-8, "Q6_K": 2**-5,
-    "Q5_K": 2**-4, "Q5_1": 2**-5, "Q5_0": 2**-4, "Q4_K": 2**-3, "Q4_1": 2**-4, "Q4_0": 2**-3,
-    "Q3_K": 2**-2, "Q2_K": 0.5,
+    "f32": 0, "f16": 2**-11, "bf16": 2**-8, "fp8": 2**-4, "Q8_0": 0.0045, "Q6_K": 2**-5,
+    "Q5_K": 2**-4, "Q5_1": 0.034, "Q5_0": 2**-4, "Q4_K": 2**-3, "Q4_1": 0.068, "Q4_0": 2**-3,
+    "Q3_K": 2**-2, "Q2_K": 0.6,
 }  # fmt: skip
 # Products and sums of three f32 numbers in another order.
 SAME = 4e-7

@@ -11,6 +11,9 @@ const PICKLE: &str = "data.pkl";
 /// Longest pickle that is made.
 const BYTES_MAX: usize = 1 << 19;
 
+/// Operations of a pickle that is taken apart: what has more takes longer than its reader.
+const OPERATIONS_MAX: usize = 20_000;
+
 /// Operations that are put in.
 const OPERATIONS: [&[u8]; 34] = [
     b"(",
@@ -84,7 +87,8 @@ impl Torch {
         let entries = zip::entries(bytes)?;
         let pickle = entries.iter().position(|entry| entry.name.ends_with(PICKLE))?;
         let operations = operations(&entries[pickle].bytes);
-        (!operations.is_empty()).then_some(Self { entries, pickle, operations })
+        let count = operations.len();
+        (1..=OPERATIONS_MAX).contains(&count).then_some(Self { entries, pickle, operations })
     }
 
     /// The file, changed so many times.

@@ -12,7 +12,11 @@ use crate::error::{Error, Result};
 /// which follow ggml's.
 pub(super) fn narrowed(tensor: &Tensor, encoding: Encoding) -> Result<Vec<u8>> {
     if let Some(dtype) = blocks_of(encoding) {
-        return Ok(QTensor::quantize(tensor, dtype)?.data()?.into_owned());
+        let tensor = match run_with_least(encoding) {
+            Some(run) => without_equal_runs(tensor, run)?,
+            None => tensor.clone(),
+        };
+        return Ok(QTensor::quantize(&tensor, dtype)?.data()?.into_owned());
     }
     let flat = tensor.flatten_all()?;
     match encoding {
@@ -28,6 +32,30 @@ pub(super) fn narrowed(tensor: &Tensor, encoding: Encoding) -> Result<Vec<u8>> {
         }
         other => Err(Error::input("number format", "one that is written", other.name())),
     }
+}
+
+/// How many numbers share a step and a least number, in the formats whose steps candle finds with
+/// `make_qkx1_quants`.
+fn run_with_least(encoding: Encoding) -> Option<usize> {
+    match encoding {
+        Encoding::Q2K => Some(16),
+        Encoding::Q4K | Encoding::Q5K => Some(32),
+        _ => None,
+    }
+}
+
+/// The tensor with one number of each run of equal ones changed in its last digits: candle 0.11.1
+/// takes a run without a difference for a run of zeros.
+fn without_equal_runs(tensor: &Tensor, run: usize) -> Result<Tensor> {
+    let mut numbers = tensor.flatten_all()?.to_vec1::<f32>()?;
+    for run in numbers.chunks_mut(run) {
+        if let [first, rest @ ..] = run
+            && rest.iter().all(|number| number == first)
+        {
+            *first *= 1. - 8. * f32::EPSILON;
+        }
+    }
+    Ok(Tensor::from_vec(numbers, tensor.shape(), tensor.device())?)
 }
 
 fn bytes<T: Copy, const N: usize>(numbers: &[T], of: impl Fn(T) -> [u8; N]) -> Vec<u8> {
@@ -47,5 +75,41 @@ fn blocks_of(encoding: Encoding) -> Option<GgmlDType> {
         Encoding::Q5K => Some(GgmlDType::Q5K),
         Encoding::Q6K => Some(GgmlDType::Q6K),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn equal_numbers_stay_what_they_are_in_every_format_of_blocks() {
+        let numbers: Vec<f32> = [-0.5, 0.25, 0.5, -0.25]
+            .iter()
+            .flat_map(|number| std::iter::repeat_n(*number, 128))
+            .collect();
+        let tensor = Tensor::from_slice(&numbers, (2, 256), &Device::Cpu).unwrap();
+        for encoding in [
+            Encoding::Q4_0,
+            Encoding::Q4_1,
+            Encoding::Q5_0,
+            Encoding::Q5_1,
+            Encoding::Q8_0,
+            Encoding::Q2K,
+            Encoding::Q3K,
+            Encoding::Q4K,
+            Encoding::Q5K,
+            Encoding::Q6K,
+        ] {
+            let bytes = narrowed(&tensor, encoding).unwrap();
+            let mut found = vec![0.; numbers.len()];
+            assert!(encoding.widen(&bytes, &mut found), "{encoding:?}");
+            for (found, expected) in found.iter().zip(&numbers) {
+                let error = (found - expected).abs();
+                assert!(error < 0.02, "{encoding:?}: {found}, expected {expected}");
+            }
+        }
     }
 }
