@@ -91,7 +91,7 @@ fn files_of_real_size_are_recognised_in_both_layouts() {
         let (network, id) = (&known.network, known.id);
         let layouts = [
             (Layout::Diffusers, shapes(network)),
-            (original_layout(network), original_shapes(network)),
+            (network.original_layout(), original_shapes(network)),
         ];
         for (layout, shapes) in layouts {
             let found = inspect_shapes(&shapes);

@@ -63,7 +63,7 @@ proptest! {
 struct OldestFrame;
 
 impl Source for OldestFrame {
-    fn get(&self, name: &str, shape: &[usize]) -> Result<Weight> {
+    fn get(&self, name: &str, shape: &[usize]) -> crate::Result<Weight> {
         let weight = any_weights(2).get(shape, name)?;
         let scale = if name.ends_with("conv2.weight") { 32. } else { 1. };
         Ok(Weight::Dense(match *shape {
