@@ -39,8 +39,7 @@ impl Candidates {
                 }
                 // A file of one network is the same whatever is asked for.
                 Ok(Some(own)) if found == 0 => {
-                    let part = Part::new(own, files.to_vec());
-                    return self.of.entry(own).or_default().push(part);
+                    return self.of.entry(own).or_default().push(part.renamed(own));
                 }
                 Ok(Some(_)) => return,
                 Ok(None) => {}

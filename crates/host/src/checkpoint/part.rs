@@ -33,6 +33,11 @@ impl Part {
         Self { kind: kind_of(name).into(), files, weights, inspection, network }
     }
 
+    /// The same files, with what was read of them, as another part.
+    pub(super) fn renamed(self, name: &str) -> Self {
+        Self { kind: kind_of(name).into(), ..self }
+    }
+
     pub(super) fn weights(&self) -> Result<&Arc<Weights>> {
         kept(&self.weights, || Ok(Arc::new(Weights::open_part(&self.files, Some(&self.kind))?)))
     }
