@@ -134,7 +134,6 @@ fn network(id: &str) -> Network {
 #[test]
 fn weights_of_real_size_are_told_by_their_headers() {
     let folder = tempfile::tempdir().unwrap();
-    // What the program reads for a file that it knows at once to be none.
     for id in ["t2v-14B", "i2v-14B", "umt5-xxl"] {
         let network = network(id);
         for kind in KINDS {

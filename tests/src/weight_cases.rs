@@ -3,8 +3,8 @@
 //!
 //! A case is a folder with a `case.json`, and the folder of a set has an `index.json` that names
 //! them. Every case goes through the program: `wan convert` in a process with limits of time and
-//! memory, `wan inspect --forward` where a forward pass was recorded, `wan inspect --tokens` for the
-//! tokenizer. What the program writes is read with another reader of safetensors than ours.
+//! memory, `wan inspect --forward` where a forward pass was recorded, `wan inspect --tokens` for
+//! the tokenizer. What the program writes is read with another reader of safetensors than ours.
 #![allow(clippy::disallowed_methods, reason = "starts the program under test")]
 
 mod bounded;

@@ -159,8 +159,8 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-/// What of a file is a document: JSON, or parts that have to fit each other. It is taken apart once,
-/// and changed very often.
+/// What of a file is a document: JSON, or parts that have to fit each other. It is taken apart
+/// once, and changed very often.
 pub(crate) enum Document {
     Whole(Value),
     /// One on each line.

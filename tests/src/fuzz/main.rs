@@ -4,7 +4,8 @@
 //! seeded mutator that knows where the lengths and numbers of their formats are. Each kind of file is read
 //! in a process of its own. What is looked for: a panic that reaches the caller, a process that
 //! ends, a reader that takes more than two seconds, and one that allocates more than four times the
-//! file (once, of weights in the formats of others) and 64 MiB. Exit code 0 if there was none, 1 if there was, 2 if the command line is wrong.
+//! file (once, of weights in the formats of others) and 64 MiB. Exit code 0 if there was none, 1 if
+//! there was, 2 if the command line is wrong.
 #![allow(clippy::disallowed_methods, reason = "starts itself again, a process for each kind")]
 
 mod allocator;

@@ -1,7 +1,7 @@
 //! Tensors of a safetensors file as numbers, whatever they are stored in.
 //!
-//! candle has no format of integers of 8 bits, and its way from 8-bit floats to f64 does not end for
-//! some of them (float8 0.7, `F8E4M3::to_f64`).
+//! candle has no format of integers of 8 bits, and its way from 8-bit floats to f64 does not end
+//! for some of them (float8 0.7, `F8E4M3::to_f64`).
 
 use std::collections::HashMap;
 use std::fs;
