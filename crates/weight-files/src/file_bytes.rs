@@ -83,7 +83,7 @@ impl FileBytes {
     /// # Errors
     /// [`Error::Io`] if the file cannot be read.
     pub(crate) fn first(&self, count: u64) -> Result<Vec<u8>> {
-        let first = self.from_disk(0, count)?;
+        let first = self.read_anew(0, count)?;
         if let Some(reading) = self.opening().as_mut() {
             reading.first.clone_from(&first);
         }
@@ -99,7 +99,7 @@ impl FileBytes {
         let mut opening = self.opening();
         let Some(reading) = opening.as_mut() else {
             drop(opening);
-            return self.from_disk(start, count);
+            return self.read_anew(start, count);
         };
         let known = usize::try_from(start).ok().and_then(|start| reading.first.get(start..));
         let known = known.unwrap_or_default();
@@ -107,13 +107,13 @@ impl FileBytes {
         let mut bytes = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
         bytes.extend(known);
         let after = known.len() as u64;
-        bytes.extend(self.from_disk(start + after, count - after)?);
+        bytes.extend(self.read_anew(start + after, count - after)?);
         reading.hash.update(&bytes);
         reading.ranges.push(start..start + count);
         Ok(bytes)
     }
 
-    fn from_disk(&self, start: u64, count: u64) -> Result<Vec<u8>> {
+    fn read_anew(&self, start: u64, count: u64) -> Result<Vec<u8>> {
         let count = count.min(self.length.saturating_sub(start));
         if count == 0 {
             return Ok(Vec::new());

@@ -125,8 +125,9 @@ impl Key {
         let (bare, low_noise) = without_prefixes(key);
         let not_read = NOT_READ.iter().find(|(part, _)| key.contains(part));
         let split = split(&bare);
-        let starts = |start: &&str| key.starts_with(*start) || bare.starts_with(*start);
-        if (split.is_some() || not_read.is_some()) && TEXT_ENCODERS.iter().any(|s| starts(&s)) {
+        if (split.is_some() || not_read.is_some())
+            && TEXT_ENCODERS.iter().any(|start| key.starts_with(start) || bare.starts_with(start))
+        {
             return Self::TextEncoder;
         }
         if let Some((_, form)) = not_read {
