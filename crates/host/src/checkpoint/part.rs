@@ -33,6 +33,12 @@ impl Part {
         Self { kind: kind_of(name).into(), files, weights, inspection, network }
     }
 
+    /// The same files as another part. What was read of them stays.
+    pub(super) fn taken_as(mut self, name: &str) -> Self {
+        kind_of(name).clone_into(&mut self.kind);
+        self
+    }
+
     pub(super) fn weights(&self) -> Result<&Arc<Weights>> {
         kept(&self.weights, || Ok(Arc::new(Weights::open_part(&self.files, Some(&self.kind))?)))
     }
