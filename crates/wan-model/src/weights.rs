@@ -108,12 +108,12 @@ impl Weights {
         }
         let layout = Layout::of(listed.iter().map(|listed| listed.name.as_str()));
         let marked = files.iter().any(refused::promises_factors)
-            || listed.iter().any(|listed| listed.name == factors::MARK);
+            || listed.iter().any(|listed| factors::is_mark(&listed.name));
         let (tensors, factors) = (HashMap::with_capacity(listed.len()), HashMap::new());
         let paths = paths.to_vec();
         let mut weights = Self { paths, files, layout, holds_several, tensors, factors };
         for listed in listed {
-            if listed.name != factors::MARK && !refused::is_layer_format(&listed.name) {
+            if !factors::is_mark(&listed.name) && !refused::is_layer_format(&listed.name) {
                 weights.insert(listed)?;
             }
         }

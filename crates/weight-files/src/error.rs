@@ -32,7 +32,7 @@ pub enum Error {
     },
     /// It was changed after what describes its tensors had been read.
     #[error(
-        "{}: changed since it was opened ({difference}); open the model again", path.display()
+        "{}: changed since its header was read ({difference}); open the model again", path.display()
     )]
     Changed {
         /// The file.

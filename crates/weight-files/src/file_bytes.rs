@@ -28,6 +28,8 @@ pub(crate) struct FileBytes {
 /// The bytes that were read.
 #[derive(Default)]
 struct Reading {
+    /// The file's first bytes, which are not read twice.
+    first: Vec<u8>,
     hash: Sha256,
     ranges: Vec<Range<u64>>,
 }
@@ -76,29 +78,61 @@ impl FileBytes {
         Err(Error::Changed { path: self.path.clone(), difference: found })
     }
 
+    /// The first bytes, at most `count`: by them a format is recognised. They do not describe tensors.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read.
+    pub(crate) fn first(&self, count: u64) -> Result<Vec<u8>> {
+        let first = self.from_disk(0, count)?;
+        if let Some(reading) = self.opening().as_mut() {
+            reading.first.clone_from(&first);
+        }
+        Ok(first)
+    }
+
     /// At most `count` bytes from `start` on: fewer at the end of the file.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read.
     pub(crate) fn at_most(&self, start: u64, count: u64) -> Result<Vec<u8>> {
         let count = count.min(self.length.saturating_sub(start));
+        let mut opening = self.opening();
+        let Some(reading) = opening.as_mut() else {
+            drop(opening);
+            return self.from_disk(start, count);
+        };
+        let known = usize::try_from(start).ok().and_then(|start| reading.first.get(start..));
+        let known = known.unwrap_or_default();
+        let known = &known[..known.len().min(usize::try_from(count).unwrap_or(usize::MAX))];
+        let mut bytes = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
+        bytes.extend(known);
+        let after = known.len() as u64;
+        bytes.extend(self.from_disk(start + after, count - after)?);
+        reading.hash.update(&bytes);
+        reading.ranges.push(start..start + count);
+        Ok(bytes)
+    }
+
+    fn from_disk(&self, start: u64, count: u64) -> Result<Vec<u8>> {
+        let count = count.min(self.length.saturating_sub(start));
+        if count == 0 {
+            return Ok(Vec::new());
+        }
         let mut file = self.lock();
         file.seek(SeekFrom::Start(start)).map_err(|e| self.io(e))?;
         let mut bytes = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
         Read::by_ref(&mut *file).take(count).read_to_end(&mut bytes).map_err(|e| self.io(e))?;
-        drop(file);
-        let mut opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reading) = opening.as_mut() {
-            reading.hash.update(&bytes);
-            reading.ranges.push(start..start + count);
-        }
         Ok(bytes)
+    }
+
+    fn opening(&self) -> MutexGuard<'_, Option<Reading>> {
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What has been read so far: that describes the tensors. Nothing more is taken note of.
     pub(crate) fn described(&self) -> Description {
-        let read = self.opening.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Reading { hash, ranges } = read.unwrap_or_default();
+        let read = self.opening().take();
+        let Reading { hash, ranges, .. } = read.unwrap_or_default();
         Description { sha256: hash.finalize().into(), ranges }
     }
 

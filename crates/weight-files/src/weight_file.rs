@@ -29,7 +29,7 @@ impl WeightFile {
     /// is read (the error says of which it is), is cut short, or contradicts itself.
     pub fn open(path: &Path) -> Result<Self> {
         let file = FileBytes::open(path)?;
-        let first = file.at_most(0, FIRST)?;
+        let first = file.first(FIRST)?;
         let reader = READERS.iter().find(|reader| (reader.recognises)(&first, file.length()));
         let Some(reader) = reader else {
             return Err(file.malformed(first_bytes::what_it_is(&first, file.length(), path)));

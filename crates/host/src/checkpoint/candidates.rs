@@ -34,7 +34,7 @@ impl Candidates {
         let several = first.weights().map(|weights| weights.holds_several());
         if matches!(several, Ok(false)) {
             if let Ok(Some(own)) = own_kind(&first) {
-                self.of.entry(own).or_default().push(first.taken_as(own));
+                self.of.entry(own).or_default().push(first.renamed(own));
             }
             return;
         }
@@ -48,7 +48,7 @@ impl Candidates {
         }
         if several.is_err() && !found {
             let kind = kind_of_name(&files[0]);
-            self.unread.entry(kind).or_default().push(first.taken_as(kind));
+            self.unread.entry(kind).or_default().push(first.renamed(kind));
         }
     }
 

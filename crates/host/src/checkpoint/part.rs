@@ -33,10 +33,9 @@ impl Part {
         Self { kind: kind_of(name).into(), files, weights, inspection, network }
     }
 
-    /// The same files as another part. What was read of them stays.
-    pub(super) fn taken_as(mut self, name: &str) -> Self {
-        kind_of(name).clone_into(&mut self.kind);
-        self
+    /// The same files, with what was read of them, as another part.
+    pub(super) fn renamed(self, name: &str) -> Self {
+        Self { kind: kind_of(name).into(), ..self }
     }
 
     pub(super) fn weights(&self) -> Result<&Arc<Weights>> {

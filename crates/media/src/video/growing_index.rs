@@ -191,6 +191,9 @@ impl<F: Read + Seek> Part<'_, F> {
         let index = before.payloads.len();
         let ours = boxes::fragment_head(&before.stream, index, first, &samples);
         let ours = ours.map_err(|_| wrong())?;
+        if moof.len() > ours.len() {
+            return Err(wrong());
+        }
         let Some(mut head) = self.bytes(at, ours.len())? else { return Ok(None) };
         head[..moof.len()].copy_from_slice(&moof);
         if head != ours {

@@ -212,6 +212,8 @@ fn what_does_not_fit_is_refused_and_named() {
     let said = refusal(&[("lora_te1_x.lora_up.weight", up.clone())]);
     assert!(said.contains("text encoder"), "{said}");
     let said = refusal(&[("blocks.0.self_attn.q.weight", up.clone())]);
+    assert!(said.contains("a whole network rather than a LoRA"), "{said}");
+    let said = refusal(&[("something.else", up.clone())]);
     assert!(said.contains("no LoRA"), "{said}");
     let said = refusal(&[("blocks.0.self_attn.q.oft_blocks", up)]);
     assert!(said.contains("OFT"), "{said}");

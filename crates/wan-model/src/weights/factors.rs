@@ -14,7 +14,12 @@ use super::stored::Stored;
 use crate::original_names::Part;
 
 /// Name of a tensor (of any shape and format) that marks a file whose 8-bit matrices have factors.
-pub(super) const MARK: &str = "scaled_fp8";
+const MARK: &str = "scaled_fp8";
+
+/// Whether a tensor is that mark, behind whatever wrapper.
+pub(super) fn is_mark(name: &str) -> bool {
+    name.strip_suffix(MARK).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
 
 /// Ends of a factor's name, in place of `weight`.
 const SUFFIXES: [&str; 2] = ["scale_weight", "weight_scale"];

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device};
 use tempfile::TempDir;
 use wan_model::Error;
-use wan_model::weights::Weights;
+use wan_model::weights::{FileError, Weights};
 
 /// A safetensors file of these header words and bytes.
 fn write(folder: &TempDir, name: &str, header: &str, body: &[u8]) -> PathBuf {
@@ -73,7 +73,8 @@ fn what_is_no_header_is_said() {
     std::io::Write::write_all(&mut bytes, &begin).unwrap();
     assert!(refusal(&path).contains("should have 100000001 bytes"));
     let error = Weights::open(&[folder.path().join("none.safetensors")]).err().unwrap();
-    assert!(matches!(error, Error::File(_)) && error.to_string().contains("none.safetensors"));
+    assert!(matches!(error, Error::WeightFile(FileError::File(_))));
+    assert!(error.to_string().contains("none.safetensors"));
 }
 
 #[test]
