@@ -52,6 +52,8 @@ pub struct Weights {
     paths: Vec<PathBuf>,
     files: Vec<WeightFile>,
     layout: Layout,
+    /// Whether the files hold other networks beside this one.
+    holds_several: bool,
     tensors: HashMap<String, Stored>,
     /// Factors of 8-bit tensors, by the name of their tensor.
     factors: HashMap<String, Stored>,
@@ -98,7 +100,7 @@ impl Weights {
                 return Err(Error::MalformedFile { path: file.path().to_owned(), reason });
             }
         }
-        let listed = list(&files, part).map_err(malformed)?;
+        let (listed, holds_several) = list(&files, part).map_err(malformed)?;
         let infos = |listed: &Listed| &files[listed.file].tensors()[listed.number];
         let named = listed.iter().map(|listed| (listed.name.as_str(), infos(listed)));
         if let Some(reason) = refused::family(named) {
@@ -108,7 +110,8 @@ impl Weights {
         let marked = files.iter().any(refused::promises_factors)
             || listed.iter().any(|listed| factors::is_mark(&listed.name));
         let (tensors, factors) = (HashMap::with_capacity(listed.len()), HashMap::new());
-        let mut weights = Self { paths: paths.to_vec(), files, layout, tensors, factors };
+        let paths = paths.to_vec();
+        let mut weights = Self { paths, files, layout, holds_several, tensors, factors };
         for listed in listed {
             if !factors::is_mark(&listed.name) && !refused::is_layer_format(&listed.name) {
                 weights.insert(listed)?;
@@ -178,6 +181,11 @@ impl Weights {
     /// The opened paths, as text for messages.
     pub(crate) fn origin(&self) -> String {
         origin(self.paths.iter().map(PathBuf::as_path))
+    }
+
+    /// Whether the files hold other networks, of which [`open_part`](Self::open_part) took one.
+    pub fn holds_several(&self) -> bool {
+        self.holds_several
     }
 
     /// The naming scheme of the files.
@@ -343,7 +351,8 @@ pub fn open_files(paths: &[PathBuf]) -> Result<Vec<WeightFile>> {
 }
 
 /// All tensors by their names without wrappers; of files with several networks, those of `part`.
-fn list(files: &[WeightFile], part: Option<&str>) -> Result<Vec<Listed>, String> {
+/// Also whether there are several.
+fn list(files: &[WeightFile], part: Option<&str>) -> Result<(Vec<Listed>, bool), String> {
     let mut listed = Vec::new();
     for (file, opened) in files.iter().enumerate() {
         let names = opened.tensors().iter().map(|info| wrappers::uncompiled(&info.name));
@@ -369,7 +378,7 @@ fn list(files: &[WeightFile], part: Option<&str>) -> Result<Vec<Listed>, String>
             listed.name = name.to_owned();
         }
     }
-    Ok(listed)
+    Ok((listed, !components.is_empty()))
 }
 
 fn origin<'a>(paths: impl Iterator<Item = &'a Path>) -> String {

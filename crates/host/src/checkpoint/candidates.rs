@@ -1,9 +1,10 @@
 //! Files that may be parts of a model, by their tensors.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::part::{KINDS, Part, part_of};
+use crate::error::Result;
 
 /// Sets of files by the part that they may be.
 #[derive(Default)]
@@ -19,36 +20,35 @@ impl Candidates {
     /// Wan's, is passed over.
     pub(super) fn add(&mut self, kind: &'static str, files: Vec<PathBuf>) {
         let part = Part::new(kind, files);
-        match part.inspection().map(|found| found.network.as_ref().map(part_of)) {
-            Ok(found) if found == Some(kind) => self.of.entry(kind).or_default().push(part),
+        match own_kind(&part) {
+            Ok(own) if own == Some(kind) => self.of.entry(kind).or_default().push(part),
             Ok(_) => {}
             Err(_) => self.unread.entry(kind).or_default().push(part),
         }
     }
 
-    /// Adds a set as the part, or the parts, that its tensors are of.
+    /// Adds a set as the part, or the parts, that its tensors are of. Headers are read once where
+    /// it is one network.
     pub(super) fn add_any(&mut self, files: &[PathBuf]) {
-        let mut found = 0;
-        let mut is_unread = false;
+        let first = Part::new(KINDS[0], files.to_vec());
+        let several = first.weights().map(|weights| weights.holds_several());
+        if matches!(several, Ok(false)) {
+            if let Ok(Some(own)) = own_kind(&first) {
+                self.of.entry(own).or_default().push(first.renamed(own));
+            }
+            return;
+        }
+        let mut found = false;
         for kind in KINDS {
             let part = Part::new(kind, files.to_vec());
-            match part.inspection().map(|found| found.network.as_ref().map(part_of)) {
-                Ok(Some(own)) if own == kind => {
-                    self.of.entry(kind).or_default().push(part);
-                    found += 1;
-                }
-                // A file of one network is the same whatever is asked for.
-                Ok(Some(own)) if found == 0 => {
-                    return self.of.entry(own).or_default().push(part.renamed(own));
-                }
-                Ok(Some(_)) => return,
-                Ok(None) => {}
-                Err(_) => is_unread = true,
+            if own_kind(&part).is_ok_and(|own| own == Some(kind)) {
+                self.of.entry(kind).or_default().push(part);
+                found = true;
             }
         }
-        if found == 0 && is_unread {
+        if several.is_err() && !found {
             let kind = kind_of_name(&files[0]);
-            self.unread.entry(kind).or_default().push(Part::new(kind, files.to_vec()));
+            self.unread.entry(kind).or_default().push(first.renamed(kind));
         }
     }
 
@@ -71,8 +71,13 @@ impl Candidates {
     }
 }
 
+/// The part that the tensors are of, if they are of one.
+fn own_kind(part: &Part) -> Result<Option<&'static str>> {
+    Ok(part.inspection()?.network.as_ref().map(part_of))
+}
+
 /// The part that the name of a file says that it is.
-fn kind_of_name(file: &std::path::Path) -> &'static str {
+fn kind_of_name(file: &Path) -> &'static str {
     let name = file.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let parts = [
         ("vae", "vae"),
