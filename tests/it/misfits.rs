@@ -69,9 +69,9 @@ fn missing_renamed_and_misshaped_tensors_are_named_in_every_part() {
         with_changed(
             &bench,
             part,
-            |tensors| drop(tensors.insert("vace_blocks.0.proj_out.weight".into(), zeros(&[3]))),
+            |tensors| drop(tensors.insert("other_blocks.0.proj_out.weight".into(), zeros(&[3]))),
             || {
-                refused("`vace_blocks.0.proj_out.weight` of shape [3] is unexpected");
+                refused("`other_blocks.0.proj_out.weight` of shape [3] is unexpected");
                 refused("belong to another model");
             },
         );

@@ -1,7 +1,6 @@
 //! What is needed to look inside: by the program, the cache laboratory, the plugin check and the
 //! golden cases. It may change with any version; [the door](crate) is what lasts.
 
-pub use crate::checkpoint::lora_set::half_of_name;
 pub use crate::denoise::noise::Noise;
 pub use crate::denoise::ops::HostOps;
 pub use crate::denoise::parts::DenoiserParts;

@@ -1,14 +1,11 @@
-//! What a reader of a container format gives, and the list of readers.
+//! What a reader of a container format gives.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::error::Result;
 use crate::file_bytes::FileBytes;
-use crate::gguf;
-use crate::safetensors;
 use crate::tensor_info::TensorInfo;
-use crate::torch;
 
 /// An open file in one of the formats.
 pub(crate) trait Container: Send + Sync {
@@ -35,6 +32,3 @@ pub(crate) struct Reader {
     /// Reads what describes the tensors.
     pub(crate) open: fn(&FileBytes) -> Result<Box<dyn Container>>,
 }
-
-/// All readers.
-pub(crate) const READERS: &[Reader] = &[gguf::READER, safetensors::READER, torch::READER];

@@ -3,7 +3,7 @@
 //! [`WeightFile::open`] looks at the first bytes of a file, not at its name, and reads what describes
 //! the tensors; tensors are read one at a time. [`Encoding`] says how a tensor's numbers are stored,
 //! from f32 to Q4_K, and widens them. A container format is one file of this crate that ends in its
-//! `READER`, and one word in the list of [`container`].
+//! `READER`, and one word in the list of `weight_file`.
 //!
 //! What a file says of itself is checked against its length before anything is allocated for it, and
 //! nothing in a file is ever run. The crate knows no network: what a name means is its callers'.

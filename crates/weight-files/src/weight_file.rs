@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use crate::container::{Container, READERS};
+use crate::container::{Container, Reader};
 use crate::error::{Error, Result};
 use crate::file_bytes::{Description, FileBytes};
-use crate::first_bytes;
 use crate::tensor_info::TensorInfo;
+use crate::{first_bytes, gguf, safetensors, torch};
+
+/// All readers of formats.
+const READERS: &[Reader] = &[gguf::READER, safetensors::READER, torch::READER];
 
 /// Bytes by which a format is recognised.
 const FIRST: u64 = 512;

@@ -106,6 +106,11 @@ impl Case {
     }
 
     fn open(&self, path: PathBuf) -> anyhow::Result<Scope> {
+        // Files of several parts have the part's name before their tensors'.
+        let tensors = candle_core::safetensors::load(&path, &Device::Cpu)?;
+        if tensors.keys().any(|name| name.starts_with("transformer.")) {
+            return Ok(Scope::new(tensors, DType::F32, &self.device));
+        }
         Ok(wan_model::weights::open(&[path], DType::F32, &self.device)?)
     }
 }

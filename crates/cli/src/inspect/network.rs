@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::ArgMatches;
 use serde_json::{Value, json};
-use wan_host::Result;
-use wan_host::parts::half_of_name;
+use wan_host::{NoiseHalf, Result};
 use wan_model::inspect::{Inspection, Network, Size};
 use wan_model::weights::{WeightFile, Weights};
 
@@ -28,9 +27,9 @@ pub(super) fn describe(
         Some(network) => Inspection::against(network, &weights),
         None => Inspection::of(&weights),
     };
-    let half = files
-        .first()
-        .and_then(|file| half_of_name(&file.file_name().unwrap_or_default().to_string_lossy()));
+    let half = files.first().and_then(|file| {
+        NoiseHalf::of_file_name(&file.file_name().unwrap_or_default().to_string_lossy())
+    });
     let half = half.map(|half| half.to_string());
     let mut formats: Vec<&str> = weights.files().iter().map(|file| file.format()).collect();
     formats.dedup();

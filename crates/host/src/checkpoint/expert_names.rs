@@ -4,12 +4,11 @@
 use std::path::Path;
 
 use super::Checkpoint;
-use super::lora_set::half_of_name;
 use crate::request::lora::NoiseHalf;
 
 /// The half of the noise that the name of a file, else that of its folder, says that it is for.
 pub(super) fn half_of(file: &Path) -> Option<NoiseHalf> {
-    let of = |path: &Path| half_of_name(&path.file_name()?.to_string_lossy());
+    let of = |path: &Path| NoiseHalf::of_file_name(&path.file_name()?.to_string_lossy());
     of(file).or_else(|| of(file.parent()?))
 }
 
@@ -57,7 +56,7 @@ fn name(file: &Path) -> String {
     // Shards and indices of all models have the same names.
     let own = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let folder = file.parent().and_then(Path::file_name).map(|name| name.to_string_lossy());
-    match folder.filter(|_| half_of_name(&own).is_none()) {
+    match folder.filter(|_| NoiseHalf::of_file_name(&own).is_none()) {
         Some(folder) => format!("{folder}/{own}"),
         None => own,
     }

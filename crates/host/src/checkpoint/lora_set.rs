@@ -110,7 +110,7 @@ impl LoraSet {
 
     /// A file for one half of the noise that is put on the other.
     fn warn_of_its_name(&mut self, name: &str, asked: Option<NoiseHalf>, experts: usize) {
-        let Some(half) = half_of_name(name).filter(|_| experts == 2) else { return };
+        let Some(half) = NoiseHalf::of_file_name(name).filter(|_| experts == 2) else { return };
         let other = if half == NoiseHalf::High { NoiseHalf::Low } else { NoiseHalf::High };
         if asked != Some(half) {
             let on = asked.map_or("both transformers".to_owned(), |asked| format!("@{asked}"));
@@ -181,22 +181,6 @@ impl LoraSet {
     }
 }
 
-/// The half of the noise that the name of a weight file says that it is for.
-pub fn half_of_name(name: &str) -> Option<NoiseHalf> {
-    let name = name.to_lowercase();
-    let words: Vec<&str> = name.split(|c: char| !c.is_ascii_alphanumeric()).collect();
-    let says = |word: &str, letter: &str| {
-        let with_noise = format!("{word}noise");
-        words.iter().any(|w| *w == word || w.starts_with(&with_noise))
-            || (words.contains(&letter) && words.len() > 1)
-    };
-    match (says("high", "h"), says("low", "l")) {
-        (true, false) => Some(NoiseHalf::High),
-        (false, true) => Some(NoiseHalf::Low),
-        _ => None,
-    }
-}
-
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
@@ -218,25 +202,4 @@ fn about(error: wan_model::Error) -> Error {
             if source.kind() == io::ErrorKind::NotFound
     );
     if is_absent { Error::field(FIELD, error) } else { error.into() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_says_its_half_of_the_noise_in_any_spelling() {
-        for (name, half) in [
-            ("wan2.2_t2v_high_noise_14B_Q4_K_M.gguf", Some(NoiseHalf::High)),
-            ("Wan2.2-T2V-A14B-LowNoise-Q4_K_M.gguf", Some(NoiseHalf::Low)),
-            ("Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn_scaled_KJ.safetensors", Some(NoiseHalf::High)),
-            ("style-L-14B.safetensors", Some(NoiseHalf::Low)),
-            ("style-H-.safetensors", Some(NoiseHalf::High)),
-            ("slow_motion.safetensors", None),
-            ("highlights.safetensors", None),
-            ("high_and_low.safetensors", None),
-        ] {
-            assert_eq!(half_of_name(name), half, "{name}");
-        }
-    }
 }

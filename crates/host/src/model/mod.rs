@@ -56,13 +56,16 @@ struct Parts {
     loader: Arc<PartLoader>,
     prompts: PromptEncoder,
     facts: ModelFacts,
-    transformers: Mutex<Option<((Precision, LoraSet), Arc<Transformers>)>>,
+    transformers: Mutex<Option<(TransformersOf, Arc<Transformers>)>>,
     vae: OnceLock<Loaded<Vae>>,
     /// Held while the VAE is loaded.
     vae_loads: Mutex<()>,
 }
 
 type Transformers = TakingTurns<Loaded<WanModel>>;
+
+/// What a set of transformers is made of.
+type TransformersOf = (Precision, LoraSet);
 
 /// What a run has beside its settings and conditions.
 #[derive(Clone, Default)]

@@ -100,6 +100,24 @@ impl FromStr for LoraRequest {
     }
 }
 
+impl NoiseHalf {
+    /// The half of the noise that the name of a weight file says that it is for.
+    pub fn of_file_name(name: &str) -> Option<Self> {
+        let name = name.to_lowercase();
+        let words: Vec<&str> = name.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+        let says = |word: &str, letter: &str| {
+            let with_noise = format!("{word}noise");
+            words.iter().any(|w| *w == word || w.starts_with(&with_noise))
+                || (words.contains(&letter) && words.len() > 1)
+        };
+        match (says("high", "h"), says("low", "l")) {
+            (true, false) => Some(Self::High),
+            (false, true) => Some(Self::Low),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for NoiseHalf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -134,5 +152,21 @@ mod tests {
             assert_eq!(serde_json::from_str::<LoraRequest>(&again).unwrap(), lora);
         }
         assert!("=2".parse::<LoraRequest>().is_err() && "".parse::<LoraRequest>().is_err());
+    }
+
+    #[test]
+    fn a_name_says_its_half_of_the_noise_in_any_spelling() {
+        for (name, half) in [
+            ("wan2.2_t2v_high_noise_14B_Q4_K_M.gguf", Some(NoiseHalf::High)),
+            ("Wan2.2-T2V-A14B-LowNoise-Q4_K_M.gguf", Some(NoiseHalf::Low)),
+            ("Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn_scaled_KJ.safetensors", Some(NoiseHalf::High)),
+            ("style-L-14B.safetensors", Some(NoiseHalf::Low)),
+            ("style-H-.safetensors", Some(NoiseHalf::High)),
+            ("slow_motion.safetensors", None),
+            ("highlights.safetensors", None),
+            ("high_and_low.safetensors", None),
+        ] {
+            assert_eq!(NoiseHalf::of_file_name(name), half, "{name}");
+        }
     }
 }

@@ -46,13 +46,13 @@ fn wrong_shapes_and_missing_tensors_are_named_with_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = save(&folder);
     let vb = open(&[path], DType::F32, &Device::Cpu).unwrap();
-    let error = Error::from(vb.pp("part").get((3, 2), "full.weight").unwrap_err());
+    let error = vb.pp("part").get((3, 2), "full.weight").unwrap_err();
     let message = error.to_string();
     assert!(matches!(error, Error::WrongShape { .. }), "{message}");
     for fact in ["weights.safetensors", "part.full.weight", "[2, 3]", "[3, 2]"] {
         assert!(message.contains(fact), "{message}");
     }
-    let missing = Error::from(vb.get((2, 3), "gone.weight").err().unwrap());
+    let missing = vb.get((2, 3), "gone.weight").err().unwrap();
     assert!(missing.to_string().contains("`gone.weight` is missing"), "{missing}");
     assert!(missing.to_string().contains("weights.safetensors"), "{missing}");
 }

@@ -178,7 +178,7 @@ fn a_tensor_that_does_not_fit_or_is_not_there_is_said_with_all_files() {
     }
     let opened = Arc::new(weights).scope(DType::F32, &Device::Cpu).unwrap();
     assert!(opened.contains_tensor("b") && !opened.contains_tensor("c"));
-    let error = Error::from(opened.get(3, "b").unwrap_err());
+    let error = opened.get(3, "b").unwrap_err();
     let Error::WrongShape { origin, name, expected, found } = error else { panic!("{error}") };
     assert!(origin.ends_with("two.safetensors"), "{origin}");
     assert_eq!((name.as_str(), expected, found), ("b", vec![3], vec![2]));
