@@ -184,6 +184,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "wan-plugin-epoch0",
             "wan-plugin-kit",
             "wan-samplers",
+            "wan-weight-files",
         ],
     ),
     ("wan-plugin-epoch0", &[]),

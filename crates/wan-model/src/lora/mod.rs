@@ -1,7 +1,7 @@
 //! LoRAs: small files that change a transformer's weights.
 //!
-//! A file is read under every form of keys in circulation ([`keys`]), fitted to a transformer by its
-//! own list of tensors ([`targets`]), and applied where a loader asks for a weight ([`Patched`]): the
+//! A file is read under every form of keys in circulation (`keys`), fitted to a transformer by its
+//! own list of tensors (`targets`), and applied where a loader asks for a weight ([`Patched`]): the
 //! weight is widened to f32, all changes are added in f32, and nothing is rounded back. So files in
 //! 8 bits or blocks lose nothing of a change that is smaller than their steps.
 //!

@@ -1,5 +1,4 @@
 use proptest::prelude::*;
-use proptest::test_runner::Config;
 
 use super::testing::*;
 use crate::{Encoding, Error};
@@ -204,7 +203,6 @@ fn a_file_of_another_kind_says_how_to_convert() {
 }
 
 proptest! {
-    #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
 
     /// Bytes are replaced, taken out or put in, mostly in the pickle and the directory: a file is
     /// read or refused, and what is read has the bytes that it says. Nothing panics, the foreign
