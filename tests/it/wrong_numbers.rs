@@ -221,8 +221,8 @@ fn what_a_cache_gives_is_checked_and_the_cache_is_named() {
 /// one.
 const PARTS: [(&str, &str, &str); 5] = [
     ("transformer", "blocks.1.attn1.to_q.weight", "the first are those of block 1 of 2"),
-    ("transformer", "patch_embedding.bias", "the first are those of the embedding"),
-    ("transformer", "proj_out.bias", "the first are those of the head"),
+    ("transformer", "patch_embedding.weight", "the first are those of the embedding"),
+    ("transformer", "proj_out.weight", "the first are those of the head"),
     ("vae", "encoder.conv_in.bias", "the encoder of the VAE gave numbers that are not finite"),
     (
         "text_encoder",
@@ -231,11 +231,16 @@ const PARTS: [(&str, &str, &str); 5] = [
     ),
 ];
 
-/// Makes one number of a tensor none.
-fn damage(tensors: &mut HashMap<String, CandleTensor>, name: &str) {
+/// Makes one number of a tensor none, or all so large that what they are multiplied by overflows:
+/// the first is seen when the tensor is read, the second when it is computed with.
+fn damage(tensors: &mut HashMap<String, CandleTensor>, name: &str, overflows: bool) {
     let tensor = tensors[name].to_dtype(DType::F32).unwrap();
     let mut numbers = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    numbers[0] = f32::NAN;
+    if overflows {
+        numbers.iter_mut().for_each(|number| *number = f32::MAX.copysign(*number));
+    } else {
+        numbers[0] = f32::NAN;
+    }
     let damaged = CandleTensor::from_vec(numbers, tensor.shape(), &Device::Cpu).unwrap();
     tensors.insert(name.into(), damaged.to_dtype(tensors[name].dtype()).unwrap());
 }
@@ -246,7 +251,10 @@ fn what_a_model_gives_is_checked_and_the_part_is_named() {
     let picture = bench.picture("red", 250);
     for (part, name, expected) in PARTS {
         let check = || bench.unusable(&["--image", &picture], expected);
-        with_changed(&bench, part, |tensors| damage(tensors, name), check);
+        with_changed(&bench, part, |tensors| damage(tensors, name, true), check);
+        let read = format!("tensor `{name}` has a number that is not finite");
+        let check = || bench.unusable(&["--image", &picture], &read);
+        with_changed(&bench, part, |tensors| damage(tensors, name, false), check);
     }
 }
 
@@ -255,7 +263,7 @@ fn a_damaged_decoder_makes_no_black_video_and_the_latents_are_kept() {
     let bench = Bench::new(TinyModel::t2v(), &["--cache", "none"]);
     let folder = tempfile::tempdir().unwrap();
     let video = folder.path().join("out.mp4");
-    let decode = |tensors: &mut HashMap<_, _>| damage(tensors, "decoder.conv_in.bias");
+    let decode = |tensors: &mut HashMap<_, _>| damage(tensors, "decoder.conv_out.weight", true);
     with_changed(&bench, "vae", decode, || {
         let root = bench.root();
         let small = [
