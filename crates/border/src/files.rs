@@ -207,6 +207,17 @@ pub fn text(path: &Path, content: Content) -> Result<String> {
     })
 }
 
+/// The text of a file that need not be there; none where there is nothing of this name.
+///
+/// # Errors
+/// As [`text`], but for absence.
+pub fn optional_text(path: &Path, content: Content) -> Result<Option<String>> {
+    match text(path, content) {
+        Err(error) if error.is_absence() => Ok(None),
+        text => text.map(Some),
+    }
+}
+
 /// A document in JSON.
 ///
 /// # Errors

@@ -84,7 +84,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     let (weights, network) = given_network(matches)?;
     let loras = fitted(matches, &network)?;
     let out = matches.get_one::<PathBuf>("out").cloned().unwrap_or_default();
-    let target = Target::of(&out, &network)?;
+    let target = Target::of(&out, &network);
     let numbers = matches.get_one("dtype").copied().unwrap_or(WrittenNumbers::Own);
     let layout = layout(matches, &network, target.container);
     let how = (target.container, layout, numbers);
@@ -182,7 +182,7 @@ struct Target {
 }
 
 impl Target {
-    fn of(out: &Path, network: &Network) -> Result<Self> {
+    fn of(out: &Path, network: &Network) -> Self {
         let extension = out.extension().and_then(|e| e.to_str()).map(str::to_lowercase);
         let container = match extension.as_deref() {
             Some("safetensors") => Container::Safetensors,
@@ -194,12 +194,11 @@ impl Target {
                     }
                     Network::TextEncoder(_) | Network::ImageEncoder(_) => "model.safetensors",
                 };
-                fs::create_dir_all(out).map_err(Error::io(out))?;
                 let (file, config) = (out.join(name), Some(out.join(CONFIG)));
-                return Ok(Self { file, config, container: Container::Safetensors });
+                return Self { file, config, container: Container::Safetensors };
             }
         };
-        Ok(Self { file: out.to_path_buf(), config: None, container })
+        Self { file: out.to_path_buf(), config: None, container }
     }
 
     fn claim(&self, outputs: &mut Outputs, bytes: u64) -> Result<(Claim, Option<Claim>)> {
@@ -210,6 +209,9 @@ impl Target {
             bytes,
             temporary_in: None,
         };
+        if let Some(folder) = self.config.as_deref().and_then(Path::parent) {
+            fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        }
         let claim = outputs.claim(&wanted(&self.file, bytes.saturating_add(HEADER_BYTES)))?;
         let config = self.config.as_deref();
         let config = config.map(|path| outputs.claim(&wanted(path, HEADER_BYTES))).transpose()?;

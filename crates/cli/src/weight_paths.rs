@@ -4,12 +4,10 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use wan_host::{Error, Result};
+use wan_model::weights::EXTENSIONS;
 
-/// Ends of names of weight files.
-const EXTENSIONS: [&str; 6] = ["safetensors", "gguf", "pth", "pt", "ckpt", "bin"];
-
-/// The weight files of one network under a path: a file alone; of a folder the index of shards, or
-/// all weight files in it, or those in its folder of `part`.
+/// The weight files of one network under a path: a file alone; of a folder all
+/// weight files in it, or those in its folder of `part`.
 ///
 /// # Errors
 /// If there are none.

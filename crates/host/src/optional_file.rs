@@ -14,11 +14,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// If it is there and cannot be read, or is no UTF-8.
 pub(crate) fn read_text(path: &Path) -> Result<Option<String>> {
-    match files::text(path, Content::Settings) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.is_absence() => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    Ok(files::optional_text(path, Content::Settings)?)
 }
 
 /// What lies in a folder, in order of name; nothing where there is no such folder.

@@ -18,7 +18,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::error::{Error, Result};
 use crate::original_names::{Layout, Part};
 
-mod factors;
+pub(crate) mod factors;
 mod fits;
 mod refused;
 mod shards;
@@ -34,6 +34,9 @@ pub use weight::{Quantised, Scaled, Weight};
 
 use shards::Index;
 use stored::Stored;
+
+/// Ends of names of weight files, the preferred ones first. What a file is, its first bytes tell.
+pub const EXTENSIONS: [&str; 6] = ["safetensors", "gguf", "pth", "pt", "ckpt", "bin"];
 
 /// Opens weight files as one set; a `*.safetensors.index.json` stands for its shards. Every float
 /// tensor is converted to `dtype` when it is read. A name prefix such as `transformer.` is stripped

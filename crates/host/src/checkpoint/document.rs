@@ -66,11 +66,7 @@ pub(super) fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 }
 
 fn text(path: &Path) -> Result<Option<String>> {
-    match files::text(path, Content::Settings) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.is_absence() => Ok(None),
-        Err(error) => Err(Error::Model(error.into())),
-    }
+    files::optional_text(path, Content::Settings).map_err(|error| Error::Model(error.into()))
 }
 
 /// The error of a document that does not fit. Backticks are for fields of a request.

@@ -5,20 +5,17 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use wan_model::lora::{Distilled, Expert, FittedLora, Lora};
 use wan_model::weights::FileError;
 
 use super::Checkpoint;
 use crate::error::{Error, Result};
 use crate::request::Request;
+use crate::request::file_hash::sha256_of_weights;
 use crate::request::lora::{LoraRequest, NoiseHalf};
 
 /// Field of a request that names LoRAs.
 const FIELD: &str = "lora";
-
-/// Bytes that are hashed at a time.
-const BLOCK: u64 = 1 << 20;
 
 /// Fitted LoRAs. Sets of the same files with the same strengths are equal.
 #[derive(Clone, Default)]
@@ -72,7 +69,7 @@ impl LoraSet {
         }
         let lora = Arc::new(Lora::open(&asked.file).map_err(about)?);
         lora.check_numbers().map_err(about)?;
-        let sha256 = hash(&lora).map_err(|e| about(e.into()))?;
+        let sha256 = sha256_of_weights(lora.file()).map_err(|e| about(e.into()))?;
         if asked.sha256.as_ref().is_some_and(|then| *then != sha256) {
             let path = asked.file.display();
             return Err(Error::field(
@@ -183,15 +180,6 @@ impl LoraSet {
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-fn hash(lora: &Lora) -> std::result::Result<String, FileError> {
-    let (file, mut hash, mut place) = (lora.file(), Sha256::new(), 0);
-    while place < file.length() {
-        hash.update(file.bytes_at(place, BLOCK)?);
-        place += BLOCK;
-    }
-    Ok(hex::encode(hash.finalize()))
 }
 
 /// An error of a LoRA is about the field; one that is not there is the caller's.

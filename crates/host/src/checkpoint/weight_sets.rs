@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use wan_model::weights::EXTENSIONS;
+
 use crate::error::Result;
 use crate::optional_file::list_folder;
-
-/// Ends of names of weight files, the preferred ones first. What a file is, its first bytes tell.
-const EXTENSIONS: [&str; 6] = ["safetensors", "gguf", "pth", "pt", "ckpt", "bin"];
 
 /// End of the name of an index of shards.
 const INDEX: &str = ".safetensors.index.json";

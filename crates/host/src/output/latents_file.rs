@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::Tensor;
-use sha2::{Digest, Sha256};
 use wan_border::files;
 use wan_border::numbers::POSITIONS_MAX;
 use wan_model::weights::{Encoding, FileError, WeightFile, read_tensor};
@@ -12,12 +11,10 @@ use wan_outputs::{Claim, Kept, Wanted};
 
 use crate::error::{Error, Result};
 use crate::output::sidecar::{SIDECAR_BYTES, Sidecar, latents_hash};
+use crate::request::file_hash::sha256_of_weights;
 
 pub(crate) const TENSOR: &str = "latents";
 pub(crate) const METADATA: &str = "wan";
-
-/// Bytes that are hashed at a time.
-const BLOCK: u64 = 1 << 20;
 
 /// Saved latents, and SHA-256 of the file that they were read from.
 pub(crate) struct HashedLatents {
@@ -39,15 +36,6 @@ fn not_read(error: FileError) -> Error {
         FileError::File(error) => error.into(),
         other => Error::invalid(other.to_string()),
     }
-}
-
-fn sha256(file: &WeightFile) -> Result<String> {
-    let (mut hash, mut place) = (Sha256::new(), 0);
-    while place < file.length() {
-        hash.update(file.bytes_at(place, BLOCK).map_err(not_read)?);
-        place += BLOCK;
-    }
-    Ok(hex::encode(hash.finalize()))
 }
 
 impl Sidecar {
@@ -87,7 +75,7 @@ impl Sidecar {
     /// As there, and if the file is written to meanwhile.
     pub(crate) fn read_hashed_latents(path: &Path) -> Result<HashedLatents> {
         let file = open(path)?;
-        let hash = sha256(&file)?;
+        let hash = sha256_of_weights(&file).map_err(not_read)?;
         let (latents, sidecar) = Self::latents_of(&file)?;
         if file.written_to().map_err(not_read)?.is_some() {
             return Err(files::Error::Changed { path: path.into() }.into());

@@ -4,6 +4,23 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use wan_border::files::{self, OpenFile};
+use wan_model::weights::{FileError, WeightFile};
+
+/// Bytes of a weight file that are hashed at a time.
+const BLOCK: u64 = 1 << 20;
+
+/// SHA-256 of a weight file, as it was opened.
+///
+/// # Errors
+/// If it cannot be read.
+pub(crate) fn sha256_of_weights(file: &WeightFile) -> Result<String, FileError> {
+    let (mut hash, mut place) = (Sha256::new(), 0);
+    while place < file.length() {
+        hash.update(file.bytes_at(place, BLOCK)?);
+        place += BLOCK;
+    }
+    Ok(hex::encode(hash.finalize()))
+}
 
 /// SHA-256 of a file.
 ///

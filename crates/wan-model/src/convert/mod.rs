@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::inspect::Network;
 use crate::lora::{FittedLora, Patched};
 use crate::original_names::Layout;
-use crate::weights::{Source, Weights};
+use crate::weights::{Source, Weights, factors};
 
 pub use numbers::WrittenNumbers;
 
@@ -33,9 +33,6 @@ const F8_MAX: f32 = 448.;
 
 /// Key of a file's metadata that says which program made it.
 pub const MADE_BY: &str = "wan.converted_by";
-
-/// Name of the tensor that says that 8-bit matrices have factors.
-const F8_MARK: &str = "scaled_fp8";
 
 /// The container to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,11 +133,11 @@ impl Conversion {
         let scaled: Vec<_> = self.outputs.iter().filter(|output| output.is_scaled()).collect();
         let mut infos = Vec::new();
         if !scaled.is_empty() {
-            let (name, shape) = (F8_MARK.to_owned(), vec![0]);
+            let (name, shape) = (factors::MARK.to_owned(), vec![0]);
             infos.push(TensorInfo { name, shape, encoding: Encoding::F8E4M3 });
         }
         infos.extend(scaled.iter().map(|output| TensorInfo {
-            name: output.factor_name(),
+            name: factors::name_of(&output.name),
             shape: Vec::new(),
             encoding: Encoding::F32,
         }));

@@ -33,11 +33,6 @@ impl Output {
     pub(super) fn is_scaled(&self) -> bool {
         self.encoding == Encoding::F8E4M3
     }
-
-    pub(super) fn factor_name(&self) -> String {
-        let layer = self.name.strip_suffix("weight").unwrap_or(&self.name);
-        format!("{layer}scale_weight")
-    }
 }
 
 /// All tensors of `network`, as `layout` names them and `numbers` says. Those of more bytes a number

@@ -16,10 +16,7 @@ impl Network {
     /// # Errors
     /// [`Error::File`] if it cannot be read, [`Error::MalformedFile`] if it is no config of that part.
     pub fn read_config(path: &Path, part: Option<&str>) -> Result<Option<Self>> {
-        let text = match files::text(path, Content::Settings) {
-            Err(error) if error.is_absence() => return Ok(None),
-            text => text?,
-        };
+        let Some(text) = files::optional_text(path, Content::Settings)? else { return Ok(None) };
         let malformed = |reason: String| Error::MalformedFile { path: path.into(), reason };
         let part = match part {
             Some(part) => Some(part),

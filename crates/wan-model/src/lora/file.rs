@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 
 use super::header::Scaling;
 use super::keys::{Key, Role};
@@ -222,20 +222,25 @@ impl Lora {
     /// finite, or its format is not read.
     pub(super) fn tensor(&self, number: usize) -> Result<Tensor> {
         let info = &self.file.tensors()[number];
-        let malformed = |reason| Error::MalformedFile { path: self.path(), reason };
+        let bytes = self.finite_bytes(number)?;
+        let mut numbers = vec![0.; info.elements()];
+        if !info.encoding.widen(&bytes, &mut numbers) {
+            let (name, format) = (&info.name, info.encoding.name());
+            let reason = format!("`{name}` is in {format}, which is not read here");
+            return Err(Error::MalformedFile { path: self.path(), reason });
+        }
+        Ok(Tensor::from_vec(numbers, info.shape.as_slice(), &Device::Cpu)?)
+    }
+
+    fn finite_bytes(&self, number: usize) -> Result<Vec<u8>> {
+        let info = &self.file.tensors()[number];
         let bytes = self.file.read(number)?;
         if info.encoding.first_not_finite(&bytes).is_some() {
             let name = &info.name;
             let reason = format!("`{name}` has a number that is not finite (NaN or infinity)");
-            return Err(malformed(reason));
+            return Err(Error::MalformedFile { path: self.path(), reason });
         }
-        let mut numbers = vec![0.; info.elements()];
-        if !info.encoding.widen(&bytes, &mut numbers) {
-            let (name, format) = (&info.name, info.encoding.name());
-            return Err(malformed(format!("`{name}` is in {format}, which is not read here")));
-        }
-        let tensor = Tensor::from_vec(numbers, info.shape.as_slice(), &Device::Cpu)?;
-        Ok(tensor.to_dtype(DType::F32)?)
+        Ok(bytes)
     }
 
     /// Reads every tensor once, so that a damaged file is found before hours of work.
@@ -243,7 +248,7 @@ impl Lora {
     /// # Errors
     /// [`Error::WeightFile`] if one cannot be read, [`Error::MalformedFile`] if a number is not finite.
     pub fn check_numbers(&self) -> Result<()> {
-        (0..self.file.tensors().len()).try_for_each(|number| self.tensor(number).map(drop))
+        (0..self.file.tensors().len()).try_for_each(|number| self.finite_bytes(number).map(drop))
     }
 }
 

@@ -34,11 +34,10 @@ impl Scaling {
             return Self::of_diffusers(text).map_err(|e| malformed(format!("{ADAPTER}: {e}")));
         }
         let config = path.with_file_name(PEFT_CONFIG);
-        match files::text(&config, Content::Settings) {
-            Ok(text) => files::parse_json(&text)
+        match files::optional_text(&config, Content::Settings)? {
+            Some(text) => files::parse_json(&text)
                 .map_err(|reason| Error::MalformedFile { path: config, reason }),
-            Err(error) if error.is_absence() => Ok(Self::default()),
-            Err(error) => Err(error.into()),
+            None => Ok(Self::default()),
         }
     }
 

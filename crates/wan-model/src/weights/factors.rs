@@ -14,7 +14,7 @@ use super::stored::Stored;
 use crate::original_names::Part;
 
 /// Name of a tensor (of any shape and format) that marks a file whose 8-bit matrices have factors.
-const MARK: &str = "scaled_fp8";
+pub(crate) const MARK: &str = "scaled_fp8";
 
 /// Whether a tensor is that mark, behind whatever wrapper.
 pub(super) fn is_mark(name: &str) -> bool {
@@ -23,6 +23,11 @@ pub(super) fn is_mark(name: &str) -> bool {
 
 /// Ends of a factor's name, in place of `weight`.
 const SUFFIXES: [&str; 2] = ["scale_weight", "weight_scale"];
+
+/// Name of the factor of a tensor, in the older spelling, which all readers know.
+pub(crate) fn name_of(tensor: &str) -> String {
+    format!("{}{}", tensor.strip_suffix("weight").unwrap_or(tensor), SUFFIXES[0])
+}
 
 /// The part of a factor that belongs to `part` of its tensor; a single number belongs to every
 /// part.
