@@ -46,13 +46,12 @@ impl PrivateCopy {
     /// A file in memory, sealed: not even this process can write to it.
     #[cfg(target_os = "linux")]
     pub(super) fn of(bytes: &[u8]) -> io::Result<Self> {
-        use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+        use rustix::fs::{MemfdFlags, memfd_create};
 
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let mut file = File::from(memfd_create("wan-plugin", flags)?);
         file.write_all(bytes)?;
-        let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-        fcntl_add_seals(&file, seals)?;
+        seal(&file)?;
         Ok(Self::by_descriptor(Path::new(""), file))
     }
 
@@ -66,6 +65,22 @@ impl PrivateCopy {
         let _ = folder.keep();
         Ok(Self { path })
     }
+}
+
+/// Seals a file that was never mapped. A seal on later writes is as good there as one on all writes,
+/// which the system refuses (EBUSY) while it moves a page of the file about.
+#[cfg(target_os = "linux")]
+fn seal(file: &File) -> io::Result<()> {
+    use rustix::fs::{SealFlags, fcntl_add_seals};
+    use rustix::io::Errno;
+
+    let length = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    match fcntl_add_seals(file, length | SealFlags::FUTURE_WRITE) {
+        // Linux before 5.1.
+        Err(Errno::INVAL) => fcntl_add_seals(file, length | SealFlags::WRITE)?,
+        sealed => sealed?,
+    }
+    Ok(())
 }
 
 #[cfg(target_os = "linux")]
