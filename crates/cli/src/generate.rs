@@ -13,7 +13,7 @@ use super::reproduce::Recorded;
 use super::request::{cancel_on_interrupt, settle};
 use super::run_flags::with_run_flags;
 use super::wanted::Wanted;
-use super::{device, effects, keeping, model};
+use super::{device, effects, keeping, model, plan};
 use crate::progress::Progress;
 
 pub(super) fn command(registry: &Registry) -> Command {
@@ -66,6 +66,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     };
     effects::check(effects::OF_GENERATE, matches, &settings)?;
     keeping::check(matches, &settings)?;
+    let (settings, plan) = plan::fit(&model, settings)?;
     let wanted = Wanted {
         keep_latents: matches.get_flag("keep_latents"),
         contact_sheet: keeping::absolute(matches, "contact_sheet")?,
@@ -82,6 +83,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let job = Job {
         model: &model,
         settings: &settings,
+        plan: &plan,
         wanted: &wanted,
         cancel: &cancel,
         every: keeping::every(matches),

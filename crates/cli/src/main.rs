@@ -37,6 +37,7 @@ mod named_by;
 mod outputs;
 mod own_words;
 mod panic_hook;
+mod plan;
 mod plugins;
 mod progress;
 mod reproduce;
@@ -185,6 +186,7 @@ fn try_run(arguments: &[OsString], inside: Option<&Inside>) -> std::result::Resu
     let matches = matches.map_or_else(again, Ok).map_err(Failure::Usage)?;
     let done = match matches.subcommand() {
         Some(("generate", matches)) => generate::run(&registry, matches),
+        Some(("plan", matches)) => plan::run(&registry, matches),
         Some(("resume", matches)) => resume::run(&registry, matches),
         Some(("runs", matches)) => runs::run(matches),
         Some(("decode", matches)) => decode::run(matches),
@@ -220,6 +222,7 @@ fn command(registry: &Registry) -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(generate::command(registry))
+        .subcommand(plan::command(registry))
         .subcommand(resume::command())
         .subcommand(runs::command())
         .subcommand(decode::command())

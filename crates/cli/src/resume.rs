@@ -13,7 +13,7 @@ use super::making::{self, Job};
 use super::outputs::{RunOutputs, outputs_of};
 use super::request::cancel_on_interrupt;
 use super::wanted::Wanted;
-use super::{device, keeping, model};
+use super::{device, keeping, model, plan};
 use crate::progress::Progress;
 
 pub(super) fn command() -> Command {
@@ -64,6 +64,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let settings = model.settle_again(&recorded)?;
     let tiling = settings.vae_tiling || matches.get_flag("vae_tiling");
     let settings = settings.with_vae_tiling(tiling);
+    let (settings, plan) = plan::fit(&model, settings)?;
     keeping::check(matches, &settings)?;
     wanted.preview = keeping::preview(matches, &model)?;
     let changes = changes(&kept, (&model, &settings), allow_changes)?;
@@ -73,6 +74,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let job = Job {
         model: &model,
         settings: &settings,
+        plan: &plan,
         wanted: &wanted,
         cancel: &cancel,
         every: keeping::every(matches),

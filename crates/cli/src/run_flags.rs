@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use wan_host::parts::{Kind, Registry};
-use wan_host::{Error, Format, FrameSource, LoraRequest, OnNan, Request, Result};
+use wan_host::{
+    Bytes, EncoderPlace, Error, Fit, Format, FrameSource, LoraRequest, OnNan, Request, Result,
+};
 use wan_plugin_api::{OptionKind, OptionSpec, OptionValues, Place, Strategy};
 
 use super::args::{flag, model_dir, plugin_dir, plugin_timeout, progress};
@@ -16,6 +18,7 @@ pub(super) fn with_run_flags(command: Command, registry: &Registry) -> Command {
     let command = command
         .args(video_flags())
         .args(model_flags())
+        .args(memory_flags())
         .args(given_flags())
         .args(sampling_flags())
         .args(strategy_flags())
@@ -59,6 +62,39 @@ fn model_flags() -> [Arg; 9] {
         ),
     ]
     .map(|arg| arg.help_heading("Model files"))
+}
+
+/// Flags that say how much memory a run takes, under the names of the published programs too.
+pub(super) fn memory_flags() -> [Arg; 7] {
+    let format = |name, help| {
+        flag(name, "FORMAT", help).hide_possible_values(true).value_parser(["f32", "bf16", "f16"])
+    };
+    let bytes = |name, help| flag(name, "BYTES", help).value_parser(value_parser!(Bytes));
+    [
+        bytes(
+            "max_memory",
+            "Most memory of the device, on the CPU of the process, as 12GiB [default: what is free]",
+        ),
+        bytes("max_host_memory", "Most main memory of the process, beside a GPU"),
+        flag("fit", "auto|never", "Make a run fit the memory, or refuse it [default: auto]")
+            .hide_possible_values(true)
+            .value_parser(["auto", "never"]),
+        flag(
+            "text_encoder_device",
+            "cpu|device",
+            "Where the text encoder computes [default: device, where the transformer does]",
+        )
+        .hide_possible_values(true)
+        .value_parser(["cpu", "device"]),
+        Arg::new("t5_cpu")
+            .long("t5_cpu")
+            .action(ArgAction::SetTrue)
+            .conflicts_with("text_encoder_device")
+            .help("The same as --text_encoder_device cpu"),
+        format("text_encoder_dtype", "Number format of the text encoder's products [default: f32]"),
+        format("vae_dtype", "Number format of the VAE's products [default: f32]"),
+    ]
+    .map(|arg| arg.help_heading("Memory"))
 }
 
 /// LoRAs, of which there may be several.
@@ -178,11 +214,24 @@ pub(super) fn request_of(matches: &ArgMatches, job: Request) -> Request {
         latents: path("latents").or(job.latents),
         latents_only: switch("latents_only").copied().or(job.latents_only),
         lora: given_loras(matches).or(job.lora),
-        dtype: text("dtype").and_then(|name| Format::from_name(&name)).or(job.dtype),
+        dtype: format_of(matches, "dtype").or(job.dtype),
         narrow_stream: switch("narrow_stream").copied().or(job.narrow_stream),
+        text_encoder_dtype: format_of(matches, "text_encoder_dtype").or(job.text_encoder_dtype),
+        text_encoder_device: switch("t5_cpu")
+            .map(|_| EncoderPlace::Cpu)
+            .or(text("text_encoder_device").and_then(|name| EncoderPlace::from_name(&name)))
+            .or(job.text_encoder_device),
+        vae_dtype: format_of(matches, "vae_dtype").or(job.vae_dtype),
+        max_memory: matches.get_one("max_memory").copied().or(job.max_memory),
+        max_host_memory: matches.get_one("max_host_memory").copied().or(job.max_host_memory),
+        fit: text("fit").and_then(|name| Fit::from_name(&name)).or(job.fit),
         vae_tiling: switch("vae_tiling").copied().or(job.vae_tiling),
         on_nan: text("on_nan").and_then(|name| OnNan::from_name(&name)).or(job.on_nan),
     }
+}
+
+fn format_of(matches: &ArgMatches, flag: &str) -> Option<Format> {
+    matches.get_one::<String>(flag).and_then(|name| Format::from_name(name))
 }
 
 fn place_of(name: &str) -> Place {

@@ -10,7 +10,7 @@ use crate::fused;
 use crate::product::product;
 
 /// Largest number of scores that one thread holds at once.
-const SCORES_MAX: usize = 1 << 21;
+pub(crate) const SCORES_MAX: usize = 1 << 21;
 
 /// Largest number of scores at once off the CPU, over all heads: at most 1 GB with all copies, and
 /// enough work for a GPU.

@@ -70,13 +70,16 @@ pub(crate) struct Block {
 }
 
 impl Block {
+    /// Loads block `number` from `scope`. The projections of text and image to keys and values come
+    /// from `context`: the same weights, perhaps with another turn.
     pub(crate) fn load(
         config: &WanConfig,
         number: usize,
         numerics: Numerics,
-        scope: Scope,
+        (scope, context): (Scope, Scope),
     ) -> Result<Self> {
         let dim = config.dim();
+        let context = context.to_dtype(numerics.compute).pp("attn2");
         let (scope, wide) = (scope.to_dtype(numerics.compute), scope.to_dtype(DType::F32));
         let norm2 = wide.pp("norm2");
         let norm2 = config
@@ -88,10 +91,10 @@ impl Block {
             numerics,
             eps: config.eps,
             scale_shift_table: wide.get((1, 6, dim), "scale_shift_table")?,
-            attn1: AttentionLayer::load(config, scope.pp("attn1"))?,
+            attn1: AttentionLayer::load(config, scope.pp("attn1"), scope.pp("attn1"))?,
             norm2: norm2.transpose()?,
-            added: AddedProjections::load(config, scope.pp("attn2"))?,
-            attn2: AttentionLayer::load(config, scope.pp("attn2"))?,
+            attn2: AttentionLayer::load(config, scope.pp("attn2"), context.clone())?,
+            added: AddedProjections::load(config, context)?,
             ffn_in: linear(dim, config.ffn_dim, ffn.pp(0).pp("proj"))?,
             ffn_out: linear(config.ffn_dim, dim, ffn.pp(2))?,
         })
@@ -238,12 +241,13 @@ struct AttentionLayer {
 }
 
 impl AttentionLayer {
-    fn load(config: &WanConfig, scope: Scope) -> Result<Self> {
+    /// Keys and values come from `key_value`: the same weights, perhaps with another turn.
+    fn load(config: &WanConfig, scope: Scope, key_value: Scope) -> Result<Self> {
         let (dim, wide) = (config.dim(), scope.to_dtype(DType::F32));
         Ok(Self {
             to_q: linear(dim, dim, scope.pp("to_q"))?,
-            to_k: linear(dim, dim, scope.pp("to_k"))?,
-            to_v: linear(dim, dim, scope.pp("to_v"))?,
+            to_k: linear(dim, dim, key_value.pp("to_k"))?,
+            to_v: linear(dim, dim, key_value.pp("to_v"))?,
             to_out: linear(dim, dim, scope.pp("to_out").pp(0))?,
             norm_q: rms_norm(dim, config.eps, &wide.pp("norm_q"))?,
             norm_k: rms_norm(dim, config.eps, &wide.pp("norm_k"))?,
@@ -277,7 +281,7 @@ impl AttentionLayer {
             Some(image) => fused::add(&attended, &attend(image)?)?,
             None => attended,
         };
-        Ok(self.to_out.forward(&attended.to_dtype(DType::F32)?)?)
+        self.to_out.forward(&attended.to_dtype(DType::F32)?)
     }
 }
 

@@ -1,15 +1,17 @@
 //! Every place where a short tensor meets a long one, on shapes whose axes are all equal: there, a
 //! wrong axis is no error. Expected numbers come from loops.
 
-use candle_core::{DType, Device, Module, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::clip::{Activation, ClipVision, ClipVisionConfig};
 use crate::fused;
 use crate::linear::Linear;
+use crate::matrix::Matrix;
 use crate::rows::Rows;
 use crate::testing::{any_weights, distance, noise, numbers};
 use crate::umt5::{Umt5Config, Umt5Encoder};
 use crate::vae::{Vae, VaeConfig};
+use crate::weights::Weight;
 
 /// Length of every axis.
 pub(crate) const N: usize = 6;
@@ -52,7 +54,8 @@ fn a_bias_is_one_number_a_column() {
     for dtype in BOTH {
         let [x, weight, bias] = [&x, &weight, &bias].map(|t| t.to_dtype(dtype).unwrap());
         check_close(&fused::add_bias(x.copy().unwrap(), &bias).unwrap(), &sum);
-        let layer = Linear::new(&weight, Some(bias)).unwrap();
+        let weight = Matrix::new(Weight::Dense(weight), dtype, &Device::Cpu).unwrap();
+        let layer = Linear::new(weight, Some(bias));
         check_close(&layer.forward(&x).unwrap(), &product);
     }
 }

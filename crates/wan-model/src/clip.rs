@@ -6,8 +6,8 @@
 //! only quick GELU, where this model needs the exact GELU, and layer norms that lose digits (see
 //! `fused`). So the transformer is written here.
 
-use crate::weights::Scope;
-use candle_core::{Module, Tensor};
+use crate::weights::{Scope, Streamed, Turns};
+use candle_core::Tensor;
 
 use crate::attention::Heads;
 use crate::bicubic;
@@ -81,6 +81,7 @@ pub struct ClipVision {
     position_embedding: Tensor,
     pre_layrnorm: Norm,
     layers: Vec<Layer>,
+    turns: Turns,
 }
 
 impl ClipVision {
@@ -98,16 +99,21 @@ impl ClipVision {
         let (embeddings, width, p) =
             (scope.pp("embeddings"), config.hidden_size, config.patch_size);
         let patches = embeddings.pp("patch_embedding");
-        let patches = patches.get((width, config.num_channels, p, p), "weight")?;
+        let patches = patches.matrix((width, config.num_channels, p, p), "weight")?;
         let positions = embeddings.pp("position_embedding");
+        let turns = scope.turns(layers)?;
         Ok(Self {
-            patch_embedding: Linear::new(&patches.flatten_from(1)?, None)?,
+            patch_embedding: Linear::new(patches, None),
             class_embedding: embeddings.get(width, "class_embedding")?,
             position_embedding: positions.get((config.tokens(), width), "weight")?,
             pre_layrnorm: Norm::load(&config, scope.pp("pre_layrnorm"))?,
             layers: (0..layers)
-                .map(|number| Layer::load(&config, scope.pp("encoder").pp("layers").pp(number)))
+                .map(|number| {
+                    let layer = scope.pp("encoder").pp("layers").pp(number);
+                    Layer::load(&config, layer.in_turn(&turns, number))
+                })
                 .collect::<Result<_>>()?,
+            turns,
             config,
         })
     }
@@ -115,6 +121,16 @@ impl ClipVision {
     /// The config the encoder was built from.
     pub fn config(&self) -> &ClipVisionConfig {
         &self.config
+    }
+
+    /// Bytes of weights that come and go with their turns, at most at a time.
+    pub fn turn_bytes_max(&self) -> u64 {
+        self.turns.bytes_max()
+    }
+
+    /// What was read for turns so far.
+    pub fn streamed(&self) -> Streamed {
+        self.turns.streamed()
     }
 
     /// The hidden state before the last layer, `[B,tokens,D]`, of preprocessed pictures
@@ -154,14 +170,16 @@ impl ClipVision {
 
     fn run(&self, pixels: &Tensor, layers: usize, observer: &mut dyn Observer) -> Result<Tensor> {
         let _span = tracing::debug_span!("image_encoder").entered();
+        let pass = self.turns.begin();
         threads::on_worker(|| {
             let mut hidden = self.pre_layrnorm.forward(&self.embed(pixels)?)?;
-            for (number, layer) in self.layers[..layers].iter().enumerate() {
+            pass.each(0..layers, |number| {
                 observer.see(Point::ImageHidden(number), &hidden);
                 observer::check(observer)?;
                 let _span = tracing::debug_span!("image_layer", number).entered();
-                hidden = layer.forward(&hidden)?;
-            }
+                hidden = self.layers[number].forward(&hidden)?;
+                Ok(())
+            })?;
             Ok(hidden)
         })
     }

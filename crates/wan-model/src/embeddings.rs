@@ -26,9 +26,9 @@ pub(crate) struct PatchEmbedding {
 impl PatchEmbedding {
     pub(crate) fn load(config: &WanConfig, scope: &Scope) -> Result<Self> {
         let ([pt, ph, pw], channels) = (config.patch_size, config.in_channels);
-        let weight = scope.get((config.dim(), channels, pt, ph, pw), "weight")?;
-        let weight = weight.flatten_from(1)?; // [D, C pt ph pw]
-        let projection = Linear::new(&weight, Some(scope.get(config.dim(), "bias")?))?;
+        // [D, C pt ph pw]
+        let weight = scope.matrix((config.dim(), channels, pt, ph, pw), "weight")?;
+        let projection = Linear::new(weight, Some(scope.get(config.dim(), "bias")?));
         Ok(Self { projection, patch: config.patch_size, channels })
     }
 
@@ -61,7 +61,7 @@ impl PatchEmbedding {
             .reshape(&[batch, self.channels, frames, pt, height, ph, width, pw])?
             .permute(vec![0, 2, 4, 6, 1, 3, 5, 7])? // [B,f,h,w,C,pt,ph,pw]
             .reshape((batch, grid.tokens(), self.channels * pt * ph * pw))?; // [B,L,C pt ph pw]
-        Ok(self.projection.forward(&patches)?)
+        self.projection.forward(&patches)
     }
 }
 
@@ -182,7 +182,7 @@ impl TextEmbedding {
             }
         }
         let inner = self.linear_1.forward(prompt_embeds)?;
-        Ok(self.linear_2.forward(&fused::gelu_tanh(inner)?)?)
+        self.linear_2.forward(&fused::gelu_tanh(inner)?)
     }
 }
 

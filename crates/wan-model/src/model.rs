@@ -7,8 +7,8 @@
 
 use std::ops::Range;
 
-use crate::weights::Scope;
-use candle_core::{DType, Module, Tensor};
+use crate::weights::{Scope, Streamed, Turns};
+use candle_core::{DType, Tensor};
 
 use crate::attention::Attention;
 use crate::block::{Block, BlockInputs, ContextKeyValue};
@@ -34,6 +34,10 @@ pub struct WanModel {
     text_embedding: TextEmbedding,
     image_embedding: Option<ImageEmbedding>,
     blocks: Vec<Block>,
+    /// When the matrices of each block are in memory.
+    turns: Turns,
+    /// The same for the projections of text and image, which are of no use once a context is made.
+    context_turns: Turns,
     scale_shift_table: Tensor,
     proj_out: Linear,
 }
@@ -119,15 +123,22 @@ impl WanModel {
         let _span = tracing::info_span!("load_transformer", layers = config.num_layers).entered();
         let (dim, [pt, ph, pw]) = (config.dim(), config.patch_size);
         let scope = scope.to_dtype(DType::F32);
-        let blocks = (0..blocks)
-            .map(|number| Block::load(&config, number, numerics, scope.pp("blocks").pp(number)))
-            .collect::<Result<_>>()?;
+        let (turns, context_turns) = (scope.turns(blocks)?, scope.turns(blocks)?);
+        let load = |number: usize| {
+            let block = scope.pp("blocks").pp(number);
+            let (own, context) =
+                (block.in_turn(&turns, number), block.in_turn(&context_turns, number));
+            Block::load(&config, number, numerics, (own, context))
+        };
+        let blocks = (0..blocks).map(load).collect::<Result<_>>()?;
         Ok(Self {
             patch_embedding: PatchEmbedding::load(&config, &scope.pp("patch_embedding"))?,
             time_embedding: TimeEmbedding::load(&config, &scope)?,
             text_embedding: TextEmbedding::load(&config, scope.clone())?,
             image_embedding: ImageEmbedding::load(&config, scope.clone())?,
             blocks,
+            turns,
+            context_turns,
             scale_shift_table: scope.get((1, 2, dim), "scale_shift_table")?,
             proj_out: linear(dim, pt * ph * pw * config.out_channels, scope.pp("proj_out"))?,
             config,
@@ -143,6 +154,16 @@ impl WanModel {
     /// Number of blocks: [`WanConfig::num_layers`], or 0 if it was loaded without blocks.
     pub fn block_count(&self) -> usize {
         self.blocks.len()
+    }
+
+    /// Bytes of weights that come and go with their turns, at most at a time.
+    pub fn turn_bytes_max(&self) -> u64 {
+        self.turns.bytes_max().max(self.context_turns.bytes_max())
+    }
+
+    /// What was read for turns so far.
+    pub fn streamed(&self) -> Streamed {
+        self.turns.streamed() + self.context_turns.streamed()
     }
 
     /// The formats it computes in.
@@ -251,8 +272,11 @@ impl Observed<'_> {
         let hidden = self.model.text_embedding.forward(&prompt_embeds.to_dtype(DType::F32)?)?;
         self.observer.see(Point::TextContext, &hidden);
         let image = self.image_context(image_embeds, hidden.dim(0)?)?;
-        let key_values = |block: &Block| block.key_values(&hidden, image.as_ref());
-        let key_values = self.model.blocks.iter().map(key_values).collect::<Result<_>>()?;
+        let (blocks, mut key_values) = (&self.model.blocks, Vec::new());
+        self.model.context_turns.begin().each(0..blocks.len(), |number| {
+            key_values.push(blocks[number].key_values(&hidden, image.as_ref())?);
+            Ok(())
+        })?;
         Ok(TextContext { hidden, image, key_values })
     }
 
@@ -326,14 +350,16 @@ impl Observed<'_> {
         }
         let inputs =
             BlockInputs { e0: &embedded.e0, rope: &embedded.rope, grid: embedded.grid, attention };
+        let pass = self.model.turns.begin();
         threads::on_worker(|| {
             let mut hidden = hidden.clone();
-            for number in range {
+            pass.each(range, |number| {
                 observer::check(self.observer)?;
                 let _span = tracing::debug_span!("block", number).entered();
                 let (block, text) = (&self.model.blocks[number], &text.key_values[number]);
                 hidden = block.forward(&hidden, &inputs, text, self.observer)?;
-            }
+                Ok(())
+            })?;
             Ok(hidden)
         })
     }

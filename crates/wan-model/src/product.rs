@@ -122,47 +122,97 @@ impl<'a> Factors<'a> {
     /// All products, row by row. `a` and `b` are the parts of the storages in which the factors
     /// lie.
     fn multiply<T: WithDType>(&self, a: &[T], b: &[T]) -> Vec<T> {
-        let (zero, one) = (T::from_f64(0.), T::from_f64(1.));
-        let mut out = vec![zero; self.count * self.m * self.n];
+        let mut out = vec![T::from_f64(0.); self.count * self.m * self.n];
         if out.is_empty() || self.k == 0 {
             return out;
         }
-        let parallelism = match threads::of_products() {
-            1 => Parallelism::None,
-            count => Parallelism::Rayon(count),
-        };
         let rows = if self.are_one() { self.count * self.m } else { self.m };
         for (number, out) in out.chunks_exact_mut(rows * self.n).enumerate() {
             let (a, b) = (&a[self.a.start(number)..], &b[self.b.start(number)..]);
-            // SAFETY: `out` has `rows * n` elements, in rows of `n`. `Stack::part` checked that the
-            // last element of the last matrix of each factor lies within its slice; strides are not
-            // negative, so all other elements do too. `cpu_fwd` calls this with types of `gemm`
-            // only.
-            unsafe {
-                gemm::gemm(
-                    rows,
-                    self.n,
-                    self.k,
-                    out.as_mut_ptr(),
-                    1,
-                    self.n as isize,
-                    false, // what `out` holds is not read
-                    a.as_ptr(),
-                    self.a.column_stride() as isize,
-                    self.a.row_stride() as isize,
-                    b.as_ptr(),
-                    self.b.column_stride() as isize,
-                    self.b.row_stride() as isize,
-                    zero, // times `out`
-                    one,  // times the product
-                    false,
-                    false,
-                    false,
-                    parallelism,
-                );
-            }
+            let a = (a, self.a.row_stride(), self.a.column_stride());
+            let b = (b, self.b.row_stride(), self.b.column_stride());
+            multiply((rows, self.n, self.k), a, b, (out, self.n));
         }
         out
+    }
+}
+
+/// Numbers of a matrix, and the strides of its rows and columns.
+type Strided<'a, T> = (&'a [T], usize, usize);
+
+/// Writes the product of `a [m,k]` and `b [k,n]` to rows of `out` that begin `stride` apart.
+fn multiply<T: WithDType>(
+    (m, n, k): (usize, usize, usize),
+    a: Strided<T>,
+    b: Strided<T>,
+    (out, stride): (&mut [T], usize),
+) {
+    let parallelism = match threads::of_products() {
+        1 => Parallelism::None,
+        count => Parallelism::Rayon(count),
+    };
+    let reaches = |rows: usize, columns: usize, (numbers, by_row, by_column): Strided<T>| {
+        (rows - 1) * by_row + (columns - 1) * by_column < numbers.len()
+    };
+    assert!(m > 0 && n > 0 && k > 0 && reaches(m, k, a) && reaches(k, n, b));
+    assert!(stride >= n && (m - 1) * stride + n <= out.len());
+    // SAFETY: the last element of each matrix lies within its slice, as was just asserted; strides are
+    // not negative, so all other elements do too, and no two of `out` are one. `T` is a type of
+    // `gemm`: callers have no others.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            stride as isize,
+            false, // what `out` holds is not read
+            a.0.as_ptr(),
+            a.2 as isize,
+            a.1 as isize,
+            b.0.as_ptr(),
+            b.2 as isize,
+            b.1 as isize,
+            T::from_f64(0.), // times `out`
+            T::from_f64(1.), // times the product
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+/// `x W^T` in f32, a panel of rows of `W [out, in]` at a time.
+pub(crate) struct PanelProduct<'x> {
+    /// `[rows, in]`.
+    x: &'x [f32],
+    inputs: usize,
+    outputs: usize,
+    out: Vec<f32>,
+}
+
+impl<'x> PanelProduct<'x> {
+    /// For `x [rows, in]`.
+    pub(crate) fn new(x: &'x [f32], (outputs, inputs): (usize, usize)) -> Self {
+        let rows = x.len() / inputs.max(1);
+        Self { x, inputs, outputs, out: vec![0.; rows * outputs] }
+    }
+
+    /// Multiplies by rows of `W`, from row `first` on.
+    pub(crate) fn add(&mut self, panel: &[f32], first: usize) {
+        let (k, n) = (self.inputs, panel.len() / self.inputs.max(1));
+        let m = self.x.len() / k.max(1);
+        if m * n * k > 0 {
+            let out = (&mut self.out[first..], self.outputs);
+            multiply((m, n, k), (self.x, k, 1), (panel, 1, k), out);
+        }
+    }
+
+    /// The product `[rows, out]`.
+    pub(crate) fn finish(self) -> Vec<f32> {
+        self.out
     }
 }
 

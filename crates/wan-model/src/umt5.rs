@@ -5,15 +5,16 @@
 //! padded positions are masked as keys. Source: transformers 5.23.0 `UMT5EncoderModel`.
 
 use crate::rms_norm::rms_norm;
-use crate::weights::Scope;
+use crate::weights::{Scope, Streamed, Turns};
 use candle_core::{D, DType, Module, Tensor};
-use candle_transformers::models::with_tracing::{Embedding, RmsNorm};
+use candle_transformers::models::with_tracing::RmsNorm;
 use wan_border::numbers::u32_of;
 
 use crate::error::{Error, Result};
 use crate::finite;
 use crate::fused;
 use crate::linear::{Linear, linear_no_bias};
+use crate::matrix::Matrix;
 use crate::observer::{self, Observer, Point};
 use crate::product::product;
 
@@ -24,13 +25,16 @@ pub use config::Umt5Config;
 /// A UMT5 encoder.
 pub struct Umt5Encoder {
     config: Umt5Config,
-    embedding: Embedding,
+    /// `[vocab_size, d_model]`: rows are looked up.
+    embedding: Matrix,
     layers: Vec<Layer>,
+    turns: Turns,
     final_layer_norm: RmsNorm,
 }
 
 impl Umt5Encoder {
-    /// Builds the encoder from weights under transformers' names.
+    /// Builds the encoder from weights under transformers' names. Operands of products are rounded to
+    /// the format of `scope`; all else is f32.
     ///
     /// # Errors
     /// [`Error::Config`] for a config that fits no model, and errors of missing or misshaped
@@ -42,14 +46,23 @@ impl Umt5Encoder {
         // transformers writes the tied table under either name.
         let own = encoder.pp("embed_tokens");
         let table = if own.contains_tensor("weight") { own } else { scope.pp("shared") };
+        let turns = scope.turns(config.num_layers)?;
         let layers = (0..config.num_layers)
-            .map(|number| Layer::load(&config, encoder.pp("block").pp(number).pp("layer")))
+            .map(|number| {
+                let layer = encoder.pp("block").pp(number).pp("layer");
+                Layer::load(&config, layer.in_turn(&turns, number))
+            })
             .collect::<Result<_>>()?;
         let (width, eps) = (config.d_model, config.layer_norm_epsilon);
         Ok(Self {
-            embedding: Embedding::from_weights(table.get((config.vocab_size, width), "weight")?)?,
+            embedding: table.matrix((config.vocab_size, width), "weight")?,
             layers,
-            final_layer_norm: rms_norm(width, eps, &encoder.pp("final_layer_norm"))?,
+            turns,
+            final_layer_norm: rms_norm(
+                width,
+                eps,
+                &encoder.to_dtype(DType::F32).pp("final_layer_norm"),
+            )?,
             config,
         })
     }
@@ -57,6 +70,16 @@ impl Umt5Encoder {
     /// The config the encoder was built from.
     pub fn config(&self) -> &Umt5Config {
         &self.config
+    }
+
+    /// Bytes of weights that come and go with their turns, at most at a time.
+    pub fn turn_bytes_max(&self) -> u64 {
+        self.turns.bytes_max()
+    }
+
+    /// What was read for turns so far.
+    pub fn streamed(&self) -> Streamed {
+        self.turns.streamed()
     }
 
     /// Ids and mask `[B,T]` (integers; mask 1 for words, 0 for padding) to the last hidden state
@@ -83,18 +106,20 @@ impl Umt5Encoder {
             let found = (ids.dims(), mask.dims());
             return Err(Error::input("ids and mask", "[B,T] both", found));
         }
-        let mut hidden = self.embedding.forward(ids)?; // [B,T,D]
-        let (batch, length, _) = hidden.dims3()?;
+        let (batch, length) = ids.dims2()?;
+        let rows = self.embedding.rows(&ids.flatten_all()?.to_dtype(DType::U32)?.to_vec1()?)?;
+        let mut hidden = rows.reshape((batch, length, ()))?.to_dtype(DType::F32)?; // [B,T,D]
         let buckets = self.buckets(length, ids)?;
         // Added to scores: 0 for words, the lowest number for padding.
         let masked = ((mask.to_dtype(DType::F32)? - 1.)? * -f64::from(f32::MIN))?;
-        let masked = masked.to_dtype(hidden.dtype())?.reshape((batch, 1, 1, length))?;
-        for (number, layer) in self.layers.iter().enumerate() {
+        let masked = masked.to_dtype(hidden.dtype())?.reshape((batch, 1, length))?;
+        self.turns.begin().each(0..self.layers.len(), |number| {
             observer.see(Point::TextHidden(number), &hidden);
             observer::check(observer)?;
             let _span = tracing::debug_span!("text_layer", number).entered();
-            hidden = layer.forward(&hidden, &buckets, &masked)?;
-        }
+            hidden = self.layers[number].forward(&hidden, &buckets, &masked)?;
+            Ok(())
+        })?;
         Ok(self.final_layer_norm.forward(&hidden)?)
     }
 
@@ -174,18 +199,23 @@ impl Layer {
     fn load(config: &Umt5Config, scope: Scope) -> Result<Self> {
         let (width, inner) = (config.d_model, config.num_heads * config.d_kv);
         let eps = config.layer_norm_epsilon;
+        let wide = scope.to_dtype(DType::F32);
         let (attention, ffn) = (scope.pp(0), scope.pp(1));
         let (own, dense) = (attention.pp("SelfAttention"), ffn.pp("DenseReluDense"));
         let table = (config.relative_attention_num_buckets, config.num_heads);
         Ok(Self {
-            attention_norm: rms_norm(width, eps, &attention.pp("layer_norm"))?,
+            attention_norm: rms_norm(width, eps, &wide.pp(0).pp("layer_norm"))?,
             q: linear_no_bias(width, inner, own.pp("q"))?,
             k: linear_no_bias(width, inner, own.pp("k"))?,
             v: linear_no_bias(width, inner, own.pp("v"))?,
             o: linear_no_bias(inner, width, own.pp("o"))?,
-            relative_attention_bias: own.pp("relative_attention_bias").get(table, "weight")?,
+            relative_attention_bias: wide
+                .pp(0)
+                .pp("SelfAttention")
+                .pp("relative_attention_bias")
+                .get(table, "weight")?,
             heads: config.num_heads,
-            ffn_norm: rms_norm(width, eps, &ffn.pp("layer_norm"))?,
+            ffn_norm: rms_norm(width, eps, &wide.pp(1).pp("layer_norm"))?,
             wi_0: linear_no_bias(width, config.d_ff, dense.pp("wi_0"))?,
             wi_1: linear_no_bias(width, config.d_ff, dense.pp("wi_1"))?,
             wo: linear_no_bias(config.d_ff, width, dense.pp("wo"))?,
@@ -201,20 +231,23 @@ impl Layer {
         Ok((hidden + self.wo.forward(&inner)?)?)
     }
 
+    /// One head after the other: scores of all heads would be the largest tensors by far.
     fn attend(&self, x: &Tensor, buckets: &Tensor, masked: &Tensor) -> Result<Tensor> {
-        let (batch, length, _) = x.dims3()?;
-        let split = |x: Tensor| {
-            let x = x.reshape((batch, length, self.heads, ()))?;
-            x.transpose(1, 2)?.contiguous() // [B,H,T,d]
-        };
-        let [q, k, v] = [&self.q, &self.k, &self.v].map(|linear| split(linear.forward(x)?));
-        let bias = self.relative_attention_bias.index_select(buckets, 0)?; // [T T,H]
-        let bias = bias.reshape((length, length, self.heads))?.permute((2, 0, 1))?; // [H,T,T]
-        let scores = product(&q?, &k?.t()?)?.broadcast_add(&bias.unsqueeze(0)?)?;
-        let scores = scores.broadcast_add(masked)?.to_dtype(DType::F32)?;
-        let weights = candle_nn::ops::softmax(&scores, D::Minus1)?.to_dtype(x.dtype())?;
-        let attended = product(&weights, &v?)?.transpose(1, 2)?.flatten_from(2)?; // [B,T,H d]
-        Ok(self.o.forward(&attended)?)
+        let length = x.dim(1)?;
+        let [q, k, v] = [&self.q, &self.k, &self.v].map(|linear| linear.forward(x)); // [B,T,H d]
+        let (q, k, v) = (q?, k?, v?);
+        let attended = q.zeros_like()?;
+        let width = q.dim(2)? / self.heads;
+        for head in 0..self.heads {
+            let own = |x: &Tensor| x.narrow(2, head * width, width)?.contiguous(); // [B,T,d]
+            let bias = self.relative_attention_bias.narrow(1, head, 1)?.flatten_all()?;
+            let bias = bias.contiguous()?.index_select(buckets, 0)?.reshape((1, length, length))?;
+            let scores = product(&own(&q)?, &own(&k)?.t()?)?.broadcast_add(&bias)?;
+            let scores = scores.broadcast_add(masked)?.to_dtype(DType::F32)?;
+            let weights = candle_nn::ops::softmax(&scores, D::Minus1)?.to_dtype(x.dtype())?;
+            attended.slice_set(&product(&weights, &own(&v)?)?, 2, head * width)?;
+        }
+        self.o.forward(&attended)
     }
 }
 

@@ -24,13 +24,17 @@ mod refused;
 mod shards;
 mod source;
 mod stored;
+mod turns;
 mod weight;
 mod wrappers;
 
 pub use fits::fits;
-pub use source::{Scope, Source};
+pub use source::{AtRest, Scope, Source};
+pub use turns::{Held, Streamed};
+pub(crate) use turns::{Slot, Turns, is_streamed};
 pub use wan_weight_files::{Encoding, Error as FileError, TensorInfo, WeightFile};
-pub use weight::{Quantised, Scaled, Weight};
+pub(crate) use weight::panel_rows;
+pub use weight::{Changed, Quantised, RowChange, Scaled, Weight};
 
 use shards::Index;
 use stored::Stored;
@@ -291,6 +295,20 @@ impl Weights {
         Error::MalformedFile { path: self.path(stored.file), reason }
     }
 
+    /// The place of a tensor that has to be of this shape.
+    fn fitting(&self, name: &str, shape: &[usize]) -> Result<&Stored> {
+        let stored = self.find(name)?;
+        if fits(&stored.shape, shape) {
+            return Ok(stored);
+        }
+        Err(Error::WrongShape {
+            origin: self.files[stored.file].path().display().to_string(),
+            name: name.to_owned(),
+            expected: shape.to_owned(),
+            found: stored.shape.clone(),
+        })
+    }
+
     fn find(&self, name: &str) -> Result<&Stored> {
         self.tensors.get(name).ok_or_else(|| Error::MissingTensor {
             origin: origin(self.files.iter().map(WeightFile::path)),
@@ -301,16 +319,17 @@ impl Weights {
 
 impl Source for Weights {
     fn get(&self, name: &str, shape: &[usize]) -> Result<Weight> {
-        let stored = self.find(name)?;
-        if !fits(&stored.shape, shape) {
-            return Err(Error::WrongShape {
-                origin: self.files[stored.file].path().display().to_string(),
-                name: name.to_owned(),
-                expected: shape.to_owned(),
-                found: stored.shape.clone(),
-            });
-        }
+        self.fitting(name, shape)?;
         self.weight(name)?.reshape(shape)
+    }
+
+    fn at_rest(&self, name: &str, shape: &[usize]) -> Result<AtRest> {
+        let encoding = self.fitting(name, shape)?.info.encoding;
+        let factors = self.factors.get(name).map(|stored| stored.shape.iter().product());
+        let count: usize = factors.unwrap_or(usize::from(encoding.is_8_bit_float()));
+        let columns = shape.iter().skip(1).product();
+        let shape = (shape.first().copied().unwrap_or(1), columns);
+        Ok(AtRest { encoding, shape, beside: 4 * count as u64 })
     }
 
     fn has(&self, name: &str) -> bool {

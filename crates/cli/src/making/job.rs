@@ -1,6 +1,6 @@
 //! A run, and what is to become of it.
 
-use wan_host::{Cancel, CheckpointEvery, Model, Settings};
+use wan_host::{Cancel, CheckpointEvery, Model, Plan, Settings};
 
 use crate::wanted::Wanted;
 
@@ -8,6 +8,7 @@ use crate::wanted::Wanted;
 pub(crate) struct Job<'a> {
     pub(crate) model: &'a Model,
     pub(crate) settings: &'a Settings,
+    pub(crate) plan: &'a Plan,
     pub(crate) wanted: &'a Wanted,
     pub(crate) cancel: &'a Cancel,
     pub(crate) every: CheckpointEvery,

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use wan_host::{
-    CheckpointEvery, Conditions, Error, FrameDecoder, HandedOut, Keeper, KeptLatents, KeptRun,
-    Model, Plan, Result, Run, RunState, Settings, VideoWriter,
+    CheckpointEvery, Conditions, DecodingTime, Error, FrameDecoder, HandedOut, Keeper, KeptLatents,
+    KeptRun, Model, Plan, Result, Run, RunState, Settings, VideoWriter,
 };
 use wan_media::{Fragment, SheetFrames, VideoFormat};
 
@@ -37,6 +37,8 @@ pub(super) struct Work<'a> {
     pub(super) last: Option<RunState>,
     /// Latent frames that are done before this process began, until they are decoded again.
     before: Option<KeptLatents>,
+    /// What is decoded in the end, when the transformer is gone.
+    later: Vec<HandedOut>,
     /// Latent frames that are decoded.
     decoded: usize,
     /// Latent frames in all.
@@ -68,9 +70,6 @@ impl<'a> Work<'a> {
         if is_saved {
             run.keep_boundary();
         }
-        // Caches that are not saved are asked nothing before their run.
-        let plan = if is_saved { Some(model.plan(settings)?) } else { None };
-        plan.as_ref().map_or(Ok(()), |plan| model.check_room_to_denoise(plan))?;
         let latents = kept.latents();
         let video = if settings.latents_only {
             None
@@ -79,9 +78,9 @@ impl<'a> Work<'a> {
             let decoder = model.decoder(settings, cancel)?;
             Some(job.video(decoder, (&file, bytes))?)
         };
-        if let Some(plan) = &plan {
+        if is_saved {
             let video = if settings.latents_only { 0 } else { video_bytes(settings) };
-            kept.take_room(video, checkpoint_bytes(model, settings, plan))?;
+            kept.take_room(video, checkpoint_bytes(model, settings, job.plan))?;
         }
         let every = if is_saved { job.every } else { CheckpointEvery::Never };
         Ok(Self {
@@ -97,6 +96,7 @@ impl<'a> Work<'a> {
             is_saved,
             last: None,
             before: (latents.frames() > 0).then_some(latents),
+            later: Vec::new(),
             decoded: 0,
             said: 0,
             preview: Preview::default(),
@@ -117,10 +117,12 @@ impl<'a> Work<'a> {
         // Of after all that was handed out.
         self.last = if self.is_saved { Some(self.run.state()?) } else { None };
         self.checkpoint()?;
-        if self.video.is_some() {
-            self.job.model.check_room_to_decode(self.job.settings)?;
-        }
+        // Of no more use to this run.
+        self.job.model.release_transformers();
         self.decode_what_is_done()?;
+        for out in std::mem::take(&mut self.later) {
+            self.decode(&out)?;
+        }
         self.decode(&rest)?;
         self.progress.finish();
         Ok(true)
@@ -148,8 +150,7 @@ impl<'a> Work<'a> {
             self.keep(&out)?;
             let started = Instant::now();
             if !out.frames.is_empty() {
-                self.decode_what_is_done()?;
-                self.decode(&out)?;
+                self.decode_between(&out)?;
             }
             self.progress.charge("decode", started.elapsed().as_secs_f64());
             self.checkpoint()?;
@@ -203,6 +204,21 @@ impl<'a> Work<'a> {
             let Some(video) = &mut self.video else { break };
             let fragments = video.push(&frame.latents)?;
             self.append(fragments)?;
+        }
+        Ok(())
+    }
+
+    /// Decodes what was handed out between two windows, or leaves it for the end.
+    fn decode_between(&mut self, out: &HandedOut) -> Result<()> {
+        let when = self.job.settings.residency().decoding;
+        if when == DecodingTime::AtEnd {
+            self.later.push(out.clone());
+            return Ok(());
+        }
+        self.decode_what_is_done()?;
+        self.decode(out)?;
+        if let (Some(video), DecodingTime::Swapped) = (&mut self.video, when) {
+            video.rest();
         }
         Ok(())
     }

@@ -11,26 +11,48 @@ use wan_model::clip::ClipVision;
 use wan_model::inspect::open;
 use wan_model::lora::FittedLora;
 use wan_model::umt5::Umt5Encoder;
-use wan_model::vae::Vae;
-use wan_model::weights::Scope;
+use wan_model::vae::{Half, Vae};
+use wan_model::weights::{Held, Scope};
 use wan_plugin_api::Place;
 
 use super::Checkpoint;
-use crate::device::room;
 use crate::error::Result;
 use crate::ledger::{Entry, Item, Ledger};
 use crate::request::precision::{Format, Precision};
-
-/// Bytes of a number.
-const F32: usize = 4;
-
-const MORE_MEMORY: &str = "close other programs, or take a machine with more";
 
 /// A part of a model; its bytes leave the account when it is dropped.
 pub(crate) struct Loaded<T> {
     part: T,
     /// Dropped with the part.
+    bytes: Entry,
+    held: Arc<Ledger>,
+}
+
+/// Weights of one network of a VAE that stay in memory until this is dropped.
+pub(crate) struct HeldHalf<'v> {
+    _weights: Held<'v>,
     _bytes: Entry,
+}
+
+impl Loaded<Vae> {
+    /// Reads the weights of one network, and keeps them until what is given is dropped.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub(crate) fn hold(&self, half: Half) -> Result<HeldHalf<'_>> {
+        let weights = self.part.hold(half)?;
+        let (_, bytes) = self.part.turn_bytes(half);
+        let entry = self.held.enter(Item::Weights, Place::Device, bytes);
+        self.held.settle();
+        Ok(HeldHalf { _weights: weights, _bytes: entry })
+    }
+}
+
+impl<T> Loaded<T> {
+    /// Bytes of its weights, without those that come and go.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.bytes()
+    }
 }
 
 impl<T> Deref for Loaded<T> {
@@ -82,7 +104,7 @@ impl PartLoader {
         WeightMemory { parts, held: self.held.live(), held_max: self.held.peak() }
     }
 
-    /// `transformer` or `transformer_2`.
+    /// `transformer` or `transformer_2`, of whose blocks so many are read for their turn.
     ///
     /// # Errors
     /// If a file is missing, truncated or does not fit its config.
@@ -91,12 +113,14 @@ impl PartLoader {
         part: &str,
         precision: Precision,
         loras: Vec<Arc<FittedLora>>,
+        streamed: usize,
     ) -> Result<Loaded<WanModel>> {
         let config = self.checkpoint.transformer_config(part)?.clone();
-        let width = if precision.dtype == Format::F32 { 4 } else { 2 };
-        self.check_room(part, width, "take `dtype` bf16, or a smaller model")?;
-        self.load(part, |opened| {
-            WanModel::load_with(config, opened.with_loras(loras), precision.into())
+        self.load(part, &self.device, |opened| {
+            let scope = opened.with_loras(loras).streaming(streamed);
+            let model = WanModel::load_with(config, scope, precision.into())?;
+            let turns = model.turn_bytes_max();
+            Ok((model, turns))
         })
     }
 
@@ -111,69 +135,78 @@ impl PartLoader {
         loras: Vec<Arc<FittedLora>>,
     ) -> Result<WanModel> {
         let config = self.checkpoint.transformer_config(part)?.clone();
-        let opened = self.open(part)?.with_loras(loras);
+        let opened = self.open(part, &self.device)?.with_loras(loras);
         Ok(WanModel::load_without_blocks(config, opened, precision.into())?)
     }
 
-    /// The VAE, in f32.
+    /// The VAE, without the weights of its layers: those come while they are held
+    /// ([`Loaded::hold`]), else for the turn of each layer. On a GPU all of them.
     ///
     /// # Errors
     /// As [`transformer`](Self::transformer).
-    pub(crate) fn vae(&self) -> Result<Loaded<Vae>> {
+    pub(crate) fn vae(&self, dtype: Format) -> Result<Loaded<Vae>> {
         let config = self.checkpoint.vae_config()?.clone();
-        self.check_room("vae", F32, MORE_MEMORY)?;
-        self.load("vae", |opened| Vae::load(config, opened.clone()))
+        self.load("vae", &self.device, |opened| {
+            let scope = opened.to_dtype(dtype.into()).streaming(usize::MAX);
+            Ok((Vae::load(config, scope)?, 0))
+        })
     }
 
-    /// The text encoder, in f32.
+    /// The text encoder, of whose layers so many are read for their turn.
     ///
     /// # Errors
     /// As [`transformer`](Self::transformer).
-    pub(crate) fn text_encoder(&self) -> Result<Loaded<Umt5Encoder>> {
+    pub(crate) fn text_encoder(
+        &self,
+        dtype: Format,
+        device: &Device,
+        streamed: usize,
+    ) -> Result<Loaded<Umt5Encoder>> {
         let config = self.checkpoint.text_encoder_config()?.clone();
-        self.check_room("text_encoder", F32, MORE_MEMORY)?;
-        self.load("text_encoder", |opened| Umt5Encoder::load(config, opened.clone()))
+        self.load("text_encoder", device, |opened| {
+            let scope = opened.to_dtype(dtype.into()).streaming(streamed);
+            let encoder = Umt5Encoder::load(config, scope)?;
+            let turns = encoder.turn_bytes_max();
+            Ok((encoder, turns))
+        })
     }
 
-    /// The image encoder, in f32.
+    /// The image encoder, in f32, of whose layers so many are read for their turn.
     ///
     /// # Errors
     /// As [`transformer`](Self::transformer).
-    pub(crate) fn image_encoder(&self) -> Result<Loaded<ClipVision>> {
+    pub(crate) fn image_encoder(&self, streamed: usize) -> Result<Loaded<ClipVision>> {
         let config = self.checkpoint.image_encoder_config()?.clone();
-        self.check_room("image_encoder", F32, MORE_MEMORY)?;
-        self.load("image_encoder", |opened| ClipVision::load(config, opened.clone()))
+        self.load("image_encoder", &self.device, |opened| {
+            let encoder = ClipVision::load(config, opened.streaming(streamed))?;
+            let turns = encoder.turn_bytes_max();
+            Ok((encoder, turns))
+        })
     }
 
-    /// Refuses to load a part into main memory that cannot hold it, in a number format of so many
-    /// bytes.
-    fn check_room(&self, part: &str, width: usize, helps: &str) -> Result<()> {
-        if !self.device.is_cpu() {
-            return Ok(());
-        }
-        let weights = self.checkpoint.weights(part)?;
-        let elements = |name: &&str| weights.shape(name).map(|s| s.iter().product::<usize>());
-        let all: usize = weights.names().iter().filter_map(elements).sum();
-        room::check(&format!("{part}: to load it"), (all * width) as u64, helps)
-    }
-
-    fn open(&self, part: &str) -> Result<Scope> {
+    /// The weights of a part, as its network asks for them.
+    ///
+    /// # Errors
+    /// If they are not there, or are another network's.
+    pub(crate) fn open(&self, part: &str, device: &Device) -> Result<Scope> {
         let (network, weights) = (self.checkpoint.network(part)?, self.checkpoint.weights(part)?);
-        Ok(open(network, weights, &self.device)?)
+        Ok(open(network, weights, device)?)
     }
 
+    /// Loads a part; `build` also gives the bytes that come and go with its layers' turns.
     fn load<T>(
         &self,
         part: &str,
-        build: impl FnOnce(&Scope) -> wan_model::Result<T>,
+        device: &Device,
+        build: impl FnOnce(&Scope) -> wan_model::Result<(T, u64)>,
     ) -> Result<Loaded<T>> {
-        let opened = self.open(part)?;
-        let built = build(&opened)?;
+        let opened = self.open(part, device)?;
+        let (built, turns) = build(&opened)?;
         // What was fingerprinted is what was loaded.
         self.checkpoint.check_same(part)?;
-        let bytes = opened.handed_out();
-        let loaded =
-            Loaded { part: built, _bytes: self.held.enter(Item::Weights, Place::Device, bytes) };
+        let bytes = opened.handed_out() + turns;
+        let entry = self.held.enter(Item::Weights, Place::Device, bytes);
+        let loaded = Loaded { part: built, bytes: entry, held: self.held.clone() };
         self.held.settle();
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(part.into(), bytes);
         Ok(loaded)
@@ -181,11 +214,13 @@ impl PartLoader {
 }
 
 impl Checkpoint {
-    /// Loads the VAE alone, in f32.
+    /// Loads the VAE alone, in f32, both of its networks.
     ///
     /// # Errors
     /// If a file is missing, truncated or does not fit its config.
     pub fn load_vae(&self, device: &Device) -> Result<impl Deref<Target = Vae> + use<>> {
-        PartLoader::new(self.clone(), device.clone()).vae()
+        let loader = PartLoader::new(self.clone(), device.clone());
+        let config = self.vae_config()?.clone();
+        loader.load("vae", device, |opened| Ok((Vae::load(config, opened.clone())?, 0)))
     }
 }

@@ -7,6 +7,7 @@
 
 use candle_core::Tensor as CandleTensor;
 use wan_model::is_finite;
+use wan_model::weights::Streamed;
 use wan_plugin_api::{Attention, Denoise, FrameLevel, Result as PluginResult, Round, Tensor};
 
 use crate::denoise::branch::{BranchChoice, BranchEvaluation};
@@ -24,6 +25,8 @@ use crate::numbers::wrong_frame;
 pub(crate) struct Denoiser {
     pub(crate) parts: DenoiserParts,
     expert: Option<Expert>,
+    /// What was read for turns of the blocks of experts that were given back.
+    streamed: Streamed,
     pub(crate) under_way: Option<UnderWay>,
     pub(crate) tally: Tally,
     /// A saved stream that goes on with the next round.
@@ -44,6 +47,7 @@ impl Denoiser {
         Ok(Self {
             parts,
             expert: None,
+            streamed: Streamed::default(),
             under_way: None,
             tally: Tally::default(),
             resumed: None,
@@ -130,9 +134,20 @@ impl Denoiser {
             return Ok(());
         }
         // Whoever waits for another one must not keep it from coming.
-        self.expert = None;
+        self.give_back();
         self.expert = Some(self.parts.lend(number, when_busy)?);
         Ok(())
+    }
+
+    fn give_back(&mut self) {
+        if let Some(expert) = self.expert.take() {
+            self.streamed = self.streamed + expert.streamed();
+        }
+    }
+
+    /// What was read for turns of blocks, once all experts are given back.
+    pub(crate) fn streamed(&self) -> Streamed {
+        self.streamed
     }
 
     fn begin_stream(&mut self, stream: Stream) -> Result<()> {
@@ -147,7 +162,7 @@ impl Denoiser {
     /// Gives the expert back and drops the cache objects.
     pub(crate) fn end(&mut self) {
         self.asked.clear();
-        self.expert = None;
+        self.give_back();
         self.end_caches();
     }
 

@@ -168,6 +168,15 @@ impl<M: Transformer + 'static> TakingTurns<M> {
         self.seats.lock().iter().filter(|seat| !matches!(seat, Seat::Empty)).count()
     }
 
+    /// Drops those that nobody has.
+    pub(crate) fn release(&self) {
+        for seat in self.seats.lock().iter_mut() {
+            if matches!(seat, Seat::Taken(model) if Arc::strong_count(model) == 1) {
+                *seat = Seat::Empty;
+            }
+        }
+    }
+
     fn lease(&self, model: Arc<M>) -> Lease {
         let seats = self.seats.clone();
         Lease { model, _told: Some(Told(Arc::new(move || seats.tell()))) }

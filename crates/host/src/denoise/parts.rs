@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{DType as CandleDType, Tensor as CandleTensor};
 use wan_border::numbers::u32_of;
+use wan_model::weights::Streamed;
 use wan_model::{TextContext, WanConfig, WanModel};
 use wan_plugin_api::library::CacheInstance;
 use wan_plugin_api::{
@@ -57,8 +58,17 @@ pub struct DenoiserParts {
 pub(crate) struct Expert {
     pub(crate) model: Lease,
     pub(crate) number: usize,
+    /// What was read of it before it was lent.
+    streamed_before: Streamed,
     cond: TextContext,
     uncond: Option<TextContext>,
+}
+
+impl Expert {
+    /// What was read for turns of its blocks since it was lent.
+    pub(crate) fn streamed(&self) -> Streamed {
+        self.model.streamed() - self.streamed_before
+    }
 }
 
 /// A guidance branch, and the cache of its stream of evaluations.
@@ -126,11 +136,12 @@ impl DenoiserParts {
             WhenBusy::Say => self.experts.lend(number),
             WhenBusy::Wait => self.experts.wait(number, self.ops.cancel()),
         }?;
+        let streamed_before = model.streamed();
         let Conditions { prompt, negative, image, .. } = &self.conditions;
         let context = |text: &CandleTensor| model.context(text, image.as_ref());
         let guided = self.guidance[number] > 1.0;
         let uncond = negative.as_ref().filter(|_| guided).map(context).transpose()?;
-        Ok(Expert { number, cond: context(prompt)?, uncond, model })
+        Ok(Expert { number, streamed_before, cond: context(prompt)?, uncond, model })
     }
 
     pub(crate) fn branches(&self, expert: usize) -> &'static [&'static str] {

@@ -1,35 +1,27 @@
-//! How much main memory this process may still take, before a phase of a run begins.
+//! How much main memory this process has, and may still take.
 
 use std::path::Path;
 
-use crate::error::{Error, Result};
-
 /// What may still be taken, and what limits it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Room {
+struct Room {
     bytes: u64,
     limit: &'static str,
 }
 
-/// Refuses a phase that needs more than there is. `needs` is what is known of its needs: it may
-/// take more.
-///
-/// # Errors
-/// [`Error::HostMemory`], with what it needs, what there is, what limits it and what helps.
-pub(crate) fn check(phase: &str, needs: u64, helps: &str) -> Result<()> {
-    refuse(room(), phase, needs, helps)
+/// Bytes that may still be taken, and what limits them; none where the system tells of no limit.
+pub(crate) fn free() -> Option<(u64, &'static str)> {
+    room().map(|room| (room.bytes, room.limit))
 }
 
-fn refuse(room: Option<Room>, phase: &str, needs: u64, helps: &str) -> Result<()> {
-    let Some(Room { bytes, limit }) = room.filter(|room| room.bytes < needs) else {
-        return Ok(());
-    };
-    let mega = |bytes: u64| bytes.div_ceil(1_000_000);
-    Err(Error::HostMemory(format!(
-        "{phase} needs at least {} MB of main memory, and {} MB are left ({limit}); {helps}",
-        mega(needs),
-        bytes / 1_000_000
-    )))
+/// Most memory that this process has had so far, where the system tells.
+pub(crate) fn peak_resident_bytes() -> Option<u64> {
+    kilobytes(&read("/proc/self/status")?, "VmHWM")
+}
+
+/// Memory that this process has now, where the system tells.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    kilobytes(&read("/proc/self/status")?, "VmRSS")
 }
 
 /// The tightest limit; none where the system tells of none.
@@ -108,19 +100,6 @@ mod tests {
         assert_eq!(left_in_group("10000\n", "6000\n", stat), Some(4500));
         assert_eq!(left_in_group("max\n", "6000\n", stat), None);
         assert_eq!(left_in_group("1000\n", "6000\n", stat), Some(0));
-    }
-
-    #[test]
-    fn what_does_not_fit_is_refused_with_figures_and_a_way_out() {
-        let room = || Some(Room { bytes: 4_000_000, limit: "available memory" });
-        assert!(refuse(room(), "denoise", 4_000_000, "").is_ok());
-        assert!(refuse(None, "denoise", u64::MAX, "").is_ok());
-        let error = refuse(room(), "denoise", 5_500_001, "take `dtype` bf16").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "denoise needs at least 6 MB of main memory, and 4 MB are left (available memory); \
-             take `dtype` bf16"
-        );
     }
 
     #[cfg(target_os = "linux")]

@@ -207,6 +207,16 @@ impl GivenFrames {
         self.first.iter().take(1).chain(&self.last)
     }
 
+    /// Pictures that are given, those of a clip's context among them.
+    pub(crate) fn count(&self) -> usize {
+        self.first.len() + usize::from(self.last.is_some())
+    }
+
+    /// Whether nothing is given.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.last.is_none()
+    }
+
     /// Given frames that stand in front of the finished clip; the generated frames of the context
     /// are left out for them.
     pub(crate) fn in_front(&self) -> &[RgbImage] {

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use wan_model::tokenizer::{PromptTokenizer, TokenIds};
 use wan_model::umt5::Umt5Encoder;
 
 use crate::cancel::Cancel;
 use crate::checkpoint::loader::PartLoader;
 use crate::error::Result;
+use crate::request::memory::EncoderPlace;
+use crate::request::precision::Format;
 
 /// Tokenizer of a model, and its text encoder for as long as it encodes: it is the largest part
 /// after the transformers, and of no use to them once the prompts are embeddings.
@@ -17,6 +19,17 @@ pub(crate) struct PromptEncoder {
     tokenizer: Option<PromptTokenizer>,
     length: usize,
     loader: Arc<PartLoader>,
+}
+
+/// How a text encoder is used.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct EncoderUse {
+    /// Format of its products.
+    pub(crate) dtype: Format,
+    /// Where it computes.
+    pub(crate) place: EncoderPlace,
+    /// Layers that are read for their turn.
+    pub(crate) streamed: usize,
 }
 
 /// Words that a model cannot have learned.
@@ -79,7 +92,7 @@ impl PromptEncoder {
     /// # Errors
     /// If tokenizer or encoder fail.
     pub(crate) fn encode(&self, prompt: &str) -> Result<Tensor> {
-        Ok(self.encode_both((prompt, None), &Cancel::default())?.0)
+        Ok(self.encode_both((prompt, None), EncoderUse::default(), &Cancel::default())?.0)
     }
 
     /// Encodes a prompt, and another where there is one, with the text encoder loaded once.
@@ -89,24 +102,30 @@ impl PromptEncoder {
     pub(crate) fn encode_both(
         &self,
         (prompt, other): (&str, Option<&str>),
+        how: EncoderUse,
         cancel: &Cancel,
     ) -> Result<(Tensor, Option<Tensor>)> {
         let tokenizer = self.tokenizer()?;
         let ids = tokenizer.encode(prompt, self.length)?;
         let other = other.map(|prompt| tokenizer.encode(prompt, self.length)).transpose()?;
-        let encoder = self.loader.text_encoder()?;
-        let encode = |ids: &TokenIds| self.encode_with(&encoder, ids, cancel);
+        let device = match how.place {
+            EncoderPlace::Device => self.loader.device(),
+            EncoderPlace::Cpu => &Device::Cpu,
+        };
+        let encoder = self.loader.text_encoder(how.dtype, device, how.streamed)?;
+        let encode = |ids: &TokenIds| self.encode_with((&encoder, device), ids, cancel);
         let other = other.as_ref().map(encode).transpose()?;
         Ok((encode(&ids)?, other))
     }
 
     fn encode_with(
         &self,
-        encoder: &Umt5Encoder,
+        (encoder, device): (&Umt5Encoder, &Device),
         ids: &TokenIds,
         mut cancel: &Cancel,
     ) -> Result<Tensor> {
-        let (ids, mask) = ids.tensors(self.loader.device())?;
-        Ok(encoder.prompt_embeds_observed(&ids, &mask, &mut cancel)?)
+        let (ids, mask) = ids.tensors(device)?;
+        let embeds = encoder.prompt_embeds_observed(&ids, &mask, &mut cancel)?;
+        Ok(embeds.to_device(self.loader.device())?)
     }
 }

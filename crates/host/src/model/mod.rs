@@ -39,7 +39,8 @@ use crate::output::decoding::{Decoding, FrameDecoder};
 use crate::output::generated::Generated;
 use crate::request::Request;
 use crate::request::on_nan::OnNan;
-use crate::request::precision::Precision;
+use crate::request::precision::{Format, Precision};
+use crate::request::residency::Residency;
 use crate::request::settings::SizeRule;
 use crate::run::spec::{Beginning, RunSpec};
 use crate::run::state::RunState;
@@ -57,15 +58,16 @@ struct Parts {
     prompts: PromptEncoder,
     facts: ModelFacts,
     transformers: Mutex<Option<(TransformersOf, Arc<Transformers>)>>,
-    vae: OnceLock<Loaded<Vae>>,
-    /// Held while the VAE is loaded.
+    /// In each number format that was asked for: without the weights of its layers.
+    vaes: [OnceLock<Loaded<Vae>>; Format::COUNT],
+    /// Held while a VAE is loaded.
     vae_loads: Mutex<()>,
 }
 
 type Transformers = TakingTurns<Loaded<WanModel>>;
 
 /// What a set of transformers is made of.
-type TransformersOf = (Precision, LoraSet);
+type TransformersOf = (Precision, LoraSet, Residency);
 
 /// What a run has beside its settings and conditions.
 #[derive(Clone, Default)]
@@ -114,7 +116,7 @@ impl Model {
             engine,
             prompts: PromptEncoder::new(loader.clone())?,
             transformers: Mutex::default(),
-            vae: OnceLock::new(),
+            vaes: Default::default(),
             vae_loads: Mutex::default(),
             facts,
             loader,
@@ -179,12 +181,13 @@ impl Model {
         let (settings, cancel) = (self.settle(request)?, Cancel::default());
         let conditions = self.encode(&settings, &cancel)?;
         let sampled = self.run(&settings, conditions, &cancel)?.finish_with(&mut |_| {})?;
+        self.release_transformers();
         let sidecar = self.sidecar(&settings, &sampled)?;
         let frames = self.decode(&settings, &sampled.latents, &cancel)?.collect_frames()?;
         Ok(Generated { frames, sidecar, notices: [settings.notices, sampled.notices].concat() })
     }
 
-    /// Runs the encoders: text, and what else the model takes. Of them only the VAE stays loaded.
+    /// Runs the encoders: text, and what else the model takes. None of their weights stay.
     ///
     /// # Errors
     /// If an encoder cannot be loaded or fails; `Cancelled` once `cancel` is set.
@@ -192,9 +195,10 @@ impl Model {
         // Before anything is loaded.
         self.0.prompts.tokenizer()?;
         let guided = self.guidance(settings).iter().any(|scale| *scale > 1.0);
-        let (loader, prompts, vae) = (&*self.0.loader, &self.0.prompts, self.vae()?);
+        let (loader, prompts) = (&*self.0.loader, &self.0.prompts);
+        let (vae, residency) = (self.vae(settings.vae_dtype)?, settings.residency);
         let intake = self.facts().intake();
-        Encoders { loader, prompts, vae, intake, cancel }.run(
+        Encoders { loader, prompts, vae, residency, intake, cancel }.run(
             settings,
             &settings.given_frames,
             guided,
@@ -302,7 +306,8 @@ impl Model {
     /// The transformers in the number formats and with the LoRAs of these settings. There is one set:
     /// that of others goes first.
     pub(crate) fn transformers(&self, settings: &Settings) -> Result<Arc<Transformers>> {
-        let wanted = (settings.precision, settings.loras.clone());
+        let residency = settings.residency;
+        let wanted = (settings.precision, settings.loras.clone(), residency);
         let mut held = self.0.transformers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((of, transformers)) = &*held {
             if *of == wanted {
@@ -316,22 +321,36 @@ impl Model {
         // Gone before another set is loaded.
         *held = None;
         let (loader, parts) = (self.0.loader.clone(), self.checkpoint().experts());
-        let (precision, loras) = wanted.clone();
+        let (precision, loras, _) = wanted.clone();
         let load = move |number: usize| {
-            loader.transformer(parts[number], precision, loras.of_expert(number))
+            let streamed = residency.streamed_blocks;
+            loader.transformer(parts[number], precision, loras.of_expert(number), streamed)
         };
-        let made = Arc::new(TakingTurns::new(parts.len(), self.engine().resident_experts(), load));
+        let resident = self.engine().resident_experts().min(residency.experts_max());
+        let made = Arc::new(TakingTurns::new(parts.len(), resident, load));
         *held = Some((wanted, made.clone()));
         Ok(made)
     }
 
-    fn vae(&self) -> Result<&Vae> {
+    /// Drops the transformers that no run has.
+    pub fn release_transformers(&self) {
+        let mut held = self.0.transformers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, transformers)) = &*held {
+            transformers.release();
+            if transformers.resident() == 0 && Arc::strong_count(transformers) == 1 {
+                *held = None;
+            }
+        }
+    }
+
+    fn vae(&self, dtype: Format) -> Result<&Loaded<Vae>> {
         let _loads = self.0.vae_loads.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(vae) = self.0.vae.get() {
+        let place = &self.0.vaes[dtype.number()];
+        if let Some(vae) = place.get() {
             return Ok(vae);
         }
-        let loaded = self.0.loader.vae()?;
-        Ok(self.0.vae.get_or_init(|| loaded))
+        let loaded = self.0.loader.vae(dtype)?;
+        Ok(place.get_or_init(|| loaded))
     }
 
     /// Guidance scale of each expert.
@@ -359,8 +378,9 @@ impl Model {
     /// If the VAE cannot be loaded.
     pub fn decoder(&self, settings: &Settings, cancel: &Cancel) -> Result<FrameDecoder<'_>> {
         let tiling = settings.vae_tiling.then(Tiling::default);
-        let device = self.device().clone();
-        let decoder = FrameDecoder::new(self.vae()?, device, tiling, cancel.clone());
+        let (vae, device) = (self.vae(settings.vae_dtype)?, self.device().clone());
+        let decoder = FrameDecoder::new(vae, device, tiling, cancel.clone());
+        let decoder = if settings.residency.streamed_vae { decoder } else { decoder.holding(vae) };
         let decoder = if settings.on_nan == OnNan::Warn { decoder.unchecked() } else { decoder };
         Ok(decoder.after(settings.given_frames.clone()))
     }

@@ -9,6 +9,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::latents::LATENT_FRAME_AXIS;
 use crate::output::decoding::{Decoding, FrameDecoder, frames_of};
+use crate::request::precision::Format;
 
 /// Frames that are shown at most.
 const FRAMES_MAX: usize = 8;
@@ -50,9 +51,9 @@ impl Model {
     }
 
     fn decoded_preview(&self, latents: &Tensor) -> Result<VideoFrames> {
-        let decoder =
-            FrameDecoder::new(self.vae()?, self.device().clone(), None, Cancel::default());
-        let frames = Decoding::by(decoder.unchecked(), latents)?.collect_frames()?;
+        let vae = self.vae(Format::F32)?;
+        let decoder = FrameDecoder::new(vae, self.device().clone(), None, Cancel::default());
+        let frames = Decoding::by(decoder.holding(vae).unchecked(), latents)?.collect_frames()?;
         let shown = spread(frames.frames(), FRAMES_MAX);
         let rgb = shown.iter().flat_map(|frame| frames.frame(*frame)).copied().collect();
         Ok(VideoFrames::new(frames.width(), frames.height(), rgb)?)

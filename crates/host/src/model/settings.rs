@@ -10,8 +10,11 @@ use crate::checkpoint::lora_set::LoraSet;
 use crate::denoise::saved::check_keeps_state;
 use crate::error::{Error, Result};
 use crate::inputs::given::GivenFrames;
+use crate::output::plan_summary::PlanSummary;
 use crate::plugins::registry::Chosen;
+use crate::request::memory::Limits;
 use crate::request::origin::{Origin, Origins};
+use crate::request::residency::Residency;
 use crate::request::settings::{LatentSize, SettingValues};
 use crate::run::handover::Earlier;
 
@@ -35,6 +38,12 @@ pub struct Settings {
     /// LoRAs, fitted to the model.
     pub(crate) loras: LoraSet,
     pub(crate) notices: Vec<String>,
+    /// Memory that the run may take.
+    pub(crate) limits: Limits,
+    /// What of the model is in memory while it goes on.
+    pub(crate) residency: Residency,
+    /// The plan of a run that was made to fit.
+    pub(crate) planned: Option<PlanSummary>,
 }
 
 impl Deref for Settings {
@@ -60,6 +69,11 @@ impl Settings {
     pub fn plugin_hashes(&self) -> [Option<String>; 2] {
         let hash = |chosen: &Chosen| chosen.plugin.source.hash.clone();
         [hash(&self.chosen_sampler), self.chosen_cache.as_ref().and_then(hash)]
+    }
+
+    /// What of the model is in memory while a run of them goes on.
+    pub fn residency(&self) -> &Residency {
+        &self.residency
     }
 
     /// The same settings, decoded in tiles or not: it changes no latents.

@@ -23,8 +23,10 @@ use crate::output::sidecar::{Sidecar, json};
 use crate::plugins::choice::StrategyChoice;
 use crate::plugins::kind::Kind;
 use crate::plugins::registry::{Chosen, Registry};
+use crate::request::memory::{Bytes, Limits};
 use crate::request::origin::{Origin, Origins};
 use crate::request::precision::Precision;
+use crate::request::residency::Residency;
 use crate::request::settings::{GivenSources, SettingValues};
 use crate::request::size::Size;
 use crate::request::{NO_CACHE, Request};
@@ -56,6 +58,7 @@ impl Model {
         let sampler = settling.options(Kind::Sampler, &ids.sampler, registry)?;
         let cache = ids.cache.map(|id| settling.options(Kind::Cache, &id, registry)).transpose()?;
         let mut values = settling.values(&sampler, cache.as_ref())?;
+        let limits = settling.limits();
         let size = values.latent_size(self.size_rule())?;
         let given = GivenFrames::read(&values)?;
         values.given.hashes.clone_from(given.hashes());
@@ -79,6 +82,9 @@ impl Model {
             earlier,
             loras,
             notices,
+            limits,
+            residency: Residency::default(),
+            planned: None,
         })
     }
 
@@ -298,11 +304,31 @@ impl<'a> Settling<'a> {
                 dtype: self.pick("dtype", |r| &r.dtype).unwrap_or_default(),
                 narrow_stream: self.pick("narrow_stream", |r| &r.narrow_stream).unwrap_or(false),
             },
+            text_encoder_dtype: self
+                .pick("text_encoder_dtype", |r| &r.text_encoder_dtype)
+                .unwrap_or_default(),
+            text_encoder_device: self
+                .pick("text_encoder_device", |r| &r.text_encoder_device)
+                .unwrap_or_default(),
+            vae_dtype: self.pick("vae_dtype", |r| &r.vae_dtype).unwrap_or_default(),
             latents_only: self.pick("latents_only", |r| &r.latents_only).unwrap_or(false),
             cache_device: self.pick("cache_device", |r| &r.cache_device).unwrap_or(Place::Device),
             vae_tiling: self.pick("vae_tiling", |r| &r.vae_tiling).unwrap_or(false),
             on_nan: self.pick("on_nan", |r| &r.on_nan).unwrap_or_default(),
         })
+    }
+
+    /// Of the machine: they leave no mark on the video.
+    fn limits(&self) -> Limits {
+        let of = |pick: fn(&Request) -> Option<Bytes>| {
+            let asked = pick(self.request).or(pick(&self.defaults.request));
+            asked.map(|bytes| bytes.0)
+        };
+        Limits {
+            device: of(|request| request.max_memory),
+            host: of(|request| request.max_host_memory),
+            fit: self.request.fit.or(self.defaults.request.fit).unwrap_or_default(),
+        }
     }
 
     /// A model may have another shift for each size.

@@ -46,7 +46,7 @@ impl Model {
             frames: sampled.frames,
             ends_at: sampled.ends_at.clone(),
             latents_hash,
-            memory: MemoryReport::of(sampled, self.memory()),
+            memory: MemoryReport::of(sampled, self.memory(), settings.planned.clone()),
             ..self.sidecar_before(settings)
         }
     }

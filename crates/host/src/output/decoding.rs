@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use wan_media::VideoFrames;
-use wan_model::vae::{Tiling, Vae, VaeDecoder};
+use wan_model::vae::{Half, Tiling, Vae, VaeDecoder};
 
 use crate::cancel::Cancel;
+use crate::checkpoint::loader::{HeldHalf, Loaded};
 use crate::error::Result;
 use crate::inputs::given::GivenFrames;
 use crate::latents::LATENT_FRAME_AXIS;
@@ -19,6 +20,9 @@ use crate::request::settings::SettingValues;
 /// generated from it.
 pub struct FrameDecoder<'v> {
     vae: &'v Vae,
+    /// Whose weights come when they are needed; none where they are there.
+    comes: Option<&'v Loaded<Vae>>,
+    held: Option<HeldHalf<'v>>,
     device: Device,
     decoder: VaeDecoder<'v>,
     cancel: Cancel,
@@ -38,7 +42,27 @@ impl<'v> FrameDecoder<'v> {
         cancel: Cancel,
     ) -> Self {
         let decoder = tiling.map_or_else(|| vae.decoder(), |tiling| vae.decoder_tiled(tiling));
-        Self { vae, device, decoder, cancel, given: Arc::default(), given_done: 0, decoded: 0 }
+        let (comes, held, given) = (None, None, Arc::default());
+        Self { vae, comes, held, device, decoder, cancel, given, given_done: 0, decoded: 0 }
+    }
+
+    /// With weights that come when they are needed, and stay until [`rest`](Self::rest). Without it
+    /// those that are not there are read layer by layer for each latent frame.
+    #[must_use]
+    pub(crate) fn holding(self, vae: &'v Loaded<Vae>) -> Self {
+        Self { comes: Some(vae), ..self }
+    }
+
+    /// Gives up the weights of the VAE until the next latent frame. What it remembers stays.
+    pub fn rest(&mut self) {
+        self.held = None;
+    }
+
+    fn wake(&mut self) -> Result<()> {
+        if let (None, Some(vae)) = (&self.held, self.comes) {
+            self.held = Some(vae.hold(Half::Decoder)?);
+        }
+        Ok(())
     }
 
     /// Whatever numbers the latents have.
@@ -94,6 +118,7 @@ impl<'v> FrameDecoder<'v> {
     /// # Errors
     /// If it does not fit the VAE, or decoding is cancelled.
     pub fn decode(&mut self, latents: &Tensor) -> Result<VideoFrames> {
+        self.wake()?;
         let frame = self.raw(latents)?;
         let pixels = self.decoder.next_observed(&frame, &mut &self.cancel)?; // [1, 3, 1 or 4, H, W]
         let decoded = frames_of(&pixels)?;
@@ -116,6 +141,7 @@ impl<'v> FrameDecoder<'v> {
     /// # Errors
     /// As [`decode`](Self::decode).
     pub(crate) fn see(&mut self, latents: &Tensor) -> Result<()> {
+        self.wake()?;
         let frame = self.raw(latents)?;
         Ok(self.decoder.see_observed(&frame, &mut &self.cancel)?)
     }

@@ -6,5 +6,6 @@ pub(crate) mod decoding;
 pub(crate) mod generated;
 pub(crate) mod given_files;
 pub(crate) mod latents_file;
+pub(crate) mod plan_summary;
 pub(crate) mod sidecar;
 pub(crate) mod video_writer;

@@ -10,14 +10,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use wan_border::files::{self, Content};
+use wan_model::weights::Streamed;
 use wan_outputs::Claim;
 
 use crate::checkpoint::Parts;
 use crate::checkpoint::loader::WeightMemory;
 use crate::denoise::expert_use::ExpertUse;
 use crate::denoise::tally::{DecisionTally, FrameCount};
+use crate::device::room::peak_resident_bytes;
 use crate::device::{self, DeviceMemory};
 use crate::error::{Error, Result};
+use crate::output::plan_summary::PlanSummary;
 use crate::path_text;
 use crate::plugins::registry::{Chosen, Source};
 use crate::request::origin::Origins;
@@ -147,6 +150,12 @@ pub struct StrategyReport {
 /// Bytes held.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct MemoryReport {
+    /// What the run was to hold at most, and how it was made to fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned: Option<PlanSummary>,
+    /// What was read of transformers whose blocks come and go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streamed: Option<StreamedReport>,
     /// Weights of the model's parts.
     #[serde(default)]
     pub weights: WeightMemory,
@@ -164,6 +173,27 @@ pub struct MemoryReport {
     pub device: Option<DeviceMemory>,
     /// Peak resident memory of the process, where the system tells.
     pub peak_resident_bytes: Option<u64>,
+}
+
+/// What was read of weights that come and go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct StreamedReport {
+    /// Bytes.
+    pub bytes: u64,
+    /// Seconds that reading took.
+    pub reading_seconds: f64,
+    /// Seconds of them for which the computation waited.
+    pub waiting_seconds: f64,
+}
+
+impl From<Streamed> for StreamedReport {
+    fn from(streamed: Streamed) -> Self {
+        Self {
+            bytes: streamed.bytes,
+            reading_seconds: streamed.reading.as_secs_f64(),
+            waiting_seconds: streamed.waiting.as_secs_f64(),
+        }
+    }
 }
 
 /// A phase of a run.
@@ -213,8 +243,15 @@ impl Sidecar {
 
 impl MemoryReport {
     /// What a sampling held.
-    pub fn of(sampled: &Sampled, weights: WeightMemory) -> Self {
+    pub(crate) fn of(
+        sampled: &Sampled,
+        weights: WeightMemory,
+        planned: Option<PlanSummary>,
+    ) -> Self {
+        let streamed = Some(sampled.streamed).filter(|streamed| streamed.bytes > 0);
         Self {
+            planned,
+            streamed: streamed.map(StreamedReport::from),
             weights,
             signals: json(&sampled.signals),
             cache: json(&sampled.cache_memory),
@@ -245,13 +282,6 @@ pub(crate) fn decisions(decisions: &DecisionTally) -> Value {
 /// A value that serde can always write.
 pub(crate) fn json<T: Serialize>(value: &T) -> Value {
     serde_json::to_value(value).unwrap_or(Value::Null)
-}
-
-/// Peak resident memory of this process.
-pub(crate) fn peak_resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 /// SHA-256 of latents, as [`Sidecar::latents_hash`] has it.

@@ -120,6 +120,11 @@ impl<'m> VideoWriter<'m> {
         Ok(())
     }
 
+    /// Gives up the weights of the VAE until the next latent frame.
+    pub fn rest(&mut self) {
+        self.decoder.rest();
+    }
+
     /// Frames of the video so far.
     pub fn frames(&self) -> usize {
         self.passed

@@ -3,9 +3,11 @@
 pub(crate) mod file_hash;
 pub(crate) mod frame_source;
 pub(crate) mod lora;
+pub(crate) mod memory;
 pub(crate) mod on_nan;
 pub(crate) mod origin;
 pub(crate) mod precision;
+pub(crate) mod residency;
 pub(crate) mod settings;
 pub(crate) mod size;
 pub(crate) mod wan_toml;
@@ -17,6 +19,7 @@ use wan_plugin_api::{OptionValues, Place};
 
 use crate::request::frame_source::FrameSource;
 use crate::request::lora::LoraRequest;
+use crate::request::memory::{Bytes, EncoderPlace, Fit};
 use crate::request::on_nan::OnNan;
 use crate::request::precision::Format;
 
@@ -105,6 +108,24 @@ pub struct Request {
     /// Keep the residual stream in that format too; Wan has it in f32.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub narrow_stream: Option<bool>,
+    /// Number format of the text encoder's products.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_encoder_dtype: Option<Format>,
+    /// Where the text encoder computes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_encoder_device: Option<EncoderPlace>,
+    /// Number format of the VAE's products.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vae_dtype: Option<Format>,
+    /// Most memory of the device that the run may take; on the CPU, of the process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_memory: Option<Bytes>,
+    /// Most main memory of the process, where the device has memory of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_host_memory: Option<Bytes>,
+    /// What is done where the run does not fit the memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fit: Option<Fit>,
     /// Decode in blended tiles: less memory for a large picture.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vae_tiling: Option<bool>,

@@ -25,6 +25,8 @@ pub enum Origin {
     Wan,
     /// It was drawn.
     Drawn,
+    /// The plan, to make the run fit the memory.
+    Plan,
 }
 
 /// Who chose each value, by the names of a request's fields. Options of strategies are there as
@@ -42,6 +44,7 @@ impl fmt::Display for Origin {
             Self::Strategy => "strategy",
             Self::Wan => "Wan",
             Self::Drawn => "drawn",
+            Self::Plan => "plan",
         })
     }
 }

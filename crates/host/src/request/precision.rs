@@ -28,6 +28,18 @@ pub enum Format {
 }
 
 impl Format {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 3;
+
+    /// Its number, from 0.
+    pub(crate) fn number(self) -> usize {
+        self as usize
+    }
+
+    pub(crate) fn is_f32(&self) -> bool {
+        *self == Self::F32
+    }
+
     /// `f32`, `bf16` or `f16`.
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
@@ -39,13 +51,19 @@ impl Format {
     }
 }
 
+impl From<Format> for DType {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::F32 => Self::F32,
+            Format::Bf16 => Self::BF16,
+            Format::F16 => Self::F16,
+        }
+    }
+}
+
 impl From<Precision> for Numerics {
     fn from(precision: Precision) -> Self {
-        let compute = match precision.dtype {
-            Format::F32 => DType::F32,
-            Format::Bf16 => DType::BF16,
-            Format::F16 => DType::F16,
-        };
+        let compute = precision.dtype.into();
         let stream =
             if precision.narrow_stream { ResidualStream::Compute } else { ResidualStream::F32 };
         Self { compute, stream }

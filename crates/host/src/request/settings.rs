@@ -12,8 +12,9 @@ use crate::path_text;
 use crate::plugins::choice::StrategyChoice;
 use crate::request::frame_source::FrameSource;
 use crate::request::lora::LoraRequest;
+use crate::request::memory::EncoderPlace;
 use crate::request::on_nan::OnNan;
-use crate::request::precision::Precision;
+use crate::request::precision::{Format, Precision};
 use crate::request::{NO_CACHE, Request};
 
 /// Values of all settings, as the sidecar has them.
@@ -55,6 +56,15 @@ pub struct SettingValues {
     /// Number formats of the transformer.
     #[serde(default)]
     pub precision: Precision,
+    /// Number format of the text encoder's products.
+    #[serde(default, skip_serializing_if = "Format::is_f32")]
+    pub text_encoder_dtype: Format,
+    /// Where the text encoder computes.
+    #[serde(default, skip_serializing_if = "EncoderPlace::is_device")]
+    pub text_encoder_device: EncoderPlace,
+    /// Number format of the VAE's products.
+    #[serde(default, skip_serializing_if = "Format::is_f32")]
+    pub vae_dtype: Format,
     /// End with latents, noisy ones too, for another run to go on from.
     #[serde(default)]
     pub latents_only: bool,
@@ -165,6 +175,13 @@ impl From<&SettingValues> for Request {
             lora: Some(values.lora),
             dtype: Some(values.precision.dtype),
             narrow_stream: Some(values.precision.narrow_stream),
+            text_encoder_dtype: Some(values.text_encoder_dtype),
+            text_encoder_device: Some(values.text_encoder_device),
+            vae_dtype: Some(values.vae_dtype),
+            // Of the machine, not of the video.
+            max_memory: None,
+            max_host_memory: None,
+            fit: None,
             vae_tiling: Some(values.vae_tiling),
             on_nan: Some(values.on_nan),
         }

@@ -42,6 +42,7 @@ impl Run {
         self.denoiser.end();
         let sampler_bytes_max = self.sampler_bytes_max();
         let (first, latents) = (self.frames.first(), self.frames.all()?);
+        let streamed = self.denoiser.streamed();
         let Tally { records, decisions, frames, signals, cache_memory, cache_plan } =
             self.denoiser.tally;
         Ok(Sampled {
@@ -56,6 +57,7 @@ impl Run {
             sampler_bytes_max,
             boundary_bytes_max: self.boundary_bytes_max,
             device_memory: self.device_memory,
+            streamed,
             ends_at: if ends.iter().all(|sigma| *sigma == 0.0) { Vec::new() } else { ends },
             notices: self.notices,
             seconds: self.seconds,

@@ -1,6 +1,7 @@
 //! What a run leaves behind.
 
 use candle_core::Tensor as CandleTensor;
+use wan_model::weights::Streamed;
 use wan_plugin_api::CachePlan;
 
 use crate::denoise::expert_use::ExpertUse;
@@ -34,6 +35,8 @@ pub struct Sampled {
     pub boundary_bytes_max: u64,
     /// What tensors took of the GPU at most, between rounds and ever; none on the CPU.
     pub device_memory: Option<DeviceMemory>,
+    /// What was read of blocks that come and go with their turns.
+    pub streamed: Streamed,
     /// Sigma that each latent frame ends at; empty where all are clean.
     pub ends_at: Vec<f64>,
     /// See [`Run::notices`](super::Run::notices).

@@ -1,10 +1,6 @@
-//! The change of one tensor: its formula, its shape, its numbers.
-
-use candle_core::Tensor;
+//! The change of one tensor: its formula and its shape.
 
 use super::file::Lora;
-use crate::error::Result;
-use crate::product::product;
 use crate::weights::fits;
 
 /// How a tensor is changed. Numbers are those of tensors in the LoRA's file.
@@ -45,13 +41,6 @@ impl Matrix {
             Self::Product(a, b) => [flat(lora.shape(a))[0], flat(lora.shape(b))[1]],
         }
     }
-
-    fn numbers(self, lora: &Lora) -> Result<Tensor> {
-        match self {
-            Self::Whole(whole) => matrix(lora, whole),
-            Self::Product(a, b) => Ok(product(&matrix(lora, a)?, &matrix(lora, b)?)?),
-        }
-    }
 }
 
 impl Formula {
@@ -79,74 +68,25 @@ impl Formula {
         };
         if given == flat(target) { Ok(()) } else { Err(given) }
     }
-
-    /// What it adds to `base`, a matrix `[out, in]` in f32, at this strength.
-    fn added(&self, lora: &Lora, base: &Tensor, strength: f64) -> Result<Tensor> {
-        let (change, factor) = match self {
-            Self::LowRank { down, up, factor } => {
-                (product(&matrix(lora, *up)?, &matrix(lora, *down)?)?, *factor)
-            }
-            Self::Hada { first, second, factor } => {
-                let first = Matrix::Product(first[0], first[1]).numbers(lora)?;
-                let second = Matrix::Product(second[0], second[1]).numbers(lora)?;
-                ((first * second)?, *factor)
-            }
-            Self::Kron { first, second, factor } => {
-                (kron(&first.numbers(lora)?, &second.numbers(lora)?)?, *factor)
-            }
-            Self::Diff { diff, factor } => (lora.tensor(*diff)?.reshape(base.shape())?, *factor),
-            Self::Whole { .. } if strength == 0. => return Ok(base.zeros_like()?),
-            Self::Whole { whole } => {
-                return Ok((lora.tensor(*whole)?.reshape(base.shape())? - base)?);
-            }
-        };
-        Ok((change * (strength * factor))?)
-    }
 }
 
 impl Change {
-    /// What a LoRA of this strength adds to `base`, a tensor in f32 on the CPU.
-    ///
-    /// # Errors
-    /// As [`Lora::tensor`].
-    pub(super) fn added(&self, lora: &Lora, base: &Tensor, strength: f64) -> Result<Tensor> {
-        let rows = base.reshape(flat(base.dims()).as_slice())?;
-        let strength_before = if self.magnitude.is_some() { 1. } else { strength };
-        let mut sum = rows.zeros_like()?;
-        for formula in &self.formulas {
-            sum = (sum + formula.added(lora, &rows, strength_before)?)?;
-        }
-        if let Some(magnitude) = self.magnitude {
-            let magnitude = lora.tensor(magnitude)?;
-            let wanted = with_lengths(&(&rows + sum)?, &magnitude)?;
-            sum = ((wanted - &rows)? * strength)?;
-        }
-        Ok(sum.reshape(base.shape())?)
+    /// Bytes of its numbers in memory: the two factors of a Kronecker product in f32, all others as
+    /// the file has them.
+    pub(super) fn bytes(&self, lora: &Lora) -> u64 {
+        let stored = |numbers: &[usize]| numbers.iter().map(|n| lora.stored_bytes(*n)).sum::<u64>();
+        let of_formula = |formula: &Formula| match *formula {
+            Formula::LowRank { down, up, .. } => stored(&[down, up]),
+            Formula::Hada { first: [a, b], second: [c, d], .. } => stored(&[a, b, c, d]),
+            Formula::Kron { first, second, .. } => {
+                let numbers = [first, second].map(|m| m.shape(lora).iter().product::<usize>());
+                4 * numbers.iter().sum::<usize>() as u64
+            }
+            Formula::Diff { diff: whole, .. } | Formula::Whole { whole } => stored(&[whole]),
+        };
+        let magnitude = self.magnitude.map_or(0, |n| 4 * lora.shape(n).iter().product::<usize>());
+        magnitude as u64 + self.formulas.iter().map(of_formula).sum::<u64>()
     }
-}
-
-/// `m W / |W|`, with the lengths of rows for `m` of shape `[out]` or `[out, 1]`, of columns for
-/// `[1, in]` (older LyCORIS files).
-fn with_lengths(weight: &Tensor, magnitude: &Tensor) -> Result<Tensor> {
-    let (rows, columns) = weight.dims2()?;
-    let of_columns = magnitude.elem_count() == columns
-        && (columns != rows || magnitude.dims().first() == Some(&1));
-    let (axis, shape) = if of_columns { (0, (1, columns)) } else { (1, (rows, 1)) };
-    let lengths = weight.sqr()?.sum_keepdim(axis)?.sqrt()?;
-    Ok(weight.broadcast_mul(&magnitude.reshape(shape)?)?.broadcast_div(&lengths)?)
-}
-
-/// The Kronecker product of `[a, b]` and `[c, d]`: `[a c, b d]`.
-fn kron(first: &Tensor, second: &Tensor) -> Result<Tensor> {
-    let ((a, b), (c, d)) = (first.dims2()?, second.dims2()?);
-    let first = first.reshape((a, 1, b, 1))?;
-    let second = second.reshape((1, c, 1, d))?;
-    Ok(first.broadcast_mul(&second)?.reshape((a * c, b * d))?)
-}
-
-/// A tensor of a file as a matrix.
-fn matrix(lora: &Lora, number: usize) -> Result<Tensor> {
-    Ok(lora.tensor(number)?.reshape(flat(lora.shape(number)).as_slice())?)
 }
 
 /// A shape with all axes after the first taken together.

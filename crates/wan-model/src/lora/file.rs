@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::header::Scaling;
 use super::keys::{Key, Role};
 use crate::error::{Error, Result};
 use crate::original_names::Layout;
-use crate::weights::WeightFile;
+use crate::weights::{Encoding, WeightFile};
 
 /// Keys that an error names.
 const NAMED_MAX: usize = 2;
@@ -230,6 +230,28 @@ impl Lora {
             return Err(Error::MalformedFile { path: self.path(), reason });
         }
         Ok(Tensor::from_vec(numbers, info.shape.as_slice(), &Device::Cpu)?)
+    }
+
+    /// A tensor in its own format where that is a float of 16 or 32 bits, else in f32.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
+    pub(super) fn as_stored(&self, number: usize) -> Result<Tensor> {
+        let info = &self.file.tensors()[number];
+        let dtype = match info.encoding {
+            Encoding::BF16 => DType::BF16,
+            Encoding::F16 => DType::F16,
+            _ => return self.tensor(number),
+        };
+        let bytes = self.finite_bytes(number)?;
+        Ok(Tensor::from_raw_buffer(&bytes, dtype, &info.shape, &Device::Cpu)?)
+    }
+
+    /// Bytes of what [`as_stored`](Self::as_stored) gives.
+    pub(super) fn stored_bytes(&self, number: usize) -> u64 {
+        let info = &self.file.tensors()[number];
+        let is_half = matches!(info.encoding, Encoding::BF16 | Encoding::F16);
+        info.elements() as u64 * if is_half { 2 } else { 4 }
     }
 
     fn finite_bytes(&self, number: usize) -> Result<Vec<u8>> {

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use candle_core::Tensor;
-
 use super::change::{Change, Formula, Matrix, flat};
 use super::file::{Lora, ModuleName};
 use super::keys::Role;
+use super::loaded::Loaded;
 use super::targets::Targets;
 use crate::error::{Error, Result};
 use crate::inspect::Network;
+use crate::weights::{RowChange, Weight};
 
 /// Keys that an error or a warning names.
 const NAMED_MAX: usize = 2;
@@ -228,15 +228,19 @@ impl FittedLora {
         self.changes.contains_key(name)
     }
 
-    /// What it adds to a tensor of which `base` is the unchanged one, in f32.
+    /// Bytes of what it adds to the weight `name`, as it is kept beside that; none if it does not
+    /// change it.
+    pub(super) fn bytes(&self, name: &str) -> Option<u64> {
+        self.changes.get(name).map(|change| change.bytes(&self.lora))
+    }
+
+    /// What it adds to the weight `name`, which is `base` without it; none if it does not change it.
     ///
     /// # Errors
     /// As [`Lora::tensor`].
-    pub(super) fn added(&self, name: &str, base: &Tensor) -> Result<Tensor> {
-        match self.changes.get(name) {
-            Some(change) => change.added(&self.lora, base, self.strength),
-            None => Ok(base.zeros_like()?),
-        }
+    pub(super) fn change(&self, name: &str, base: &Weight) -> Result<Option<Arc<dyn RowChange>>> {
+        let Some(change) = self.changes.get(name) else { return Ok(None) };
+        Ok(Some(Arc::new(Loaded::new(&self.lora, change, base, self.strength)?)))
     }
 }
 

@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device};
-
 use super::fitted::FittedLora;
 use crate::error::Result;
-use crate::weights::{Scope, Source, Weight};
+use crate::weights::{AtRest, Changed, Encoding, Scope, Source, Weight};
 
-/// Weights to which LoRAs are added: each weight that one changes is widened to f32, and what all of
-/// them add is added in f32.
+/// Weights with LoRAs beside them: where rows of one are widened, what all of them add is added in f32.
 pub struct Patched {
     source: Arc<dyn Source>,
     loras: Vec<Arc<FittedLora>>,
@@ -24,17 +21,24 @@ impl Patched {
 
 impl Source for Patched {
     fn get(&self, name: &str, shape: &[usize]) -> Result<Weight> {
-        let weight = self.source.get(name, shape)?;
-        let on_it: Vec<_> = self.loras.iter().filter(|lora| lora.changes(name)).collect();
-        if on_it.is_empty() {
-            return Ok(weight);
+        let base = self.source.get(name, shape)?;
+        let changes = self.loras.iter().filter_map(|lora| lora.change(name, &base).transpose());
+        let changes = changes.collect::<Result<Vec<_>>>()?;
+        if changes.is_empty() {
+            return Ok(base);
         }
-        let base = weight.to_tensor(DType::F32, &Device::Cpu)?;
-        let mut sum = base.clone();
-        for lora in on_it {
-            sum = (sum + lora.added(name, &base)?)?;
-        }
-        Ok(Weight::Dense(sum))
+        let base = Box::new(if base.has_whole_rows() { base } else { Weight::Dense(base.wide()?) });
+        Ok(Weight::Changed(Changed { base, changes }))
+    }
+
+    fn at_rest(&self, name: &str, shape: &[usize]) -> Result<AtRest> {
+        let base = self.source.at_rest(name, shape)?;
+        let changes: Vec<u64> = self.loras.iter().filter_map(|lora| lora.bytes(name)).collect();
+        // Blocks across the ends of rows are widened before anything is added.
+        let has_whole_rows = base.shape.1.is_multiple_of(base.encoding.block());
+        let is_widened = !changes.is_empty() && !has_whole_rows;
+        let encoding = if is_widened { Encoding::F32 } else { base.encoding };
+        Ok(AtRest { encoding, beside: base.beside + changes.iter().sum::<u64>(), ..base })
     }
 
     fn has(&self, name: &str) -> bool {

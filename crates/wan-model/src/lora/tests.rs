@@ -40,10 +40,10 @@ fn changed(tensors: &[(&str, Tensor)], strength: f64, name: &str, base: &Tensor)
     let fitted = FittedLora::new(&lora, &network(), strength, Expert::Only).unwrap();
     let source: HashMap<String, Tensor> = HashMap::from([(name.to_owned(), base.clone())]);
     let patched = Patched::new(Arc::new(source), vec![Arc::new(fitted)]);
-    match patched.get(name, base.dims()).unwrap() {
-        Weight::Dense(tensor) => tensor,
-        other => panic!("{other:?}"),
-    }
+    let changed = patched.get(name, base.dims()).unwrap();
+    let told = patched.at_rest(name, base.dims()).unwrap();
+    assert_eq!(told.bytes(DType::F32), changed.bytes(), "{changed:?}");
+    changed.wide().unwrap()
 }
 
 fn refusal(tensors: &[(&str, Tensor)]) -> String {

@@ -1,6 +1,6 @@
 //! The autoencoder: both networks, and the statistics of the latents.
 
-use crate::weights::Scope;
+use crate::weights::{Held, Scope, Streamed, Turns};
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
@@ -16,6 +16,15 @@ pub struct Vae {
     pub(super) quant_conv: Conv,
     pub(super) post_quant_conv: Conv,
     pub(super) decoder: Stack,
+}
+
+/// One of a VAE's two networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// Pixels to latents.
+    Encoder,
+    /// Latents to pixels.
+    Decoder,
 }
 
 impl Vae {
@@ -34,6 +43,33 @@ impl Vae {
             decoder: decoder::load(&config, scope.pp("decoder"))?,
             config,
         })
+    }
+
+    /// Reads the weights of one network that are in memory for their turns alone, and keeps them until
+    /// what is given is dropped.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn hold(&self, half: Half) -> Result<Held<'_>> {
+        self.turns(half).hold()
+    }
+
+    /// Bytes of weights of one network that come and go with their turns: at most at a time, and all
+    /// of them.
+    pub fn turn_bytes(&self, half: Half) -> (u64, u64) {
+        (self.turns(half).bytes_max(), self.turns(half).bytes())
+    }
+
+    fn turns(&self, half: Half) -> &Turns {
+        match half {
+            Half::Encoder => &self.encoder.turns,
+            Half::Decoder => &self.decoder.turns,
+        }
+    }
+
+    /// What was read for turns so far.
+    pub fn streamed(&self) -> Streamed {
+        self.encoder.turns.streamed() + self.decoder.turns.streamed()
     }
 
     /// The config the VAE was built from.

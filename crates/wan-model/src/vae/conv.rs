@@ -14,7 +14,10 @@ use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::fused;
+use crate::matrix::{Matrix, round};
 use crate::product::product;
+use crate::threads;
+use crate::vae::footprint::{Cost, Frames};
 use crate::vae::reach::Reach;
 
 /// Elements of a tile of patches: 512 KiB, half of a common second-level cache.
@@ -83,11 +86,61 @@ impl Geometry {
     }
 }
 
-/// Weights of a convolution `[O, kt C kh kw]` and its bias `[O]`.
+/// A convolution: its kernel, and its bias `[O]`.
 pub(crate) struct Conv {
-    weight: Tensor,
+    kernel: Kernel,
     bias: Tensor,
     geometry: Geometry,
+    /// The format of the operands of its products.
+    compute: DType,
+}
+
+/// Weights of a convolution.
+enum Kernel {
+    /// `[O, kt C kh kw]`: as products take it.
+    Wide(Tensor),
+    /// `[O, C kt kh kw]`, in the format of the file; widened for each pass.
+    AtRest { weight: Matrix, channels: usize },
+}
+
+impl Kernel {
+    /// Takes a weight `[O, C, kt, kh, kw]`.
+    fn new(weight: Matrix, (channels, taps): (usize, usize)) -> Result<Self> {
+        match weight.bytes() < (4 * weight.shape().0 * weight.shape().1) as u64 {
+            true => Ok(Self::AtRest { weight, channels }),
+            false => Ok(Self::Wide(taps_first(&weight.wide()?, channels, taps)?)),
+        }
+    }
+
+    fn outputs(&self) -> usize {
+        match self {
+            Self::Wide(weight) => weight.dims()[0],
+            Self::AtRest { weight, .. } => weight.shape().0,
+        }
+    }
+
+    /// Bytes of what [`wide`](Self::wide) makes.
+    fn widened_bytes(&self) -> usize {
+        match self {
+            Self::Wide(_) => 0,
+            // In the order of the file, and in that of products.
+            Self::AtRest { weight, .. } => 2 * 4 * weight.shape().0 * weight.shape().1,
+        }
+    }
+
+    /// `[O, kt C kh kw]`.
+    fn wide(&self, taps: usize) -> Result<Tensor> {
+        match self {
+            Self::Wide(weight) => Ok(weight.clone()),
+            Self::AtRest { weight, channels } => taps_first(&weight.wide()?, *channels, taps),
+        }
+    }
+}
+
+/// `[O, C kt kh kw]` to `[O, kt C kh kw]`.
+fn taps_first(weight: &Tensor, channels: usize, taps: usize) -> Result<Tensor> {
+    let split = weight.reshape((weight.dim(0)?, channels, taps, ()))?;
+    Ok(split.transpose(1, 2)?.flatten_from(1)?.contiguous()?)
 }
 
 impl Conv {
@@ -99,9 +152,8 @@ impl Conv {
         scope: Scope,
     ) -> Result<Self> {
         let Geometry { taps, kernel, .. } = geometry;
-        let weight = scope.get((outputs, channels, taps, kernel, kernel), "weight")?;
-        let weight = weight.transpose(1, 2)?.flatten_from(1)?.contiguous()?; // [O, kt C kh kw]
-        Ok(Self { weight, bias: scope.get(outputs, "bias")?, geometry })
+        let weight = scope.matrix((outputs, channels, taps, kernel, kernel), "weight")?;
+        Self::new(weight, (channels, outputs), geometry, &scope)
     }
 
     /// Loads a 2-D convolution: `weight [O,C,kh,kw]`.
@@ -112,8 +164,20 @@ impl Conv {
         scope: Scope,
     ) -> Result<Self> {
         let kernel = geometry.kernel;
-        let weight = scope.get((outputs, channels, kernel, kernel), "weight")?;
-        Ok(Self { weight: weight.flatten_from(1)?, bias: scope.get(outputs, "bias")?, geometry })
+        let weight = scope.matrix((outputs, channels, kernel, kernel), "weight")?;
+        Self::new(weight, (channels, outputs), geometry, &scope)
+    }
+
+    fn new(
+        weight: Matrix,
+        (channels, outputs): (usize, usize),
+        geometry: Geometry,
+        scope: &Scope,
+    ) -> Result<Self> {
+        let compute = weight.compute();
+        let kernel = Kernel::new(weight, (channels, geometry.taps))?;
+        let bias = scope.to_dtype(DType::F32).get(outputs, "bias")?;
+        Ok(Self { kernel, bias, geometry, compute })
     }
 
     /// What [`causal`](Self::causal) reads for frames that it gives.
@@ -140,9 +204,30 @@ impl Conv {
             None => Tensor::zeros((batch, before, channels, height, width), x.dtype(), x.device())?,
         };
         let seen = Tensor::cat(&[&past, x], 1)?; // [B,kt-1+T,C,H,W]
+        drop(past);
         // Copied: a view would keep all of `seen` alive until the next chunk.
         *history = Some(seen.narrow(1, seen.dim(1)? - before, before)?.force_contiguous()?);
         self.forward(&seen)
+    }
+
+    /// What a pass over frames `x` holds above them; `causal` with those of the chunk before in front.
+    pub(crate) fn cost(&self, x: Frames, causal: bool) -> Cost {
+        let geometry = self.geometry;
+        let before = if causal { geometry.taps - 1 } else { 0 };
+        let seen = Frames { frames: x.frames + before, ..x };
+        let out = Frames {
+            frames: (seen.frames - geometry.taps.min(seen.frames)) / geometry.time_stride + 1,
+            channels: self.kernel.outputs(),
+            height: geometry.output(x.height),
+            width: geometry.output(x.width),
+        };
+        let depth = geometry.taps * geometry.kernel * geometry.kernel * x.channels;
+        let patches = 4 * TILE_MAX.max(depth * out.width) * threads::of_products();
+        let held = Frames { frames: before, ..x }.bytes();
+        let seen = if before > 0 { seen.bytes() } else { 0 };
+        // Tiles, and what they are put together to.
+        let working = seen + 2 * out.bytes() + patches + self.kernel.widened_bytes();
+        Cost { out, most: held + working, held }
     }
 
     fn tiled(&self, x: &Tensor) -> Result<Tensor> {
@@ -151,7 +236,8 @@ impl Conv {
         let input = Input { channels, height, width, geometry };
         let out_frames = (frames - geometry.taps) / geometry.time_stride + 1;
         let (out_height, out_width) = (geometry.output(height), geometry.output(width));
-        let (outputs, depth) = self.weight.dims2()?;
+        let weight = self.kernel.wide(geometry.taps)?;
+        let (outputs, depth) = weight.dims2()?;
         let band = (TILE_MAX / (depth * out_width)).clamp(1, out_height);
         let bands = out_height.div_ceil(band);
 
@@ -164,9 +250,10 @@ impl Conv {
             let first = (b * frames + t * geometry.time_stride) * input.frame();
             let rows = start..(start + band).min(out_height);
             let columns = rows.len() * out_width;
-            let patches = input.patches(&values[first..], rows);
+            let mut patches = input.patches(&values[first..], rows);
+            round(&mut patches, self.compute);
             let patches = Tensor::from_vec(patches, (depth, columns), x.device())?;
-            product(&self.weight, &patches)?.flatten_all()?.to_vec1()
+            product(&weight, &patches)?.flatten_all()?.to_vec1()
         };
         let tiles: candle_core::Result<Vec<_>> =
             (0..batch * out_frames * bands).into_par_iter().map(tile).collect();
@@ -198,8 +285,9 @@ impl Conv {
             self.geometry;
         let out_frames = (frames - taps) / time_stride + 1;
         let (out_height, out_width) = (self.geometry.output(height), self.geometry.output(width));
-        let (outputs, depth) = self.weight.dims2()?;
-        let weight = self.weight.reshape((outputs, taps * channels, kernel, kernel))?;
+        let weight = self.kernel.wide(taps)?.to_dtype(x.dtype())?;
+        let (outputs, depth) = weight.dims2()?;
+        let weight = weight.reshape((outputs, taps * channels, kernel, kernel))?;
         let band = (PATCHES_MAX / (batch * depth * out_width)).clamp(1, out_height);
         let mut out = Vec::with_capacity(out_frames);
         for frame in 0..out_frames {
@@ -220,7 +308,8 @@ impl Conv {
             out.push(Tensor::cat(&bands.collect::<candle_core::Result<Vec<_>>>()?, 2)?);
         }
         let out = Tensor::stack(&out, 1)?; // [B,T',O,H',W']
-        Ok(out.broadcast_add(&self.bias.reshape((1, 1, outputs, 1, 1))?)?)
+        let bias = self.bias.to_dtype(x.dtype())?.reshape((1, 1, outputs, 1, 1))?;
+        Ok(out.broadcast_add(&bias)?)
     }
 }
 

@@ -14,28 +14,47 @@ pub(crate) fn load(config: &VaeConfig, scope: Scope) -> Result<Stack> {
     let deepest = dims[dims.len() - 1];
     let mut channels = config.base_dim;
     let mut layers = Vec::new();
+    let turns = scope.turns(layers_of(config))?;
     let blocks = scope.pp("down_blocks");
     let mut flat = (0..).map(|number: usize| blocks.pp(number));
     for (level, dim) in dims.iter().enumerate() {
         let time = config.temperal_downsample.get(level).copied();
         if config.is_residual {
-            let level = load_level(config, (channels, *dim), time, blocks.pp(level))?;
+            let block = blocks.pp(level).in_turn(&turns, layers.len());
+            let level = load_level(config, (channels, *dim), time, block)?;
             layers.push(Layer::Level(level));
         } else {
             // Wan 2.1 numbers the layers of all levels in one list.
             let names = flat.by_ref().take(config.num_res_blocks + usize::from(time.is_some()));
-            layers.extend(load_layers((channels, *dim), time, names.collect())?);
+            let first = layers.len();
+            let in_turn = |(number, name): (usize, Scope)| name.in_turn(&turns, first + number);
+            let names = names.enumerate().map(in_turn).collect();
+            layers.extend(load_layers((channels, *dim), time, names)?);
         }
         channels = *dim;
     }
-    layers.extend(Layer::load_middle(deepest, scope.pp("mid_block"))?);
+    let middle = (&turns, layers.len());
+    layers.extend(Layer::load_middle(deepest, scope.pp("mid_block"), middle)?);
     let (in_channels, outputs) = (config.in_channels, 2 * config.z_dim);
     Ok(Stack {
         conv_in: Conv::load(in_channels, config.base_dim, Geometry::CUBE, scope.pp("conv_in"))?,
         layers,
+        turns,
         norm_out: load_gamma(deepest, 3, scope.pp("norm_out"))?,
         conv_out: Conv::load(deepest, outputs, Geometry::CUBE, scope.pp("conv_out"))?,
     })
+}
+
+/// Layers between the convolutions in and out.
+fn layers_of(config: &VaeConfig) -> usize {
+    let levels = config.dim_mult.len();
+    let of_level = |level: usize| match config.is_residual {
+        true => 1,
+        false => {
+            config.num_res_blocks + usize::from(config.temperal_downsample.get(level).is_some())
+        }
+    };
+    3 + (0..levels).map(of_level).sum::<usize>()
 }
 
 /// Residual blocks, then the step down; the last level has none (`time` is `None`).

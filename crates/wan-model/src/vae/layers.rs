@@ -3,7 +3,7 @@
 //!
 //! Source: diffusers 0.42.1 `WanResidualBlock`, `WanAttentionBlock`, `WanResample`.
 
-use crate::weights::Scope;
+use crate::weights::{Scope, Turns};
 use candle_core::Tensor;
 
 use crate::attention::Heads;
@@ -18,11 +18,11 @@ use crate::vae::shortcut::Shortcut;
 
 /// A residual block: two normed causal convolutions and a shortcut.
 pub(crate) struct Residual {
-    norm1: Tensor,
-    conv1: Conv,
-    norm2: Tensor,
-    conv2: Conv,
-    shortcut: Option<Conv>,
+    pub(super) norm1: Tensor,
+    pub(super) conv1: Conv,
+    pub(super) norm2: Tensor,
+    pub(super) conv2: Conv,
+    pub(super) shortcut: Option<Conv>,
 }
 
 impl Residual {
@@ -43,8 +43,8 @@ impl Residual {
     }
 
     fn forward(&self, x: &Tensor, memory: &mut Memory) -> Result<Tensor> {
-        let inner = self.conv1.causal(&channel_norm(x, &self.norm1, true)?, memory.slot())?;
-        let inner = self.conv2.causal(&channel_norm(&inner, &self.norm2, true)?, memory.slot())?;
+        let mut inner = self.conv1.causal(&channel_norm(x, &self.norm1, true)?, memory.slot())?;
+        inner = self.conv2.causal(&channel_norm(&inner, &self.norm2, true)?, memory.slot())?;
         let shortcut = match &self.shortcut {
             Some(conv) => conv.forward(x)?,
             None => x.clone(),
@@ -55,9 +55,9 @@ impl Residual {
 
 /// Attention of the pixels of a frame to each other, one head.
 pub(crate) struct FrameAttention {
-    norm: Tensor,
-    to_qkv: Conv,
-    proj: Conv,
+    pub(super) norm: Tensor,
+    pub(super) to_qkv: Conv,
+    pub(super) proj: Conv,
 }
 
 impl FrameAttention {
@@ -85,9 +85,9 @@ impl FrameAttention {
 
 /// A change of resolution between levels.
 pub(crate) struct Resample {
-    space: Conv,
-    time: Option<Conv>,
-    up: bool,
+    pub(super) space: Conv,
+    pub(super) time: Option<Conv>,
+    pub(super) up: bool,
 }
 
 impl Resample {
@@ -160,6 +160,9 @@ fn halve_frames(time: &Conv, x: &Tensor, memory: &mut Memory) -> Result<Tensor> 
     }
 }
 
+/// The turns of a network's layers, and the number of the first layer that is to be loaded.
+pub(crate) type LayerTurns<'t> = (&'t Turns, usize);
+
 /// A layer of encoder or decoder.
 pub(crate) enum Layer {
     Residual(Residual),
@@ -197,12 +200,16 @@ impl Layer {
     }
 
     /// Residual, attention, residual.
-    pub(crate) fn load_middle(channels: usize, scope: Scope) -> Result<[Self; 3]> {
-        let (resnets, attentions) = (scope.pp("resnets"), scope.pp("attentions"));
+    pub(crate) fn load_middle(
+        channels: usize,
+        scope: Scope,
+        (turns, first): LayerTurns,
+    ) -> Result<[Self; 3]> {
+        let of = |number: usize, name: &str| scope.in_turn(turns, first + number).pp(name);
         Ok([
-            Self::Residual(Residual::load(channels, channels, resnets.pp(0))?),
-            Self::Attention(FrameAttention::load(channels, attentions.pp(0))?),
-            Self::Residual(Residual::load(channels, channels, resnets.pp(1))?),
+            Self::Residual(Residual::load(channels, channels, of(0, "resnets").pp(0))?),
+            Self::Attention(FrameAttention::load(channels, of(1, "attentions").pp(0))?),
+            Self::Residual(Residual::load(channels, channels, of(2, "resnets").pp(1))?),
         ])
     }
 }
@@ -232,6 +239,7 @@ impl Level {
 pub(crate) struct Stack {
     pub(crate) conv_in: Conv,
     pub(crate) layers: Vec<Layer>,
+    pub(crate) turns: Turns,
     pub(crate) norm_out: Tensor,
     pub(crate) conv_out: Conv,
 }
@@ -263,12 +271,14 @@ impl Stack {
         memory: &mut Memory,
         observer: &mut dyn Observer,
     ) -> Result<Tensor> {
+        let (pass, layers) = (self.turns.begin(), self.layers.len().min(parts.saturating_sub(1)));
         threads::on_worker(|| {
             let mut x = self.conv_in.causal(chunk, memory.slot())?;
-            for (number, layer) in self.layers.iter().enumerate().take(parts.saturating_sub(1)) {
+            pass.each(0..layers, |number| {
                 observer.see(Point::VaeHidden(number), &x);
-                x = layer.forward(&x, memory, observer)?;
-            }
+                x = self.layers[number].forward(&x, memory, observer)?;
+                Ok(())
+            })?;
             if parts == self.parts() {
                 x = channel_norm(&x, &self.norm_out, true)?;
                 x = self.conv_out.causal(&x, memory.slot())?;

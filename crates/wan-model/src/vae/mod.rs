@@ -13,6 +13,7 @@ mod decode;
 mod decoder;
 mod encode;
 mod encoder;
+mod footprint;
 mod layers;
 mod memory;
 mod patches;
@@ -21,10 +22,11 @@ mod rgb;
 mod shortcut;
 mod tiles;
 
-pub use autoencoder::Vae;
+pub use autoencoder::{Half, Vae};
 pub use config::VaeConfig;
 pub use decode::VaeDecoder;
 pub use encode::{Posterior, VaeEncoder};
+pub use footprint::StreamBytes;
 pub use rgb::LatentRgb;
 pub use tiles::Tiling;
 

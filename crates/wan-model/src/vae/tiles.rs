@@ -107,6 +107,18 @@ impl Tiles {
         Self { before, after, rows, columns }
     }
 
+    /// Rows and columns of each tile of a picture of so many.
+    pub(crate) fn sizes(
+        &self,
+        (height, width): (usize, usize),
+    ) -> impl Iterator<Item = (usize, usize)> {
+        let Steps { side, stride } = self.before;
+        let size = move |whole: usize, place: usize| side.min(whole - (place * stride).min(whole));
+        let columns = self.columns;
+        (0..self.count())
+            .map(move |number| (size(height, number / columns), size(width, number % columns)))
+    }
+
     /// Number of tiles.
     pub(crate) fn count(&self) -> usize {
         self.rows * self.columns

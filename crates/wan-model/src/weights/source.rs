@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use candle_core::{DType, Device, Shape, Tensor};
+use wan_weight_files::Encoding;
 
-use super::weight::Weight;
+use super::turns::{Turn, Turns};
+use super::weight::{Changed, Weight};
 use crate::error::{Error, Result};
 
 /// Weights by the names of diffusers and transformers.
@@ -18,8 +20,71 @@ pub trait Source: Send + Sync {
     /// [`Error::MissingTensor`], [`Error::WrongShape`], and errors of reading.
     fn get(&self, name: &str, shape: &[usize]) -> Result<Weight>;
 
+    /// What [`get`](Self::get) would give, by what is known without reading numbers.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    fn at_rest(&self, name: &str, shape: &[usize]) -> Result<AtRest> {
+        AtRest::of(&self.get(name, shape)?)
+    }
+
     /// Whether there is a weight of this name.
     fn has(&self, name: &str) -> bool;
+}
+
+/// A weight in memory, in the format of its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AtRest {
+    /// The format of its numbers.
+    pub encoding: Encoding,
+    /// Rows and columns, as of a matrix: the first axis, and all others together.
+    pub shape: (usize, usize),
+    /// Bytes of what is beside them: factors, LoRAs.
+    pub beside: u64,
+}
+
+impl AtRest {
+    fn of(weight: &Weight) -> Result<Self> {
+        let shape = weight.matrix_shape();
+        let (encoding, beside) = match weight {
+            Weight::Dense(tensor) => (encoding_of(tensor.dtype()), 0),
+            Weight::Scaled(scaled) => (scaled.encoding, 4 * scaled.factors.len() as u64),
+            Weight::Quantised(blocks) => (blocks.encoding, 0),
+            Weight::Changed(Changed { base, changes }) => {
+                let base = Self::of(base)?;
+                let bytes: u64 = changes.iter().map(|change| change.bytes()).sum();
+                (base.encoding, base.beside + bytes)
+            }
+        };
+        Ok(Self { encoding, shape, beside })
+    }
+
+    /// Bytes that it is held in by a layer whose products are computed in `compute`: in the format of
+    /// the file, or in `compute` where the file has wider floats, or blocks across the ends of rows.
+    pub fn bytes(&self, compute: DType) -> u64 {
+        let (rows, columns) = self.shape;
+        let computed = rows * columns * compute.size_in_bytes();
+        let is_wider = self.encoding.is_wide_float()
+            && self.encoding.block_bits() > 8 * compute.size_in_bytes();
+        let is_held = !is_wider && columns.is_multiple_of(self.encoding.block());
+        match self.encoding.bytes(rows * columns) {
+            Some(bytes) if is_held => bytes + self.beside,
+            _ => computed as u64 + self.beside,
+        }
+    }
+}
+
+/// The format of a tensor's numbers, as files name it.
+fn encoding_of(dtype: DType) -> Encoding {
+    match dtype {
+        DType::F64 => Encoding::F64,
+        DType::F16 => Encoding::F16,
+        DType::BF16 => Encoding::BF16,
+        DType::F32 => Encoding::F32,
+        DType::I64 => Encoding::I64,
+        DType::U8 => Encoding::U8,
+        other => Encoding::Other(8 * other.size_in_bytes()),
+    }
 }
 
 /// Tensors in memory.
@@ -54,6 +119,10 @@ pub struct Scope {
     dtype: DType,
     device: Device,
     handed_out: Arc<AtomicU64>,
+    /// Layers of a network that are read for their turns.
+    streamed: usize,
+    /// The layer that is being built, if it is one of those.
+    turn: Option<Turn>,
 }
 
 impl Scope {
@@ -64,8 +133,8 @@ impl Scope {
 
     /// The same for a source that others hold too.
     pub fn shared(source: Arc<dyn Source>, dtype: DType, device: &Device) -> Self {
-        let (prefix, handed_out) = Default::default();
-        Self { source, prefix, dtype, device: device.clone(), handed_out }
+        let (prefix, handed_out, device) = (String::new(), Arc::default(), device.clone());
+        Self { source, prefix, dtype, device, handed_out, streamed: 0, turn: None }
     }
 
     /// The same part of another source, made of this one.
@@ -83,6 +152,35 @@ impl Scope {
     #[must_use]
     pub fn to_dtype(&self, dtype: DType) -> Self {
         Self { dtype, ..self.clone() }
+    }
+
+    /// The same weights, but `layers` of the network's layers are in memory for their turn alone.
+    #[must_use]
+    pub fn streaming(&self, layers: usize) -> Self {
+        Self { streamed: layers, ..self.clone() }
+    }
+
+    /// The turns of a network of `count` layers.
+    ///
+    /// # Errors
+    /// As [`Turns::new`].
+    pub(crate) fn turns(&self, count: usize) -> Result<Turns> {
+        Turns::new(count, self.streamed)
+    }
+
+    /// The same weights for layer `number` of `turns`.
+    pub(crate) fn in_turn(&self, turns: &Turns, number: usize) -> Self {
+        Self { turn: turns.of(number).cloned(), ..self.clone() }
+    }
+
+    /// The same weights, read when they are asked for.
+    pub(crate) fn out_of_turn(&self) -> Self {
+        Self { turn: None, ..self.clone() }
+    }
+
+    /// The turn that matrices are read for.
+    pub(crate) fn turn(&self) -> Option<&Turn> {
+        self.turn.as_ref()
     }
 
     /// The format that weights are wanted in.
@@ -103,6 +201,14 @@ impl Scope {
         self.source.get(&format!("{}{name}", self.prefix), shape.into().dims())
     }
 
+    /// What [`weight`](Self::weight) would give.
+    ///
+    /// # Errors
+    /// As [`Source::at_rest`].
+    pub fn at_rest(&self, shape: impl Into<Shape>, name: &str) -> Result<AtRest> {
+        self.source.at_rest(&format!("{}{name}", self.prefix), shape.into().dims())
+    }
+
     /// The weight `name`, in this format on this device.
     ///
     /// # Errors
@@ -117,9 +223,13 @@ impl Scope {
     /// As [`Weight::wide`].
     pub fn tensor(&self, weight: &Weight) -> Result<Tensor> {
         let tensor = weight.to_tensor(self.dtype, &self.device)?;
-        let bytes = tensor.elem_count() * self.dtype.size_in_bytes();
-        self.handed_out.fetch_add(bytes as u64, Relaxed);
+        self.count((tensor.elem_count() * self.dtype.size_in_bytes()) as u64);
         Ok(tensor)
+    }
+
+    /// Counts bytes as handed out.
+    pub(crate) fn count(&self, bytes: u64) {
+        self.handed_out.fetch_add(bytes, Relaxed);
     }
 
     /// Whether there is a weight of this name.
@@ -127,8 +237,8 @@ impl Scope {
         self.source.has(&format!("{}{name}", self.prefix))
     }
 
-    /// Bytes of all tensors handed out so far, in the formats that they were wanted in. After
-    /// loading, this is what the network holds.
+    /// Bytes of all weights handed out so far, in the formats that they are held in. After loading,
+    /// this is what the network holds.
     pub fn handed_out(&self) -> u64 {
         self.handed_out.load(Relaxed)
     }

@@ -1,0 +1,306 @@
+//! What each phase of a run holds, line by line.
+
+use candle_core::DType;
+use wan_model::Numerics;
+use wan_model::footprint::{self, Evaluation, WeightBytes};
+use wan_model::vae::{Half, StreamBytes, Tiling};
+use wan_plugin_api::Place;
+
+use crate::error::Result;
+use crate::model::Model;
+use crate::model::plan::counted::Counted;
+use crate::model::plan::{PlannedLine, PlannedPhase};
+use crate::model::settings::Settings;
+use crate::request::memory::EncoderPlace;
+use crate::request::precision::Format;
+use crate::request::residency::{DecodingTime, Residency};
+
+/// Tensors of the size of the latents that a round holds: the sample, what the model is given, its
+/// velocities with and without guidance, the next sample, and what a sampler remembers.
+const LATENT_COPIES: u64 = 8;
+
+/// Bytes of a pixel of the four frames of a latent frame: numbers in f32 three times, then bytes.
+const PIXEL_BYTES: u64 = 4 * 3 * (3 * 4 + 1);
+
+/// Bytes of the weights of a model's parts, by their headers.
+pub(super) struct ModelBytes {
+    pub(super) text: WeightBytes,
+    pub(super) image: Option<WeightBytes>,
+    pub(super) transformers: Vec<WeightBytes>,
+    vae_short: u64,
+    /// Bytes of the layers of encoder and decoder: two that follow each other, and all.
+    vae: [(u64, u64); 2],
+}
+
+impl ModelBytes {
+    /// Reads what is short of the VAE, and no other weight.
+    pub(super) fn of(model: &Model, settings: &Settings) -> Result<Self> {
+        let loader = &model.0.loader;
+        let checkpoint = model.checkpoint();
+        let bytes = |part: &str, compute: DType| -> Result<WeightBytes> {
+            let scope = loader.open(part, loader.device())?;
+            Ok(WeightBytes::of(checkpoint.network(part)?, &scope, compute)?)
+        };
+        let transformer = |(number, part): (usize, &&str)| -> Result<WeightBytes> {
+            let scope = loader.open(part, loader.device())?;
+            let scope = scope.with_loras(settings.loras.of_expert(number));
+            let compute = settings.precision.dtype.into();
+            Ok(WeightBytes::of(checkpoint.network(part)?, &scope, compute)?)
+        };
+        let has_image = model.facts().intake().tokens;
+        let vae = model.vae(settings.vae_dtype)?;
+        Ok(Self {
+            text: bytes("text_encoder", settings.text_encoder_dtype.into())?,
+            image: has_image.then(|| bytes("image_encoder", DType::F32)).transpose()?,
+            transformers: checkpoint
+                .experts()
+                .iter()
+                .enumerate()
+                .map(transformer)
+                .collect::<Result<_>>()?,
+            vae_short: vae.bytes(),
+            vae: [Half::Encoder, Half::Decoder].map(|half| vae.turn_bytes(half)),
+        })
+    }
+}
+
+/// The phases of a run.
+pub(super) struct Phases<'a> {
+    pub(super) model: &'a Model,
+    pub(super) settings: &'a Settings,
+    pub(super) counted: &'a Counted,
+    pub(super) bytes: &'a ModelBytes,
+    pub(super) residency: Residency,
+}
+
+/// Lines that are being written.
+#[derive(Default)]
+struct Lines(Vec<PlannedLine>);
+
+impl Lines {
+    fn add(&mut self, place: Place, what: impl Into<String>, bytes: u64) {
+        if bytes > 0 {
+            self.0.push(PlannedLine { what: what.into(), bytes, place });
+        }
+    }
+
+    /// Weights of which some layers come and go.
+    fn weights(&mut self, place: Place, what: &str, (stays, goes): (u64, u64)) {
+        self.add(place, what, stays);
+        self.add(place, format!("{what}: two layers at a time"), goes);
+    }
+}
+
+impl Phases<'_> {
+    /// All of them, in order.
+    pub(super) fn all(&self) -> Vec<PlannedPhase> {
+        let mut phases = vec![self.encode_text()];
+        phases.extend(self.encode_image());
+        phases.extend(self.encode_frames());
+        for number in 0..self.counted.experts.len() {
+            phases.extend(self.denoise(number));
+        }
+        if !self.settings.latents_only {
+            if self.counted.windows > 1 && self.residency.decoding != DecodingTime::AtEnd {
+                phases.push(self.decode_between());
+            }
+            phases.push(self.decode());
+        }
+        phases
+    }
+
+    /// Where the device's memory is not main memory, what is in that.
+    fn host(&self) -> Place {
+        if self.model.device().is_cpu() { Place::Device } else { Place::Host }
+    }
+
+    fn phase(&self, name: &'static str, mut lines: Lines) -> PlannedPhase {
+        lines.add(Place::Device, "VAE: norms and biases", self.bytes.vae_short);
+        PlannedPhase { name, lines: lines.0 }
+    }
+
+    fn encode_text(&self) -> PlannedPhase {
+        let place = match self.settings.text_encoder_device {
+            EncoderPlace::Device => Place::Device,
+            EncoderPlace::Cpu => self.host(),
+        };
+        let mut lines = Lines::default();
+        let weights = self.bytes.text.resident(self.residency.streamed_text_layers);
+        lines.weights(place, "text encoder", weights);
+        if let Ok(config) = self.model.checkpoint().text_encoder_config() {
+            let tokens = self.model.checkpoint().max_sequence_length().get();
+            lines.add(place, "activations", footprint::text_encoder(config, tokens) as u64);
+        }
+        lines.add(Place::Device, "prompts", self.prompt_bytes());
+        self.phase("encode text", lines)
+    }
+
+    fn encode_image(&self) -> Option<PlannedPhase> {
+        let weights = self.bytes.image.as_ref()?;
+        let config = self.model.checkpoint().image_encoder_config().ok()?;
+        let mut lines = Lines::default();
+        let weights = weights.resident(self.residency.streamed_image_layers);
+        lines.weights(Place::Device, "image encoder", weights);
+        let pictures = if self.model.facts().intake().both_ends { 2 } else { 1 };
+        let activations = footprint::image_encoder(config, pictures);
+        lines.add(Place::Device, "activations", activations as u64);
+        lines.add(Place::Device, "prompts", self.prompt_bytes());
+        Some(self.phase("encode image", lines))
+    }
+
+    fn encode_frames(&self) -> Option<PlannedPhase> {
+        let (settings, facts) = (self.settings, self.model.facts());
+        if settings.given_frames.is_empty() {
+            return None;
+        }
+        let vae = self.model.vae(settings.vae_dtype).ok()?;
+        let mut lines = Lines::default();
+        self.vae(&mut lines, Half::Encoder);
+        let size = (settings.height.get(), settings.width.get());
+        self.stream(&mut lines, vae.encoder_bytes(size, None));
+        let frames = match facts.intake().channels {
+            true => settings.frame_num.get(),
+            false => settings.given_frames.count(),
+        };
+        // Bytes, numbers, and the order that the network takes.
+        let pixels = 3 * (frames * size.0 * size.1) as u64;
+        lines.add(Place::Device, "pixels", pixels * (1 + 4 + 4));
+        lines.add(Place::Device, "prompts", self.prompt_bytes());
+        Some(self.phase("encode frames", lines))
+    }
+
+    fn denoise(&self, number: usize) -> Option<PlannedPhase> {
+        if self.counted.experts[number].branches == 0 {
+            return None;
+        }
+        let mut lines = Lines::default();
+        self.transformers(&mut lines, number);
+        let count = &self.counted.experts[number];
+        let bytes = self.evaluation(number);
+        lines.add(Place::Device, "streams between blocks", bytes.streams as u64);
+        lines.add(Place::Device, "queries, keys and values", bytes.attention as u64);
+        lines.add(Place::Device, "workspace of attention and layers", bytes.workspace as u64);
+        lines.add(Place::Device, "time signals", count.signal_bytes);
+        match self.residency.decoding {
+            DecodingTime::Kept if self.counted.windows > 1 => {
+                self.vae(&mut lines, Half::Decoder);
+            }
+            DecodingTime::AtEnd => {
+                let latents = self.model.latent_bytes(self.settings);
+                lines.add(Place::Device, "latents until the end", latents);
+            }
+            _ => {}
+        }
+        let name = match (number, self.counted.experts.len()) {
+            (_, 1) => "denoise",
+            (0, _) => "denoise, high noise",
+            _ => "denoise, low noise",
+        };
+        Some(self.phase(name, lines))
+    }
+
+    /// Transformer `number` with what a run keeps for it, and what is beside it.
+    fn transformers(&self, lines: &mut Lines, number: usize) {
+        let (settings, residency) = (self.settings, self.residency);
+        let all = self.bytes.transformers.iter().enumerate();
+        for (other, weights) in all.filter(|(o, _)| *o == number || !residency.one_expert) {
+            let what = if other == 0 { "transformer" } else { "transformer_2" };
+            lines.weights(Place::Device, what, weights.resident(residency.streamed_blocks));
+        }
+        let count = &self.counted.experts[number];
+        let context = self.evaluation(number).context as u64 * count.branches;
+        lines.add(Place::Device, "keys and values of prompts", context);
+        let place = match settings.cache_device {
+            Place::Device => Place::Device,
+            Place::Host => self.host(),
+        };
+        lines.add(place, "cache", count.cache_bytes);
+        let window = count.window as u64 * self.model.latent_bytes(settings)
+            / settings.size.frames.max(1) as u64;
+        lines.add(
+            Place::Device,
+            "latents, velocities, the sampler's history",
+            LATENT_COPIES * window,
+        );
+        lines.add(Place::Device, "conditions", self.prompt_bytes() + self.channel_bytes());
+    }
+
+    fn evaluation(&self, number: usize) -> footprint::EvaluationBytes {
+        let (facts, settings) = (self.model.facts(), self.settings);
+        let config = &facts.configs[number];
+        let window = self.counted.experts[number].window;
+        let evaluation = Evaluation {
+            tokens: facts.frame_tokens(settings.size) * window,
+            text_tokens: self.model.checkpoint().max_sequence_length().get(),
+            image_tokens: config.image_dim.map_or(0, |_| config.pos_embed_seq_len.unwrap_or(257)),
+            threads: footprint::threads(),
+            is_dense: !self.bytes.transformers[number].is_widened,
+        };
+        evaluation.bytes(config, Numerics::from(settings.precision))
+    }
+
+    fn decode_between(&self) -> PlannedPhase {
+        let mut lines = Lines::default();
+        let busiest = (0..self.counted.experts.len())
+            .max_by_key(|number| self.counted.experts[*number].cache_bytes)
+            .unwrap_or(0);
+        self.transformers(&mut lines, busiest);
+        self.decoder(&mut lines);
+        self.phase("decode between windows", lines)
+    }
+
+    fn decode(&self) -> PlannedPhase {
+        let mut lines = Lines::default();
+        self.decoder(&mut lines);
+        lines.add(Place::Device, "latents", self.model.latent_bytes(self.settings));
+        lines.add(Place::Device, "conditions", self.prompt_bytes() + self.channel_bytes());
+        self.phase("decode", lines)
+    }
+
+    fn decoder(&self, lines: &mut Lines) {
+        self.vae(lines, Half::Decoder);
+        let size = self.settings.size;
+        let tiling = self.settings.vae_tiling.then(Tiling::default);
+        if let Ok(vae) = self.model.vae(self.settings.vae_dtype) {
+            self.stream(lines, vae.decoder_bytes((size.height, size.width), tiling));
+        }
+        let pixels = (self.settings.width.get() * self.settings.height.get()) as u64;
+        lines.add(self.host(), "frames", PIXEL_BYTES * pixels);
+    }
+
+    fn vae(&self, lines: &mut Lines, half: Half) {
+        let (two, all) = self.bytes.vae[usize::from(half == Half::Decoder)];
+        let what = if half == Half::Decoder { "VAE decoder" } else { "VAE encoder" };
+        match self.residency.streamed_vae {
+            true => lines.weights(Place::Device, what, (0, two)),
+            false => lines.weights(Place::Device, what, (all, 0)),
+        }
+    }
+
+    fn stream(&self, lines: &mut Lines, bytes: StreamBytes) {
+        let tiles = if self.settings.vae_tiling { ", of all tiles" } else { "" };
+        let what = format!("frames that convolutions remember{tiles}");
+        lines.add(Place::Device, what, bytes.held as u64);
+        lines.add(Place::Device, "activations of the VAE", bytes.working as u64);
+    }
+
+    /// Prompts of all branches, `[1, T, text_dim]` each.
+    fn prompt_bytes(&self) -> u64 {
+        let config = &self.model.facts().configs[0];
+        let tokens = self.model.checkpoint().max_sequence_length().get();
+        let branches = self.counted.experts.iter().map(|expert| expert.branches).max();
+        4 * branches.unwrap_or(1) * (tokens * config.text_dim) as u64
+    }
+
+    /// What is appended to the latents, `[1, Cc, F, H, W]`.
+    fn channel_bytes(&self) -> u64 {
+        let facts = self.model.facts();
+        let channels = facts.configs[0].in_channels.saturating_sub(facts.vae.z_dim) as u64;
+        self.model.latent_bytes(self.settings) / facts.vae.z_dim as u64 * channels
+    }
+}
+
+/// Whether the formats of a request are those of the widest numbers.
+pub(super) fn is_wide(settings: &Settings) -> bool {
+    settings.precision.dtype == Format::F32
+}

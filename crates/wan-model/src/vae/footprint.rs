@@ -1,0 +1,213 @@
+//! What the networks hold above their weights, by the shapes of frames, before anything runs.
+
+use crate::attention::SCORES_MAX;
+use crate::threads;
+use crate::vae::autoencoder::{Half, Vae};
+use crate::vae::layers::{FrameAttention, Layer, Level, Resample, Residual, Stack};
+use crate::vae::shortcut::{Resolution, Shortcut};
+use crate::vae::tiles::{Tiles, Tiling};
+
+/// Frames between two layers, f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Frames {
+    pub(crate) frames: usize,
+    pub(crate) channels: usize,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+}
+
+impl Frames {
+    pub(crate) fn bytes(self) -> usize {
+        4 * self.frames * self.channels * self.height * self.width
+    }
+}
+
+/// What a layer gives and holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost {
+    pub(crate) out: Frames,
+    /// Bytes above its input at most, with its output and what it remembers.
+    pub(crate) most: usize,
+    /// Bytes that it remembers until the next chunk.
+    pub(crate) held: usize,
+}
+
+/// Bytes above the weights while a network of a VAE goes through a video chunk by chunk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamBytes {
+    /// What is remembered between chunks: of all tiles.
+    pub held: usize,
+    /// What a chunk holds beside that: of one tile, and the parts of the picture that are done.
+    pub working: usize,
+}
+
+impl Vae {
+    /// What decoding latents of `height` rows and `width` columns holds.
+    pub fn decoder_bytes(
+        &self,
+        (height, width): (usize, usize),
+        tiling: Option<Tiling>,
+    ) -> StreamBytes {
+        let tiles =
+            tiling.and_then(|tiling| Tiles::to_decode(tiling, &self.config, (height, width)).ok());
+        let tiles = tiles.unwrap_or(Tiles::WHOLE);
+        let chunk = Frames { frames: 1, channels: self.config.z_dim, height, width };
+        self.stream_bytes(Half::Decoder, chunk, &tiles)
+    }
+
+    /// What encoding pictures of `height` and `width` pixels holds.
+    pub fn encoder_bytes(
+        &self,
+        (height, width): (usize, usize),
+        tiling: Option<Tiling>,
+    ) -> StreamBytes {
+        let (frames, side) = (self.config.scale_factor_temporal, self.config.patch_side());
+        let (height, width) = (height / side, width / side);
+        let tiles =
+            tiling.and_then(|tiling| Tiles::to_encode(tiling, &self.config, (height, width)).ok());
+        let tiles = tiles.unwrap_or(Tiles::WHOLE);
+        let chunk = Frames { frames, channels: self.config.in_channels, height, width };
+        self.stream_bytes(Half::Encoder, chunk, &tiles)
+    }
+
+    fn stream_bytes(&self, half: Half, chunk: Frames, tiles: &Tiles) -> StreamBytes {
+        let stack = match half {
+            Half::Encoder => &self.encoder,
+            Half::Decoder => &self.decoder,
+        };
+        let costs: Vec<Cost> = tiles
+            .sizes((chunk.height, chunk.width))
+            .map(|(height, width)| stack.cost(Frames { height, width, ..chunk }))
+            .collect();
+        let held: usize = costs.iter().map(|cost| cost.held).sum();
+        // Tiles that are done, and the picture that they are joined to.
+        let done = if costs.len() > 1 {
+            2 * costs.iter().map(|cost| cost.out.bytes()).sum::<usize>()
+        } else {
+            0
+        };
+        let most = costs.iter().map(|cost| cost.most - cost.held).max().unwrap_or(0);
+        StreamBytes {
+            held,
+            working: chunk.bytes() + most.max(done) + if done > 0 { done / 2 } else { 0 },
+        }
+    }
+}
+
+impl Stack {
+    fn cost(&self, chunk: Frames) -> Cost {
+        let mut sum = Sum::default();
+        let mut x = sum.add(0, self.conv_in.cost(chunk, true));
+        for layer in &self.layers {
+            x = sum.add(x.bytes(), layer.cost(x));
+        }
+        let out = sum.add(2 * x.bytes(), self.conv_out.cost(x, true));
+        sum.cost(out)
+    }
+}
+
+/// Costs one after the other.
+#[derive(Default)]
+struct Sum {
+    most: usize,
+    held: usize,
+}
+
+impl Sum {
+    /// Adds a cost that comes while `beside` bytes are there.
+    fn add(&mut self, beside: usize, cost: Cost) -> Frames {
+        self.see(beside + cost.most - cost.held);
+        self.held += cost.held;
+        cost.out
+    }
+
+    fn see(&mut self, working: usize) {
+        self.most = self.most.max(working);
+    }
+
+    fn cost(self, out: Frames) -> Cost {
+        Cost { out, most: self.most + self.held, held: self.held }
+    }
+}
+
+impl Layer {
+    fn cost(&self, x: Frames) -> Cost {
+        match self {
+            Self::Residual(layer) => layer.cost(x),
+            Self::Attention(layer) => layer.cost(x),
+            Self::Resample(layer) => layer.cost(x),
+            Self::Level(layer) => layer.cost(x),
+        }
+    }
+}
+
+impl Residual {
+    fn cost(&self, x: Frames) -> Cost {
+        let mut sum = Sum::default();
+        let normed = x.bytes();
+        let inner = sum.add(normed, self.conv1.cost(x, true));
+        // The first convolution's output, and its norm.
+        let out = sum.add(2 * inner.bytes(), self.conv2.cost(inner, true));
+        if let Some(shortcut) = &self.shortcut {
+            sum.add(out.bytes(), shortcut.cost(x, false));
+        }
+        sum.see(if self.shortcut.is_some() { 3 } else { 2 } * out.bytes());
+        sum.cost(out)
+    }
+}
+
+impl FrameAttention {
+    fn cost(&self, x: Frames) -> Cost {
+        let mut sum = Sum::default();
+        let pixels = x.height * x.width;
+        let qkv = sum.add(x.bytes(), self.to_qkv.cost(x, false));
+        let scores =
+            4 * threads::of_products() * pixels * (SCORES_MAX / pixels.max(1)).max(16).min(pixels);
+        // Transposed, a query of its own, and what is attended in parts and joined.
+        sum.see(qkv.bytes() + 4 * x.bytes() + scores);
+        sum.add(qkv.bytes() + 2 * x.bytes(), self.proj.cost(x, false));
+        sum.cost(x)
+    }
+}
+
+impl Resample {
+    fn cost(&self, x: Frames) -> Cost {
+        let mut sum = Sum::default();
+        let out = match (&self.time, self.up) {
+            (None, _) => sum.add(0, self.space.cost(x, false)),
+            (Some(time), true) => {
+                let doubled = sum.add(0, time.cost(x, true));
+                let doubled = Frames { frames: 2 * x.frames, channels: doubled.channels / 2, ..x };
+                sum.add(doubled.bytes(), self.space.cost(doubled, false))
+            }
+            (Some(time), false) => {
+                let small = sum.add(0, self.space.cost(x, false));
+                let last = Frames { frames: 1, ..small };
+                let joined = Frames { frames: small.frames + 1, ..small };
+                let out = sum.add(small.bytes() + joined.bytes(), time.cost(joined, false));
+                sum.held += last.bytes();
+                out
+            }
+        };
+        sum.cost(out)
+    }
+}
+
+impl Level {
+    fn cost(&self, x: Frames) -> Cost {
+        let mut sum = Sum::default();
+        let mut inner = x;
+        for layer in &self.layers {
+            inner = sum.add(inner.bytes(), layer.cost(inner));
+        }
+        // The shortcut in two copies, and the sum.
+        let (Shortcut::Average(to) | Shortcut::Repeat(to)) = &self.shortcut;
+        let Resolution { time, space, .. } = *to;
+        let wide = match &self.shortcut {
+            Shortcut::Repeat(_) => inner.bytes(),
+            Shortcut::Average(_) => x.bytes() * time.min(space).max(1),
+        };
+        sum.see(inner.bytes() + 2 * wide + inner.bytes());
+        sum.cost(inner)
+    }
+}
