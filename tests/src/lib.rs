@@ -1,5 +1,6 @@
 //! Tests of the workspace that need more than one crate, or more than a crate's public part.
 
+pub mod allocator;
 pub mod bad_plugins;
 pub mod checkout;
 pub mod dice;

@@ -114,6 +114,30 @@ impl TinyModel {
         Self { transformer, vae: VaeConfig::wan_2_1(), ..Self::sky_df() }
     }
 
+    /// The same kind of model with a transformer of 25 MB and a VAE four times as wide: large enough
+    /// that what it holds can be told from what a program holds anyway.
+    #[must_use]
+    pub fn middling(self) -> Self {
+        let transformer = WanConfig {
+            num_attention_heads: 4,
+            attention_head_dim: 64,
+            freq_dim: 64,
+            ffn_dim: 1024,
+            num_layers: 6,
+            added_kv_proj_dim: self.transformer.added_kv_proj_dim.map(|_| 256),
+            ..self.transformer
+        };
+        let decoder_base_dim = self.vae.decoder_base_dim.map(|_| 24);
+        let vae = VaeConfig { base_dim: 16, decoder_base_dim, ..self.vae };
+        Self { transformer, vae, ..self }
+    }
+
+    /// The same with so many frequencies of a timestep.
+    #[must_use]
+    pub fn with_freq_dim(self, freq_dim: usize) -> Self {
+        Self { transformer: WanConfig { freq_dim, ..self.transformer }, ..self }
+    }
+
     /// Writes the whole folder, with the demo model's tokenizer.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use clap::{ArgMatches, Command};
 use serde_json::json;
 use wan_host::parts::Registry;
-use wan_host::{Bytes, Model, Plan, PlannedPhase, Result, Settings};
+use wan_host::{Bytes, DecodingTime, Model, Plan, PlannedPhase, Result, Settings};
 use wan_plugin_api::Place;
 
 use super::args::{json, vae_tiling};
@@ -37,7 +37,8 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     plan.phases.iter().for_each(|phase| print(phase, &plan));
     say!("{}", of_files(&plan));
     say!("work: {} rounds, {} evaluations of a transformer", plan.rounds, plan.evaluations);
-    if !settings.latents_only {
+    let is_between = plan.phases.iter().any(|phase| phase.name == "decode between windows");
+    if is_between || plan.residency.decoding == DecodingTime::AtEnd {
         say!("{}", plan.residency.decoding.words());
     }
     plan.choices.iter().for_each(|choice| say!("to fit: {choice}"));

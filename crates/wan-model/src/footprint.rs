@@ -25,6 +25,9 @@ pub struct WeightBytes {
     pub rest: u64,
     /// Whether a matrix of a layer is widened for its products.
     pub is_widened: bool,
+    /// The largest matrix of a layer that is kept as floats: while it is read its bytes are there
+    /// twice.
+    largest: u64,
 }
 
 /// Bytes of the matrices of a layer.
@@ -63,6 +66,9 @@ impl WeightBytes {
             }
             all.is_widened |= at_rest.encoding != Encoding::F32 || compute != DType::F32;
             let bytes = &mut all.layers[number];
+            if at_rest.encoding.is_wide_float() {
+                all.largest = all.largest.max(at_rest.bytes(compute));
+            }
             let is_of_context = CONTEXT.iter().any(|part| name.contains(part));
             *(if is_of_context { &mut bytes.context } else { &mut bytes.own }) +=
                 at_rest.bytes(compute);
@@ -94,7 +100,8 @@ impl WeightBytes {
             let pairs = bytes.windows(2).map(|pair| pair[0] + pair[1]).max();
             pairs.or(bytes.first().copied()).unwrap_or(0)
         };
-        (stays, most(|bytes| bytes.0).max(most(|bytes| bytes.1)))
+        let most = most(|bytes| bytes.0).max(most(|bytes| bytes.1));
+        (stays, if most > 0 { most + self.largest } else { 0 })
     }
 }
 
@@ -194,7 +201,7 @@ pub fn text_encoder(config: &Umt5Config, tokens: usize) -> usize {
     let inner = config.num_heads * config.d_kv;
     let (hidden, wide) = (tokens * config.d_model, tokens * config.d_ff);
     let fed_forward = 3 * hidden + 3 * wide;
-    let attended = 3 * hidden + 4 * tokens * inner + 7 * tokens * tokens;
+    let attended = 3 * hidden + 4 * tokens * inner + 5 * tokens * tokens;
     F32 * (fed_forward.max(attended) + 2 * tokens * tokens)
         + panel(config.d_model, config.d_ff).max(panel(config.d_ff, config.d_model))
 }

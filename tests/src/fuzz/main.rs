@@ -8,7 +8,6 @@
 //! there was, 2 if the command line is wrong.
 #![allow(clippy::disallowed_methods, reason = "starts itself again, a process for each kind")]
 
-mod allocator;
 mod formats;
 mod json;
 mod kinds;
@@ -32,7 +31,7 @@ use anyhow::{Context, Result, bail};
 use kinds::KINDS;
 
 #[global_allocator]
-static COUNTING: allocator::Counting = allocator::Counting;
+static COUNTING: wan_tests::allocator::Counting = wan_tests::allocator::Counting;
 
 const HELP: &str = "\
 wan-fuzz [--inputs N] [--only KIND] [--seed S] [--keep DIR]

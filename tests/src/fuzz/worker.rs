@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::allocator;
 use crate::kinds::Kind;
 use crate::mutator;
 use crate::seeds::{self, Seed};
 use crate::world::{MODEL, World};
+use wan_tests::allocator;
 use wan_tests::dice::Dice;
 
 /// Address space of the process.

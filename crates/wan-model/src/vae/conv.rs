@@ -227,7 +227,7 @@ impl Conv {
         let seen = if before > 0 { seen.bytes() } else { 0 };
         // Tiles, and what they are put together to.
         let working = seen + 2 * out.bytes() + patches + self.kernel.widened_bytes();
-        Cost { out, most: held + working, held }
+        Cost { out, most: held + working, held, first: held + working }
     }
 
     fn tiled(&self, x: &Tensor) -> Result<Tensor> {

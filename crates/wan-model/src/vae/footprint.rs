@@ -30,6 +30,8 @@ pub(crate) struct Cost {
     pub(crate) most: usize,
     /// Bytes that it remembers until the next chunk.
     pub(crate) held: usize,
+    /// As `most`, of a first chunk: layers behind it remember nothing yet.
+    pub(crate) first: usize,
 }
 
 /// Bytes above the weights while a network of a VAE goes through a video chunk by chunk.
@@ -39,6 +41,8 @@ pub struct StreamBytes {
     pub held: usize,
     /// What a chunk holds beside that: of one tile, and the parts of the picture that are done.
     pub working: usize,
+    /// Both together at most, where there is but one chunk of one tile.
+    pub single: usize,
 }
 
 impl Vae {
@@ -55,13 +59,15 @@ impl Vae {
         self.stream_bytes(Half::Decoder, chunk, &tiles)
     }
 
-    /// What encoding pictures of `height` and `width` pixels holds.
+    /// What encoding so many frames of `height` and `width` pixels holds.
     pub fn encoder_bytes(
         &self,
-        (height, width): (usize, usize),
+        (frames, height, width): (usize, usize, usize),
         tiling: Option<Tiling>,
     ) -> StreamBytes {
-        let (frames, side) = (self.config.scale_factor_temporal, self.config.patch_side());
+        // The first frame is a chunk by itself.
+        let frames = if frames > 1 { self.config.scale_factor_temporal } else { 1 };
+        let side = self.config.patch_side();
         let (height, width) = (height / side, width / side);
         let tiles =
             tiling.and_then(|tiling| Tiles::to_encode(tiling, &self.config, (height, width)).ok());
@@ -87,10 +93,9 @@ impl Vae {
             0
         };
         let most = costs.iter().map(|cost| cost.most - cost.held).max().unwrap_or(0);
-        StreamBytes {
-            held,
-            working: chunk.bytes() + most.max(done) + if done > 0 { done / 2 } else { 0 },
-        }
+        let first = costs.iter().map(|cost| cost.first).max().unwrap_or(0);
+        let working = chunk.bytes() + most.max(done) + done / 2;
+        StreamBytes { held, working, single: chunk.bytes() + first }
     }
 }
 
@@ -110,23 +115,26 @@ impl Stack {
 #[derive(Default)]
 struct Sum {
     most: usize,
+    first: usize,
     held: usize,
 }
 
 impl Sum {
     /// Adds a cost that comes while `beside` bytes are there.
     fn add(&mut self, beside: usize, cost: Cost) -> Frames {
-        self.see(beside + cost.most - cost.held);
+        self.most = self.most.max(beside + cost.most - cost.held);
+        self.first = self.first.max(self.held + beside + cost.first);
         self.held += cost.held;
         cost.out
     }
 
     fn see(&mut self, working: usize) {
         self.most = self.most.max(working);
+        self.first = self.first.max(self.held + working);
     }
 
     fn cost(self, out: Frames) -> Cost {
-        Cost { out, most: self.most + self.held, held: self.held }
+        Cost { out, most: self.most + self.held, held: self.held, first: self.first }
     }
 }
 
@@ -179,6 +187,12 @@ impl Resample {
                 let doubled = sum.add(0, time.cost(x, true));
                 let doubled = Frames { frames: 2 * x.frames, channels: doubled.channels / 2, ..x };
                 sum.add(doubled.bytes(), self.space.cost(doubled, false))
+            }
+            // The first frame of a stream.
+            (Some(_), false) if x.frames == 1 => {
+                let small = sum.add(0, self.space.cost(x, false));
+                sum.held += small.bytes();
+                small
             }
             (Some(time), false) => {
                 let small = sum.add(0, self.space.cost(x, false));

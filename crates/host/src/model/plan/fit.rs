@@ -1,6 +1,6 @@
 //! Makes a run fit the memory that it may take, by the mildest means that do.
 
-use wan_border::numbers::Frames;
+use wan_border::numbers::{Frames, Side};
 use wan_plugin_api::Place;
 
 use crate::device::{DeviceMemory, memory, room};
@@ -202,6 +202,20 @@ impl Model {
         Ok(if is_main { Error::HostMemory(text) } else { Error::DeviceMemory(text) })
     }
 
+    /// The same with sides half as long, or a little less: what the model takes.
+    fn half_as_large(&self, settings: &Settings) -> Option<(String, Settings)> {
+        let (mut smaller, rule) = (settings.clone(), self.size_rule());
+        let [rows, columns] = rule.patch.map(|patch| patch * rule.vae_scale);
+        let half = |side: usize, multiple: usize| side / 2 / multiple * multiple;
+        let height = half(settings.height.get(), rows);
+        let width = half(settings.width.get(), columns);
+        smaller.values.height = Side::new(height).ok()?;
+        smaller.values.width = Side::new(width).ok()?;
+        smaller.size.height = height / rule.vae_scale;
+        smaller.size.width = width / rule.vae_scale;
+        Some((format!("`size` {width}*{height}"), smaller))
+    }
+
     /// The nearest settings that fit.
     fn what_fits(&self, settings: &Settings, limits: &[Limit]) -> Result<String> {
         let mut tried: Vec<(String, Settings)> = Vec::new();
@@ -226,6 +240,7 @@ impl Model {
             let with = with.map_or(String::new(), |(said, _)| format!("{said} and "));
             tried.push((format!("{with}`frame_num` {frames}"), shorter.clone()));
         }
+        tried.extend(self.half_as_large(settings));
         for (said, settings) in tried {
             let bytes = ModelBytes::of(self, &settings)?;
             if self.fitted(settings, &bytes, limits)?.is_ok() {

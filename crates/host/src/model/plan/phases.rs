@@ -2,6 +2,7 @@
 
 use candle_core::DType;
 use wan_model::Numerics;
+use wan_model::clip::ClipVisionConfig;
 use wan_model::footprint::{self, Evaluation, WeightBytes};
 use wan_model::vae::{Half, StreamBytes, Tiling};
 use wan_plugin_api::Place;
@@ -157,11 +158,15 @@ impl Phases<'_> {
         let mut lines = Lines::default();
         self.vae(&mut lines, Half::Encoder);
         let size = (settings.height.get(), settings.width.get());
-        self.stream(&mut lines, vae.encoder_bytes(size, None));
         let frames = match facts.intake().channels {
             true => settings.frame_num.get(),
             false => settings.given_frames.count(),
         };
+        let bytes = vae.encoder_bytes((frames, size.0, size.1), None);
+        match frames {
+            1 => lines.add(Place::Device, "activations of the VAE", bytes.single as u64),
+            _ => self.stream(&mut lines, bytes),
+        }
         // Bytes, numbers, and the order that the network takes.
         let pixels = 3 * (frames * size.0 * size.1) as u64;
         lines.add(Place::Device, "pixels", pixels * (1 + 4 + 4));
@@ -225,6 +230,13 @@ impl Phases<'_> {
         lines.add(Place::Device, "conditions", self.prompt_bytes() + self.channel_bytes());
     }
 
+    /// Tokens of the pictures that transformer `number` is given.
+    fn image_tokens(&self, number: usize) -> usize {
+        let of_both = self.model.facts().configs[number].pos_embed_seq_len;
+        let one = self.model.checkpoint().image_encoder_config().map(ClipVisionConfig::tokens);
+        of_both.unwrap_or(one.unwrap_or(0))
+    }
+
     fn evaluation(&self, number: usize) -> footprint::EvaluationBytes {
         let (facts, settings) = (self.model.facts(), self.settings);
         let config = &facts.configs[number];
@@ -232,7 +244,7 @@ impl Phases<'_> {
         let evaluation = Evaluation {
             tokens: facts.frame_tokens(settings.size) * window,
             text_tokens: self.model.checkpoint().max_sequence_length().get(),
-            image_tokens: config.image_dim.map_or(0, |_| config.pos_embed_seq_len.unwrap_or(257)),
+            image_tokens: config.image_dim.map_or(0, |_| self.image_tokens(number)),
             threads: footprint::threads(),
             is_dense: !self.bytes.transformers[number].is_widened,
         };

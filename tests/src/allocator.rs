@@ -1,4 +1,4 @@
-//! The allocator, which counts what is held.
+//! An allocator that counts what is held. A program that measures memory takes it for its own.
 #![allow(unsafe_code, reason = "an allocator is unsafe; every call goes on to the system's")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -8,17 +8,22 @@ static HELD: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
 
 /// Counts bytes that were served, of all threads.
-pub(crate) struct Counting;
+pub struct Counting;
 
 /// Begins to count anew; gives what is held now.
-pub(crate) fn begin() -> usize {
+pub fn begin() -> usize {
     let held = HELD.load(Relaxed);
     MOST.store(held, Relaxed);
     held
 }
 
+/// What is held now.
+pub fn held() -> usize {
+    HELD.load(Relaxed)
+}
+
 /// Most bytes that were held at once since [`begin`].
-pub(crate) fn most() -> usize {
+pub fn most() -> usize {
     MOST.load(Relaxed)
 }
 
