@@ -111,8 +111,8 @@ impl Model {
         checkpoint.check()?;
         let loader = Arc::new(PartLoader::new(checkpoint, engine.device().clone()));
         Ok(Self(Arc::new(Parts {
+            prompts: PromptEncoder::new(loader.clone(), engine.prompt_cache())?,
             engine,
-            prompts: PromptEncoder::new(loader.clone())?,
             transformers: Mutex::default(),
             vae: OnceLock::new(),
             vae_loads: Mutex::default(),
@@ -181,7 +181,9 @@ impl Model {
         let sampled = self.run(&settings, conditions, &cancel)?.finish_with(&mut |_| {})?;
         let sidecar = self.sidecar(&settings, &sampled)?;
         let frames = self.decode(&settings, &sampled.latents, &cancel)?.collect_frames()?;
-        Ok(Generated { frames, sidecar, notices: [settings.notices, sampled.notices].concat() })
+        let of_prompts = self.engine().prompt_cache().take_notices();
+        let notices = [settings.notices, of_prompts, sampled.notices].concat();
+        Ok(Generated { frames, sidecar, notices })
     }
 
     /// Runs the encoders: text, and what else the model takes. Of them only the VAE stays loaded.
