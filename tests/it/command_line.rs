@@ -72,6 +72,28 @@ fn places_that_are_not_there_are_named() {
     assert!(error_text(&output).contains("/nowhere.latents.safetensors"));
 }
 
+#[test]
+fn a_config_that_is_named_has_to_be_there_whoever_asks() {
+    let vae = demo_folder().join("vae/diffusion_pytorch_model.safetensors");
+    let vae = vae.to_str().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (absent, other, written) = (path("absent.json"), path("other.json"), path("a.gguf"));
+    fs::write(&other, r#"{"model_type": "llama"}"#).unwrap();
+    for config in [&absent, &other] {
+        for command in [&["inspect", vae][..], &["convert", vae, "--out", &written]] {
+            let output = wan(&[command, &["--config", config]].concat());
+            let said = error_text(&output);
+            assert_eq!(output.status.code(), Some(2), "{command:?}: {said}");
+            let expected = format!("--config {config}: not there, or not of a known part");
+            assert!(said.contains(&expected), "{command:?}: {said}");
+        }
+    }
+    let beside = demo_folder().join("vae/config.json");
+    let beside = ["inspect", vae, "--config", beside.to_str().unwrap()];
+    assert_eq!(wan(&beside).status.code(), Some(0));
+}
+
 fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {

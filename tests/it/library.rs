@@ -40,10 +40,12 @@ fn the_library_shows_few_names_and_a_snapshot_has_them() {
 }
 
 /// Folders and single files of the library, each knowing only those before it.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 21] = [
     "error",
     "optional_file",
     "path_text",
+    "user_folders",
+    "tensor_bytes",
     "cancel",
     "latents",
     "numbers",

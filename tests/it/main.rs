@@ -41,6 +41,7 @@ mod handover;
 mod handover_of_solvers;
 mod host_operations;
 mod hostile_inputs;
+mod kept_prompts;
 mod kept_runs;
 mod latents;
 mod library;

@@ -137,6 +137,7 @@ const NEEDS_OF_FLAGS: &[&[&str]] = &[
     &["--cache_report", "--latents_only"],
     &["--keep_latents", "--latents_only"],
     &["--contact_sheet", "sheet.png", "--latents_only"],
+    &["--no_prompt_cache"],
 ];
 
 /// What a flag needs to have an effect.

@@ -17,6 +17,7 @@ use wan_outputs::{Claim, Outputs, Wanted};
 
 use crate::args::{flag, progress, progress_form};
 use crate::finish::bytes;
+use crate::network_config::{CONFIG, config, configured_network, given_part, part};
 use crate::outputs::{outputs, overwrite, say_notices};
 use crate::progress::Progress;
 use crate::run_flags::{given_loras, lora};
@@ -27,9 +28,6 @@ const HEADER_BYTES: u64 = 1 << 20;
 
 /// Buffer of the file that is written.
 const BUFFER: usize = 1 << 20;
-
-/// Names of the files in diffusers' folders.
-const CONFIG: &str = "config.json";
 
 pub(super) fn command() -> Command {
     let path = value_parser!(PathBuf);
@@ -69,17 +67,6 @@ pub(super) fn command() -> Command {
         .args([overwrite(), progress()])
 }
 
-pub(super) fn part() -> Arg {
-    flag("part", "PART", "What it is: transformer | text_encoder | vae | image_encoder")
-        .hide_possible_values(true)
-        .value_parser(["transformer", "transformer_2", "text_encoder", "vae", "image_encoder"])
-}
-
-pub(super) fn config() -> Arg {
-    flag("config", "FILE", "diffusers' config.json of the network; without it sizes tell")
-        .value_parser(value_parser!(PathBuf))
-}
-
 pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     let (weights, network) = given_network(matches)?;
     let loras = fitted(matches, &network)?;
@@ -111,23 +98,11 @@ pub(super) fn run(matches: &ArgMatches) -> Result<()> {
 /// If they cannot be read, or are of another network.
 pub(super) fn given_network(matches: &ArgMatches) -> Result<(Arc<Weights>, Network)> {
     let given: Vec<&PathBuf> = matches.get_many("in").into_iter().flatten().collect();
-    let part = matches.get_one::<String>("part").map(String::as_str);
+    let part = given_part(matches);
     let paths = given.into_iter().map(|path| weight_paths(path, part));
     let paths = paths.collect::<Result<Vec<_>>>()?.concat();
     let weights = Arc::new(Weights::open_part(&paths, part)?);
-    let named = match matches.get_one::<PathBuf>("config") {
-        Some(path) => {
-            let network = Network::read_config(path, part)?;
-            Some(network.ok_or_else(|| {
-                let said = format!("{}: not there, or not of a known part", path.display());
-                Error::field("config", format!("{said}; say which with `part`"))
-            })?)
-        }
-        None => {
-            let beside = paths.first().map(|path| path.with_file_name(CONFIG));
-            beside.map_or(Ok(None), |path| Network::read_config(&path, part))?
-        }
-    };
+    let named = configured_network(matches, paths.first().map(PathBuf::as_path))?;
     let network = named.or_else(|| Inspection::of(&weights).network);
     let network = network.ok_or_else(|| {
         let first = paths.first().map_or(String::new(), |path| path.display().to_string());

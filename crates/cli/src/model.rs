@@ -7,7 +7,7 @@ use clap::ArgMatches;
 use wan_host::parts::Registry;
 use wan_host::{Checkpoint, Engine, Model, Result, Sidecar};
 
-use crate::{checkout, device};
+use crate::{checkout, device, prompt_cache};
 
 /// Opens the model that the flags name; else the recorded one, else the demo model.
 ///
@@ -27,7 +27,11 @@ pub(super) fn open(
         note!("this is {id} by its tensors");
     }
     let device = device::chosen(matches);
-    Engine::builder().registry(registry.clone()).device(device).build()?.open_checkpoint(checkpoint)
+    let prompt_cache = prompt_cache::chosen(matches);
+    let engine = Engine::builder().registry(registry.clone()).device(device);
+    let model = engine.prompt_cache(prompt_cache).build()?.open_checkpoint(checkpoint)?;
+    prompt_cache::check(matches, &model)?;
+    Ok(model)
 }
 
 /// The files that the flags name; else the recorded ones, else the demo model.

@@ -13,7 +13,7 @@ use super::making::{self, Job};
 use super::outputs::{RunOutputs, outputs_of};
 use super::request::cancel_on_interrupt;
 use super::wanted::Wanted;
-use super::{device, keeping, model, plan};
+use super::{device, keeping, model, plan, prompt_cache};
 use crate::progress::Progress;
 
 pub(super) fn command() -> Command {
@@ -32,7 +32,7 @@ pub(super) fn command() -> Command {
                 .help("The folder of the run"),
         )
         .args([model_dir(), device::arg(), progress(), plugin_dir(), plugin_timeout()])
-        .arg(vae_tiling())
+        .args([vae_tiling(), prompt_cache::arg()])
         .args(keeping::flags())
         .args([
             flag("given_dir", "DIR", "Where given files may be; found by their hash")

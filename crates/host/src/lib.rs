@@ -93,12 +93,15 @@ mod path_text;
 mod plugins;
 mod request;
 mod run;
+mod tensor_bytes;
+mod user_folders;
 
 pub use cancel::Cancel;
 pub use checkpoint::Checkpoint;
 pub use device::DeviceChoice;
 pub use error::{Error, Result, Turn};
 pub use inputs::conditions::Conditions;
+pub use inputs::prompt_cache::PromptCache;
 pub use kept::{
     CheckpointEvery, Ended, Keeper, KeptLatents, KeptRun, Recipe, UnfinishedRun, unfinished_runs,
 };

@@ -69,9 +69,30 @@ impl Claim {
     /// # Errors
     /// What the file system says.
     pub fn of(path: &Path, temporary_in: Option<&Path>) -> io::Result<Claimed> {
-        let temporary = temporary_name(path, temporary_in);
+        Self::open(path, temporary_name(path, temporary_in), &OpenOptions::new())
+    }
+
+    /// As [`of`](Self::of), beside `path`, for a file that the user alone may read (on Unix).
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn private(path: &Path) -> io::Result<Claimed> {
+        let mut options = OpenOptions::new();
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut claimed = Self::open(path, temporary_name(path, None), &options)?;
+        // One that was left may have been made by another hand.
+        #[cfg(unix)]
+        if let Claimed::Ours { claim, was_left: true, .. } = &mut claimed {
+            let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            claim.file().set_permissions(private)?;
+        }
+        Ok(claimed)
+    }
+
+    fn open(path: &Path, temporary: PathBuf, options: &OpenOptions) -> io::Result<Claimed> {
         for _ in 0..TRIES {
-            let (file, was_left) = open(&temporary)?;
+            let (file, was_left) = open(&temporary, options)?;
             let without_lock = match lock(&file) {
                 Lock::Held => false,
                 Lock::Unknown => true,
@@ -251,8 +272,8 @@ pub(crate) fn temporary_name(path: &Path, within: Option<&Path>) -> PathBuf {
 }
 
 /// The temporary file, and whether it was there.
-fn open(path: &Path) -> io::Result<(File, bool)> {
-    let mut options = OpenOptions::new();
+fn open(path: &Path, options: &OpenOptions) -> io::Result<(File, bool)> {
+    let mut options = options.clone();
     options.read(true).write(true);
     match options.clone().create_new(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

@@ -32,6 +32,9 @@ pub enum Layout {
     LlamaTextEncoder,
     /// Names of the original image encoder.
     ImageEncoder,
+    /// Names that transformers gives to an image encoder alone from version 5 on: as before, without
+    /// `vision_model.`.
+    VisionModel,
 }
 
 /// The part of an original tensor that a renamed one is.
@@ -88,6 +91,8 @@ impl Layout {
             Self::TextEncoder
         } else if any("visual.transformer.") || any("visual.cls_embedding") {
             Self::ImageEncoder
+        } else if any("embeddings.class_embedding") {
+            Self::VisionModel
         } else if any("enc.blk.") {
             Self::LlamaTextEncoder
         } else if DIFFUSERS.into_iter().any(any) {
@@ -113,10 +118,20 @@ impl Layout {
                     .or_else(|| replace_start(name, LLAMA_TEXT_ENCODER))
             }
             Self::ImageEncoder => return image_encoder(name),
+            Self::VisionModel => {
+                let is_own = VISION_MODEL.iter().any(|start| name.starts_with(start));
+                is_own.then(|| format!("{VISION}{name}"))
+            }
         };
         vec![(renamed.unwrap_or_else(|| name.to_owned()), Part::Whole)]
     }
 }
+
+/// What stands before the names of an image encoder.
+const VISION: &str = "vision_model.";
+
+/// Beginnings of names behind it.
+const VISION_MODEL: [&str; 4] = ["embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm."];
 
 type Table = &'static [(&'static str, &'static str)];
 

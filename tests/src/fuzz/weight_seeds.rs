@@ -12,24 +12,8 @@ use wan_weight_files::{Encoding, GgufWriter, SafetensorsWriter, TensorInfo};
 
 use crate::zip::{self, Entry};
 
-/// Formats that a GGUF file is written in.
-const ENCODINGS: [Encoding; 15] = [
-    Encoding::F32,
-    Encoding::F16,
-    Encoding::BF16,
-    Encoding::Q4_0,
-    Encoding::Q4_1,
-    Encoding::Q5_0,
-    Encoding::Q5_1,
-    Encoding::Q8_0,
-    Encoding::Iq4Nl,
-    Encoding::Q2K,
-    Encoding::Q3K,
-    Encoding::Q4K,
-    Encoding::Q5K,
-    Encoding::Q6K,
-    Encoding::Iq4Xs,
-];
+/// Formats that a GGUF file is written in, beside blocks.
+const FLOATS: [Encoding; 3] = [Encoding::F32, Encoding::F16, Encoding::BF16];
 
 /// Writes seeds into `valid`, and what has to be refused into `refused`; both have a folder for
 /// each kind.
@@ -71,10 +55,12 @@ fn write_gguf(folder: &Path) -> Result<()> {
         shape: vec![4, 2, 1, 2, 2],
         encoding: Encoding::F32,
     }];
-    tensors.extend(ENCODINGS.iter().enumerate().map(|(number, encoding)| TensorInfo {
-        name: format!("blocks.{number}.ffn.0.weight"),
-        shape: vec![2, 256],
-        encoding: *encoding,
+    tensors.extend(FLOATS.iter().chain(&Encoding::BLOCKS).enumerate().map(|(number, encoding)| {
+        TensorInfo {
+            name: format!("blocks.{number}.ffn.0.weight"),
+            shape: vec![2, 256],
+            encoding: *encoding,
+        }
     }));
     let words = [
         ("general.architecture", "wan"),

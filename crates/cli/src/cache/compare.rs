@@ -16,7 +16,7 @@ use crate::outputs::{outputs_of, overwrite, say_notices};
 use crate::progress::Progress;
 use crate::request::{cancel_on_interrupt, request, settle_request};
 use crate::run_flags::with_run_flags;
-use crate::{device, effects, model};
+use crate::{device, effects, model, prompt_cache};
 
 /// What a gate can ask for: times, or dB.
 const GATES: RangeInclusive<f64> = 0.0..=1000.0;
@@ -48,7 +48,7 @@ pub(super) fn command(registry: &Registry) -> Command {
              --candidate steps=8|12|16 --candidate NAME:threshold=0.1|0.2|0.3",
         )
         .args(own.map(|arg| arg.help_heading("Comparison")));
-    with_run_flags(command.args([device::arg(), overwrite()]), registry)
+    with_run_flags(command.args([device::arg(), prompt_cache::arg(), overwrite()]), registry)
 }
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
@@ -82,6 +82,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let mut outputs = outputs_of(matches, &model, &settings);
     let report = comparison.run(&mut outputs, &mut |done, all| progress.step(done, all));
     say_notices(&mut outputs);
+    prompt_cache::say_notices(&model);
     let report = report.inspect_err(|error| {
         if matches!(error, Error::Cancelled) {
             note!("what is done is kept; the same command goes on from there");

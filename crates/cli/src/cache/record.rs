@@ -14,7 +14,7 @@ use crate::outputs::{claim, outputs_of, overwrite};
 use crate::progress::Progress;
 use crate::request::{cancel_on_interrupt, settle};
 use crate::run_flags::with_run_flags;
-use crate::{device, effects, model};
+use crate::{device, effects, model, prompt_cache};
 
 pub(super) fn command(registry: &Registry) -> Command {
     let command = Command::new("record")
@@ -25,7 +25,7 @@ pub(super) fn command(registry: &Registry) -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help_heading("Recording"),
         );
-    with_run_flags(command.args([device::arg(), overwrite()]), registry)
+    with_run_flags(command.args([device::arg(), prompt_cache::arg(), overwrite()]), registry)
 }
 
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
@@ -42,6 +42,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let mut progress = Progress::new(progress_form(matches));
     progress.phase("load", 0);
     let conditions = model.encode(&settings, &cancel)?;
+    progress.suspend(|| prompt_cache::say_notices(&model));
     model.load_transformers(&settings)?;
     progress.phase("record", settings.sample_steps.get());
     let witness = Some(recorder.for_run());

@@ -14,7 +14,7 @@ use wan_model::lora::Lora;
 use wan_model::weights::open_files;
 
 use crate::args::{flag, json as json_flag, plugin_dir};
-use crate::convert::{config, part};
+use crate::network_config::{config, part};
 use crate::outputs::overwrite;
 use crate::run_flags::lora as lora_flag;
 use crate::weight_paths::{entries, weight_files};

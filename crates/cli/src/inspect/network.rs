@@ -9,6 +9,7 @@ use wan_model::inspect::{Inspection, Network, Size};
 use wan_model::weights::{WeightFile, Weights};
 
 use super::Described;
+use crate::network_config::{configured_network, given_part};
 
 /// Problems of one set of weights that are listed; the rest are counted.
 const LISTED_MAX: usize = 20;
@@ -18,11 +19,8 @@ pub(super) fn describe(
     (files, opened): (&[PathBuf], Vec<WeightFile>),
     matches: &ArgMatches,
 ) -> Result<Described> {
-    let part = matches.get_one::<String>("part").map(String::as_str);
-    let weights = Weights::of_files(files, opened, part)?;
-    let beside = files.first().map(|file| file.with_file_name("config.json"));
-    let config = matches.get_one::<PathBuf>("config").cloned().or(beside);
-    let network = config.map_or(Ok(None), |path| Network::read_config(&path, part))?;
+    let weights = Weights::of_files(files, opened, given_part(matches))?;
+    let network = configured_network(matches, files.first().map(PathBuf::as_path))?;
     let inspection = match network {
         Some(network) => Inspection::against(network, &weights),
         None => Inspection::of(&weights),

@@ -14,6 +14,7 @@ use super::job::Job;
 use super::preview::Preview;
 use crate::outputs::{RunOutputs, video_bytes};
 use crate::progress::Progress;
+use crate::prompt_cache;
 
 /// Latent frames of a window, in practice at most.
 const WINDOW_MAX: usize = 64;
@@ -59,6 +60,7 @@ impl<'a> Work<'a> {
         progress.phase("load", 0);
         // The encoders are gone before the transformers come.
         let conditions = model.encode(settings, cancel)?;
+        progress.suspend(|| prompt_cache::say_notices(model));
         model.load_transformers(settings)?;
         let conditions_hash = conditions.hash()?;
         kept.check_conditions(&conditions_hash)?;

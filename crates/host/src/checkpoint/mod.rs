@@ -32,7 +32,8 @@ mod widths;
 
 use document::{ModelIndex, SchedulerConfig};
 use find::Found;
-use part::{PARTS, Part, kept};
+pub(crate) use part::kept;
+use part::{PARTS, Part};
 
 /// Name of the file with a folder's defaults.
 const DEFAULTS_FILE: &str = "wan.toml";
@@ -280,6 +281,14 @@ impl Checkpoint {
         let parts = self.0.parts.values();
         let weights = parts.map(Part::weights).collect::<Result<Vec<_>>>()?;
         fingerprint::of(weights.iter().flat_map(|weights| weights.files()))
+    }
+
+    /// As [`fingerprint`](Self::fingerprint), of one part's files.
+    ///
+    /// # Errors
+    /// If there is no such part, or a file cannot be read.
+    pub(crate) fn fingerprint_of(&self, part: &str) -> Result<&str> {
+        self.part(part)?.fingerprint()
     }
 
     /// Checks that the files of a part still hold what was fingerprinted.

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use wan_model::inspect::{Inspection, Network};
 use wan_model::weights::Weights;
 
+use super::fingerprint;
 use crate::error::{Error, Result};
 
 /// Names of the parts, as diffusers' folders have them.
@@ -24,13 +25,14 @@ pub(super) struct Part {
     weights: OnceLock<Arc<Weights>>,
     inspection: OnceLock<Inspection>,
     network: OnceLock<Network>,
+    fingerprint: OnceLock<String>,
 }
 
 impl Part {
     /// The part of this name, in these files.
     pub(super) fn new(name: &str, files: Vec<PathBuf>) -> Self {
-        let (weights, inspection, network) = Default::default();
-        Self { kind: kind_of(name).into(), files, weights, inspection, network }
+        let (weights, inspection, network, fingerprint) = Default::default();
+        Self { kind: kind_of(name).into(), files, weights, inspection, network, fingerprint }
     }
 
     /// The same files, with what was read of them, as another part.
@@ -40,6 +42,12 @@ impl Part {
 
     pub(super) fn weights(&self) -> Result<&Arc<Weights>> {
         kept(&self.weights, || Ok(Arc::new(Weights::open_part(&self.files, Some(&self.kind))?)))
+    }
+
+    /// As that of a [`Checkpoint`](super::Checkpoint::fingerprint), of this part's files alone.
+    pub(super) fn fingerprint(&self) -> Result<&str> {
+        let made = kept(&self.fingerprint, || fingerprint::of(self.weights()?.files().iter()));
+        made.map(String::as_str)
     }
 
     /// What it is by its tensors alone.
@@ -99,7 +107,7 @@ pub(super) fn part_of(network: &Network) -> &'static str {
 }
 
 /// What a cell holds, made first where it is empty; an error is not kept.
-pub(super) fn kept<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+pub(crate) fn kept<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
     match cell.get() {
         Some(value) => Ok(value),
         None => {

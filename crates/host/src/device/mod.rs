@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 
 #[cfg(feature = "cuda")]
 mod cuda;
+pub(crate) mod processor;
 pub(crate) mod room;
 
 /// A device, as the user names it.

@@ -8,3 +8,6 @@ pub(crate) mod given;
 mod pictures;
 mod pixels;
 pub(crate) mod prompt;
+pub(crate) mod prompt_cache;
+mod prompt_file;
+mod prompt_key;

@@ -1,16 +1,24 @@
 //! Prompts to embeddings.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{Device, Tensor};
+use sha2::{Digest, Sha256};
 use wan_model::tokenizer::{PromptTokenizer, TokenIds};
 use wan_model::umt5::Umt5Encoder;
 
 use crate::cancel::Cancel;
-use crate::checkpoint::loader::PartLoader;
+use crate::checkpoint::kept;
+use crate::checkpoint::loader::{Loaded, PartLoader};
+use crate::checkpoint::tokenizer::TokenizerFile;
 use crate::error::Result;
+use crate::inputs::prompt_cache::PromptCache;
+use crate::inputs::prompt_key::{EncoderKey, PromptKey};
 use crate::request::memory::EncoderPlace;
 use crate::request::precision::Format;
+
+/// The part that encodes prompts.
+const TEXT_ENCODER: &str = "text_encoder";
 
 /// Tokenizer of a model, and its text encoder for as long as it encodes: it is the largest part
 /// after the transformers, and of no use to them once the prompts are embeddings.
@@ -19,6 +27,16 @@ pub(crate) struct PromptEncoder {
     tokenizer: Option<PromptTokenizer>,
     length: usize,
     loader: Arc<PartLoader>,
+    kept: KeptPrompts,
+}
+
+/// Embeddings on the disk, and by what those of this model are known.
+struct KeptPrompts {
+    /// None where those of this model are not kept.
+    cache: PromptCache,
+    /// SHA-256 of the tokenizer's file, where embeddings are kept.
+    tokenizer: [u8; 32],
+    encoder: OnceLock<EncoderKey>,
 }
 
 /// How a text encoder is used.
@@ -42,17 +60,24 @@ pub(crate) struct UnknownWords {
 }
 
 impl PromptEncoder {
-    /// Reads the tokenizer, if there is one.
+    /// Reads the tokenizer, if there is one. Embeddings are taken from `cache`, and kept there, where
+    /// it keeps those of this model.
     ///
     /// # Errors
     /// If it cannot be read, or is malformed.
-    pub(crate) fn new(loader: Arc<PartLoader>) -> Result<Self> {
+    pub(crate) fn new(loader: Arc<PartLoader>, cache: &PromptCache) -> Result<Self> {
         let checkpoint = loader.checkpoint();
-        let read = |file: crate::checkpoint::tokenizer::TokenizerFile| {
+        let keeps = cache.keeps(checkpoint)?;
+        let cache = if keeps { cache.clone() } else { PromptCache::none() };
+        let mut kept = KeptPrompts { cache, tokenizer: [0; 32], encoder: OnceLock::new() };
+        let read = |file: TokenizerFile| {
+            if keeps {
+                kept.tokenizer = Sha256::digest(&file.bytes).into();
+            }
             PromptTokenizer::from_bytes(&file.path, &file.bytes)
         };
         let tokenizer = checkpoint.tokenizer()?.map(read).transpose()?;
-        Ok(Self { tokenizer, length: checkpoint.max_sequence_length().get(), loader })
+        Ok(Self { tokenizer, length: checkpoint.max_sequence_length().get(), loader, kept })
     }
 
     /// The tokenizer.
@@ -95,7 +120,8 @@ impl PromptEncoder {
         Ok(self.encode_both((prompt, None), EncoderUse::default(), &Cancel::default())?.0)
     }
 
-    /// Encodes a prompt, and another where there is one, with the text encoder loaded once.
+    /// Encodes a prompt, and another where there is one. The text encoder is loaded once, and not at
+    /// all where both are kept on the disk.
     ///
     /// # Errors
     /// As [`encode`](Self::encode); `Cancelled` once `cancel` is set.
@@ -105,17 +131,68 @@ impl PromptEncoder {
         how: EncoderUse,
         cancel: &Cancel,
     ) -> Result<(Tensor, Option<Tensor>)> {
-        let tokenizer = self.tokenizer()?;
-        let ids = tokenizer.encode(prompt, self.length)?;
-        let other = other.map(|prompt| tokenizer.encode(prompt, self.length)).transpose()?;
-        let device = match how.place {
+        let prompt = self.ids(prompt, how)?;
+        let other = other.map(|prompt| self.ids(prompt, how)).transpose()?;
+        let mut encoder = None;
+        let mut embeds = |prompt: &KnownPrompt| self.embeds(prompt, (&mut encoder, how), cancel);
+        let other = other.as_ref().map(&mut embeds).transpose()?;
+        Ok((embeds(&prompt)?, other))
+    }
+
+    /// Where the text encoder computes.
+    fn device(&self, how: EncoderUse) -> &Device {
+        match how.place {
             EncoderPlace::Device => self.loader.device(),
             EncoderPlace::Cpu => &Device::Cpu,
+        }
+    }
+
+    fn ids(&self, prompt: &str, how: EncoderUse) -> Result<KnownPrompt> {
+        let ids = self.tokenizer()?.encode(prompt, self.length)?;
+        let key = self.key(prompt, &ids, how)?;
+        Ok(KnownPrompt { ids, key })
+    }
+
+    /// By what the embedding is known on the disk, where it is kept.
+    fn key(&self, prompt: &str, ids: &TokenIds, how: EncoderUse) -> Result<Option<PromptKey>> {
+        let KeptPrompts { cache, tokenizer, encoder } = &self.kept;
+        if cache.folder().is_none() {
+            return Ok(None);
+        }
+        let encoder = kept(encoder, || EncoderKey::of(self.loader.checkpoint(), tokenizer))?;
+        Ok(Some(encoder.of_prompt((prompt, ids), how.dtype, self.device(how))))
+    }
+
+    /// The embedding of a prompt: from the disk, else by the encoder, which is loaded for the first
+    /// prompt that needs it.
+    fn embeds(
+        &self,
+        prompt: &KnownPrompt,
+        (encoder, how): (&mut Option<Loaded<Umt5Encoder>>, EncoderUse),
+        cancel: &Cancel,
+    ) -> Result<Tensor> {
+        let checkpoint = self.loader.checkpoint();
+        if let Some(key) = &prompt.key {
+            let width = checkpoint.text_encoder_config()?.d_model;
+            if let Some(found) = self.kept.cache.find(key, &[1, self.length, width]) {
+                // What was fingerprinted is what it was encoded with.
+                checkpoint.check_same(TEXT_ENCODER)?;
+                return Ok(found.to_device(self.loader.device())?);
+            }
+        }
+        let encoder = match encoder {
+            Some(encoder) => encoder,
+            None => encoder.insert(self.loader.text_encoder(
+                how.dtype,
+                self.device(how),
+                how.streamed,
+            )?),
         };
-        let encoder = self.loader.text_encoder(how.dtype, device, how.streamed)?;
-        let encode = |ids: &TokenIds| self.encode_with((&encoder, device), ids, cancel);
-        let other = other.as_ref().map(encode).transpose()?;
-        Ok((encode(&ids)?, other))
+        let embeds = self.encode_with((encoder, self.device(how)), &prompt.ids, cancel)?;
+        if let Some(key) = &prompt.key {
+            self.kept.cache.keep(key, &embeds);
+        }
+        Ok(embeds)
     }
 
     fn encode_with(
@@ -128,4 +205,10 @@ impl PromptEncoder {
         let embeds = encoder.prompt_embeds_observed(&ids, &mask, &mut cancel)?;
         Ok(embeds.to_device(self.loader.device())?)
     }
+}
+
+/// A prompt in tokens, and by what its embedding is known on the disk, where it is kept.
+struct KnownPrompt {
+    ids: TokenIds,
+    key: Option<PromptKey>,
 }

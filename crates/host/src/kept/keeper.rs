@@ -10,12 +10,12 @@ use wan_media::Fragment;
 use wan_run_store::TensorView;
 
 use super::parts::{of_frame, of_records, records_of};
-use super::tensor_bytes::{name_of, with_bytes};
 use super::{CheckpointEvery, CheckpointText, EVALUATIONS, KeptLatents, KeptRun};
 use crate::denoise::tally::EvaluationRecord;
 use crate::error::{Error, Result};
 use crate::run::handing_out::HandedOut;
 use crate::run::state::RunState;
+use crate::tensor_bytes::{name_of, with_bytes};
 
 /// How much may wait for the disk before the run waits.
 const WAITING_MAX: usize = 16;

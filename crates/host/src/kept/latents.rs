@@ -9,11 +9,11 @@ use wan_outputs::{Claim, Kept};
 use wan_run_store::{JournalReader, Mark};
 
 use super::parts::{KeptFrame, frame_of};
-use super::tensor_bytes::bytes_of;
 use crate::error::{Error, Result};
 use crate::latents::LATENT_FRAME_AXIS;
 use crate::output::latents_file::{METADATA, TENSOR};
 use crate::output::sidecar::Sidecar;
+use crate::tensor_bytes::bytes_of;
 
 /// Latent frames in a file, in order, one in memory at a time.
 #[derive(Debug, Clone)]

@@ -10,7 +10,6 @@ mod keeper;
 mod latents;
 mod parts;
 mod recipe;
-mod tensor_bytes;
 mod unfinished;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +21,7 @@ use wan_run_store::{Checkpoint, Growing, Journal, Mark, RunFolder};
 
 use crate::error::{Error, Result};
 use crate::run::state::RunState;
+use crate::tensor_bytes;
 
 pub use every::CheckpointEvery;
 pub use keeper::{Ended, Keeper};

@@ -3,9 +3,9 @@
 use candle_core::{DType, Device, Tensor};
 use wan_border::files::parse_json;
 
-use super::tensor_bytes::bytes_of;
 use crate::denoise::tally::EvaluationRecord;
 use crate::error::{Error, Result};
+use crate::tensor_bytes::bytes_of;
 
 /// A latent frame that is done.
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use wan_border::files::parse_json;
 
+use crate::device::processor::abilities;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::model::settings::Settings;
@@ -67,7 +68,7 @@ impl Recipe {
             sidecar: model.sidecar_before(settings),
             latent_shape: model.latent_shape(settings),
             program: ProgramReport::own(),
-            processor: processor(),
+            processor: abilities(),
             wanted,
         }
     }
@@ -94,40 +95,11 @@ impl Recipe {
         if device != self.sidecar.device {
             changes.push(format!("it was computed on {}, now on {device}", self.sidecar.device));
         }
-        let now = processor();
+        let now = abilities();
         if now != self.processor {
             let [then, now] = [&self.processor, &now].map(|list| list.join(" "));
             changes.push(format!("the processor has {now}, it had {then}"));
         }
         changes
     }
-}
-
-/// Abilities of this processor by which kernels are chosen.
-fn processor() -> Vec<String> {
-    let mut abilities = vec![std::env::consts::ARCH.to_string()];
-    #[cfg(target_arch = "x86_64")]
-    {
-        macro_rules! see {
-            ($($name:tt)*) => {
-                $(if std::is_x86_feature_detected!($name) {
-                    abilities.push($name.into());
-                })*
-            };
-        }
-        see!("avx" "avx2" "fma" "f16c" "avx512f" "avx512bw" "avx512vl" "avx512bf16" "avx512vnni"
-             "avx512fp16");
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        macro_rules! see {
-            ($($name:tt)*) => {
-                $(if std::arch::is_aarch64_feature_detected!($name) {
-                    abilities.push($name.into());
-                })*
-            };
-        }
-        see!("neon" "fp16" "dotprod" "bf16" "i8mm");
-    }
-    abilities
 }

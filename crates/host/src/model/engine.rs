@@ -8,6 +8,7 @@ use wan_plugin_api::Plugin;
 
 use crate::device::DeviceChoice;
 use crate::error::Result;
+use crate::inputs::prompt_cache::PromptCache;
 use crate::plugins::allow_list::AllowList;
 use crate::plugins::registry::Registry;
 
@@ -20,6 +21,7 @@ struct Parts {
     registry: Registry,
     device: Device,
     resident_experts: usize,
+    prompt_cache: PromptCache,
 }
 
 /// What an [`Engine`] is to have.
@@ -28,6 +30,7 @@ pub struct EngineBuilder {
     registry: Option<Registry>,
     device: DeviceChoice,
     resident_experts: Option<usize>,
+    prompt_cache: PromptCache,
     plugin_dirs: Vec<PathBuf>,
     allowed: Option<AllowList>,
     add: Vec<fn(&mut Registry) -> Result<()>>,
@@ -48,6 +51,11 @@ impl Engine {
     /// Transformers of a model that may be loaded at once.
     pub(crate) fn resident_experts(&self) -> usize {
         self.0.resident_experts
+    }
+
+    /// Where embeddings of prompts are kept, if anywhere.
+    pub fn prompt_cache(&self) -> &PromptCache {
+        &self.0.prompt_cache
     }
 
     /// Where tensors are made.
@@ -74,6 +82,12 @@ impl EngineBuilder {
     #[must_use]
     pub fn resident_experts(self, count: usize) -> Self {
         Self { resident_experts: Some(count), ..self }
+    }
+
+    /// Takes embeddings of prompts from this cache and keeps them there; without it nothing is kept.
+    #[must_use]
+    pub fn prompt_cache(self, cache: PromptCache) -> Self {
+        Self { prompt_cache: cache, ..self }
     }
 
     /// Adds the strategies of every plugin library in this folder.
@@ -108,7 +122,11 @@ impl EngineBuilder {
         }
         self.add.iter().try_for_each(|add| add(&mut registry))?;
         registry.add_named_folders(&self.plugin_dirs)?;
-        let (device, most) = (self.device.open()?, self.resident_experts.unwrap_or(usize::MAX));
-        Ok(Engine(Arc::new(Parts { registry, device, resident_experts: most })))
+        Ok(Engine(Arc::new(Parts {
+            registry,
+            device: self.device.open()?,
+            resident_experts: self.resident_experts.unwrap_or(usize::MAX),
+            prompt_cache: self.prompt_cache,
+        })))
     }
 }

@@ -113,8 +113,8 @@ impl Model {
         checkpoint.check()?;
         let loader = Arc::new(PartLoader::new(checkpoint, engine.device().clone()));
         Ok(Self(Arc::new(Parts {
+            prompts: PromptEncoder::new(loader.clone(), engine.prompt_cache())?,
             engine,
-            prompts: PromptEncoder::new(loader.clone())?,
             transformers: Mutex::default(),
             vaes: Default::default(),
             vae_loads: Mutex::default(),
@@ -184,7 +184,9 @@ impl Model {
         self.release_transformers();
         let sidecar = self.sidecar(&settings, &sampled)?;
         let frames = self.decode(&settings, &sampled.latents, &cancel)?.collect_frames()?;
-        Ok(Generated { frames, sidecar, notices: [settings.notices, sampled.notices].concat() })
+        let of_prompts = self.engine().prompt_cache().take_notices();
+        let notices = [settings.notices, of_prompts, sampled.notices].concat();
+        Ok(Generated { frames, sidecar, notices })
     }
 
     /// Runs the encoders: text, and what else the model takes. None of their weights stay.

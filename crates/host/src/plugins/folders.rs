@@ -1,10 +1,10 @@
-//! Where plugins lie when nobody says where, and the one reader of the environment.
+//! Where plugins lie when nobody says where.
 
 use std::env;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::user_folders::{user_data, user_settings, variable};
 
 /// Folders that are searched when they exist, after those that the user named: `plugins` beside the
 /// program, `WAN_PLUGIN_PATH`, the user's data folder. Never the working directory: a relative entry
@@ -42,30 +42,4 @@ pub(super) fn allow_list() -> Result<PathBuf> {
         )
     })?;
     Ok(folder.join("wan").join("plugins.allow"))
-}
-
-fn user_data() -> Option<PathBuf> {
-    match env::consts::OS {
-        "windows" => variable("APPDATA").map(PathBuf::from),
-        "macos" => home("Library/Application Support"),
-        _ => variable("XDG_DATA_HOME").map(PathBuf::from).or_else(|| home(".local/share")),
-    }
-}
-
-fn user_settings() -> Option<PathBuf> {
-    match env::consts::OS {
-        "windows" | "macos" => user_data(),
-        _ => variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| home(".config")),
-    }
-}
-
-/// Where HOME is not set, the system knows the user's folder.
-fn home(below: &str) -> Option<PathBuf> {
-    let home = variable("HOME").map(PathBuf::from).or_else(env::home_dir);
-    home.filter(|home| home.is_absolute()).map(|home| home.join(below))
-}
-
-#[expect(clippy::disallowed_methods, reason = "the one place that reads where plugins lie")]
-fn variable(name: &str) -> Option<OsString> {
-    env::var_os(name).filter(|value| !value.is_empty())
 }

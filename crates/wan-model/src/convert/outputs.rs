@@ -14,6 +14,11 @@ const SMALL: usize = 1024;
 /// others become narrow: ComfyUI-GGUF's `lcpp.patch`.
 const WIDE: [&str; 4] = ["condition_embedder.", "fps_", "patch_embedding.", "proj_out."];
 
+/// Tensors of an image encoder that no network here reads, and transformers' class does: they are
+/// written where they are there.
+const OF_OTHERS: [&str; 2] =
+    ["vision_model.post_layernorm.weight", "vision_model.post_layernorm.bias"];
+
 /// A tensor that is to be written.
 pub(super) struct Output {
     pub(super) name: String,
@@ -44,7 +49,10 @@ pub(super) fn outputs(
     numbers: WrittenNumbers,
 ) -> Vec<Output> {
     let mut outputs = Vec::new();
-    for (name, shape) in network.tensors_in(weights) {
+    let of_others = OF_OTHERS.iter().filter(|_| matches!(network, Network::ImageEncoder(_)));
+    let of_others =
+        of_others.filter_map(|name| Some(((*name).into(), weights.shape(name)?.into())));
+    for (name, shape) in network.tensors_in(weights).into_iter().chain(of_others) {
         let encoding = encoding(network, &name, &shape, (numbers, weights.encoding(&name)));
         outputs.extend(output(layout, name, shape, encoding));
     }
@@ -116,8 +124,53 @@ fn in_blocks(format: Encoding, row: usize) -> Encoding {
 
 #[cfg(test)]
 mod tests {
+    use wan_weight_files::SafetensorsWriter;
+
     use super::*;
+    use crate::clip::ClipVisionConfig;
     use crate::inspect::known;
+
+    /// The weights of an image encoder, and others beside them.
+    fn image_encoder(network: &Network, beside: &[&str]) -> Weights {
+        let beside = beside.iter().map(|name| ((*name).to_owned(), vec![8]));
+        let info = |(name, shape)| TensorInfo { name, shape, encoding: Encoding::F32 };
+        let infos: Vec<_> = network.tensors().into_iter().chain(beside).map(info).collect();
+        let mut writer = SafetensorsWriter::new(Vec::new(), &infos, &Default::default()).unwrap();
+        for info in &infos {
+            writer.put(&vec![0; usize::try_from(info.bytes()).unwrap()]).unwrap();
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        std::fs::write(&path, writer.finish().unwrap()).unwrap();
+        Weights::open(&[path]).unwrap()
+    }
+
+    #[test]
+    fn the_last_norm_of_an_image_encoder_is_written_where_it_is_there() {
+        let network = Network::ImageEncoder(ClipVisionConfig {
+            hidden_size: 8,
+            intermediate_size: 16,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            image_size: 4,
+            patch_size: 2,
+            ..ClipVisionConfig::vit_h_14()
+        });
+        let named = |beside: &[&str], layout| {
+            let weights = image_encoder(&network, beside);
+            let outputs = outputs(&network, &weights, layout, WrittenNumbers::Own);
+            let all = outputs.len();
+            let posts = outputs.into_iter().map(|output| output.name);
+            (all, posts.filter(|name| name.contains("post")).collect::<Vec<_>>())
+        };
+        let all = network.tensors().len();
+        assert_eq!(named(&["logit_scale"], Layout::Diffusers), (all, Vec::new()));
+        let [weight, bias] = OF_OTHERS;
+        let (found, names) = named(&[bias, weight, "logit_scale"], Layout::Diffusers);
+        assert_eq!((found, names), (all + 2, vec![bias.to_owned(), weight.to_owned()]));
+        let (_, names) = named(&[bias, weight], Layout::ImageEncoder);
+        assert_eq!(names, ["visual.post_norm.bias", "visual.post_norm.weight"]);
+    }
 
     #[test]
     fn every_tensor_is_read_back_under_the_name_that_it_is_written_by() {

@@ -8,6 +8,9 @@ use wan_border::files::{self, Content};
 use super::network::Network;
 use crate::error::{Error, Result};
 
+/// Members that diffusers' class of Wan does not have.
+const OF_SKYREELS: [&str; 2] = ["inject_sample_info", "num_frame_per_block"];
+
 impl Network {
     /// The network of a `config.json`. `part` is the name of its folder (`transformer`,
     /// `transformer_2`, `vae`, `text_encoder`, `image_encoder`); without it the file has to say what
@@ -17,7 +20,11 @@ impl Network {
     /// [`Error::File`] if it cannot be read, [`Error::MalformedFile`] if it is no config of that part.
     pub fn read_config(path: &Path, part: Option<&str>) -> Result<Option<Self>> {
         let Some(text) = files::optional_text(path, Content::Settings)? else { return Ok(None) };
-        let malformed = |reason: String| Error::MalformedFile { path: path.into(), reason };
+        // Backticks are for fields of a request.
+        let malformed = |reason: String| Error::MalformedFile {
+            path: path.into(),
+            reason: reason.replace('`', "'"),
+        };
         let part = match part {
             Some(part) => Some(part),
             None => part_of_config(&files::parse_json(&text).map_err(malformed)?),
@@ -40,7 +47,12 @@ impl Network {
             Self::Transformer(config) => {
                 let skyreels = config.inject_sample_info || config.num_frame_per_block > 1;
                 let class = if skyreels { "SkyReelsV2" } else { "Wan" };
-                (json!(config), json!({ "_class_name": format!("{class}Transformer3DModel") }))
+                let mut value = json!(config);
+                if let (Value::Object(members), false) = (&mut value, skyreels) {
+                    // diffusers warns of members that a class does not know.
+                    OF_SKYREELS.iter().for_each(|member| drop(members.remove(*member)));
+                }
+                (value, json!({ "_class_name": format!("{class}Transformer3DModel") }))
             }
             Self::Vae(config) => (json!(config), json!({ "_class_name": "AutoencoderKLWan" })),
             Self::TextEncoder(config) => {
@@ -87,9 +99,15 @@ mod tests {
             std::fs::write(&path, known.network.config_json().to_string()).unwrap();
             let read = Network::read_config(&path, None).unwrap();
             assert_eq!(read.as_ref(), Some(&known.network), "{}", known.id);
+            let written = known.network.config_json();
+            let has = |member: &&&str| written.get(**member).is_some();
+            let expected =
+                if written["_class_name"] == "SkyReelsV2Transformer3DModel" { 2 } else { 0 };
+            assert_eq!(OF_SKYREELS.iter().filter(has).count(), expected, "{}", known.id);
         }
         std::fs::write(&path, r#"{"model_type": "llama"}"#).unwrap();
         assert!(Network::read_config(&path, None).unwrap().is_none());
-        assert!(Network::read_config(&path, Some("vae")).is_err());
+        let error = Network::read_config(&path, Some("vae")).unwrap_err().to_string();
+        assert!(error.contains("missing field 'base_dim'"), "{error}");
     }
 }

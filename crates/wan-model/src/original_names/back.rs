@@ -2,7 +2,7 @@
 
 use super::{
     BLOCK, CODER, IMAGE_ENCODER, IMAGE_LAYER, LLAMA_TEXT_ENCODER, LLAMA_TEXT_LAYER, Layout,
-    RESIDUAL, TEXT_ENCODER, TEXT_LAYER, TRANSFORMER, Table, VAE, numbered,
+    RESIDUAL, TEXT_ENCODER, TEXT_LAYER, TRANSFORMER, Table, VAE, VISION, numbered,
 };
 
 impl Layout {
@@ -23,6 +23,7 @@ impl Layout {
                 IMAGE_LAYER,
             )
             .or_else(|| replace_start_back(name, IMAGE_ENCODER)),
+            Layout::VisionModel => name.strip_prefix(VISION).map(str::to_owned),
             Layout::LlamaTextEncoder => {
                 in_blocks_back(name, "encoder.block.", "enc.blk.", LLAMA_TEXT_LAYER)
                     .or_else(|| replace_start_back(name, LLAMA_TEXT_ENCODER))

@@ -171,6 +171,20 @@ fn of_the_image_encoder() {
 }
 
 #[test]
+fn of_the_image_encoder_of_transformers_5() {
+    for name in [
+        "embeddings.class_embedding",
+        "embeddings.patch_embedding.weight",
+        "pre_layrnorm.bias",
+        "post_layernorm.weight",
+        "encoder.layers.31.self_attn.q_proj.weight",
+    ] {
+        check(Layout::VisionModel, &[(name, &format!("vision_model.{name}"))]);
+    }
+    check(Layout::VisionModel, &[("visual_projection.weight", "visual_projection.weight")]);
+}
+
+#[test]
 fn one_name_of_a_layout_tells_it() {
     for (name, layout) in [
         ("head.modulation", Layout::Transformer),
@@ -183,6 +197,7 @@ fn one_name_of_a_layout_tells_it() {
         ("blocks.0.attn.q.weight", Layout::TextEncoder),
         ("visual.transformer.0.norm1.weight", Layout::ImageEncoder),
         ("visual.cls_embedding", Layout::ImageEncoder),
+        ("embeddings.class_embedding", Layout::VisionModel),
         ("blocks.0.attn1.to_q.weight", Layout::Diffusers),
         ("encoder.block.0.layer.0.layer_norm.weight", Layout::Diffusers),
     ] {

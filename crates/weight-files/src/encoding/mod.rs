@@ -44,6 +44,22 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// All formats that store blocks.
+    pub const BLOCKS: [Self; 12] = [
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q8_0,
+        Self::Q2K,
+        Self::Q3K,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+        Self::Iq4Nl,
+        Self::Iq4Xs,
+    ];
+
     /// Numbers of a block: 1 where every number stands for itself.
     pub const fn block(self) -> usize {
         match self {

@@ -8,21 +8,6 @@ use super::Encoding;
 /// Written by `encodings.py`, which is beside it.
 const GOLDEN: &[u8] = include_bytes!("../../tests/golden/encodings.safetensors");
 
-const BLOCKS: [Encoding; 12] = [
-    Encoding::Q4_0,
-    Encoding::Q4_1,
-    Encoding::Q5_0,
-    Encoding::Q5_1,
-    Encoding::Q8_0,
-    Encoding::Iq4Nl,
-    Encoding::Q2K,
-    Encoding::Q3K,
-    Encoding::Q4K,
-    Encoding::Q5K,
-    Encoding::Q6K,
-    Encoding::Iq4Xs,
-];
-
 const SINGLES: [Encoding; 11] = [
     Encoding::F64,
     Encoding::F32,
@@ -50,7 +35,7 @@ fn same(found: f32, expected: f32) -> bool {
 #[test]
 fn blocks_are_those_of_the_gguf_package() {
     let golden = SafeTensors::deserialize(GOLDEN).unwrap();
-    for encoding in BLOCKS {
+    for encoding in Encoding::BLOCKS {
         let name = encoding.name();
         let bytes = golden.tensor(&format!("{name}.bytes")).unwrap();
         let expected = golden.tensor(&format!("{name}.numbers")).unwrap();
@@ -128,7 +113,7 @@ fn integers_and_wide_floats_are_themselves() {
 
 #[test]
 fn lengths_that_do_not_fit_are_refused() {
-    for encoding in BLOCKS.into_iter().chain(SINGLES) {
+    for encoding in Encoding::BLOCKS.into_iter().chain(SINGLES) {
         let (block, bytes) = (encoding.block(), encoding.block_bits() / 8);
         for (bytes, numbers) in [(bytes - 1, block), (bytes + 1, block), (bytes, block + 1)] {
             let mut numbers = vec![0.5; numbers];
@@ -146,10 +131,10 @@ fn lengths_that_do_not_fit_are_refused() {
 proptest! {
     #[test]
     fn the_first_that_is_not_finite_is_found(
-        which in 0..BLOCKS.len() + SINGLES.len(),
+        which in 0..Encoding::BLOCKS.len() + SINGLES.len(),
         bytes in prop::collection::vec(any::<u8>(), 0..4000),
     ) {
-        let encoding = *BLOCKS.iter().chain(&SINGLES).nth(which).unwrap();
+        let encoding = *Encoding::BLOCKS.iter().chain(&SINGLES).nth(which).unwrap();
         let count = bytes.len() * 8 / encoding.block_bits();
         let whole = &bytes[..count * encoding.block_bits() / 8];
         let numbers = widened(encoding, whole, count * encoding.block());

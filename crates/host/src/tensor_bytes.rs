@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// Calls `with` with the bytes of each of these tensors of main memory, little endian. Formats of
 /// 2 and 4 bytes are not copied.
-pub(super) fn with_bytes<R>(
+pub(crate) fn with_bytes<R>(
     tensors: &[Tensor],
     with: impl FnOnce(&[Cow<'_, [u8]>]) -> R,
 ) -> Result<R> {
@@ -40,13 +40,13 @@ pub(super) fn with_bytes<R>(
 ///
 /// # Errors
 /// If it cannot be read from its device.
-pub(super) fn bytes_of(tensor: &Tensor) -> Result<Vec<u8>> {
+pub(crate) fn bytes_of(tensor: &Tensor) -> Result<Vec<u8>> {
     let own = [tensor.to_device(&Device::Cpu)?.contiguous()?];
     with_bytes(&own, |bytes| bytes[0].to_vec())
 }
 
 /// Safetensors' name of a format.
-pub(super) fn name_of(dtype: DType) -> Result<&'static str> {
+pub(crate) fn name_of(dtype: DType) -> Result<&'static str> {
     Ok(match dtype {
         DType::F32 => "F32",
         DType::BF16 => "BF16",
@@ -56,12 +56,14 @@ pub(super) fn name_of(dtype: DType) -> Result<&'static str> {
         DType::U8 => "U8",
         DType::U32 => "U32",
         DType::I64 => "I64",
-        other => return Err(Error::invalid(format!("a state holds a tensor of {other:?}"))),
+        other => {
+            return Err(Error::invalid(format!("a tensor of {other:?} is not written to a file")));
+        }
     })
 }
 
 /// A tensor of main memory from what a file holds; none where the format is not known.
-pub(super) fn tensor_of(dtype: &str, shape: &[usize], bytes: &[u8]) -> Result<Option<Tensor>> {
+pub(crate) fn tensor_of(dtype: &str, shape: &[usize], bytes: &[u8]) -> Result<Option<Tensor>> {
     const KNOWN: [DType; 8] = [
         DType::F32,
         DType::BF16,
