@@ -131,6 +131,12 @@ pub(crate) fn lengths() -> Done {
     execute(&mut Command::new(build::artifact("wan-lengths")))
 }
 
+/// The 14B from files of full size, written to a folder, under limits of memory.
+pub(crate) fn full_size(arguments: &[String]) -> Done {
+    build::everything()?;
+    execute(Command::new(build::artifact("wan-full-size")).args(arguments))
+}
+
 /// The tests run them as well; this shows a line for each.
 pub(crate) fn bad_plugins() -> Done {
     build::everything()?;

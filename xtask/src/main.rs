@@ -21,6 +21,7 @@ cargo xtask COMMAND
   mutants engine [ARGS]  mistakes in the engine: each must be noticed by a test
   fuzz [ARGS]        damaged files for every reader, as --inputs 1000000 --only mp4
   torture [ARGS]     runs that are killed and go on, as --kills 200 --seed 1 or --interrupts 40
+  full-size DIR      one evaluation of the 14B from files of full size under limits: an hour, 55 GB
   lengths            memory of runs of 33 to 2049 frames, plotted into docs/memory-of-length.svg
   bad-plugins        libraries with planted defects: each must be caught by `wan plugins check`
   new-plugin ARGS    build all, then `wan plugins new ARGS`, as `sampler my-sampler`
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Some("fuzz") => check::fuzz(rest),
         Some("torture") => check::torture(rest),
         Some("lengths") => check::lengths(),
+        Some("full-size") => check::full_size(rest),
         Some("bad-plugins") => check::bad_plugins(),
         Some("new-plugin") => new_plugin(rest),
         Some("plugins") => build::everything(),

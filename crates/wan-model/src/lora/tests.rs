@@ -11,7 +11,7 @@ use super::*;
 use crate::config::WanConfig;
 use crate::inspect::Network;
 use crate::testing::{distance, noise, numbers, transformer};
-use crate::weights::{Source, Weight};
+use crate::weights::Source;
 
 /// A transformer of two blocks and width 12.
 fn network() -> Network {
