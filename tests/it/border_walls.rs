@@ -45,14 +45,13 @@ const OPENS: [&str; 7] = [
 ];
 
 /// Who opens a file that nobody gives, and so need not be held to its kind and length.
-const MAY_OPEN: [(&str, &str); 12] = [
+const MAY_OPEN: [(&str, &str); 11] = [
     ("crates/cli/src/checkout.rs", "the note beside the program"),
     ("crates/cli/src/stop.rs", "the system's figures"),
     ("crates/cli/src/wall/child.rs", "standard input"),
     ("crates/cli/src/wall/elsewhere.rs", "standard input"),
     ("crates/host/src/device/room.rs", "the system's figures"),
     ("crates/host/src/kept/recipe.rs", "the program's own file"),
-    ("crates/host/src/output/sidecar.rs", "the system's figures"),
     ("crates/host/src/plugins/loader.rs", "a library, which is hashed"),
     ("crates/host/src/plugins/own_memory.rs", "the system's figures"),
     ("crates/plugin-check/src/patience.rs", "the system's figures"),
@@ -98,9 +97,8 @@ const MAKES_NOTHING: [&str; 4] = [".ok()", "unwrap_or_default()", "unwrap_or(", 
 
 /// Where a failure to read is nothing: the system's own figures, which not every system has; the
 /// answer of a process that may have crashed; and what the program lies in.
-const MAY_MAKE_NOTHING: [&str; 6] = [
+const MAY_MAKE_NOTHING: [&str; 5] = [
     "crates/host/src/device/room.rs",
-    "crates/host/src/output/sidecar.rs",
     "crates/host/src/plugins/own_memory.rs",
     "crates/plugin-check/src/patience.rs",
     "crates/plugin-check/src/process.rs",

@@ -49,7 +49,7 @@ fn at_the_very_boundary_the_first_expert_still_runs() {
         // What each cache is told of its stream and of the other expert's.
         let log = log(&bench);
         let made = events(&log, "new");
-        assert_eq!(made.len(), 4, "two experts, two branches");
+        assert_eq!(made.len(), 8, "two experts, two branches, asked by the plan and by the run");
         for line in made {
             let context = &line["context"];
             let (own, before, after) = match context["expert"].as_u64().unwrap() {

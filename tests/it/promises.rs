@@ -327,8 +327,15 @@ fn check_effect(
 #[test]
 fn half_precision_with_the_stream_in_f32_is_nearer_to_f32() {
     let bench = LatentsBench::new(&["--frame_num", "9", "--sample_steps", "6", "--cache", "none"]);
-    let exact = bench.run("f32", &[]);
-    let away = |name: &str, flags: &[&str]| bench.run(name, flags).distance_from(&exact);
+    // Of one seed alone either may come out nearer.
+    let seeds = ["1", "2", "3", "4"].map(|seed| ["--base_seed", seed]);
+    let exact = seeds.map(|seed| bench.run("f32", &seed));
+    let away = |name: &str, flags: &[&str]| -> f64 {
+        let runs = seeds.iter().zip(&exact).map(|(seed, exact)| {
+            bench.run(name, &[&seed[..], flags].concat()).distance_from(exact)
+        });
+        runs.sum::<f64>() / 4.0
+    };
     for dtype in ["bf16", "f16"] {
         let wide = away("wide", &["--dtype", dtype]);
         let narrow = away("narrow", &["--dtype", dtype, "--narrow_stream"]);

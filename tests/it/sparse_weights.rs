@@ -12,6 +12,7 @@ use wan_model::original_names::Layout;
 use wan_weight_files::{Encoding, GgufWriter, SafetensorsWriter, TensorInfo};
 
 use crate::support::program;
+use wan_tests::checkout::checkout;
 
 /// Bytes that the program reads before it looks at any weights, at most: the libraries that it
 /// links, and what the system says of the machine.
@@ -151,5 +152,73 @@ fn weights_of_real_size_are_told_by_their_headers() {
             // The header once more than it is read: it is compared before weights are loaded.
             assert!(read < 2 * header + START_MAX, "{id} {kind:?}: {read} bytes, {header} header");
         }
+    }
+}
+
+/// A full-size model of sparse files, and what its plan must not exceed.
+struct Planned {
+    transformers: &'static [&'static str],
+    kind: Kind,
+    flags: &'static [&'static str],
+    gib_max: f64,
+}
+
+#[test]
+fn models_of_real_size_are_planned_by_their_headers() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |id: &str, kind: Kind, name: &str| {
+        let path = folder.path().join(name);
+        write(&path, kind, &tensors(&network(id), kind));
+        path.display().to_string()
+    };
+    let vae = file("vae-2.1", Kind::Diffusers, "vae.safetensors");
+    let text = file("umt5-xxl", Kind::Diffusers, "umt5.safetensors");
+    let tokenizer = checkout().join("demo-model/tokenizer/tokenizer.json");
+    let narrow = &["--dtype", "bf16", "--narrow_stream"];
+    let cases = [
+        Planned { transformers: &["t2v-14B"], kind: Kind::Gguf, flags: narrow, gib_max: 11.0 },
+        Planned {
+            transformers: &["t2v-A14B", "t2v-A14B"],
+            kind: Kind::Gguf,
+            flags: narrow,
+            gib_max: 20.0,
+        },
+        Planned { transformers: &["t2v-1.3B"], kind: Kind::Diffusers, flags: narrow, gib_max: 8.0 },
+    ];
+    for Planned { transformers, kind, flags, gib_max } in cases {
+        let limit = format!("{}MiB", gib_max * 1024.0);
+        let mut command = Command::new(program());
+        command.args([
+            "plan",
+            "--json",
+            "--device",
+            "cpu",
+            "--cache",
+            "none",
+            "--sampler",
+            "unipc",
+        ]);
+        command.args(["--prompt", "a ball", "--size", "832*480", "--frame_num", "81"]);
+        command.args(flags).args(["--vae", &vae, "--text_encoder", &text, "--tokenizer"]);
+        command.arg(&tokenizer).args(["--max_memory", &limit]);
+        for (number, (id, flag)) in
+            transformers.iter().zip(["--transformer", "--transformer_2"]).enumerate()
+        {
+            command.args([flag, &file(id, kind, &format!("{number}.weights"))]);
+        }
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{transformers:?}: {said}");
+        let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let peak = plan["peaks"]["device"]["bytes"].as_f64().unwrap() / f64::from(1 << 30);
+        println!("{transformers:?} {kind:?}: {peak:.2} GiB, {}", plan["plan"]["choices"]);
+        assert!(peak > 1.0 && peak <= gib_max, "{transformers:?}: {peak} GiB");
+        // Attention is never of all tokens with all tokens.
+        let tokens = 21 * 30 * 52;
+        let lines = plan["plan"]["phases"].as_array().unwrap().iter();
+        let lines = lines.flat_map(|phase| phase["lines"].as_array().unwrap());
+        let attention = lines.filter(|line| line["what"].as_str().unwrap().contains("attention"));
+        let most = attention.map(|line| line["bytes"].as_u64().unwrap()).max().unwrap();
+        assert!(most < tokens * tokens * 4, "{most} bytes of workspace");
     }
 }

@@ -116,8 +116,8 @@ impl Run {
         }
     }
 
-    /// The video plays and has all its frames, the latents are numbers, and of the encoders only
-    /// the VAE is held while the transformers run.
+    /// The video plays and has all its frames, the latents are numbers, and no encoder is held
+    /// while the transformers run.
     pub(crate) fn check_whole(&self) {
         let played = play(&self.video);
         assert_eq!((played.frames, played.rgb.len()), (FRAMES, FRAMES * SIDE * SIDE * 3));
@@ -129,8 +129,10 @@ impl Run {
         let transformers = bytes("transformer") + bytes("transformer_2");
         let (text, image, vae) = (bytes("text_encoder"), bytes("image_encoder"), bytes("vae"));
         assert!(transformers > 0 && text > 0 && vae > 0, "{memory}");
-        assert_eq!(memory["held"].as_u64(), Some(transformers + vae), "{memory}");
-        let most = transformers.max(text).max(image) + vae;
+        // Norms and biases of the VAE stay; its matrices come for their turn.
+        let short = memory["held"].as_u64().unwrap() - transformers;
+        assert!(short > 0 && short < vae, "{memory}");
+        let most = (transformers.max(text).max(image) + short).max(vae);
         assert_eq!(memory["held_max"].as_u64(), Some(most), "{memory}");
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use wan_model::convert::{Container, Conversion, WrittenNumbers};
 use wan_model::inspect::{Network, open};
+use wan_model::lora::{Expert, FittedLora, Lora};
 use wan_model::original_names::Layout;
 use wan_model::published::find;
 use wan_model::weights::{Scope, Weights};
@@ -139,4 +140,54 @@ fn a_file_that_is_cut_while_its_layers_come_and_go_is_an_error() {
     assert!(error.contains("bf16"), "the file is named: {error}");
     fs::write(&path, &bytes).unwrap();
     assert_eq!(forward(&model), before, "it goes on once the file is whole");
+}
+
+/// A LoRA of rank 8 on the queries and the feed-forward of every block.
+fn lora(folder: &Path) -> PathBuf {
+    let mut tensors = std::collections::HashMap::new();
+    for block in 0..6 {
+        for (module, inputs, outputs) in [("attn1.to_q", 256, 256), ("ffn.net.2", 1024, 256)] {
+            let ramp = |rows: usize, columns: usize, seed: usize| {
+                let number = |n: usize| ((n * 131 + seed * 17) % 97) as f32 / 970.0 - 0.05;
+                let numbers = (0..rows * columns).map(number).collect::<Vec<_>>();
+                Tensor::from_vec(numbers, (rows, columns), &Device::Cpu)
+            };
+            let name = format!("transformer.blocks.{block}.{module}");
+            let half = |tensor: Tensor| tensor.to_dtype(DType::BF16).unwrap();
+            let (down, up) =
+                (ramp(8, inputs, block).unwrap(), ramp(outputs, 8, block + 7).unwrap());
+            tensors.insert(format!("{name}.lora_A.weight"), half(down));
+            tensors.insert(format!("{name}.lora_B.weight"), half(up));
+        }
+    }
+    let path = folder.join("lora.safetensors");
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+    path
+}
+
+#[test]
+fn a_lora_beside_a_weight_gives_the_bits_of_the_merged_weight() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let network = Network::Transformer(config());
+    let file = Arc::new(Lora::open(&lora(folder.path())).unwrap());
+    let fitted = Arc::new(FittedLora::new(&file, &network, 0.7, Expert::Only).unwrap());
+    for (format, path) in files(folder.path()) {
+        let beside = scope(&path).with_loras(vec![fitted.clone()]);
+        // The merged weights, as tensors in f32.
+        let merged = network.tensors().into_iter().map(|(name, shape)| {
+            let weight = beside.weight(shape.as_slice(), &name).unwrap();
+            (name, weight.to_tensor(DType::F32, &Device::Cpu).unwrap())
+        });
+        let merged: std::collections::HashMap<String, Tensor> = merged.collect();
+        let merged = Scope::new(merged, DType::F32, &Device::Cpu);
+        let model = WanModel::load(config(), beside.clone()).unwrap();
+        let expected = forward(&WanModel::load(config(), merged).unwrap());
+        assert_eq!(forward(&model), expected, "{format}");
+        let plain = forward(&WanModel::load(config(), scope(&path)).unwrap());
+        assert_ne!(plain, expected, "{format}: the LoRA does nothing");
+        drop(model);
+        let streamed = WanModel::load(config(), beside.streaming(6)).unwrap();
+        assert_eq!(forward(&streamed), expected, "{format}, streamed");
+    }
 }

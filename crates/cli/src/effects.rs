@@ -17,6 +17,14 @@ const NO_CACHE: &str = "a cache, and this command runs without one; leave it out
 /// Of `wan generate`.
 pub(super) const OF_GENERATE: &[Need] = &[
     Need {
+        flag: "offload_model",
+        is_met: |matches, _| {
+            let value = matches.get_one::<String>("offload_model");
+            value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        },
+        needs: "True: every part of a model leaves when its turn is over; leave it out",
+    },
+    Need {
         flag: "allow_changes",
         is_met: |matches, _| matches.contains_id("reproduce"),
         needs: "a video to make again; give `reproduce` NAME.json",

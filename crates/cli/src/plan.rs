@@ -47,7 +47,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
 }
 
 /// The peak of each place.
-fn peaks(plan: &Plan) -> serde_json::Value {
+pub(super) fn peaks(plan: &Plan) -> serde_json::Value {
     let peak = |place| {
         let peak = plan.peak(place);
         peak.map(|(phase, bytes)| json!({ "phase": phase.name, "bytes": bytes }))
@@ -55,19 +55,18 @@ fn peaks(plan: &Plan) -> serde_json::Value {
     json!({ "device": peak(Place::Device), "host": peak(Place::Host) })
 }
 
-/// Makes a run of these settings fit; says what it takes at most, and how it was made to fit.
+/// Makes a run of these settings fit; says what was done for it.
 ///
 /// # Errors
 /// As [`Model::fit`].
 pub(super) fn fit(model: &Model, settings: Settings) -> Result<(Settings, Plan)> {
     let (settings, plan) = model.fit(settings)?;
     plan.choices.iter().for_each(|choice| note!("to fit the memory: {choice}"));
-    note!("{}", peak_line(model, &plan));
     Ok((settings, plan))
 }
 
 /// The most that a run holds, in one line.
-fn peak_line(model: &Model, plan: &Plan) -> String {
+pub(super) fn peak_line(model: &Model, plan: &Plan) -> String {
     let said = |place| {
         let (phase, bytes) = plan.peak(place)?;
         let of = match place {

@@ -55,6 +55,15 @@ impl Progress {
         Self { form, phases: Vec::new(), current: None }
     }
 
+    /// Says what the run will hold at most: in words, and its peaks.
+    pub(crate) fn plan(&self, line: &str, peaks: serde_json::Value) {
+        match self.form {
+            ProgressForm::Auto => terminal::aside(line),
+            ProgressForm::Json => terminal::aside(&json!({ "plan": peaks }).to_string()),
+            ProgressForm::Quiet => {}
+        }
+    }
+
     /// Ends the current phase and begins `name`; `steps` is 0 where they are not known.
     pub(crate) fn phase(&mut self, name: &'static str, steps: usize) {
         self.finish();

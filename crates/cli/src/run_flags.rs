@@ -65,7 +65,7 @@ fn model_flags() -> [Arg; 9] {
 }
 
 /// Flags that say how much memory a run takes, under the names of the published programs too.
-pub(super) fn memory_flags() -> [Arg; 7] {
+pub(super) fn memory_flags() -> [Arg; 10] {
     let format = |name, help| {
         flag(name, "FORMAT", help).hide_possible_values(true).value_parser(["f32", "bf16", "f16"])
     };
@@ -91,6 +91,23 @@ pub(super) fn memory_flags() -> [Arg; 7] {
             .action(ArgAction::SetTrue)
             .conflicts_with("text_encoder_device")
             .help("The same as --text_encoder_device cpu"),
+        Arg::new("offload_model")
+            .long("offload_model")
+            .value_name("True|False")
+            .value_parser(["True", "true", "False", "false"])
+            .hide(true)
+            .help("Wan's: parts of a model are in memory for their turn in any case"),
+        Arg::new("offload")
+            .long("offload")
+            .action(ArgAction::SetTrue)
+            .hide(true)
+            .help("SkyReels': parts of a model are in memory for their turn in any case"),
+        Arg::new("convert_model_dtype")
+            .long("convert_model_dtype")
+            .action(ArgAction::SetTrue)
+            .conflicts_with("dtype")
+            .hide(true)
+            .help("Wan's: the same as --dtype bf16"),
         format("text_encoder_dtype", "Number format of the text encoder's products [default: f32]"),
         format("vae_dtype", "Number format of the VAE's products [default: f32]"),
     ]
@@ -214,7 +231,9 @@ pub(super) fn request_of(matches: &ArgMatches, job: Request) -> Request {
         latents: path("latents").or(job.latents),
         latents_only: switch("latents_only").copied().or(job.latents_only),
         lora: given_loras(matches).or(job.lora),
-        dtype: format_of(matches, "dtype").or(job.dtype),
+        dtype: format_of(matches, "dtype")
+            .or(switch("convert_model_dtype").map(|_| Format::Bf16))
+            .or(job.dtype),
         narrow_stream: switch("narrow_stream").copied().or(job.narrow_stream),
         text_encoder_dtype: format_of(matches, "text_encoder_dtype").or(job.text_encoder_dtype),
         text_encoder_device: switch("t5_cpu")

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use candle_core::{DType, Device, Result, Tensor};
+use wan_model::footprint::{Evaluation, EvaluationBytes};
 use wan_model::published::find;
 use wan_model::weights::{Scope, Source, Weight};
 use wan_model::{Attention, Numerics, ResidualStream, Timesteps, WanConfig, WanModel};
@@ -102,49 +103,20 @@ struct Forward {
     threads: usize,
 }
 
-/// Bytes of each term of the formula in `docs/memory.md`.
-#[derive(Debug)]
-struct Formula {
-    context: usize,
-    streams: usize,
-    attention: usize,
-    threads: usize,
-    rest: usize,
-    run: usize,
-}
-
-impl Formula {
-    fn peak(&self) -> usize {
-        let attention = self.attention + self.threads;
-        self.context + self.streams + attention.max(self.rest + self.run)
-    }
-}
-
 impl Forward {
     fn tokens(&self) -> usize {
         self.latent[0] * self.latent[1] * self.latent[2] / 4
     }
 
-    fn formula(&self) -> Formula {
-        let (l, c) = (self.tokens(), &self.config);
-        let (d, ffn, heads) = (c.dim(), c.ffn_dim, c.num_attention_heads);
-        let half = self.numerics.compute != DType::F32;
-        let (w, s) = (self.numerics.compute.size_in_bytes(), self.numerics.stream_dtype());
-        let s = s.size_in_bytes();
-        let run = l.div_ceil(l.div_ceil(512)); // tokens of a run
-        let rows = (2_097_152 / l).max(16).min(l); // queries of a chunk of scores
-        let head = d / heads;
-        let tables = l * head * 4;
-        let widened = if half { (2 * l + rows) * head * 4 } else { 0 };
-        let own = 2 * l * head * w; // a head's output, in parts and joined
-        Formula {
-            context: c.num_layers * 2 * self.text_tokens * d * w + self.text_tokens * d * 4,
-            streams: 2 * l * d * s + tables,
-            attention: 4 * l * d * w,
-            threads: self.threads * (4 * rows * l + widened + own),
-            rest: l * d * (w + s),
-            run: run * (4 * d * 4 + ffn * 4) + if half { run * ffn * 6 + d * ffn * 4 } else { 0 },
-        }
+    fn formula(&self) -> EvaluationBytes {
+        let evaluation = Evaluation {
+            tokens: self.tokens(),
+            text_tokens: self.text_tokens,
+            image_tokens: 0,
+            threads: self.threads,
+            is_dense: true,
+        };
+        evaluation.bytes(&self.config, self.numerics)
     }
 
     /// Runs one forward; gives the peak over the weights and the largest allocation, in bytes.
@@ -180,9 +152,9 @@ impl Forward {
         let formula = self.formula();
         let (peak, largest) = self.measure();
         let expanded = self.tokens() * 6 * self.config.dim() * 2; // in half precision
-        let ratio = peak as f64 / formula.peak() as f64;
+        let ratio = peak as f64 / formula.sum() as f64;
         println!("{:?} {formula:?}", self.numerics);
-        println!("peak {peak}, formula {}, ratio {ratio:.3}", formula.peak());
+        println!("peak {peak}, formula {}, ratio {ratio:.3}", formula.sum());
         println!("largest allocation {largest}, tokens x 6 x D {expanded}");
         assert!(largest < expanded, "an allocation of {largest} bytes");
         assert!((0.9..=1.1).contains(&ratio), "peak {peak} bytes, {ratio:.3} of the formula");

@@ -13,6 +13,7 @@ use wan_media::{Fragment, SheetFrames, VideoFormat};
 use super::job::Job;
 use super::preview::Preview;
 use crate::outputs::{RunOutputs, video_bytes};
+use crate::plan;
 use crate::progress::Progress;
 use crate::prompt_cache;
 
@@ -57,6 +58,7 @@ impl<'a> Work<'a> {
         progress: &'a mut Progress,
     ) -> Result<Self> {
         let Job { model, settings, cancel, .. } = job;
+        progress.plan(&plan::peak_line(model, job.plan), plan::peaks(job.plan));
         progress.phase("load", 0);
         // The encoders are gone before the transformers come.
         let conditions = model.encode(settings, cancel)?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Device;
@@ -20,12 +21,15 @@ use crate::error::Result;
 use crate::ledger::{Entry, Item, Ledger};
 use crate::request::precision::{Format, Precision};
 
+const VAE: &str = "vae";
+
 /// A part of a model; its bytes leave the account when it is dropped.
 pub(crate) struct Loaded<T> {
     part: T,
     /// Dropped with the part.
     bytes: Entry,
     held: Arc<Ledger>,
+    parts: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
 /// Weights of one network of a VAE that stay in memory until this is dropped.
@@ -44,6 +48,9 @@ impl Loaded<Vae> {
         let (_, bytes) = self.part.turn_bytes(half);
         let entry = self.held.enter(Item::Weights, Place::Device, bytes);
         self.held.settle();
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = parts.entry(VAE.into()).or_default();
+        *most = (*most).max(self.bytes() + bytes);
         Ok(HeldHalf { _weights: weights, _bytes: entry })
     }
 }
@@ -68,13 +75,16 @@ pub(crate) struct PartLoader {
     checkpoint: Checkpoint,
     device: Device,
     held: Arc<Ledger>,
-    parts: Mutex<BTreeMap<String, u64>>,
+    parts: Arc<Mutex<BTreeMap<String, u64>>>,
+    /// What was held when a sampling ended; 0 before.
+    sampling: AtomicU64,
 }
 
 /// Bytes of weights, as the sidecar has them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WeightMemory {
-    /// Every part that was loaded, whether or not it is still held.
+    /// Every part that was loaded, whether or not it is still held; of the VAE the larger half that
+    /// was.
     pub parts: BTreeMap<String, u64>,
     /// Held now: after a sampling, what was held while it ran.
     pub held: u64,
@@ -85,7 +95,8 @@ pub struct WeightMemory {
 impl PartLoader {
     /// A loader of this model's parts.
     pub(crate) fn new(checkpoint: Checkpoint, device: Device) -> Self {
-        Self { checkpoint, device, held: Arc::default(), parts: Mutex::default() }
+        let (held, parts, sampling) = Default::default();
+        Self { checkpoint, device, held, parts, sampling }
     }
 
     /// The model on disk.
@@ -101,7 +112,16 @@ impl PartLoader {
     /// What the parts held and hold.
     pub(crate) fn memory(&self) -> WeightMemory {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        WeightMemory { parts, held: self.held.live(), held_max: self.held.peak() }
+        let held = match self.sampling.load(Relaxed) {
+            0 => self.held.live(),
+            held => held,
+        };
+        WeightMemory { parts, held, held_max: self.held.peak() }
+    }
+
+    /// A sampling has ended; what it needs no more is still held.
+    pub(crate) fn end_sampling(&self) {
+        self.sampling.store(self.held.live(), Relaxed);
     }
 
     /// `transformer` or `transformer_2`, of whose blocks so many are read for their turn.
@@ -146,7 +166,7 @@ impl PartLoader {
     /// As [`transformer`](Self::transformer).
     pub(crate) fn vae(&self, dtype: Format) -> Result<Loaded<Vae>> {
         let config = self.checkpoint.vae_config()?.clone();
-        self.load("vae", &self.device, |opened| {
+        self.load(VAE, &self.device, |opened| {
             let scope = opened.to_dtype(dtype.into()).streaming(usize::MAX);
             Ok((Vae::load(config, scope)?, 0))
         })
@@ -206,9 +226,13 @@ impl PartLoader {
         self.checkpoint.check_same(part)?;
         let bytes = opened.handed_out() + turns;
         let entry = self.held.enter(Item::Weights, Place::Device, bytes);
-        let loaded = Loaded { part: built, bytes: entry, held: self.held.clone() };
+        let (held, parts) = (self.held.clone(), self.parts.clone());
+        let loaded = Loaded { part: built, bytes: entry, held, parts };
         self.held.settle();
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(part.into(), bytes);
+        // That one counts when its weights come.
+        if part != VAE {
+            self.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(part.into(), bytes);
+        }
         Ok(loaded)
     }
 }
@@ -221,6 +245,6 @@ impl Checkpoint {
     pub fn load_vae(&self, device: &Device) -> Result<impl Deref<Target = Vae> + use<>> {
         let loader = PartLoader::new(self.clone(), device.clone());
         let config = self.vae_config()?.clone();
-        loader.load("vae", device, |opened| Ok((Vae::load(config, opened.clone())?, 0)))
+        loader.load(VAE, device, |opened| Ok((Vae::load(config, opened.clone())?, 0)))
     }
 }

@@ -336,6 +336,7 @@ impl Model {
 
     /// Drops the transformers that no run has.
     pub fn release_transformers(&self) {
+        self.0.loader.end_sampling();
         let mut held = self.0.transformers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, transformers)) = &*held {
             transformers.release();

@@ -17,7 +17,7 @@ use crate::fused;
 use crate::matrix::{Matrix, round};
 use crate::product::product;
 use crate::threads;
-use crate::vae::footprint::{Cost, Frames};
+use crate::vae::cost::{Cost, Frames};
 use crate::vae::reach::Reach;
 
 /// Elements of a tile of patches: 512 KiB, half of a common second-level cache.

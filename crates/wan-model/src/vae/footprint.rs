@@ -3,36 +3,10 @@
 use crate::attention::SCORES_MAX;
 use crate::threads;
 use crate::vae::autoencoder::{Half, Vae};
+use crate::vae::cost::{Cost, Frames, Sum};
 use crate::vae::layers::{FrameAttention, Layer, Level, Resample, Residual, Stack};
 use crate::vae::shortcut::{Resolution, Shortcut};
 use crate::vae::tiles::{Tiles, Tiling};
-
-/// Frames between two layers, f32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Frames {
-    pub(crate) frames: usize,
-    pub(crate) channels: usize,
-    pub(crate) height: usize,
-    pub(crate) width: usize,
-}
-
-impl Frames {
-    pub(crate) fn bytes(self) -> usize {
-        4 * self.frames * self.channels * self.height * self.width
-    }
-}
-
-/// What a layer gives and holds.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cost {
-    pub(crate) out: Frames,
-    /// Bytes above its input at most, with its output and what it remembers.
-    pub(crate) most: usize,
-    /// Bytes that it remembers until the next chunk.
-    pub(crate) held: usize,
-    /// As `most`, of a first chunk: layers behind it remember nothing yet.
-    pub(crate) first: usize,
-}
 
 /// Bytes above the weights while a network of a VAE goes through a video chunk by chunk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,33 +82,6 @@ impl Stack {
         }
         let out = sum.add(2 * x.bytes(), self.conv_out.cost(x, true));
         sum.cost(out)
-    }
-}
-
-/// Costs one after the other.
-#[derive(Default)]
-struct Sum {
-    most: usize,
-    first: usize,
-    held: usize,
-}
-
-impl Sum {
-    /// Adds a cost that comes while `beside` bytes are there.
-    fn add(&mut self, beside: usize, cost: Cost) -> Frames {
-        self.most = self.most.max(beside + cost.most - cost.held);
-        self.first = self.first.max(self.held + beside + cost.first);
-        self.held += cost.held;
-        cost.out
-    }
-
-    fn see(&mut self, working: usize) {
-        self.most = self.most.max(working);
-        self.first = self.first.max(self.held + working);
-    }
-
-    fn cost(self, out: Frames) -> Cost {
-        Cost { out, most: self.most + self.held, held: self.held, first: self.first }
     }
 }
 

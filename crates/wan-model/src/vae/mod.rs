@@ -9,6 +9,7 @@
 mod autoencoder;
 mod config;
 mod conv;
+mod cost;
 mod decode;
 mod decoder;
 mod encode;

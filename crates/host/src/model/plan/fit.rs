@@ -6,6 +6,7 @@ use wan_plugin_api::Place;
 use crate::device::{DeviceMemory, memory, room};
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::model::plan::counted::Counted;
 use crate::model::plan::phases::{ModelBytes, is_wide};
 use crate::model::plan::{Plan, PlannedPhase};
 use crate::model::settings::Settings;
@@ -74,11 +75,11 @@ impl Model {
         bytes: &ModelBytes,
         limits: &[Limit],
     ) -> Result<std::result::Result<(Settings, Plan), (PlannedPhase, Limit)>> {
-        let mut plan = self.plan_of(&settings, bytes)?;
-        if settings.residency.decoding == DecodingTime::Swapped && !settings.latents_only {
+        let counted = Counted::of(self.facts(), &settings)?;
+        if counted.windows > 1 && !settings.latents_only {
             settings.residency.decoding = DecodingTime::Kept;
-            plan = self.plan_of(&settings, bytes)?;
         }
+        let mut plan = self.plan_of(&settings, bytes, &counted)?;
         let mut choices = Vec::new();
         while let Some((phase, limit)) = too_large(&plan, limits) {
             let mut milder = settings.clone();
@@ -89,7 +90,7 @@ impl Model {
             settings = milder;
             choices.retain(|(what, _): &(&str, String)| *what != chosen.0);
             choices.extend(Some(chosen).filter(|(_, said)| !said.is_empty()));
-            plan = self.plan_of(&settings, bytes)?;
+            plan = self.plan_of(&settings, bytes, &counted)?;
         }
         plan.choices = choices.into_iter().map(|(_, said)| said).collect();
         Ok(Ok((settings, plan)))

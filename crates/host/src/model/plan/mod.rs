@@ -95,13 +95,13 @@ impl Model {
     /// # Errors
     /// What sampler or cache say against the settings; if a weight file is gone.
     pub fn plan(&self, settings: &Settings) -> Result<Plan> {
-        self.plan_of(settings, &ModelBytes::of(self, settings)?)
+        let counted = Counted::of(self.facts(), settings)?;
+        self.plan_of(settings, &ModelBytes::of(self, settings)?, &counted)
     }
 
-    fn plan_of(&self, settings: &Settings, bytes: &ModelBytes) -> Result<Plan> {
-        let counted = Counted::of(self.facts(), settings)?;
+    fn plan_of(&self, settings: &Settings, bytes: &ModelBytes, counted: &Counted) -> Result<Plan> {
         let residency = settings.residency;
-        let phases = Phases { model: self, settings, counted: &counted, bytes, residency };
+        let phases = Phases { model: self, settings, counted, bytes, residency };
         let phases = phases.all();
         Ok(Plan {
             rounds: counted.rounds,
