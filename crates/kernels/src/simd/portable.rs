@@ -1,0 +1,58 @@
+//! Plain Rust that the compiler turns into the vectors of the target.
+
+use crate::simd::unit::{Tile, Unit, multiply_by_rows};
+
+/// Products of f32, eight at a time. Where the target has no fused multiply-add, the product is
+/// rounded before it is added: the functions that stand in for the instruction are slow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Portable;
+
+const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
+
+impl Unit for Portable {
+    const LANES: usize = 8;
+    const ROWS: usize = 4;
+    type Words = [f32; 8];
+    type Sums = [f32; 8];
+
+    #[inline(always)]
+    fn zero(self) -> [f32; 8] {
+        [0.; 8]
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> [f32; 8] {
+        *from.first_chunk().expect("eight sums")
+    }
+
+    #[inline(always)]
+    fn store(self, sums: [f32; 8], to: &mut [f32]) {
+        *to.first_chunk_mut().expect("eight sums") = sums;
+    }
+
+    #[inline(always)]
+    fn words(self, from: &[u32]) -> [f32; 8] {
+        from.first_chunk::<8>().expect("eight words").map(f32::from_bits)
+    }
+
+    #[inline(always)]
+    fn word(self, word: u32) -> [f32; 8] {
+        [f32::from_bits(word); 8]
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, a: [f32; 8], b: [f32; 8], mut sums: [f32; 8]) -> [f32; 8] {
+        for lane in 0..8 {
+            sums[lane] = match FUSED {
+                true => a[lane].mul_add(b[lane], sums[lane]),
+                false => a[lane] * b[lane] + sums[lane],
+            };
+        }
+        sums
+    }
+
+    #[inline(never)]
+    fn multiply(self, tile: Tile) {
+        multiply_by_rows!(self, tile, 1, 1 2 3 4);
+    }
+}
