@@ -7,7 +7,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use wan_kernels::{
-    Context, Epilogue, Kernels, Matrix, MatrixMut, PackedWeight, Pool, Precision, Weight, multiply,
+    Attention, Context, Epilogue, Kernels, Matrix, MatrixMut, PackedWeight, Pool, Precision, Span,
+    Weight, attend, multiply,
 };
 
 fn main() {
@@ -17,6 +18,9 @@ fn main() {
     println!("{} kernels, {threads} threads", Kernels::detect());
     if wants("product") {
         products();
+    }
+    if wants("attention") {
+        attention();
     }
 }
 
@@ -105,5 +109,33 @@ fn by_gemm(x: &[f32], w: &[f32], out: &mut [f32], [m, n, k]: [usize; 3]) {
             false,
             parallelism,
         );
+    }
+}
+
+/// Twelve heads of 128, as in the 1.3B model: 512 queries on more and more keys.
+fn attention() {
+    let (heads, width) = (12, 12 * 128);
+    for keys in [1170, 4680, 32_760] {
+        let queries = if keys == 1170 { keys } else { 512 };
+        let of = |tokens: usize, seed| noise(tokens * width, seed);
+        let [q, k, v] = [of(queries, 1), of(keys, 2), of(keys, 3)];
+        let mut out = vec![0f32; queries * width];
+        let operations = 4. * (queries * keys * width) as f64;
+        for kernels in Kernels::all() {
+            for precision in [Precision::F32, Precision::Bf16] {
+                let pool = Pool::new();
+                let attention = Attention { batch: 1, heads, scale: 0.09, precision };
+                let spans = [Span { queries: 0..queries, keys: 0..keys }];
+                let of = |x, tokens| Matrix::dense(x, [tokens, width]);
+                let qkv = [of(&*q, queries), of(&*k, keys), of(&*v, keys)];
+                let times = seconds(3, || {
+                    let out = MatrixMut::dense(&mut *out, [queries, width]);
+                    attend(Context { kernels, pool: &pool }, attention, qkv, &spans, out);
+                });
+                let name = format!("{queries} queries, {keys} keys {kernels} {precision:?}");
+                row(&name, operations, times);
+            }
+        }
+        black_box(&out);
     }
 }

@@ -33,3 +33,10 @@ pub(crate) fn gelu_tanh(x: f32) -> f32 {
 pub(crate) fn silu(x: f32) -> f32 {
     x / (1. + exp(-x))
 }
+
+/// `e^x` for x of at most 0; below -87.3 it is 0.
+#[inline(always)]
+pub(crate) fn exp_not_above_zero(x: f32) -> f32 {
+    let y = exp(x);
+    if x < -87.3 { 0. } else { y }
+}

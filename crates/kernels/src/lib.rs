@@ -66,6 +66,7 @@
 //! (`shared`), each checked against the matrix before it is made. The feature `checked` fills
 //! buffers of the pool with NaN, so that a number which nobody wrote is seen in a result.
 
+mod attention;
 mod epilogue;
 mod functions;
 mod lines;
@@ -79,6 +80,8 @@ mod transpose;
 mod weight;
 mod words;
 
+pub use attention::attend::{Span, attend, attend_to};
+pub use attention::key_value::{Attention, KeyValue};
 pub use epilogue::{Activation, AddTo, Epilogue, RowTable};
 pub use matrix::{Elements, ElementsMut, Matrix, MatrixMut};
 pub use path::{Kernels, NoKernels, Path};

@@ -65,6 +65,10 @@ impl Kernels {
     /// Those that every processor has.
     pub const PORTABLE: Self = Self { path: Path::Portable, bf16: false, vnni: false };
 
+    /// Portable ones whose bf16 products are those of `avx512+bf16`, to the bit for numbers of the
+    /// normal range. They are slow: for tests of that layout on other processors.
+    pub const PORTABLE_PAIRS: Self = Self { path: Path::Portable, bf16: true, vnni: false };
+
     /// The fastest ones of this processor. The standard library asks the processor once.
     pub fn detect() -> Self {
         let best = Path::ALL.into_iter().rfind(|path| has(*path)).unwrap_or(Path::Portable);
@@ -88,8 +92,7 @@ impl Kernels {
         Self { path, bf16: is_512 && has_bf16(), vnni: is_512 && has_vnni() }
     }
 
-    /// All that this processor can be asked for, the slowest first, [`PORTABLE`](Self::PORTABLE)
-    /// included.
+    /// All that this processor can be asked for, the slowest first.
     pub fn all() -> Vec<Self> {
         NAMES.iter().filter_map(|(name, _)| name.parse().ok()).collect()
     }
@@ -99,8 +102,8 @@ impl Kernels {
         self.path
     }
 
-    /// Whether bf16 products use the instruction for dot products of bf16 pairs
-    /// (`avx512_bf16`). Elsewhere the same products are computed in f32.
+    /// Whether bf16 products are dot products of bf16 pairs (`avx512_bf16`). Elsewhere the same
+    /// products are computed in f32.
     pub const fn has_bf16_dot(self) -> bool {
         self.bf16
     }
@@ -132,7 +135,9 @@ impl FromStr for Kernels {
     fn from_str(name: &str) -> Result<Self, NoKernels> {
         let known = NAMES.iter().find(|(known, _)| *known == name);
         let (_, wanted) = known.ok_or_else(|| NoKernels::Unknown(name.into()))?;
-        let fits = has(wanted.path) && (!wanted.bf16 || has_bf16()) && (!wanted.vnni || has_vnni());
+        let is_512 = wanted.path == Path::Avx512;
+        let lacks = is_512 && (wanted.bf16 && !has_bf16() || wanted.vnni && !has_vnni());
+        let fits = has(wanted.path) && !lacks;
         match fits {
             true => Ok(*wanted),
             false => Err(NoKernels::Lacking { wanted: name.into(), has: best() }),
@@ -145,7 +150,8 @@ const fn avx512(bf16: bool, vnni: bool) -> Kernels {
 }
 
 /// All names, the slowest first.
-const NAMES: [(&str, Kernels); 6] = [
+const NAMES: [(&str, Kernels); 7] = [
+    ("portable+bf16", Kernels::PORTABLE_PAIRS),
     ("portable", Kernels::PORTABLE),
     ("avx2", Kernels { path: Path::Avx2, bf16: false, vnni: false }),
     ("avx512", avx512(false, false)),
@@ -223,7 +229,7 @@ mod tests {
 
     #[test]
     fn the_best_are_the_last_of_all() {
-        assert_eq!(Kernels::all().first(), Some(&Kernels::PORTABLE));
+        assert_eq!(Kernels::all()[..2], [Kernels::PORTABLE_PAIRS, Kernels::PORTABLE]);
         assert_eq!(Kernels::all().last(), Some(&Kernels::detect()));
         for path in Path::ALL {
             let last = Kernels::all().into_iter().rfind(|kernels| kernels.path() == path);

@@ -159,6 +159,7 @@ proptest! {
         let (x, w) = (Matrix::dense(&*x, [m, k]), Matrix::dense(&*w, [n, k]));
         let pool = Pool::new();
         let fused = Kernels::all().into_iter().filter(|kernels| {
+            // The same sums, one step after the other.
             let is_dot = precision == Precision::Bf16 && kernels.has_bf16_dot();
             kernels.path() > Path::Portable && !is_dot
         });

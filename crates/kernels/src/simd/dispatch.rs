@@ -1,8 +1,8 @@
 //! From a [`Kernels`] value to code that is compiled for its path.
 #![allow(unsafe_code, reason = "calls of functions that are compiled for more than the target")]
 
-use crate::path::Kernels;
-use crate::simd::portable::Portable;
+use crate::path::{Kernels, Path};
+use crate::simd::portable::{Portable, PortablePairs};
 use crate::simd::unit::Unit;
 
 /// Work that is compiled once for each path.
@@ -21,7 +21,6 @@ impl Kernels {
     pub(crate) fn run<W: Work>(self, work: W) -> W::Output {
         #[cfg(target_arch = "x86_64")]
         {
-            use crate::path::Path;
             match self.path() {
                 Path::Portable => {}
                 // SAFETY: a value of this path exists only where the processor has it.
@@ -36,12 +35,13 @@ impl Kernels {
     /// Runs work whose words are bf16 pairs if these kernels have dot products of them, else
     /// with words that are f32.
     pub(crate) fn run_bf16<W: Work>(self, work: W) -> W::Output {
-        #[cfg(target_arch = "x86_64")]
-        if self.has_bf16_dot() {
+        match (self.has_bf16_dot(), self.path()) {
+            #[cfg(target_arch = "x86_64")]
             // SAFETY: such a value exists only where the processor has the instructions.
-            return unsafe { x86::avx512_bf16(work) };
+            (true, Path::Avx512) => unsafe { x86::avx512_bf16(work) },
+            (true, _) => work.run(PortablePairs),
+            (false, _) => self.run(work),
         }
-        self.run(work)
     }
 }
 

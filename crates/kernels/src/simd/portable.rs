@@ -56,3 +56,59 @@ impl Unit for Portable {
         multiply_by_rows!(self, tile, 1, 1 2 3 4);
     }
 }
+
+/// Dot products of bf16 pairs as `avx512_bf16` computes them: in tiles as large, the last of a pair
+/// first, numbers below the normal range as zero. It is there for tests, which so see the layout of
+/// pairs on any processor, and what the instruction gives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PortablePairs;
+
+impl Unit for PortablePairs {
+    const LANES: usize = 16;
+    const ROWS: usize = 12;
+    type Words = [u32; 16];
+    type Sums = [f32; 16];
+
+    #[inline(always)]
+    fn zero(self) -> [f32; 16] {
+        [0.; 16]
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> [f32; 16] {
+        *from.first_chunk().expect("sixteen sums")
+    }
+
+    #[inline(always)]
+    fn store(self, sums: [f32; 16], to: &mut [f32]) {
+        *to.first_chunk_mut().expect("sixteen sums") = sums;
+    }
+
+    #[inline(always)]
+    fn words(self, from: &[u32]) -> [u32; 16] {
+        *from.first_chunk().expect("sixteen words")
+    }
+
+    #[inline(always)]
+    fn word(self, word: u32) -> [u32; 16] {
+        [word; 16]
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, a: [u32; 16], b: [u32; 16], mut sums: [f32; 16]) -> [f32; 16] {
+        let flushed = |x: f32| if x.abs() < f32::MIN_POSITIVE { 0f32.copysign(x) } else { x };
+        let wide = |bits: u32| flushed(f32::from_bits(bits));
+        for lane in 0..16 {
+            // A product of two bf16 is exact, so only the sum is rounded.
+            let last = wide(a[lane] & 0xffff_0000) * wide(b[lane] & 0xffff_0000);
+            let first = wide(a[lane] << 16) * wide(b[lane] << 16);
+            sums[lane] = flushed(flushed(flushed(sums[lane]) + last) + first);
+        }
+        sums
+    }
+
+    #[inline(never)]
+    fn multiply(self, tile: Tile) {
+        multiply_by_rows!(self, tile, 2, 1 2 3 4 5 6 7 8 9 10 11 12);
+    }
+}
