@@ -127,23 +127,27 @@ impl Epilogue<'_> {
             sums.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
         }
         self.activation.apply(sums);
-        if let Some(AddTo { to, gate }) = &self.add {
-            let mut other = [0.; BLOCK];
-            for (block, sums) in sums.chunks_mut(BLOCK).enumerate() {
-                let (own, len) = (block * BLOCK, sums.len());
-                let other = &mut other[..len];
-                if let Some(gate) = gate {
-                    gate.part(row, start + own, len).widen_to(other);
-                    sums.iter_mut().zip(&*other).for_each(|(sum, gate)| *sum *= gate);
-                }
-                let to = match to {
-                    Some(to) => to.part(row, start + own, len),
-                    None => out.now().part(own, len),
-                };
-                to.widen_to(other);
-                sums.iter_mut().zip(&*other).for_each(|(sum, to)| *sum += to);
-            }
-        }
+        self.add_to((row, start), sums, out);
         out.round_from(sums);
+    }
+    /// The last step: `to + gate sums`.
+    #[inline(always)]
+    pub(crate) fn add_to(&self, (row, start): (usize, usize), sums: &mut [f32], out: &ElementsMut) {
+        let Some(AddTo { to, gate }) = &self.add else { return };
+        let mut other = [0.; BLOCK];
+        for (block, sums) in sums.chunks_mut(BLOCK).enumerate() {
+            let (own, len) = (block * BLOCK, sums.len());
+            let other = &mut other[..len];
+            if let Some(gate) = gate {
+                gate.part(row, start + own, len).widen_to(other);
+                sums.iter_mut().zip(&*other).for_each(|(sum, gate)| *sum *= gate);
+            }
+            let to = match to {
+                Some(to) => to.part(row, start + own, len),
+                None => out.now().part(own, len),
+            };
+            to.widen_to(other);
+            sums.iter_mut().zip(&*other).for_each(|(sum, to)| *sum += to);
+        }
     }
 }

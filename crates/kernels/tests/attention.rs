@@ -126,7 +126,7 @@ fn exact(case: &Case, [query, key, value]: [&[f32]; 3], spans: &[Span]) -> Vec<f
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 32 } else { 128 }))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn attention_is_the_average_by_softmax(

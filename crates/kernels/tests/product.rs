@@ -68,6 +68,8 @@ fn bits_unless_nan(number: f32) -> Option<u32> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn a_product_is_the_sum_of_products(shape in shapes(), precision in precisions()) {
         let Shape { m, n, k, seed } = shape;

@@ -57,9 +57,9 @@ impl Unit for Portable {
     }
 }
 
-/// Dot products of bf16 pairs as `avx512_bf16` computes them: in tiles as large, the last of a pair
-/// first, numbers below the normal range as zero. It is there for tests, which so see the layout of
-/// pairs on any processor, and what the instruction gives.
+/// Dot products of bf16 pairs as `avx512_bf16` computes them, in tiles as large, the last of a pair
+/// first; but numbers below the normal range count. It is there for tests, which so see the layout
+/// of pairs on any processor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PortablePairs;
 
@@ -96,13 +96,12 @@ impl Unit for PortablePairs {
 
     #[inline(always)]
     fn multiply_add(self, a: [u32; 16], b: [u32; 16], mut sums: [f32; 16]) -> [f32; 16] {
-        let flushed = |x: f32| if x.abs() < f32::MIN_POSITIVE { 0f32.copysign(x) } else { x };
-        let wide = |bits: u32| flushed(f32::from_bits(bits));
+        let last = |word: u32| f32::from_bits(word & 0xffff_0000);
+        let first = |word: u32| f32::from_bits(word << 16);
         for lane in 0..16 {
             // A product of two bf16 is exact, so only the sum is rounded.
-            let last = wide(a[lane] & 0xffff_0000) * wide(b[lane] & 0xffff_0000);
-            let first = wide(a[lane] << 16) * wide(b[lane] << 16);
-            sums[lane] = flushed(flushed(flushed(sums[lane]) + last) + first);
+            let sum = sums[lane] + last(a[lane]) * last(b[lane]);
+            sums[lane] = sum + first(a[lane]) * first(b[lane]);
         }
         sums
     }
