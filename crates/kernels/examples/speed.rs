@@ -7,8 +7,9 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use wan_kernels::{
-    Attention, Context, Epilogue, Kernels, Matrix, MatrixMut, PackedWeight, Pool, Precision, Span,
-    Weight, attend, multiply,
+    Activation, Affine, Attention, Context, Elements, Epilogue, Frames, Geometry, Kernels, Matrix,
+    MatrixMut, PackedConv, PackedWeight, Pool, Precision, RowTable, Span, Weight, activate, attend,
+    convolve, layer_norm, multiply,
 };
 
 fn main() {
@@ -21,6 +22,12 @@ fn main() {
     }
     if wants("attention") {
         attention();
+    }
+    if wants("convolution") {
+        convolution();
+    }
+    if wants("rows") {
+        rows();
     }
 }
 
@@ -138,4 +145,60 @@ fn attention() {
         }
         black_box(&out);
     }
+}
+
+/// Layers of the decoder: 3x3x3, one output frame.
+fn convolution() {
+    let geometry = Geometry { taps: 3, kernel: 3, pad_before: 1, pad_after: 1, ..Geometry::POINT };
+    for (channels, height, width) in [(384, 30, 40), (384, 60, 80), (192, 120, 160), (96, 240, 320)]
+    {
+        let frame = channels * height * width;
+        let (x, weight) = (noise(3 * frame, 1), noise(channels * channels * 27, 2));
+        let frames: Vec<_> = x.chunks(frame).map(|frame| Some(Elements::F32(frame))).collect();
+        let mut out = vec![0f32; frame];
+        let operations = 2. * (frame * channels * 27) as f64;
+        for kernels in Kernels::all() {
+            for precision in [Precision::F32, Precision::Bf16] {
+                let pool = Pool::new();
+                let weight = Matrix::dense(&*weight, [channels, channels * 27]);
+                let conv = PackedConv::new(kernels, weight, geometry, precision);
+                let times = seconds(3, || {
+                    let frames = Frames { frames: &frames, height, width };
+                    let out = MatrixMut::dense(&mut *out, [channels, height * width]);
+                    convolve(Context { kernels, pool: &pool }, (frames, &conv), None, None, out);
+                });
+                let name = format!("{channels} channels {height}x{width} {kernels} {precision:?}");
+                row(&name, operations, times);
+            }
+        }
+        black_box(&out);
+    }
+}
+
+/// Gigabytes a second, read and written once each.
+fn rows() {
+    let (tokens, width) = (1170, 1536);
+    let x = noise(tokens * width, 1);
+    let table = noise(2 * width, 2);
+    let mut out = vec![0f32; tokens * width];
+    let bytes = 8. * (tokens * width) as f64;
+    row("copy (GB/s)", bytes, seconds(9, || out.copy_from_slice(black_box(&x))));
+    for kernels in Kernels::all() {
+        let rows = Matrix::dense(&*x, [tokens, width]);
+        let affine = Affine::Modulated {
+            scale: RowTable::one(&table[..width]),
+            shift: RowTable::one(&table[width..]),
+        };
+        let times = seconds(9, || {
+            let out = MatrixMut::dense(&mut *out, [tokens, width]);
+            layer_norm(kernels, rows, 1e-6, affine, out);
+        });
+        row(&format!("layer norm, modulated {kernels} (GB/s)"), bytes, times);
+        let times = seconds(9, || {
+            let out = MatrixMut::dense(&mut *out, [tokens, width]);
+            activate(kernels, Some(rows), Activation::GeluTanh, out);
+        });
+        row(&format!("GELU {kernels} (GB/s)"), bytes, times);
+    }
+    black_box(&out);
 }

@@ -67,6 +67,7 @@
 //! buffers of the pool with NaN, so that a number which nobody wrote is seen in a result.
 
 mod attention;
+mod conv;
 mod epilogue;
 mod functions;
 mod lines;
@@ -83,6 +84,10 @@ mod words;
 
 pub use attention::attend::{Span, attend, attend_to};
 pub use attention::key_value::{Attention, KeyValue};
+pub use conv::convolve::convolve;
+pub use conv::geometry::Geometry;
+pub use conv::patch::Frames;
+pub use conv::weight::PackedConv;
 pub use epilogue::{Activation, AddTo, Epilogue, RowTable};
 pub use matrix::{Elements, ElementsMut, Matrix, MatrixMut};
 pub use path::{Kernels, NoKernels, Path};

@@ -30,8 +30,8 @@ pub struct Attention {
 ///
 /// They lie head by head (the heads of the first video first), each in blocks of
 /// [`block`](Self::block) keys: the keys of a block as panels of 32 keys `[head_dim, 32]`, then its
-/// values as panels of 32 numbers `[keys, 32]`. A word that is a pair has two numbers of a key there,
-/// and one number of two keys here.
+/// values as panels of 32 numbers `[keys, 32]`. A word that is a pair has two numbers of one key in
+/// the former, and one number of two keys in the latter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) word: Word,

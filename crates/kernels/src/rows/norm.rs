@@ -95,8 +95,8 @@ impl RowWork for LayerNorm<'_> {
 /// Numbers that are widened at once.
 const BLOCK: usize = 64;
 
-/// Angles of the rotary embedding: cosine and sine of every pair `(2i, 2i + 1)` of a head, `[tokens,
-/// head_dim / 2]` each, the same for all heads.
+/// Angles of the rotary embedding: cosine and sine of every pair `(2i, 2i + 1)` of a head,
+/// `[tokens, head_dim / 2]` each, the same for all heads.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotation<'a> {
     /// Cosines, row by row.

@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::simd::unit::{Tile, Unit, multiply_by_rows};
+use crate::simd::unit::{Tile, Unit, Window, by_rows};
 
 /// Products of f32, eight at a time, fused. A value is the proof that the processor has AVX2 and
 /// FMA.
@@ -70,9 +70,20 @@ impl Unit for Avx2 {
         // SAFETY: as in `zero`.
         unsafe { multiply(self, tile) }
     }
+
+    #[inline(always)]
+    fn convolve(self, tile: Window) {
+        // SAFETY: as in `multiply`.
+        unsafe { convolve(self, tile) }
+    }
 }
 
 #[target_feature(enable = "avx2,fma")]
 fn multiply(unit: Avx2, tile: Tile) {
-    multiply_by_rows!(unit, tile, 2, 1 2 3 4 5 6);
+    by_rows!(multiply_rows, unit, tile, 2, 1 2 3 4 5 6);
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn convolve(unit: Avx2, tile: Window) {
+    by_rows!(convolve_rows, unit, tile, 2, 1 2 3 4 5 6);
 }

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
-use crate::simd::unit::{Tile, Unit, multiply_by_rows};
+use crate::simd::unit::{Tile, Unit, Window, by_rows};
 
 /// Products of f32, sixteen at a time, fused. A value is the proof that the processor has AVX-512
 /// F, BW, DQ and VL.
@@ -71,11 +71,22 @@ impl Unit for Avx512 {
         // SAFETY: as in `zero`.
         unsafe { multiply(self, tile) }
     }
+
+    #[inline(always)]
+    fn convolve(self, tile: Window) {
+        // SAFETY: as in `multiply`.
+        unsafe { convolve(self, tile) }
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 fn multiply(unit: Avx512, tile: Tile) {
-    multiply_by_rows!(unit, tile, 2, 1 2 3 4 5 6 7 8 9 10 11 12);
+    by_rows!(multiply_rows, unit, tile, 2, 1 2 3 4 5 6 7 8 9 10 11 12);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn convolve(unit: Avx512, tile: Window) {
+    by_rows!(convolve_rows, unit, tile, 2, 1 2 3 4 5 6 7 8 9 10 11 12);
 }
 
 /// Sums of dot products of bf16 pairs, sixteen at a time: `sums + a1 b1 + a0 b0`, each product
@@ -144,9 +155,20 @@ impl Unit for Avx512Bf16 {
         // SAFETY: the value proves that the processor has the instructions.
         unsafe { multiply_pairs(self, tile) }
     }
+
+    #[inline(always)]
+    fn convolve(self, tile: Window) {
+        // SAFETY: as in `multiply`.
+        unsafe { convolve_pairs(self, tile) }
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
 fn multiply_pairs(unit: Avx512Bf16, tile: Tile) {
-    multiply_by_rows!(unit, tile, 2, 1 2 3 4 5 6 7 8 9 10 11 12);
+    by_rows!(multiply_rows, unit, tile, 2, 1 2 3 4 5 6 7 8 9 10 11 12);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+fn convolve_pairs(unit: Avx512Bf16, tile: Window) {
+    by_rows!(convolve_rows, unit, tile, 2, 1 2 3 4 5 6 7 8 9 10 11 12);
 }

@@ -1,6 +1,6 @@
 //! Plain Rust that the compiler turns into the vectors of the target.
 
-use crate::simd::unit::{Tile, Unit, multiply_by_rows};
+use crate::simd::unit::{Tile, Unit, Window, by_rows};
 
 /// Products of f32, eight at a time. Where the target has no fused multiply-add, the product is
 /// rounded before it is added: the functions that stand in for the instruction are slow.
@@ -53,7 +53,12 @@ impl Unit for Portable {
 
     #[inline(never)]
     fn multiply(self, tile: Tile) {
-        multiply_by_rows!(self, tile, 1, 1 2 3 4);
+        by_rows!(multiply_rows, self, tile, 1, 1 2 3 4);
+    }
+
+    #[inline(never)]
+    fn convolve(self, tile: Window) {
+        by_rows!(convolve_rows, self, tile, 1, 1 2 3 4);
     }
 }
 
@@ -108,6 +113,11 @@ impl Unit for PortablePairs {
 
     #[inline(never)]
     fn multiply(self, tile: Tile) {
-        multiply_by_rows!(self, tile, 2, 1 2 3 4 5 6 7 8 9 10 11 12);
+        by_rows!(multiply_rows, self, tile, 2, 1 2 3 4 5 6 7 8 9 10 11 12);
+    }
+
+    #[inline(never)]
+    fn convolve(self, tile: Window) {
+        by_rows!(convolve_rows, self, tile, 2, 1 2 3 4 5 6 7 8 9 10 11 12);
     }
 }

@@ -34,6 +34,8 @@ pub(crate) trait Unit: Copy + Send + Sync + 'static {
     fn multiply_add(self, a: Self::Words, b: Self::Words, sums: Self::Sums) -> Self::Sums;
     /// One tile of a product.
     fn multiply(self, tile: Tile);
+    /// One tile of a convolution.
+    fn convolve(self, tile: Window);
 }
 
 /// `sums[r, c] = a[., r] b[., c]` for the 32 columns `c` of a panel, added to what `sums` holds
@@ -89,13 +91,77 @@ pub(crate) fn multiply_rows<U: Unit, const R: usize, const V: usize>(unit: U, ti
     }
 }
 
-/// Calls [`multiply_rows`] for the rows of a tile, a number that the compiler knows.
-macro_rules! multiply_by_rows {
-    ($unit:expr, $tile:expr, $vectors:literal, $($rows:literal)*) => {
+/// `sums[r, p] = a[tap, word, r] b[offsets[tap] + word * plane + p]`, summed over taps and words,
+/// for 32 neighbours `p`, added to what `sums` holds unless this is the first part of the sum.
+pub(crate) struct Window<'a> {
+    /// Rows, from 1 to [`Unit::ROWS`].
+    pub(crate) rows: usize,
+    /// Words `[taps, words, rows]`.
+    pub(crate) a: &'a [u32],
+    /// Planes of words.
+    pub(crate) b: &'a [u32],
+    /// Where each tap begins to read.
+    pub(crate) offsets: &'a [usize],
+    /// Words of a tap.
+    pub(crate) words: usize,
+    /// From one word of `b` to the next.
+    pub(crate) plane: usize,
+    /// Sums, 32 of each row.
+    pub(crate) sums: &'a mut [f32],
+    /// From one row of `sums` to the next.
+    pub(crate) stride: usize,
+    /// Whether `sums` holds nothing yet.
+    pub(crate) first: bool,
+}
+
+/// [`Unit::convolve`] for `R` rows, `V` vectors at a time.
+#[inline(always)]
+pub(crate) fn convolve_rows<U: Unit, const R: usize, const V: usize>(unit: U, window: Window) {
+    let Window { a, b, offsets, words, plane, sums, stride, first, .. } = window;
+    let a = a.as_chunks::<R>().0;
+    assert_eq!(a.len(), offsets.len() * words, "words of the weight");
+    for start in (0..PANEL).step_by(V * U::LANES) {
+        let mut tile = [[unit.zero(); V]; R];
+        if !first {
+            for (r, tile) in tile.iter_mut().enumerate() {
+                for (v, part) in tile.iter_mut().enumerate() {
+                    *part = unit.load(&sums[r * stride + start + v * U::LANES..]);
+                }
+            }
+        }
+        for (offset, a) in offsets.iter().zip(a.chunks_exact(words)) {
+            let mut at = offset + start;
+            for a in a {
+                let b = &b[at..at + V * U::LANES];
+                let mut columns = [unit.word(0); V];
+                for v in 0..V {
+                    columns[v] = unit.words(&b[v * U::LANES..]);
+                }
+                for r in 0..R {
+                    let row = unit.word(a[r]);
+                    for v in 0..V {
+                        tile[r][v] = unit.multiply_add(row, columns[v], tile[r][v]);
+                    }
+                }
+                at += plane;
+            }
+        }
+        for (r, tile) in tile.iter().enumerate() {
+            for (v, part) in tile.iter().enumerate() {
+                unit.store(*part, &mut sums[r * stride + start + v * U::LANES..]);
+            }
+        }
+    }
+}
+
+/// Calls [`multiply_rows`] or [`convolve_rows`] for the rows of a tile, a number that the compiler
+/// knows.
+macro_rules! by_rows {
+    ($of_rows:ident, $unit:expr, $tile:expr, $vectors:literal, $($rows:literal)*) => {
         match $tile.rows {
-            $($rows => $crate::simd::unit::multiply_rows::<_, $rows, $vectors>($unit, $tile),)*
+            $($rows => $crate::simd::unit::$of_rows::<_, $rows, $vectors>($unit, $tile),)*
             rows => unreachable!("a tile of {rows} rows"),
         }
     };
 }
-pub(crate) use multiply_by_rows;
+pub(crate) use by_rows;

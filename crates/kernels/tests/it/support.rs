@@ -1,5 +1,4 @@
 //! What the tests share: numbers from a seed, and functions to compare with.
-#![allow(dead_code, reason = "each test takes what it needs")]
 
 use half::bf16;
 

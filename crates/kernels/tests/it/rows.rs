@@ -1,7 +1,5 @@
 //! Row operations against f64; all paths give the same bits.
 
-mod support;
-
 use half::bf16;
 use proptest::prelude::*;
 use wan_kernels::{
@@ -9,7 +7,7 @@ use wan_kernels::{
     add_gated, layer_norm, rms_norm,
 };
 
-use support::{bits, bits_of_bf16, in_pool_of, noise, strange, to_bf16};
+use crate::support::{bits, bits_of_bf16, in_pool_of, noise, strange, to_bf16};
 
 #[derive(Clone, Debug)]
 struct Shape {
@@ -113,7 +111,7 @@ proptest! {
         assert_near(&found, expected, bound);
 
         // A table [K, 2, D], as the model has it, and the same in bf16.
-        let table = support::rounded(&noise(seed ^ 3, 3 * 2 * columns));
+        let table = crate::support::rounded(&noise(seed ^ 3, 3 * 2 * columns));
         let index: Vec<u32> = (0..(first + rows) / group + 1).map(|e| e as u32 % 3).collect();
         let narrow = to_bf16(&table);
         let modulated = |k, x: Matrix, out: MatrixMut, is_narrow: bool| {
@@ -177,10 +175,10 @@ proptest! {
     fn activations_and_sums(shape in shapes(), group in 1usize..5) {
         let Shape { rows, columns, seed, .. } = shape;
         let x: Vec<f32> = noise(seed, rows * columns).into_iter().map(|x| 20. * x).collect();
-        let functions: [(Activation, fn(f32) -> f32); 3] = [
+        let functions: [(_, fn(f32) -> f32); 3] = [
             (Activation::Identity, |x| x),
-            (Activation::GeluTanh, support::gelu_tanh),
-            (Activation::Silu, support::silu),
+            (Activation::GeluTanh, crate::support::gelu_tanh),
+            (Activation::Silu, crate::support::silu),
         ];
         for (activation, function) in functions {
             let found = run(&shape, &x, |k, x, out| activate(k, Some(x), activation, out));

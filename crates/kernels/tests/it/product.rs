@@ -1,7 +1,5 @@
 //! The product against sums in f64, on every path that the processor has, and its laws.
 
-mod support;
-
 use half::bf16;
 use proptest::prelude::*;
 use wan_kernels::{
@@ -9,7 +7,7 @@ use wan_kernels::{
     Panels, Path, Pool, Precision, RowTable, Weight, multiply, packed_words,
 };
 
-use support::{bits, bits_of_bf16, in_pool_of, noise, rounded, strange, to_bf16};
+use crate::support::{bits, bits_of_bf16, in_pool_of, noise, rounded, strange, to_bf16};
 
 /// A product `[m, k]` by `[n, k]`.
 #[derive(Clone, Debug)]
@@ -237,8 +235,8 @@ proptest! {
                 let y = sum + bias[column];
                 let y = match activation {
                     Activation::Identity => y,
-                    Activation::GeluTanh => support::gelu_tanh(y),
-                    Activation::Silu => support::silu(y),
+                    Activation::GeluTanh => crate::support::gelu_tanh(y),
+                    Activation::Silu => crate::support::silu(y),
                 };
                 let gate = gates[index[(first + row) / group] as usize * (n + gap) + column];
                 let to = held[row * (n + gap) + column];

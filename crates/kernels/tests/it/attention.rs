@@ -1,7 +1,5 @@
 //! Attention against a softmax in f64, on every path that the processor has, and its laws.
 
-mod support;
-
 use half::bf16;
 use proptest::prelude::*;
 use wan_kernels::{
@@ -9,7 +7,7 @@ use wan_kernels::{
     attend_to,
 };
 
-use support::{bits, in_pool_of, noise, rounded, to_bf16};
+use crate::support::{bits, in_pool_of, noise, rounded, to_bf16};
 
 #[derive(Clone, Debug)]
 struct Case {
@@ -260,8 +258,8 @@ proptest! {
             let qkv = [of(0, case.queries), of(1, case.keys), of(2, case.keys)];
             let into = MatrixMut::dense(&mut *out, [case.batch * case.queries, case.width()]);
             attend(context, case.attention(), qkv, &case.all(), into);
-            let expected = support::bits_of_bf16(&to_bf16(&expected));
-            prop_assert_eq!(support::bits_of_bf16(&out), expected);
+            let expected = crate::support::bits_of_bf16(&to_bf16(&expected));
+            prop_assert_eq!(crate::support::bits_of_bf16(&out), expected);
         }
     }
 }
