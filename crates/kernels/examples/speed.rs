@@ -1,53 +1,69 @@
-//! How fast the kernels are here: `cargo run --release -p wan-kernels --example speed -- product`.
+//! How fast the kernels are here, all or parts of them, on all paths or those that are named:
+//! `cargo run --release -p wan-kernels --example speed -- product avx2`.
 //!
-//! GFLOP/s, the median of several runs and the spread, for shapes of the 1.3B and 14B models. What
-//! else runs on the machine shows in the spread: compare rows of one run, not of two.
+//! GFLOP/s for shapes of the 1.3B model: the median of several runs, the spread, and the rate by the
+//! processor's time. What else runs on the machine slows the former and hardly the latter, in which
+//! a thread that waits counts where it spins.
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use wan_kernels::{
     Activation, Affine, Attention, Context, Elements, Epilogue, Frames, Geometry, Kernels, Matrix,
-    MatrixMut, PackedConv, PackedWeight, Pool, Precision, RowTable, Span, Weight, activate, attend,
-    convolve, layer_norm, multiply,
+    MatrixMut, PackedConv, PackedWeight, Path, Pool, Precision, RowTable, Span, Weight, activate,
+    attend, convolve, layer_norm, multiply,
 };
 
 fn main() {
-    let what: Vec<String> = std::env::args().skip(1).collect();
-    let wants = |name: &str| what.is_empty() || what.iter().any(|what| what == name);
-    let threads = rayon::current_num_threads();
-    println!("{} kernels, {threads} threads", Kernels::detect());
-    if wants("product") {
-        products();
-    }
-    if wants("attention") {
-        attention();
-    }
-    if wants("convolution") {
-        convolution();
-    }
-    if wants("rows") {
-        rows();
+    println!("{} kernels, {} threads", Kernels::detect(), rayon::current_num_threads());
+    let parts: [(&str, fn(&[Kernels])); 4] = [
+        ("product", products),
+        ("attention", attention),
+        ("convolution", convolution),
+        ("rows", rows),
+    ];
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    let named: Vec<Kernels> = asked.iter().filter_map(|name| name.parse().ok()).collect();
+    let kernels = if named.is_empty() {
+        Path::ALL.map(Kernels::of).into_iter().flatten().collect()
+    } else {
+        named
+    };
+    let is_asked = |name: &str| asked.iter().any(|asked| asked == name);
+    let all = !parts.iter().any(|(name, _)| is_asked(name));
+    for (_, part) in parts.iter().filter(|(name, _)| all || is_asked(name)) {
+        part(&kernels);
     }
 }
 
-/// Median, least and most seconds of `runs` runs, after one that does not count.
-fn seconds(runs: usize, mut work: impl FnMut()) -> [f64; 3] {
+/// Seconds of `runs` runs, after one that does not count: median, least and most on the clock, and
+/// the median of a thread's share of the processor's time.
+fn seconds(runs: usize, mut work: impl FnMut()) -> [f64; 4] {
     work();
-    let mut times: Vec<f64> = (0..runs)
+    let (mut times, mut own): (Vec<f64>, Vec<f64>) = (0..runs)
         .map(|_| {
-            let start = Instant::now();
+            let (start, before) = (Instant::now(), processor());
             work();
-            start.elapsed().as_secs_f64()
+            let own = (processor() - before) / rayon::current_num_threads() as f64;
+            (start.elapsed().as_secs_f64(), own)
         })
-        .collect();
+        .unzip();
     times.sort_by(f64::total_cmp);
-    [times[runs / 2], times[0], times[runs - 1]]
+    own.sort_by(f64::total_cmp);
+    [times[runs / 2], times[0], times[runs - 1], own[runs / 2]]
 }
 
-fn row(name: &str, operations: f64, [median, least, most]: [f64; 3]) {
-    let rate = |seconds: f64| operations / seconds / 1e9;
-    println!("{name:44} {:7.1}  ({:.1} to {:.1})", rate(median), rate(most), rate(least));
+/// Seconds that this program has had of all processors.
+fn processor() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
+/// Prints rates: by the clock, its spread, and by processor time.
+fn row(name: &str, operations: f64, [median, least, most, own]: [f64; 4]) {
+    let [median, least, most, own] =
+        [median, most, least, own].map(|seconds| operations / seconds / 1e9);
+    println!("{name:48} {median:7.1}  ({least:.1} to {most:.1})  {own:7.1}");
 }
 
 fn noise(count: usize, seed: u32) -> Vec<f32> {
@@ -59,15 +75,20 @@ fn noise(count: usize, seed: u32) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-fn products() {
-    for [m, k, n] in [[1170, 1536, 8960], [1170, 8960, 1536], [1170, 1536, 1536], [390, 1536, 8960]]
-    {
+fn products(all: &[Kernels]) {
+    for [m, k, n] in [
+        [390, 1536, 1536],
+        [1170, 1536, 1536],
+        [1170, 1536, 8960],
+        [1170, 8960, 1536],
+        [390, 1536, 8960],
+    ] {
         let (x, w) = (noise(m * k, 1), noise(n * k, 2));
         let mut out = vec![0f32; m * n];
         let operations = 2. * (m * n * k) as f64;
         let gemm = seconds(5, || by_gemm(&x, &w, &mut out, [m, n, k]));
         row(&format!("{m}x{k}x{n} gemm 0.19 f32"), operations, gemm);
-        for kernels in Kernels::all() {
+        for &kernels in all {
             for precision in [Precision::F32, Precision::Bf16] {
                 let pool = Pool::new();
                 let context = Context { kernels, pool: &pool };
@@ -120,15 +141,14 @@ fn by_gemm(x: &[f32], w: &[f32], out: &mut [f32], [m, n, k]: [usize; 3]) {
 }
 
 /// Twelve heads of 128, as in the 1.3B model: 512 queries on more and more keys.
-fn attention() {
+fn attention(all: &[Kernels]) {
     let (heads, width) = (12, 12 * 128);
-    for keys in [1170, 4680, 32_760] {
-        let queries = if keys == 1170 { keys } else { 512 };
+    for (queries, keys) in [(390, 1170), (1170, 1170), (512, 4680), (512, 32_760)] {
         let of = |tokens: usize, seed| noise(tokens * width, seed);
         let [q, k, v] = [of(queries, 1), of(keys, 2), of(keys, 3)];
         let mut out = vec![0f32; queries * width];
         let operations = 4. * (queries * keys * width) as f64;
-        for kernels in Kernels::all() {
+        for &kernels in all {
             for precision in [Precision::F32, Precision::Bf16] {
                 let pool = Pool::new();
                 let attention = Attention { batch: 1, heads, scale: 0.09, precision };
@@ -148,16 +168,17 @@ fn attention() {
 }
 
 /// Layers of the decoder: 3x3x3, one output frame.
-fn convolution() {
+fn convolution(all: &[Kernels]) {
     let geometry = Geometry { taps: 3, kernel: 3, pad_before: 1, pad_after: 1, ..Geometry::POINT };
-    for (channels, height, width) in [(384, 30, 40), (384, 60, 80), (192, 120, 160), (96, 240, 320)]
+    for (channels, height, width) in
+        [(96, 60, 80), (384, 30, 40), (384, 60, 80), (192, 120, 160), (96, 240, 320)]
     {
         let frame = channels * height * width;
         let (x, weight) = (noise(3 * frame, 1), noise(channels * channels * 27, 2));
         let frames: Vec<_> = x.chunks(frame).map(|frame| Some(Elements::F32(frame))).collect();
         let mut out = vec![0f32; frame];
         let operations = 2. * (frame * channels * 27) as f64;
-        for kernels in Kernels::all() {
+        for &kernels in all {
             for precision in [Precision::F32, Precision::Bf16] {
                 let pool = Pool::new();
                 let weight = Matrix::dense(&*weight, [channels, channels * 27]);
@@ -176,14 +197,14 @@ fn convolution() {
 }
 
 /// Gigabytes a second, read and written once each.
-fn rows() {
+fn rows(all: &[Kernels]) {
     let (tokens, width) = (1170, 1536);
     let x = noise(tokens * width, 1);
     let table = noise(2 * width, 2);
     let mut out = vec![0f32; tokens * width];
     let bytes = 8. * (tokens * width) as f64;
     row("copy (GB/s)", bytes, seconds(9, || out.copy_from_slice(black_box(&x))));
-    for kernels in Kernels::all() {
+    for &kernels in all {
         let rows = Matrix::dense(&*x, [tokens, width]);
         let affine = Affine::Modulated {
             scale: RowTable::one(&table[..width]),

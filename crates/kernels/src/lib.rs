@@ -90,7 +90,7 @@ pub use conv::patch::Frames;
 pub use conv::weight::PackedConv;
 pub use epilogue::{Activation, AddTo, Epilogue, RowTable};
 pub use matrix::{Elements, ElementsMut, Matrix, MatrixMut};
-pub use path::{Kernels, NoKernels, Path};
+pub use path::{GENERATION, Kernels, NoKernels, Path};
 pub use pool::{Counts, Pool};
 pub use product::{Context, multiply};
 pub use rows::norm::{Affine, RmsNorm, Rotation, layer_norm, rms_norm};

@@ -61,7 +61,7 @@ impl Work for Group<'_> {
                 block.score(unit, (queries, rows), &mut scores);
                 let sums = &mut sums[tile * width..][..rows * width];
                 let running = &mut running[tile..tile + rows];
-                block.weigh(&mut scores, self.scale, running, sums);
+                block.weigh::<U>(&mut scores, self.scale, running, sums);
                 block.pack_weights(&mut scores, rows, &mut weights);
                 block.add_values(unit, (&weights, rows), &edges, sums);
             }
@@ -122,11 +122,22 @@ impl<'a> Block<'a> {
 
     /// Turns scores into weights, and multiplies what was summed before by what it is worth now.
     #[inline(always)]
-    fn weigh(&self, scores: &mut [f32], scale: f32, running: &mut [Running], sums: &mut [f32]) {
+    fn weigh<U: Unit>(
+        &self,
+        scores: &mut [f32],
+        scale: f32,
+        running: &mut [Running],
+        sums: &mut [f32],
+    ) {
         let (own, width) = (self.own(), sums.len() / running.len());
         let rows = scores.chunks_exact_mut(self.layout.block()).zip(running);
         for ((scores, running), sums) in rows.zip(sums.chunks_exact_mut(width.max(1))) {
-            if let Some(factor) = running.weigh(&mut scores[own.clone()], scale) {
+            let scores = &mut scores[own.clone()];
+            let factor = match U::FUSED {
+                true => running.weigh::<true>(scores, scale),
+                false => running.weigh::<false>(scores, scale),
+            };
+            if let Some(factor) = factor {
                 sums.iter_mut().for_each(|sum| *sum *= factor);
             }
         }

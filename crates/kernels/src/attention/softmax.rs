@@ -22,7 +22,11 @@ impl Running {
     ///
     /// A score that is NaN gives a weight that is, and so a sum that is.
     #[inline(always)]
-    pub(crate) fn weigh(&mut self, scores: &mut [f32], scale: f32) -> Option<f32> {
+    pub(crate) fn weigh<const FUSED: bool>(
+        &mut self,
+        scores: &mut [f32],
+        scale: f32,
+    ) -> Option<f32> {
         let mut tops = [self.largest; LANES];
         let (whole, rest) = scores.as_chunks_mut::<LANES>();
         for scores in whole.iter_mut() {
@@ -42,15 +46,15 @@ impl Running {
         let mut sums = [0.; LANES];
         for scores in whole {
             for (sum, score) in sums.iter_mut().zip(scores) {
-                *score = exp_not_above_zero(*score - base);
+                *score = exp_not_above_zero::<FUSED>(*score - base);
                 *sum += *score;
             }
         }
         for (sum, score) in sums.iter_mut().zip(rest) {
-            *score = exp_not_above_zero(*score - base);
+            *score = exp_not_above_zero::<FUSED>(*score - base);
             *sum += *score;
         }
-        let factor = exp_not_above_zero(self.largest - base);
+        let factor = exp_not_above_zero::<FUSED>(self.largest - base);
         self.sum = self.sum * factor + sums.into_iter().sum::<f32>();
         let grew = self.largest != largest;
         self.largest = largest;

@@ -22,6 +22,7 @@ impl Avx2 {
 impl Unit for Avx2 {
     const LANES: usize = 8;
     const ROWS: usize = 6;
+    const FUSED: bool = true;
     type Words = __m256;
     type Sums = __m256;
 

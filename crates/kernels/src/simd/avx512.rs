@@ -23,6 +23,7 @@ impl Avx512 {
 impl Unit for Avx512 {
     const LANES: usize = 16;
     const ROWS: usize = 12;
+    const FUSED: bool = true;
     type Words = __m512;
     type Sums = __m512;
 
@@ -108,6 +109,7 @@ impl Avx512Bf16 {
 impl Unit for Avx512Bf16 {
     const LANES: usize = 16;
     const ROWS: usize = 12;
+    const FUSED: bool = true;
     type Words = __m512i;
     type Sums = __m512;
 

@@ -12,6 +12,7 @@ const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 impl Unit for Portable {
     const LANES: usize = 8;
     const ROWS: usize = 4;
+    const FUSED: bool = FUSED;
     type Words = [f32; 8];
     type Sums = [f32; 8];
 
@@ -71,6 +72,7 @@ pub(crate) struct PortablePairs;
 impl Unit for PortablePairs {
     const LANES: usize = 16;
     const ROWS: usize = 12;
+    const FUSED: bool = FUSED;
     type Words = [u32; 16];
     type Sums = [f32; 16];
 

@@ -15,6 +15,8 @@ pub(crate) trait Unit: Copy + Send + Sync + 'static {
     const LANES: usize;
     /// Rows of the largest tile, as many as the registers hold.
     const ROWS: usize;
+    /// Whether the path has a fused multiply-add, for plain code beside it.
+    const FUSED: bool;
     /// A vector of words.
     type Words: Copy;
     /// A vector of sums.

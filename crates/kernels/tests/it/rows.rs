@@ -175,7 +175,8 @@ proptest! {
     fn activations_and_sums(shape in shapes(), group in 1usize..5) {
         let Shape { rows, columns, seed, .. } = shape;
         let x: Vec<f32> = noise(seed, rows * columns).into_iter().map(|x| 20. * x).collect();
-        let functions: [(_, fn(f32) -> f32); 3] = [
+        type Function = fn(f32) -> f32;
+        let functions: [(Activation, Function); 3] = [
             (Activation::Identity, |x| x),
             (Activation::GeluTanh, crate::support::gelu_tanh),
             (Activation::Silu, crate::support::silu),
