@@ -1,8 +1,8 @@
 //! How fast the kernels are here, all or parts of them, on all paths or those that are named:
 //! `cargo run --release -p wan-kernels --example speed -- product avx2`.
 //!
-//! GFLOP/s for shapes of the 1.3B model: the median of several runs, the spread, and the rate by the
-//! processor's time. What else runs on the machine slows the former and hardly the latter, in which
+//! GFLOP/s for shapes of the 1.3B model: the median of several runs, the spread, and the rate by
+//! the processor's time. What else runs on the machine slows the former and hardly the latter, in which
 //! a thread that waits counts where it spins.
 
 use std::hint::black_box;
@@ -16,7 +16,8 @@ use wan_kernels::{
 
 fn main() {
     println!("{} kernels, {} threads", Kernels::detect(), rayon::current_num_threads());
-    let parts: [(&str, fn(&[Kernels])); 4] = [
+    type Part = fn(&[Kernels]);
+    let parts: [(&str, Part); 4] = [
         ("product", products),
         ("attention", attention),
         ("convolution", convolution),

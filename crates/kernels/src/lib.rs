@@ -58,6 +58,21 @@
 //! block go into [`Epilogue::add`], whose [`RowTable`] is one component of the model's modulation
 //! rows `[K, C, D]` (a [`Matrix`] with stride `C D`) and its index.
 //!
+//! # Attention, norms and convolution
+//!
+//! - [`attend`] takes queries, keys and values `[batch tokens, heads head_dim]` as they come from
+//!   the projections. A [`Span`] is a run of queries and the keys that they see: one for full
+//!   attention, one for each block of frames under a block-causal mask. Keys and values of a prompt are packed
+//!   once, as a [`KeyValue`], for [`attend_to`]. Today's queries have the softmax scale already
+//!   (`scale: 1.`); [`Attention::scale`] saves that pass.
+//! - [`layer_norm`] with [`Affine::Modulated`] is norm and modulation in one pass, [`rms_norm`] with
+//!   a [`Rotation`] is norm, rotary embedding and scale. What they write may be bf16, which is what
+//!   attention and bf16 products read. [`RowTable`] reads the row of a token's frame.
+//! - [`convolve`] takes frames `[channels, height, width]`, as the VAE holds them. The frames of a
+//!   stream's past are passed in front of the new ones, `None` for zeros, so nothing is put
+//!   together in memory. Channels first is a good layout here: a convolution reads neighbours along a row as
+//!   they lie, and writes whole rows of a channel.
+//!
 //! # Indices
 //!
 //! Kernels read slices and arrays, whose bounds are checked in every profile. What is unsafe is the

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Counted up when a kernel of any path changes its bits: what was computed by another generation is
-/// not reproduced.
+/// Counted up when a kernel of any path changes its bits: what was computed by another generation
+/// is not reproduced.
 pub const GENERATION: u32 = 1;
 
 /// A family of instructions. Later ones are faster where the processor has them.

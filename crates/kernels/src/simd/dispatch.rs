@@ -1,7 +1,7 @@
 //! From a [`Kernels`] value to code that is compiled for its path.
 #![allow(unsafe_code, reason = "calls of functions that are compiled for more than the target")]
 
-use crate::path::{Kernels, Path};
+use crate::path::Kernels;
 use crate::simd::portable::{Portable, PortablePairs};
 use crate::simd::unit::Unit;
 
@@ -19,17 +19,15 @@ pub(crate) trait Work {
 impl Kernels {
     /// Runs work whose words are f32.
     pub(crate) fn run<W: Work>(self, work: W) -> W::Output {
-        #[cfg(target_arch = "x86_64")]
-        {
-            match self.path() {
-                Path::Portable => {}
-                // SAFETY: a value of this path exists only where the processor has it.
-                Path::Avx2 => return unsafe { x86::avx2(work) },
-                // SAFETY: as above.
-                Path::Avx512 => return unsafe { x86::avx512(work) },
-            }
+        match self.path() {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a value of this path exists only where the processor has it.
+            crate::path::Path::Avx2 => unsafe { x86::avx2(work) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            crate::path::Path::Avx512 => unsafe { x86::avx512(work) },
+            _ => work.run(Portable),
         }
-        work.run(Portable)
     }
 
     /// Runs work whose words are bf16 pairs if these kernels have dot products of them, else
@@ -38,7 +36,7 @@ impl Kernels {
         match (self.has_bf16_dot(), self.path()) {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: such a value exists only where the processor has the instructions.
-            (true, Path::Avx512) => unsafe { x86::avx512_bf16(work) },
+            (true, crate::path::Path::Avx512) => unsafe { x86::avx512_bf16(work) },
             (true, _) => work.run(PortablePairs),
             (false, _) => self.run(work),
         }
