@@ -2,8 +2,8 @@
 //! `cargo run --release -p wan-kernels --example speed -- product avx2`.
 //!
 //! GFLOP/s for shapes of the 1.3B model: the median of several runs, the spread, and the rate by
-//! the processor's time. What else runs on the machine slows the former and hardly the latter, in which
-//! a thread that waits counts where it spins.
+//! the processor's time. What else runs on the machine slows the former and hardly the latter, in
+//! which a thread that waits counts where it spins.
 
 use std::hint::black_box;
 use std::time::Instant;

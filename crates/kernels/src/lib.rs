@@ -62,16 +62,16 @@
 //!
 //! - [`attend`] takes queries, keys and values `[batch tokens, heads head_dim]` as they come from
 //!   the projections. A [`Span`] is a run of queries and the keys that they see: one for full
-//!   attention, one for each block of frames under a block-causal mask. Keys and values of a prompt are packed
-//!   once, as a [`KeyValue`], for [`attend_to`]. Today's queries have the softmax scale already
-//!   (`scale: 1.`); [`Attention::scale`] saves that pass.
+//!   attention, one for each block of frames under a block-causal mask. Keys and values of a prompt
+//!   are packed once, as a [`KeyValue`], for [`attend_to`]. Where queries have the softmax scale
+//!   already, [`Attention::scale`] is 1.
 //! - [`layer_norm`] with [`Affine::Modulated`] is norm and modulation in one pass, [`rms_norm`] with
 //!   a [`Rotation`] is norm, rotary embedding and scale. What they write may be bf16, which is what
 //!   attention and bf16 products read. [`RowTable`] reads the row of a token's frame.
 //! - [`convolve`] takes frames `[channels, height, width]`, as the VAE holds them. The frames of a
 //!   stream's past are passed in front of the new ones, `None` for zeros, so nothing is put
-//!   together in memory. Channels first is a good layout here: a convolution reads neighbours along a row as
-//!   they lie, and writes whole rows of a channel.
+//!   together in memory. Channels first is a good layout here: a convolution reads neighbours along
+//!   a row as they lie, and writes whole rows of a channel.
 //!
 //! # Indices
 //!
