@@ -65,9 +65,9 @@
 //!   attention, one for each block of frames under a block-causal mask. Keys and values of a prompt
 //!   are packed once, as a [`KeyValue`], for [`attend_to`]. Where queries have the softmax scale
 //!   already, [`Attention::scale`] is 1.
-//! - [`layer_norm`] with [`Affine::Modulated`] is norm and modulation in one pass, [`rms_norm`] with
-//!   a [`Rotation`] is norm, rotary embedding and scale. What they write may be bf16, which is what
-//!   attention and bf16 products read. [`RowTable`] reads the row of a token's frame.
+//! - [`layer_norm`] with [`Affine::Modulated`] is norm and modulation in one pass, [`rms_norm`]
+//!   with a [`Rotation`] is norm, rotary embedding and scale. What they write may be bf16, which is
+//!   what attention and bf16 products read. [`RowTable`] reads the row of a token's frame.
 //! - [`convolve`] takes frames `[channels, height, width]`, as the VAE holds them. The frames of a
 //!   stream's past are passed in front of the new ones, `None` for zeros, so nothing is put
 //!   together in memory. Channels first is a good layout here: a convolution reads neighbours along
