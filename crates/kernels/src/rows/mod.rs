@@ -1,0 +1,5 @@
+//! Operations on rows of tokens, one pass each.
+
+pub(crate) mod each;
+pub(crate) mod norm;
+pub(crate) mod pointwise;
