@@ -199,6 +199,7 @@ fn models_of_real_size_are_planned_by_their_headers() {
             "unipc",
         ]);
         command.args(["--prompt", "a ball", "--size", "832*480", "--frame_num", "81"]);
+        command.args(["--task", transformers[0]]);
         command.args(flags).args(["--vae", &vae, "--text_encoder", &text, "--tokenizer"]);
         command.arg(&tokenizer).args(["--max_memory", &limit]);
         for (number, (id, flag)) in

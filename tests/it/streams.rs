@@ -110,10 +110,10 @@ fn every_window_and_branch_gets_a_fresh_object_and_the_old_one_goes_first() {
     let spy = spying(&bench, &["reuse=2,4", "keep=1"]);
     bench.run("run", &[&strs(&spy)[..], &TWO_WINDOWS].concat());
     let log = log(&bench);
-    // Two windows, two branches.
+    // Two windows, two branches: asked by the plan what they will hold, then by the run.
     let made = events(&log, "new");
-    assert_eq!(made.len(), 4);
-    let facts: Vec<Value> = made
+    assert_eq!(made.len(), 8);
+    let facts: Vec<Value> = made[4..]
         .iter()
         .map(|line| {
             let c = &line["context"];
@@ -135,7 +135,7 @@ fn every_window_and_branch_gets_a_fresh_object_and_the_old_one_goes_first() {
         facts,
         [expected("cond", 1), expected("uncond", 1), expected("cond", 2), expected("uncond", 2)]
     );
-    for object in 0..4u64 {
+    for object in 4..8u64 {
         let own: Vec<&Value> = log.iter().filter(|line| line["object"] == object).collect();
         let indices: Vec<u64> = own.iter().filter_map(|l| l["index"].as_u64()).collect();
         assert_eq!(indices, [0, 1, 2, 3, 4, 5], "object {object}");
@@ -148,7 +148,7 @@ fn every_window_and_branch_gets_a_fresh_object_and_the_old_one_goes_first() {
     let place = |event: &str, object: u64| {
         log.iter().position(|l| l["event"] == event && l["object"] == object).unwrap()
     };
-    assert!(place("gone", 0).max(place("gone", 1)) < place("new", 2).min(place("new", 3)));
+    assert!(place("gone", 4).max(place("gone", 5)) < place("new", 6).min(place("new", 7)));
 }
 
 /// Numbers of a run of the spying cache by another way than the host's.

@@ -50,7 +50,7 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
 pub(super) fn peaks(plan: &Plan) -> serde_json::Value {
     let peak = |place| {
         let peak = plan.peak(place);
-        peak.map(|(phase, bytes)| json!({ "phase": phase.name, "bytes": bytes }))
+        peak.map(|(phase, bytes)| json!({ "at": phase.name, "bytes": bytes }))
     };
     json!({ "device": peak(Place::Device), "host": peak(Place::Host) })
 }
