@@ -15,7 +15,8 @@ use wan_media::{GrowingIndex, VideoFrames, VideoTags, read_video};
 const NAME: &str = "out";
 
 /// Members of a sidecar that are of the process and not of the video.
-const OF_THE_PROCESS: [&str; 2] = ["phases", "memory.peak_resident_bytes"];
+const OF_THE_PROCESS: [&str; 4] =
+    ["phases", "memory.peak_resident_bytes", "memory.weights", "memory.streamed"];
 
 /// The video of a run in a folder.
 pub(super) fn video(folder: &Path) -> PathBuf {
