@@ -176,6 +176,8 @@ fn planned(plan: &Plan, step: &str) -> u64 {
 fn a_run_holds_what_its_plan_says() {
     let _alone = alone();
     let mut wrong = Vec::new();
+    // What a process makes once, such as tables and threads, is in no plan.
+    measure(&cases()[0]);
     for case in cases() {
         let (_, plan, measured) = measure(&case);
         let steps = [
