@@ -56,14 +56,14 @@ fn cases() -> Vec<Case> {
         case("64x64, 9 frames", t2v, |r| r),
         case("64x64, 17 frames", t2v, |r| r.frame_num(17)),
         case("128x96", t2v, |r| r.size(128, 96)),
-        case("256x160", t2v, |r| r.size(256, 160).sample_steps(1)),
-        case("192x192, 33 frames", t2v, |r| r.size(192, 192).frame_num(33).sample_steps(1)),
+        case("192x128", t2v, |r| r.size(192, 128).sample_steps(1)),
+        case("128x128, 33 frames", t2v, |r| r.size(128, 128).frame_num(33).sample_steps(1)),
         case("bf16", t2v, |r| Request { dtype: Some(Format::Bf16), ..r.size(128, 96) }),
         case("f16", t2v, |r| Request { dtype: Some(Format::F16), ..r.size(128, 96) }),
         case("bf16, narrow stream", t2v, |r| Request {
             dtype: Some(Format::Bf16),
             narrow_stream: Some(true),
-            ..r.size(128, 128)
+            ..r.size(128, 96)
         }),
         case("without guidance", t2v, |r| Request {
             sample_guide_scale: Some(1.0),
@@ -72,19 +72,19 @@ fn cases() -> Vec<Case> {
         case("euler", t2v, |r| r.sampler("euler").size(128, 96)),
         case("heun", t2v, |r| r.sampler("heun").size(128, 96)),
         case("dpm++", t2v, |r| r.sampler("dpm++").size(128, 96)),
-        case("teacache", t2v, |r| r.cache("teacache").size(128, 128)),
-        case("forecast", t2v, |r| r.cache("forecast").size(128, 128)),
-        case("first-block", t2v, |r| r.cache("first-block").size(128, 128)),
+        case("teacache", t2v, |r| r.cache("teacache").size(128, 96)),
+        case("forecast", t2v, |r| r.cache("forecast").size(128, 96)),
+        case("first-block", t2v, |r| r.cache("first-block").size(128, 96)),
         case("tiles", t2v, |r| Request {
             vae_tiling: Some(true),
-            ..r.size(320, 256).frame_num(5).sample_steps(1)
+            ..r.size(320, 96).frame_num(5).sample_steps(1)
         }),
         case("VAE in bf16", t2v, |r| Request { vae_dtype: Some(Format::Bf16), ..r.size(128, 96) }),
         case("two experts", || TinyModel::t2v_a14b().middling(), |r| r.size(128, 96)),
-        case("TI2V", || TinyModel::ti2v_5b().middling(), |r| r.size(192, 192)),
+        case("TI2V", || TinyModel::ti2v_5b().middling(), |r| r.size(128, 128)),
         case("diffusion forcing", df, |r| forcing(r).size(128, 96)),
-        case("windows", df, |r| long(r).size(128, 96)),
-        case("windows and a cache", df, |r| long(r).cache("teacache").size(128, 96)),
+        case("windows", df, |r| long(r)),
+        case("windows and a cache", df, |r| long(r).cache("teacache")),
         case(
             "a picture, with tokens",
             || TinyModel::i2v().middling(),
