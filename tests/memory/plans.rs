@@ -83,7 +83,7 @@ fn cases() -> Vec<Case> {
         case("two experts", || TinyModel::t2v_a14b().middling(), |r| r.size(128, 96)),
         case("TI2V", || TinyModel::ti2v_5b().middling(), |r| r.size(128, 128)),
         case("diffusion forcing", df, |r| forcing(r).size(128, 96)),
-        case("windows", df, |r| long(r)),
+        case("windows", df, long),
         case("windows and a cache", df, |r| long(r).cache("teacache")),
         case(
             "a picture, with tokens",
