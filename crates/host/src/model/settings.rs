@@ -42,6 +42,8 @@ pub struct Settings {
     pub(crate) limits: Limits,
     /// What of the model is in memory while it goes on.
     pub(crate) residency: Residency,
+    /// Whether they are recorded ones: then nothing that shows is chosen to make them fit.
+    pub(crate) are_recorded: bool,
     /// The plan of a run that was made to fit.
     pub(crate) planned: Option<PlanSummary>,
 }

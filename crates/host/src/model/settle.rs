@@ -84,6 +84,7 @@ impl Model {
             notices,
             limits,
             residency: Residency::default(),
+            are_recorded: false,
             planned: None,
         })
     }
@@ -99,6 +100,7 @@ impl Model {
         recorded.settings.given.check_same(&settings.given.hashes)?;
         settings.values.sample_guide_scale_low = recorded.settings.sample_guide_scale_low;
         settings.origins.clone_from(&recorded.origins);
+        settings.are_recorded = true;
         settings.defaults.clone_from(&recorded.defaults);
         Ok(settings)
     }

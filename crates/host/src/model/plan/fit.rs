@@ -142,7 +142,7 @@ impl Model {
                     "layers of the VAE are read for their turn, for each latent frame".into(),
                 ))
             }
-            "decode" if !settings.vae_tiling => {
+            "decode" if !settings.vae_tiling && !settings.are_recorded => {
                 settings.values.vae_tiling = true;
                 settings.origins.insert("vae_tiling".into(), Origin::Plan);
                 Some((
@@ -220,6 +220,9 @@ impl Model {
     /// The nearest settings that fit.
     fn what_fits(&self, settings: &Settings, limits: &[Limit]) -> Result<String> {
         let mut tried: Vec<(String, Settings)> = Vec::new();
+        if settings.are_recorded && !settings.vae_tiling {
+            tried.push(("`vae_tiling`".into(), settings.clone().with_vae_tiling(true)));
+        }
         if settings.cache.is_some() {
             tried.push(("`cache` none".into(), self.with_cache(settings, None)?));
         }
