@@ -264,7 +264,10 @@ fn image_encoder() -> ClipVisionConfig {
 }
 
 /// `config.json` as diffusers and transformers write it.
-fn config(network: &Network) -> anyhow::Result<Value> {
+///
+/// # Errors
+/// If a config is none that JSON can hold.
+pub fn config(network: &Network) -> anyhow::Result<Value> {
     fn with(config: &impl Serialize, name: &str, value: &str) -> anyhow::Result<Value> {
         let mut config = serde_json::to_value(config)?;
         config[name] = value.into();

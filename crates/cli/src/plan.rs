@@ -19,8 +19,7 @@ pub(super) fn command(registry: &Registry) -> Command {
         .about("Say what a run will take of memory and work, before anything is loaded")
         .after_help(
             "Takes the flags of `wan generate`. Where the run does not fit --max_memory, or what is \
-             free, the mildest means that make it fit are chosen and named; --fit never says what it \
-             takes as it is.\n\nExample:\n  wan plan --ckpt_dir DIR --size 832*480 --frame_num 81 \
+             free, the mildest means that make it fit are chosen and named; --fit never refuses it.\n\nExample:\n  wan plan --ckpt_dir DIR --size 832*480 --frame_num 81 \
              --max_memory 12GiB",
         )
         .args([device::arg(), vae_tiling(), json().help_heading("Output")]);

@@ -104,7 +104,7 @@ pub use conv::geometry::Geometry;
 pub use conv::patch::Frames;
 pub use conv::weight::PackedConv;
 pub use epilogue::{Activation, AddTo, Epilogue, RowTable};
-pub use matrix::{Elements, ElementsMut, Matrix, MatrixMut};
+pub use matrix::{Count, Elements, ElementsMut, Grid, Matrix, MatrixMut};
 pub use path::{GENERATION, Kernels, NoKernels, Path};
 pub use pool::{Counts, Pool};
 pub use product::{Context, multiply};

@@ -133,25 +133,49 @@ fn narrow(numbers: &[f32], out: &mut [bf16]) {
     }
 }
 
-/// A matrix that is read: rows of `columns` numbers, `stride` numbers from one row to the next.
+/// A matrix that is read.
+pub type Matrix<'a> = Grid<Elements<'a>>;
+
+/// A matrix that is written. What lies between rows is left alone.
+pub type MatrixMut<'a> = Grid<ElementsMut<'a>>;
+
+/// Rows of `columns` numbers, `stride` numbers from one row to the next.
 #[derive(Clone, Copy, Debug)]
-pub struct Matrix<'a> {
-    elements: Elements<'a>,
-    rows: usize,
-    columns: usize,
-    stride: usize,
+pub struct Grid<E> {
+    pub(crate) elements: E,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) stride: usize,
 }
 
-impl<'a> Matrix<'a> {
+/// What a matrix lies in.
+pub trait Count {
+    /// How many numbers there are.
+    fn count(&self) -> usize;
+}
+
+impl Count for Elements<'_> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+}
+
+impl Count for ElementsMut<'_> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+}
+
+impl<E: Count> Grid<E> {
     /// The first row is the first of `elements`.
     ///
     /// # Panics
     ///
     /// If `elements` ends before the last row, or if rows overlap.
     #[track_caller]
-    pub fn new(elements: impl Into<Elements<'a>>, shape: [usize; 2], stride: usize) -> Self {
+    pub fn new(elements: impl Into<E>, shape: [usize; 2], stride: usize) -> Self {
         let (elements, [rows, columns]) = (elements.into(), shape);
-        check(elements.len(), shape, stride);
+        check(elements.count(), shape, stride);
         Self { elements, rows, columns, stride }
     }
 
@@ -161,12 +185,14 @@ impl<'a> Matrix<'a> {
     ///
     /// If there are not as many elements as the shape has.
     #[track_caller]
-    pub fn dense(elements: impl Into<Elements<'a>>, shape: [usize; 2]) -> Self {
+    pub fn dense(elements: impl Into<E>, shape: [usize; 2]) -> Self {
         let elements = elements.into();
-        assert_eq!(elements.len(), shape[0] * shape[1], "elements of {shape:?}");
+        assert_eq!(elements.count(), shape[0] * shape[1], "elements of {shape:?}");
         Self::new(elements, shape, shape[1])
     }
+}
 
+impl<E> Grid<E> {
     /// Rows.
     pub fn rows(&self) -> usize {
         self.rows
@@ -176,57 +202,14 @@ impl<'a> Matrix<'a> {
     pub fn columns(&self) -> usize {
         self.columns
     }
+}
 
+impl<'a> Matrix<'a> {
     /// `len` numbers of row `row`, from number `start` on.
     #[inline(always)]
     pub(crate) fn part(&self, row: usize, start: usize, len: usize) -> Elements<'a> {
         assert!(row < self.rows && start + len <= self.columns, "a part beyond the matrix");
         self.elements.part(row * self.stride + start, len)
-    }
-}
-
-/// A matrix that is written: as [`Matrix`].
-#[derive(Debug)]
-pub struct MatrixMut<'a> {
-    pub(crate) elements: ElementsMut<'a>,
-    pub(crate) rows: usize,
-    pub(crate) columns: usize,
-    pub(crate) stride: usize,
-}
-
-impl<'a> MatrixMut<'a> {
-    /// The first row is the first of `elements`. What lies between rows is left alone.
-    ///
-    /// # Panics
-    ///
-    /// If `elements` ends before the last row, or if rows overlap.
-    #[track_caller]
-    pub fn new(elements: impl Into<ElementsMut<'a>>, shape: [usize; 2], stride: usize) -> Self {
-        let (elements, [rows, columns]) = (elements.into(), shape);
-        check(elements.len(), shape, stride);
-        Self { elements, rows, columns, stride }
-    }
-
-    /// Rows one after the other.
-    ///
-    /// # Panics
-    ///
-    /// If there are not as many elements as the shape has.
-    #[track_caller]
-    pub fn dense(elements: impl Into<ElementsMut<'a>>, shape: [usize; 2]) -> Self {
-        let elements = elements.into();
-        assert_eq!(elements.len(), shape[0] * shape[1], "elements of {shape:?}");
-        Self::new(elements, shape, shape[1])
-    }
-
-    /// Rows.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Numbers of a row.
-    pub fn columns(&self) -> usize {
-        self.columns
     }
 }
 

@@ -12,7 +12,7 @@ use crate::shared::Shared;
 use crate::simd::dispatch::Work;
 use crate::simd::unit::{PANEL, Tile, Unit};
 use crate::weight::{Weight, widen_panel};
-use crate::words::{Word, pack, widen_pairs};
+use crate::words::{Pack, Word, widen_pairs};
 
 /// Kernels and the pool that their buffers come from.
 #[derive(Clone, Copy, Debug)]
@@ -63,30 +63,12 @@ pub fn multiply(context: Context, x: Matrix, weight: &Weight, epilogue: &Epilogu
     if steps > 0 {
         tiles.par_chunks_mut(rows * steps).enumerate().for_each(|(tile, out)| {
             let own = tile * rows..(tile * rows + rows).min(m);
-            context.kernels.run(PackTile { word, x: &x, own, out });
+            let width = own.len();
+            context.kernels.run(Pack { word, from: &x, own, out, width });
         });
     }
     let product = Product { word, steps, rows, tiles: &tiles, epilogue, out: Shared::new(out) };
     product.compute(context, [m, n], weight);
-}
-
-/// Packs one tile of rows, `[steps, rows]`.
-struct PackTile<'a> {
-    word: Word,
-    x: &'a Matrix<'a>,
-    own: Range<usize>,
-    out: &'a mut [u32],
-}
-
-impl Work for PackTile<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<U: Unit>(self, _: U) {
-        let Self { word, x, own, out } = self;
-        let width = own.len();
-        pack(word, (x, own), 0..x.columns(), out, width);
-    }
 }
 
 /// A product whose rows are packed.

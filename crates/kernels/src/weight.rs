@@ -12,9 +12,8 @@ use rayon::prelude::*;
 use crate::lines::Lines;
 use crate::matrix::{Elements, Matrix};
 use crate::path::Kernels;
-use crate::simd::dispatch::Work;
-use crate::simd::unit::{PANEL, Unit};
-use crate::words::{Precision, Word, pack};
+use crate::simd::unit::PANEL;
+use crate::words::{Pack, Precision, Word, pack};
 
 /// A weight that stays as it is and is widened while a product reads it: one that is quantised, or
 /// has a scale, or a change that is added on the fly.
@@ -184,26 +183,9 @@ impl<'a> Packer<'a> {
             let own = (panel * PANEL).max(first)..((panel + 1) * PANEL).min(first + rows.rows());
             let column = own.start - panel * PANEL;
             let own = own.start - first..own.end - first;
-            kernels.run(PackRows { word, rows: &rows, own, out: &mut out[column..] });
+            let (from, out) = (&rows, &mut out[column..]);
+            kernels.run(Pack { word, from, own, out, width: PANEL });
         });
-    }
-}
-
-/// Packs rows of one panel.
-struct PackRows<'a> {
-    word: Word,
-    rows: &'a Matrix<'a>,
-    own: Range<usize>,
-    out: &'a mut [u32],
-}
-
-impl Work for PackRows<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<U: Unit>(self, _: U) {
-        let Self { word, rows, own, out } = self;
-        pack(word, (rows, own), 0..rows.columns(), out, PANEL);
     }
 }
 

@@ -115,6 +115,25 @@ impl Work for TileRows {
 /// Words that are converted before they are put in order: they stay in the nearest cache.
 const BLOCK: usize = 64;
 
+/// [`pack`] of whole rows, on the path that runs it.
+pub(crate) struct Pack<'a> {
+    pub(crate) word: Word,
+    pub(crate) from: &'a Matrix<'a>,
+    pub(crate) own: std::ops::Range<usize>,
+    pub(crate) out: &'a mut [u32],
+    pub(crate) width: usize,
+}
+
+impl Work for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<U: Unit>(self, _: U) {
+        let Self { word, from, own, out, width } = self;
+        pack(word, (from, own), 0..from.columns(), out, width);
+    }
+}
+
 /// Puts up to 32 rows into columns of `width` words: word `s` of row `r` becomes word `s` of column
 /// `r`. `out` begins with the first row's column.
 ///

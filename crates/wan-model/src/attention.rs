@@ -10,7 +10,7 @@ use crate::fused;
 use crate::product::product;
 
 /// Largest number of scores that one thread holds at once.
-pub(crate) const SCORES_MAX: usize = 1 << 21;
+const SCORES_MAX: usize = 1 << 21;
 
 /// Largest number of scores at once off the CPU, over all heads: at most 1 GB with all copies, and
 /// enough work for a GPU.
@@ -168,8 +168,18 @@ struct Part {
     head: usize,
 }
 
+/// Queries of a chunk on the CPU, whose scores of `keys` keys a thread holds at once; a span of fewer
+/// is one chunk.
+pub(crate) fn queries_at_once(keys: usize) -> usize {
+    queries_of(keys, SCORES_MAX)
+}
+
+fn queries_of(keys: usize, scores_max: usize) -> usize {
+    (scores_max / keys.max(1)).max(16)
+}
+
 fn chunks(span: Span, scores_max: usize) -> impl Iterator<Item = Span> {
-    let rows = (scores_max / span.keys.max(1)).max(16);
+    let rows = queries_of(span.keys, scores_max);
     let Span { queries, keys } = span;
     let end = queries.end;
     queries.step_by(rows).map(move |start| Span { queries: start..(start + rows).min(end), keys })

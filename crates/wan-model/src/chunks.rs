@@ -25,9 +25,18 @@ pub(crate) fn chunks(
     tokens: usize,
 ) -> impl Iterator<Item = Range<usize>> + use<> {
     let at_once = if device.is_cpu() { TOKENS_AT_ONCE } else { TOKENS_AT_ONCE_OFF_CPU };
-    let longest = (at_once / batch.max(1)).max(16);
-    let length = tokens.div_ceil(tokens.div_ceil(longest).max(1)).max(1);
+    let length = length(at_once, batch, tokens);
     (0..tokens).step_by(length).map(move |start| start..(start + length).min(tokens))
+}
+
+/// Tokens of a run on the CPU, of one video of `tokens` tokens.
+pub(crate) fn run_tokens(tokens: usize) -> usize {
+    length(TOKENS_AT_ONCE, 1, tokens)
+}
+
+fn length(at_once: usize, batch: usize, tokens: usize) -> usize {
+    let longest = (at_once / batch.max(1)).max(16);
+    tokens.div_ceil(tokens.div_ceil(longest).max(1)).max(1)
 }
 
 /// Assembles a tensor `[B,L,D]` from runs of its tokens.

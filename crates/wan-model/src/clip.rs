@@ -6,7 +6,7 @@
 //! only quick GELU, where this model needs the exact GELU, and layer norms that lose digits (see
 //! `fused`). So the transformer is written here.
 
-use crate::weights::{Scope, Streamed, Turns};
+use crate::weights::{Scope, Turns};
 use candle_core::Tensor;
 
 use crate::attention::Heads;
@@ -126,11 +126,6 @@ impl ClipVision {
     /// Bytes of weights that come and go with their turns, at most at a time.
     pub fn turn_bytes_max(&self) -> u64 {
         self.turns.bytes_max()
-    }
-
-    /// What was read for turns so far.
-    pub fn streamed(&self) -> Streamed {
-        self.turns.streamed()
     }
 
     /// The hidden state before the last layer, `[B,tokens,D]`, of preprocessed pictures

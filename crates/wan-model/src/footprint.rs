@@ -5,13 +5,15 @@
 
 use candle_core::DType;
 
+use crate::attention::queries_at_once;
+use crate::chunks::run_tokens;
 use crate::clip::ClipVisionConfig;
 use crate::config::WanConfig;
 use crate::error::Result;
 use crate::inspect::Network;
 use crate::numerics::Numerics;
 use crate::umt5::Umt5Config;
-use crate::weights::{Encoding, Scope, is_streamed, panel_rows};
+use crate::weights::{Encoding, Scope, is_streamed, panel_rows, two_at_a_time};
 
 /// Bytes of a number in f32.
 const F32: usize = 4;
@@ -95,12 +97,8 @@ impl WeightBytes {
                 false => stays += own + context,
             }
         }
-        let most = |of: fn(&(u64, u64)) -> u64| -> u64 {
-            let bytes: Vec<u64> = goes.iter().map(of).collect();
-            let pairs = bytes.windows(2).map(|pair| pair[0] + pair[1]).max();
-            pairs.or(bytes.first().copied()).unwrap_or(0)
-        };
-        let most = most(|bytes| bytes.0).max(most(|bytes| bytes.1));
+        let (own, context): (Vec<u64>, Vec<u64>) = goes.into_iter().unzip();
+        let most = two_at_a_time(&own).max(two_at_a_time(&context));
         (stays, if most > 0 { most + self.largest } else { 0 })
     }
 }
@@ -166,11 +164,11 @@ impl Evaluation {
         let (l, d, ffn) = (self.tokens, config.dim(), config.ffn_dim);
         let (w, s) = (numerics.compute.size_in_bytes(), numerics.stream_dtype().size_in_bytes());
         let is_half = numerics.compute != DType::F32;
-        let rows = (2_097_152 / l.max(1)).max(16).min(l); // queries of a chunk of scores
+        let rows = queries_at_once(l).min(l);
         let head = config.attention_head_dim;
         let widened = if is_half { (2 * l + rows) * head * F32 } else { 0 };
         let threads = self.threads * (F32 * rows * l + 2 * l * head * w + widened);
-        let run = l.div_ceil(l.div_ceil(512).max(1)); // tokens of a run
+        let run = run_tokens(l);
         let rounded = if is_half { run * ffn * (w + F32) } else { 0 };
         let panel = if is_half || !self.is_dense { panel(d, ffn).max(panel(ffn, d)) } else { 0 };
         let run = run * (4 * d + ffn) * F32 + rounded + panel;

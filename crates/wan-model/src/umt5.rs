@@ -5,7 +5,7 @@
 //! padded positions are masked as keys. Source: transformers 5.23.0 `UMT5EncoderModel`.
 
 use crate::rms_norm::rms_norm;
-use crate::weights::{Scope, Streamed, Turns};
+use crate::weights::{Scope, Turns};
 use candle_core::{D, DType, Module, Tensor};
 use candle_transformers::models::with_tracing::RmsNorm;
 use wan_border::numbers::u32_of;
@@ -75,11 +75,6 @@ impl Umt5Encoder {
     /// Bytes of weights that come and go with their turns, at most at a time.
     pub fn turn_bytes_max(&self) -> u64 {
         self.turns.bytes_max()
-    }
-
-    /// What was read for turns so far.
-    pub fn streamed(&self) -> Streamed {
-        self.turns.streamed()
     }
 
     /// Ids and mask `[B,T]` (integers; mask 1 for words, 0 for padding) to the last hidden state
@@ -209,9 +204,8 @@ impl Layer {
             k: linear_no_bias(width, inner, own.pp("k"))?,
             v: linear_no_bias(width, inner, own.pp("v"))?,
             o: linear_no_bias(inner, width, own.pp("o"))?,
-            relative_attention_bias: wide
-                .pp(0)
-                .pp("SelfAttention")
+            relative_attention_bias: own
+                .to_dtype(DType::F32)
                 .pp("relative_attention_bias")
                 .get(table, "weight")?,
             heads: config.num_heads,

@@ -31,7 +31,7 @@ mod wrappers;
 pub use fits::fits;
 pub use source::{AtRest, Scope, Source};
 pub use turns::{Held, Streamed};
-pub(crate) use turns::{Slot, Turns, is_streamed};
+pub(crate) use turns::{Slot, Turns, is_streamed, two_at_a_time};
 pub use wan_weight_files::{Encoding, Error as FileError, TensorInfo, WeightFile};
 pub(crate) use weight::panel_rows;
 pub use weight::{Changed, Quantised, RowChange, Scaled, Weight};

@@ -1,7 +1,7 @@
 //! `wan-full-size`: files of full size with random weights, and runs of the program on them under
 //! limits of memory.
 //!
-//! The transformer of Wan 2.1 14B in bf16 and in Q4_K, UMT5-XXL in bf16 and the VAE in f32, under the
+//! The transformer of Wan 2.1 14B in bf16 and in Q4_K, UMT5-XXL and the VAE in bf16, under the
 //! names and in the shapes of the published files. Numbers are those of one block, repeated with a
 //! shift for each tensor. One evaluation of one branch, 832x480, 5 frames; the most resident memory is
 //! the sidecar's. Takes 55 GB of disk and most of an hour on two cores.
@@ -16,7 +16,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use wan_host::{Residency, Sidecar};
 use wan_model::WanConfig;
 use wan_model::published::find;
 
@@ -61,15 +61,15 @@ fn compare_cut(folder: &Path, cut: &WanConfig, form: Form) -> Result<()> {
     let streamed = generate(&model, &["--max_memory", "3GiB"])?;
     resident.print(&format!("{CUT} layers of it, {}", form.name()), &model, "-")?;
     streamed.print(&format!("{CUT} layers of it, {}", form.name()), &model, "3GiB")?;
-    ensure!(streamed.streams()? > 0, "nothing was read for its turn");
-    ensure!(resident.report["latents_hash"] == streamed.report["latents_hash"], "other latents");
+    ensure!(streamed.residency()?.streamed_blocks > 0, "nothing was read for its turn");
+    ensure!(resident.report.latents_hash == streamed.report.latents_hash, "other latents");
     fs::remove_dir_all(model.join("transformer"))?;
     Ok(())
 }
 
 /// A run of the program, and what its sidecar says.
 struct Run {
-    report: Value,
+    report: Sidecar,
     seconds: f64,
 }
 
@@ -94,48 +94,34 @@ fn generate(model: &Path, flags: &[&str]) -> Result<Run> {
         bail!("{}", String::from_utf8_lossy(&output.stderr));
     }
     let seconds = started.elapsed().as_secs_f64();
-    let text = safetensors_metadata(&latents)?;
-    Ok(Run { report: text, seconds })
-}
-
-/// The sidecar that a latents file holds.
-fn safetensors_metadata(path: &Path) -> Result<Value> {
-    let bytes = fs::read(path).with_context(|| path.display().to_string())?;
-    let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes)?;
-    let metadata = metadata.metadata().as_ref().context("no metadata")?;
-    let sidecar = metadata.values().find(|text| text.contains("latents_hash"));
-    Ok(serde_json::from_str(sidecar.context("no sidecar")?)?)
+    let (_, report) = Sidecar::read_latents(&latents)?;
+    Ok(Run { report, seconds })
 }
 
 impl Run {
-    fn number(&self, pointer: &str) -> Result<f64> {
-        let value = self.report.pointer(pointer).and_then(Value::as_f64);
-        value.with_context(|| format!("no {pointer} in the sidecar"))
-    }
-
     fn peak(&self) -> Result<f64> {
-        self.number("/memory/peak_resident_bytes")
+        let bytes = self.report.memory.peak_resident_bytes.context("no peak in the sidecar")?;
+        Ok(bytes as f64)
     }
 
-    /// Blocks that were read for their turn.
-    fn streams(&self) -> Result<u64> {
-        let blocks = self.number("/memory/planned/residency/streamed_blocks")?;
-        Ok(blocks as u64)
+    /// What of the model was in memory, and when.
+    fn residency(&self) -> Result<Residency> {
+        let planned = self.report.memory.planned.as_ref().context("no plan in the sidecar")?;
+        Ok(planned.residency)
     }
 
     /// A line of the table.
     fn print(&self, name: &str, model: &Path, limit: &str) -> Result<()> {
         let files = fs::read_dir(model.join("transformer"))?;
         let bytes: u64 = files.map(|f| Ok(f?.metadata()?.len())).sum::<Result<u64>>()?;
-        let text = self.number("/memory/planned/residency/streamed_text_layers")?;
+        let Residency { streamed_blocks, streamed_text_layers, .. } = self.residency()?;
         let over = match limit.strip_suffix("GiB") {
             Some(limit) => format!("{:.2}", self.peak()? / GIB / limit.parse::<f64>()?),
             None => "-".into(),
         };
         println!(
-            "| {name} | {:.1} GiB | {limit} | {} blocks, {text} text layers | {:.2} GiB | {over} | {:.0} |",
+            "| {name} | {:.1} GiB | {limit} | {streamed_blocks} blocks, {streamed_text_layers} text layers | {:.2} GiB | {over} | {:.0} |",
             bytes as f64 / GIB,
-            self.streams()?,
             self.peak()? / GIB,
             self.seconds
         );

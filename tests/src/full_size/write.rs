@@ -6,13 +6,13 @@ use std::io::BufWriter;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use wan_model::WanConfig;
 use wan_model::inspect::Network;
 use wan_model::umt5::Umt5Config;
 use wan_model::vae::VaeConfig;
 use wan_tests::checkout::checkout;
+use wan_tests::tiny_model::config as config_json;
 use wan_weight_files::{Encoding, GgufWriter, SafetensorsWriter, TensorInfo};
 
 use crate::numbers::Numbers;
@@ -57,7 +57,7 @@ pub(crate) fn write_model(root: &Path, config: &WanConfig, form: Form) -> Result
         fs::create_dir_all(&folder)?;
         let stem = if part == "text_encoder" { "model" } else { "diffusion_pytorch_model" };
         write_network(&folder, stem, &network, form, &mut numbers)?;
-        fs::write(folder.join("config.json"), described(&network)?.to_string())?;
+        fs::write(folder.join("config.json"), config_json(&network)?.to_string())?;
     }
     let index = json!({ "_class_name": "WanPipeline" });
     fs::write(root.join("model_index.json"), index.to_string())?;
@@ -98,19 +98,4 @@ fn write_network(
         writer.finish()?.into_inner()?.sync_all()?;
     }
     Ok(())
-}
-
-/// `config.json` as diffusers and transformers write it.
-fn described(network: &Network) -> Result<Value> {
-    fn with(config: &impl Serialize, name: &str, value: &str) -> Result<Value> {
-        let mut config = serde_json::to_value(config)?;
-        config[name] = value.into();
-        Ok(config)
-    }
-    match network {
-        Network::Transformer(config) => with(config, "_class_name", "WanTransformer3DModel"),
-        Network::Vae(config) => with(config, "_class_name", "AutoencoderKLWan"),
-        Network::TextEncoder(config) => with(config, "model_type", "umt5"),
-        Network::ImageEncoder(config) => with(config, "model_type", "clip_vision_model"),
-    }
 }

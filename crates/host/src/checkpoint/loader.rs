@@ -208,7 +208,7 @@ impl PartLoader {
     ///
     /// # Errors
     /// If they are not there, or are another network's.
-    pub(crate) fn open(&self, part: &str, device: &Device) -> Result<Scope> {
+    fn open(&self, part: &str, device: &Device) -> Result<Scope> {
         let (network, weights) = (self.checkpoint.network(part)?, self.checkpoint.weights(part)?);
         Ok(open(network, weights, device)?)
     }

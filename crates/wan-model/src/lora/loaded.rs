@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::change::{Change, Formula, Matrix, flat};
 use super::file::Lora;
@@ -88,7 +88,7 @@ impl Loaded {
     /// The sum of all terms, before magnitudes.
     fn terms_of(&self, rows: Range<usize>, base: &[f32]) -> Result<Vec<f32>> {
         let shape = (rows.len(), self.columns);
-        let base = Tensor::from_slice(base, shape, &candle_core::Device::Cpu)?;
+        let base = Tensor::from_slice(base, shape, &Device::Cpu)?;
         let mut sum = base.zeros_like()?;
         for term in &self.terms {
             sum = (sum + term.added(rows.clone(), &base)?)?;
@@ -214,7 +214,7 @@ fn kron(first: &Tensor, second: &Tensor, rows: Range<usize>) -> Result<Tensor> {
             numbers.extend(second[row % c].iter().map(|right| left * right));
         }
     }
-    Ok(Tensor::from_vec(numbers, (rows.len(), b * d), &candle_core::Device::Cpu)?)
+    Ok(Tensor::from_vec(numbers, (rows.len(), b * d), &Device::Cpu)?)
 }
 
 /// A tensor of a file as a matrix, in the format of the file.

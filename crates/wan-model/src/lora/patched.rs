@@ -35,8 +35,7 @@ impl Source for Patched {
         let base = self.source.at_rest(name, shape)?;
         let changes: Vec<u64> = self.loras.iter().filter_map(|lora| lora.bytes(name)).collect();
         // Blocks across the ends of rows are widened before anything is added.
-        let has_whole_rows = base.shape.1.is_multiple_of(base.encoding.block());
-        let is_widened = !changes.is_empty() && !has_whole_rows;
+        let is_widened = !changes.is_empty() && !base.has_whole_rows();
         let encoding = if is_widened { Encoding::F32 } else { base.encoding };
         Ok(AtRest { encoding, beside: base.beside + changes.iter().sum::<u64>(), ..base })
     }

@@ -1,6 +1,6 @@
 //! The autoencoder: both networks, and the statistics of the latents.
 
-use crate::weights::{Held, Scope, Streamed, Turns};
+use crate::weights::{Held, Scope, Turns};
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
@@ -65,11 +65,6 @@ impl Vae {
             Half::Encoder => &self.encoder.turns,
             Half::Decoder => &self.decoder.turns,
         }
-    }
-
-    /// What was read for turns so far.
-    pub fn streamed(&self) -> Streamed {
-        self.encoder.turns.streamed() + self.decoder.turns.streamed()
     }
 
     /// The config the VAE was built from.

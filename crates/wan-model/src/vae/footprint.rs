@@ -1,6 +1,6 @@
 //! What the networks hold above their weights, by the shapes of frames, before anything runs.
 
-use crate::attention::SCORES_MAX;
+use crate::attention::queries_at_once;
 use crate::threads;
 use crate::vae::autoencoder::{Half, Vae};
 use crate::vae::cost::{Cost, Frames, Sum};
@@ -34,20 +34,13 @@ impl Vae {
     }
 
     /// What encoding so many frames of `height` and `width` pixels holds.
-    pub fn encoder_bytes(
-        &self,
-        (frames, height, width): (usize, usize, usize),
-        tiling: Option<Tiling>,
-    ) -> StreamBytes {
+    pub fn encoder_bytes(&self, (frames, height, width): (usize, usize, usize)) -> StreamBytes {
         // The first frame is a chunk by itself.
         let frames = if frames > 1 { self.config.scale_factor_temporal } else { 1 };
         let side = self.config.patch_side();
         let (height, width) = (height / side, width / side);
-        let tiles =
-            tiling.and_then(|tiling| Tiles::to_encode(tiling, &self.config, (height, width)).ok());
-        let tiles = tiles.unwrap_or(Tiles::WHOLE);
         let chunk = Frames { frames, channels: self.config.in_channels, height, width };
-        self.stream_bytes(Half::Encoder, chunk, &tiles)
+        self.stream_bytes(Half::Encoder, chunk, &Tiles::WHOLE)
     }
 
     fn stream_bytes(&self, half: Half, chunk: Frames, tiles: &Tiles) -> StreamBytes {
@@ -116,8 +109,7 @@ impl FrameAttention {
         let mut sum = Sum::default();
         let pixels = x.height * x.width;
         let qkv = sum.add(x.bytes(), self.to_qkv.cost(x, false));
-        let scores =
-            4 * threads::of_products() * pixels * (SCORES_MAX / pixels.max(1)).max(16).min(pixels);
+        let scores = 4 * threads::of_products() * pixels * queries_at_once(pixels).min(pixels);
         // Transposed, a query of its own, and what is attended in parts and joined.
         sum.see(qkv.bytes() + 4 * x.bytes() + scores);
         sum.add(qkv.bytes() + 2 * x.bytes(), self.proj.cost(x, false));

@@ -59,6 +59,11 @@ impl AtRest {
         Ok(Self { encoding, shape, beside })
     }
 
+    /// Whether any rows of it can be widened for themselves: they are whole blocks.
+    pub(crate) fn has_whole_rows(&self) -> bool {
+        self.shape.1.is_multiple_of(self.encoding.block())
+    }
+
     /// Bytes that it is held in by a layer whose products are computed in `compute`: in the format of
     /// the file, or in `compute` where the file has wider floats, or blocks across the ends of rows.
     pub fn bytes(&self, compute: DType) -> u64 {
@@ -66,7 +71,7 @@ impl AtRest {
         let computed = rows * columns * compute.size_in_bytes();
         let is_wider = self.encoding.is_wide_float()
             && self.encoding.block_bits() > 8 * compute.size_in_bytes();
-        let is_held = !is_wider && columns.is_multiple_of(self.encoding.block());
+        let is_held = !is_wider && self.has_whole_rows();
         match self.encoding.bytes(rows * columns) {
             Some(bytes) if is_held => bytes + self.beside,
             _ => computed as u64 + self.beside,

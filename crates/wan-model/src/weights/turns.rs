@@ -156,9 +156,7 @@ impl Turns {
 
     /// Most bytes that are held at once: those of two turns that follow each other.
     pub(crate) fn bytes_max(&self) -> u64 {
-        let bytes: Vec<u64> = self.turns.iter().flatten().map(Turn::bytes).collect();
-        let pairs = bytes.windows(2).map(|pair| pair[0] + pair[1]).max();
-        pairs.or(bytes.first().copied()).unwrap_or(0)
+        two_at_a_time(&self.turns.iter().flatten().map(Turn::bytes).collect::<Vec<_>>())
     }
 
     /// Bytes of all turns.
@@ -209,6 +207,12 @@ impl Turns {
         let streams = self.reader.is_some() && *alone == 0;
         Pass { turns: self, alone: streams.then_some(alone) }
     }
+}
+
+/// The most bytes of two turns that follow each other, of turns of so many bytes.
+pub(crate) fn two_at_a_time(turns: &[u64]) -> u64 {
+    let pairs = turns.windows(2).map(|pair| pair[0] + pair[1]).max();
+    pairs.or(turns.first().copied()).unwrap_or(0)
 }
 
 /// Whether a layer is one of `streamed` that are evenly spaced over `count`.

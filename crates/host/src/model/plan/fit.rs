@@ -7,7 +7,7 @@ use crate::device::{DeviceMemory, memory, room};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::model::plan::counted::Counted;
-use crate::model::plan::phases::{ModelBytes, is_wide};
+use crate::model::plan::phases::ModelBytes;
 use crate::model::plan::{Plan, PlannedPhase};
 use crate::model::settings::Settings;
 use crate::request::memory::{Bytes, Fit};
@@ -79,7 +79,7 @@ impl Model {
         if counted.windows > 1 && !settings.latents_only {
             settings.residency.decoding = DecodingTime::Kept;
         }
-        let mut plan = self.plan_of(&settings, bytes, &counted)?;
+        let mut plan = self.plan_of(&settings, bytes, &counted);
         let mut choices = Vec::new();
         while let Some((phase, limit)) = too_large(&plan, limits) {
             let mut milder = settings.clone();
@@ -90,7 +90,7 @@ impl Model {
             settings = milder;
             choices.retain(|(what, _): &(&str, String)| *what != chosen.0);
             choices.extend(Some(chosen).filter(|(_, said)| !said.is_empty()));
-            plan = self.plan_of(&settings, bytes, &counted)?;
+            plan = self.plan_of(&settings, bytes, &counted);
         }
         plan.choices = choices.into_iter().map(|(_, said)| said).collect();
         Ok(Ok((settings, plan)))
@@ -107,25 +107,19 @@ impl Model {
         let residency = &mut settings.residency;
         let more =
             |streamed: &mut usize, layers: usize| (*streamed < layers).then(|| *streamed += 1);
+        let said = |now: usize, layers: usize, part: &str| {
+            format!("{now} of {layers} layers of the {part} are read for their turn")
+        };
         match phase {
             "encode text" => {
-                more(&mut residency.streamed_text_layers, bytes.text.layers.len())?;
-                let (now, all) = (residency.streamed_text_layers, bytes.text.layers.len());
-                Some((
-                    "text",
-                    format!("{now} of {all} layers of the text encoder are read for their turn"),
-                ))
+                let layers = bytes.text.layers.len();
+                more(&mut residency.streamed_text_layers, layers)?;
+                Some(("text", said(residency.streamed_text_layers, layers, "text encoder")))
             }
             "encode image" => {
-                let layers = bytes.image.as_ref()?.layers.len();
+                let layers = bytes.image.as_ref()?.0.layers.len();
                 more(&mut residency.streamed_image_layers, layers)?;
-                let now = residency.streamed_image_layers;
-                Some((
-                    "image",
-                    format!(
-                        "{now} of {layers} layers of the image encoder are read for their turn"
-                    ),
-                ))
+                Some(("image", said(residency.streamed_image_layers, layers, "image encoder")))
             }
             "decode between windows" => {
                 residency.decoding = DecodingTime::AtEnd;
@@ -226,7 +220,7 @@ impl Model {
         if settings.cache.is_some() {
             tried.push(("`cache` none".into(), self.with_cache(settings, None)?));
         }
-        if is_wide(settings) {
+        if settings.precision.dtype.is_f32() {
             let mut narrow = self.with_cache(settings, None)?;
             narrow.values.precision.dtype = Format::Bf16;
             tried.push(("`dtype` bf16 and `cache` none".into(), narrow.clone()));

@@ -96,25 +96,22 @@ impl Model {
     /// What sampler or cache say against the settings; if a weight file is gone.
     pub fn plan(&self, settings: &Settings) -> Result<Plan> {
         let counted = Counted::of(self.facts(), settings)?;
-        self.plan_of(settings, &ModelBytes::of(self, settings)?, &counted)
+        Ok(self.plan_of(settings, &ModelBytes::of(self, settings)?, &counted))
     }
 
-    fn plan_of(&self, settings: &Settings, bytes: &ModelBytes, counted: &Counted) -> Result<Plan> {
-        let residency = settings.residency;
-        let phases = Phases { model: self, settings, counted, bytes, residency };
-        let phases = phases.all();
-        Ok(Plan {
+    fn plan_of(&self, settings: &Settings, bytes: &ModelBytes, counted: &Counted) -> Plan {
+        Plan {
             rounds: counted.rounds,
             evaluations: counted.evaluations,
-            file_bytes: self.file_bytes()?,
+            file_bytes: bytes.files.clone(),
             latent_bytes: self.latent_bytes(settings),
             hidden_bytes: counted.hidden_bytes,
             signal_bytes_max: counted.signal_bytes_max,
             cache_bytes_max: counted.cache_bytes_max,
-            phases,
-            residency,
+            phases: Phases { model: self, settings, counted, bytes }.all(),
+            residency: settings.residency,
             choices: Vec::new(),
-        })
+        }
     }
 
     /// Shape of the latents of these settings, `[1, C, F, H, W]`.

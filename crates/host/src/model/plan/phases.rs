@@ -1,20 +1,26 @@
 //! What each phase of a run holds, line by line.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use candle_core::DType;
 use wan_model::Numerics;
 use wan_model::clip::ClipVisionConfig;
 use wan_model::footprint::{self, Evaluation, WeightBytes};
-use wan_model::vae::{Half, StreamBytes, Tiling};
+use wan_model::lora::FittedLora;
+use wan_model::vae::{Half, StreamBytes, Tiling, Vae};
+use wan_model::weights::Scope;
 use wan_plugin_api::Place;
 
-use crate::error::Result;
+use crate::checkpoint::loader::Loaded;
+use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::model::plan::counted::Counted;
 use crate::model::plan::{PlannedLine, PlannedPhase};
 use crate::model::settings::Settings;
 use crate::request::memory::EncoderPlace;
 use crate::request::precision::Format;
-use crate::request::residency::{DecodingTime, Residency};
+use crate::request::residency::DecodingTime;
 
 /// Tensors of the size of the latents that a round holds: the sample, what the model is given, its
 /// velocities with and without guidance, the next sample, and what a sampler remembers.
@@ -23,44 +29,47 @@ const LATENT_COPIES: u64 = 8;
 /// Bytes of a pixel of the four frames of a latent frame: numbers in f32 three times, then bytes.
 const PIXEL_BYTES: u64 = 4 * 3 * (3 * 4 + 1);
 
-/// Bytes of the weights of a model's parts, by their headers.
-pub(super) struct ModelBytes {
+/// What is known of a model's parts by their headers.
+pub(super) struct ModelBytes<'m> {
+    pub(super) files: BTreeMap<String, u64>,
     pub(super) text: WeightBytes,
-    pub(super) image: Option<WeightBytes>,
+    /// What the text encoder holds above its weights.
+    text_activations: u64,
+    pub(super) image: Option<(WeightBytes, &'m ClipVisionConfig)>,
     pub(super) transformers: Vec<WeightBytes>,
-    vae_short: u64,
-    /// Bytes of the layers of encoder and decoder: two that follow each other, and all.
-    vae: [(u64, u64); 2],
+    vae: &'m Loaded<Vae>,
 }
 
-impl ModelBytes {
+impl<'m> ModelBytes<'m> {
     /// Reads what is short of the VAE, and no other weight.
-    pub(super) fn of(model: &Model, settings: &Settings) -> Result<Self> {
-        let loader = &model.0.loader;
+    pub(super) fn of(model: &'m Model, settings: &Settings) -> Result<Self> {
         let checkpoint = model.checkpoint();
-        let bytes = |part: &str, compute: DType| -> Result<WeightBytes> {
-            let scope = loader.open(part, loader.device())?;
-            Ok(WeightBytes::of(checkpoint.network(part)?, &scope, compute)?)
+        let bytes = |part: &str, compute: Format, loras: Vec<Arc<FittedLora>>| {
+            let weights = checkpoint.weights(part)?.clone();
+            let scope = Scope::shared(weights, DType::F32, model.device()).with_loras(loras);
+            let network = checkpoint.network(part)?;
+            Ok::<_, Error>(WeightBytes::of(network, &scope, compute.into())?)
         };
-        let transformer = |(number, part): (usize, &&str)| -> Result<WeightBytes> {
-            let scope = loader.open(part, loader.device())?;
-            let scope = scope.with_loras(settings.loras.of_expert(number));
-            let compute = settings.precision.dtype.into();
-            Ok(WeightBytes::of(checkpoint.network(part)?, &scope, compute)?)
+        let transformer = |(number, part): (usize, &&str)| {
+            bytes(part, settings.precision.dtype, settings.loras.of_expert(number))
         };
-        let has_image = model.facts().intake().tokens;
-        let vae = model.vae(settings.vae_dtype)?;
+        let image = match model.facts().intake().tokens {
+            true => {
+                let weights = bytes("image_encoder", Format::F32, Vec::new())?;
+                Some((weights, checkpoint.image_encoder_config()?))
+            }
+            false => None,
+        };
+        let tokens = checkpoint.max_sequence_length().get();
+        let text = footprint::text_encoder(checkpoint.text_encoder_config()?, tokens);
+        let transformers = checkpoint.experts().iter().enumerate().map(transformer);
         Ok(Self {
-            text: bytes("text_encoder", settings.text_encoder_dtype.into())?,
-            image: has_image.then(|| bytes("image_encoder", DType::F32)).transpose()?,
-            transformers: checkpoint
-                .experts()
-                .iter()
-                .enumerate()
-                .map(transformer)
-                .collect::<Result<_>>()?,
-            vae_short: vae.bytes(),
-            vae: [Half::Encoder, Half::Decoder].map(|half| vae.turn_bytes(half)),
+            files: model.file_bytes()?,
+            text: bytes("text_encoder", settings.text_encoder_dtype, Vec::new())?,
+            text_activations: text as u64,
+            image,
+            transformers: transformers.collect::<Result<_>>()?,
+            vae: model.vae(settings.vae_dtype)?,
         })
     }
 }
@@ -70,8 +79,7 @@ pub(super) struct Phases<'a> {
     pub(super) model: &'a Model,
     pub(super) settings: &'a Settings,
     pub(super) counted: &'a Counted,
-    pub(super) bytes: &'a ModelBytes,
-    pub(super) residency: Residency,
+    pub(super) bytes: &'a ModelBytes<'a>,
 }
 
 /// Lines that are being written.
@@ -102,7 +110,7 @@ impl Phases<'_> {
             phases.extend(self.denoise(number));
         }
         if !self.settings.latents_only {
-            if self.counted.windows > 1 && self.residency.decoding != DecodingTime::AtEnd {
+            if self.counted.windows > 1 && self.settings.residency.decoding != DecodingTime::AtEnd {
                 phases.push(self.decode_between());
             }
             phases.push(self.decode());
@@ -116,7 +124,7 @@ impl Phases<'_> {
     }
 
     fn phase(&self, name: &'static str, mut lines: Lines) -> PlannedPhase {
-        lines.add(Place::Device, "VAE: norms and biases", self.bytes.vae_short);
+        lines.add(Place::Device, "VAE: norms and biases", self.bytes.vae.bytes());
         PlannedPhase { name, lines: lines.0 }
     }
 
@@ -126,21 +134,17 @@ impl Phases<'_> {
             EncoderPlace::Cpu => self.host(),
         };
         let mut lines = Lines::default();
-        let weights = self.bytes.text.resident(self.residency.streamed_text_layers);
+        let weights = self.bytes.text.resident(self.settings.residency.streamed_text_layers);
         lines.weights(place, "text encoder", weights);
-        if let Ok(config) = self.model.checkpoint().text_encoder_config() {
-            let tokens = self.model.checkpoint().max_sequence_length().get();
-            lines.add(place, "activations", footprint::text_encoder(config, tokens) as u64);
-        }
+        lines.add(place, "activations", self.bytes.text_activations);
         lines.add(Place::Device, "prompts", self.prompt_bytes());
         self.phase("encode text", lines)
     }
 
     fn encode_image(&self) -> Option<PlannedPhase> {
-        let weights = self.bytes.image.as_ref()?;
-        let config = self.model.checkpoint().image_encoder_config().ok()?;
+        let (weights, config) = self.bytes.image.as_ref()?;
         let mut lines = Lines::default();
-        let weights = weights.resident(self.residency.streamed_image_layers);
+        let weights = weights.resident(self.settings.residency.streamed_image_layers);
         lines.weights(Place::Device, "image encoder", weights);
         let pictures = if self.model.facts().intake().both_ends { 2 } else { 1 };
         let activations = footprint::image_encoder(config, pictures);
@@ -154,7 +158,6 @@ impl Phases<'_> {
         if settings.given_frames.is_empty() {
             return None;
         }
-        let vae = self.model.vae(settings.vae_dtype).ok()?;
         let mut lines = Lines::default();
         self.vae(&mut lines, Half::Encoder);
         let size = (settings.height.get(), settings.width.get());
@@ -162,7 +165,7 @@ impl Phases<'_> {
             true => settings.frame_num.get(),
             false => settings.given_frames.count(),
         };
-        let bytes = vae.encoder_bytes((frames, size.0, size.1), None);
+        let bytes = self.bytes.vae.encoder_bytes((frames, size.0, size.1));
         match frames {
             1 => lines.add(Place::Device, "activations of the VAE", bytes.single as u64),
             _ => self.stream(&mut lines, bytes),
@@ -186,7 +189,7 @@ impl Phases<'_> {
         lines.add(Place::Device, "queries, keys and values", bytes.attention as u64);
         lines.add(Place::Device, "workspace of attention and layers", bytes.workspace as u64);
         lines.add(Place::Device, "time signals", count.signal_bytes);
-        match self.residency.decoding {
+        match self.settings.residency.decoding {
             DecodingTime::Kept if self.counted.windows > 1 => {
                 self.vae(&mut lines, Half::Decoder);
             }
@@ -206,7 +209,8 @@ impl Phases<'_> {
 
     /// Transformer `number` with what a run keeps for it, and what is beside it.
     fn transformers(&self, lines: &mut Lines, number: usize) {
-        let (settings, residency) = (self.settings, self.residency);
+        let settings = self.settings;
+        let residency = settings.residency;
         let all = self.bytes.transformers.iter().enumerate();
         for (other, weights) in all.filter(|(o, _)| *o == number || !residency.one_expert) {
             let what = if other == 0 { "transformer" } else { "transformer_2" };
@@ -233,8 +237,8 @@ impl Phases<'_> {
     /// Tokens of the pictures that transformer `number` is given.
     fn image_tokens(&self, number: usize) -> usize {
         let of_both = self.model.facts().configs[number].pos_embed_seq_len;
-        let one = self.model.checkpoint().image_encoder_config().map(ClipVisionConfig::tokens);
-        of_both.unwrap_or(one.unwrap_or(0))
+        let of_one = self.bytes.image.as_ref().map(|(_, config)| config.tokens());
+        of_both.or(of_one).unwrap_or(0)
     }
 
     fn evaluation(&self, number: usize) -> footprint::EvaluationBytes {
@@ -273,17 +277,15 @@ impl Phases<'_> {
         self.vae(lines, Half::Decoder);
         let size = self.settings.size;
         let tiling = self.settings.vae_tiling.then(Tiling::default);
-        if let Ok(vae) = self.model.vae(self.settings.vae_dtype) {
-            self.stream(lines, vae.decoder_bytes((size.height, size.width), tiling));
-        }
+        self.stream(lines, self.bytes.vae.decoder_bytes((size.height, size.width), tiling));
         let pixels = (self.settings.width.get() * self.settings.height.get()) as u64;
         lines.add(self.host(), "frames", PIXEL_BYTES * pixels);
     }
 
     fn vae(&self, lines: &mut Lines, half: Half) {
-        let (two, all) = self.bytes.vae[usize::from(half == Half::Decoder)];
+        let (two, all) = self.bytes.vae.turn_bytes(half);
         let what = if half == Half::Decoder { "VAE decoder" } else { "VAE encoder" };
-        match self.residency.streamed_vae {
+        match self.settings.residency.streamed_vae {
             true => lines.weights(Place::Device, what, (0, two)),
             false => lines.weights(Place::Device, what, (all, 0)),
         }
@@ -310,9 +312,4 @@ impl Phases<'_> {
         let channels = facts.configs[0].in_channels.saturating_sub(facts.vae.z_dim) as u64;
         self.model.latent_bytes(self.settings) / facts.vae.z_dim as u64 * channels
     }
-}
-
-/// Whether the formats of a request are those of the widest numbers.
-pub(super) fn is_wide(settings: &Settings) -> bool {
-    settings.precision.dtype == Format::F32
 }
