@@ -13,7 +13,7 @@ use super::reproduce::Recorded;
 use super::request::{cancel_on_interrupt, settle};
 use super::run_flags::with_run_flags;
 use super::wanted::Wanted;
-use super::{device, effects, keeping, model, plan, prompt_cache};
+use super::{device, effects, keeping, kernels, model, plan, prompt_cache};
 use crate::progress::Progress;
 
 pub(super) fn command(registry: &Registry) -> Command {
@@ -27,7 +27,7 @@ pub(super) fn command(registry: &Registry) -> Command {
              wan generate --cache none --base_seed 7 --save_file out.mp4\n  \
              wan generate --sample_steps 30 --cache_option threshold=0.2 --cache_report",
         )
-        .args([device::arg(), prompt_cache::arg()])
+        .args([device::arg(), kernels::arg(), prompt_cache::arg()])
         .args([save_file(), overwrite(), metadata(), vae_tiling()])
         .args([
             flag("job", "FILE", "Take what flags do not say from this request in JSON; - reads it")

@@ -31,6 +31,7 @@ mod finish;
 mod generate;
 mod inspect;
 mod keeping;
+mod kernels;
 mod making;
 mod model;
 mod named_by;

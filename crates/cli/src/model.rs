@@ -7,7 +7,7 @@ use clap::ArgMatches;
 use wan_host::parts::Registry;
 use wan_host::{Checkpoint, Engine, Model, Result, Sidecar};
 
-use crate::{checkout, device, prompt_cache};
+use crate::{checkout, device, kernels, prompt_cache};
 
 /// Opens the model that the flags name; else the recorded one, else the demo model.
 ///
@@ -28,7 +28,8 @@ pub(super) fn open(
     }
     let device = device::chosen(matches);
     let prompt_cache = prompt_cache::chosen(matches);
-    let engine = Engine::builder().registry(registry.clone()).device(device);
+    let kernels = kernels::chosen(matches, recorded)?;
+    let engine = Engine::builder().registry(registry.clone()).device(device).kernels(kernels);
     let model = engine.prompt_cache(prompt_cache).build()?.open_checkpoint(checkpoint)?;
     prompt_cache::check(matches, &model)?;
     Ok(model)

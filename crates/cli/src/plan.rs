@@ -9,7 +9,7 @@ use wan_plugin_api::Place;
 use super::args::{json, vae_tiling};
 use super::request::settle;
 use super::run_flags::with_run_flags;
-use super::{device, model};
+use super::{device, kernels, model};
 
 /// Columns of the longest bar.
 const BAR: usize = 40;
@@ -22,7 +22,7 @@ pub(super) fn command(registry: &Registry) -> Command {
              free, the mildest means that make it fit are chosen and named; --fit never refuses it.\n\nExample:\n  wan plan --ckpt_dir DIR --size 832*480 --frame_num 81 \
              --max_memory 12GiB",
         )
-        .args([device::arg(), vae_tiling(), json().help_heading("Output")]);
+        .args([device::arg(), kernels::arg(), vae_tiling(), json().help_heading("Output")]);
     with_run_flags(command, registry)
 }
 

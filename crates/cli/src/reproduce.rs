@@ -11,12 +11,13 @@ use super::run_flags::request_of;
 use super::wanted::Reproduced;
 
 /// Flags that go with `--reproduce` and change no latents.
-const ALLOWED: [&str; 22] = [
+const ALLOWED: [&str; 23] = [
     "reproduce",
     "allow_changes",
     "given_dir",
     "ckpt_dir",
     "device",
+    "kernels",
     "no_prompt_cache",
     "tokenizer",
     "vae_tiling",

@@ -13,7 +13,7 @@ use super::making::{self, Job};
 use super::outputs::{RunOutputs, outputs_of};
 use super::request::cancel_on_interrupt;
 use super::wanted::Wanted;
-use super::{device, keeping, model, plan, prompt_cache};
+use super::{device, keeping, kernels, model, plan, prompt_cache};
 use crate::progress::Progress;
 
 pub(super) fn command() -> Command {
@@ -31,7 +31,8 @@ pub(super) fn command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("The folder of the run"),
         )
-        .args([model_dir(), device::arg(), progress(), plugin_dir(), plugin_timeout()])
+        .args([model_dir(), device::arg(), kernels::arg()])
+        .args([progress(), plugin_dir(), plugin_timeout()])
         .args([vae_tiling(), prompt_cache::arg()])
         .args(keeping::flags())
         .args([

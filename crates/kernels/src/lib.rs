@@ -82,8 +82,10 @@
 //! buffers of the pool with NaN, so that a number which nobody wrote is seen in a result.
 
 mod attention;
+mod buffer;
 mod conv;
 mod epilogue;
+pub mod footprint;
 mod functions;
 mod lines;
 mod matrix;
@@ -99,15 +101,17 @@ mod words;
 
 pub use attention::attend::{Span, attend, attend_to};
 pub use attention::key_value::{Attention, KeyValue};
+pub use buffer::Buffer;
 pub use conv::convolve::convolve;
 pub use conv::geometry::Geometry;
 pub use conv::patch::Frames;
-pub use conv::weight::PackedConv;
+pub use conv::weight::{PackedConv, packed_conv_words};
 pub use epilogue::{Activation, AddTo, Epilogue, RowTable};
 pub use matrix::{Count, Elements, ElementsMut, Grid, Matrix, MatrixMut};
 pub use path::{GENERATION, Kernels, NoKernels, Path};
 pub use pool::{Counts, Pool};
 pub use product::{Context, multiply};
+pub use rows::channel::channel_norm;
 pub use rows::norm::{Affine, RmsNorm, Rotation, layer_norm, rms_norm};
 pub use rows::pointwise::{activate, add_gated};
 pub use weight::{Packed, PackedWeight, Packer, Panels, Weight, packed_words};

@@ -1,5 +1,7 @@
 //! Rows of numbers in somebody else's memory.
 
+use std::ops::Range;
+
 use half::bf16;
 
 /// Numbers in one of two formats.
@@ -205,6 +207,27 @@ impl<E> Grid<E> {
 }
 
 impl<'a> Matrix<'a> {
+    /// The numbers that it lies in, row by row where its rows follow each other.
+    pub fn elements(&self) -> Elements<'a> {
+        self.elements
+    }
+
+    /// Some rows of it.
+    ///
+    /// # Panics
+    ///
+    /// If it has not these rows.
+    pub fn narrow(&self, rows: Range<usize>) -> Self {
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "{rows:?} of {} rows", self.rows);
+        let start = rows.start * self.stride;
+        let len = match rows.len() {
+            0 => 0,
+            count => (count - 1) * self.stride + self.columns,
+        };
+        let elements = self.elements.part(start.min(self.elements.len()), len);
+        Self { elements, rows: rows.len(), ..*self }
+    }
+
     /// `len` numbers of row `row`, from number `start` on.
     #[inline(always)]
     pub(crate) fn part(&self, row: usize, start: usize, len: usize) -> Elements<'a> {

@@ -1,7 +1,8 @@
 //! Memory for what lives shorter than a call, kept from one call to the next.
 //!
 //! A forward pass asks for the same sizes again and again, and fresh memory costs a page fault
-//! and a cleared page every 4 KiB. A run owns one pool and drops it at its end.
+//! and a cleared page every 4 KiB. What is free is kept as long as all buffers together take no more
+//! than those that were once lent at a time: so a pool takes the memory that its users need anyway.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +18,36 @@ pub struct Pool(Mutex<Shelves>);
 #[derive(Default)]
 struct Shelves {
     free: BTreeMap<usize, Vec<Lines>>,
+    lent: usize,
     counts: Counts,
+}
+
+impl Shelves {
+    /// Takes a free buffer, or makes room for another.
+    fn take(&mut self, class: usize) -> Option<Lines> {
+        let free = self.free.get_mut(&class).and_then(Vec::pop);
+        self.counts.lent += 1;
+        self.lent += 4 * class;
+        self.counts.most_lent = self.counts.most_lent.max(self.lent);
+        if free.is_none() {
+            self.counts.allocated += 1;
+            self.counts.bytes += 4 * class;
+            self.shrink();
+        }
+        free
+    }
+
+    /// Frees the largest of the free buffers until all take no more than were once lent.
+    fn shrink(&mut self) {
+        while self.counts.bytes > self.counts.most_lent {
+            let Some((class, free)) = self.free.iter_mut().rfind(|(_, free)| !free.is_empty())
+            else {
+                return;
+            };
+            free.pop();
+            self.counts.bytes -= 4 * class;
+        }
+    }
 }
 
 /// What a pool has done.
@@ -29,6 +59,8 @@ pub struct Counts {
     pub allocated: usize,
     /// Bytes of all buffers, lent and free.
     pub bytes: usize,
+    /// The most bytes that were lent at a time since the pool was made or cleared.
+    pub most_lent: usize,
 }
 
 impl Pool {
@@ -47,20 +79,14 @@ impl Pool {
         let mut shelves = self.shelves();
         let freed: usize = shelves.free.iter().map(|(class, free)| 4 * class * free.len()).sum();
         shelves.counts.bytes -= freed;
+        shelves.counts.most_lent = shelves.lent;
         shelves.free.clear();
     }
 
     /// `len` words that begin at a cache line. What they hold is not defined.
     pub(crate) fn words(&self, len: usize) -> Words<'_> {
         let class = class(len);
-        let mut shelves = self.shelves();
-        shelves.counts.lent += 1;
-        let free = shelves.free.get_mut(&class).and_then(Vec::pop);
-        if free.is_none() {
-            shelves.counts.allocated += 1;
-            shelves.counts.bytes += 4 * class;
-        }
-        drop(shelves);
+        let free = self.shelves().take(class);
         let mut lines = free.unwrap_or_else(|| Lines::zeros(class));
         if cfg!(feature = "checked") {
             lines.words_mut().fill(u32::MAX); // a NaN, as an f32 and as a bf16 pair
@@ -85,11 +111,11 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// Words of the smallest buffer that holds `len`: a quarter of a power of two more each time, so
-/// that at most a quarter is wasted.
-fn class(len: usize) -> usize {
+/// Words of the smallest buffer that holds `len`: a sixteenth of a power of two more each time, so
+/// that at most an eighth is wasted.
+pub(crate) fn class(len: usize) -> usize {
     let len = len.max(16);
-    len.next_multiple_of((len.next_power_of_two() / 8).max(16))
+    len.next_multiple_of((len.next_power_of_two() / 16).max(16))
 }
 
 /// Words that go back to the pool.
@@ -117,7 +143,9 @@ impl DerefMut for Words<'_> {
 impl Drop for Words<'_> {
     fn drop(&mut self) {
         let lines = std::mem::replace(&mut self.lines, Lines::zeros(0));
-        self.pool.shelves().free.entry(self.class).or_default().push(lines);
+        let mut shelves = self.pool.shelves();
+        shelves.lent -= 4 * self.class;
+        shelves.free.entry(self.class).or_default().push(lines);
     }
 }
 
@@ -143,11 +171,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_class_wastes_at_most_a_quarter() {
+    fn a_class_wastes_at_most_an_eighth() {
         for len in (0..300).chain([1000, 4097, 1 << 20, (1 << 20) + 1, 13_762_560]) {
             let class = class(len);
             assert!(class >= len && class.is_multiple_of(16), "{len}: {class}");
-            assert!(class <= (len + len / 4).max(len + 16), "{len}: {class}");
+            assert!(class <= (len + len / 8).max(len + 16), "{len}: {class}");
         }
     }
 
@@ -165,6 +193,20 @@ mod tests {
         drop(third);
         pool.clear();
         assert_eq!(pool.counts().bytes, 0);
+    }
+
+    #[test]
+    fn a_pool_takes_no_more_than_was_lent_at_a_time() {
+        let pool = Pool::new();
+        drop(pool.words(1000));
+        drop(pool.words(500));
+        // Both together would be more than was ever needed.
+        assert_eq!(pool.counts().bytes, 4 * 512);
+        let held = (pool.words(500), pool.words(1000));
+        assert_eq!((pool.counts().bytes, pool.counts().most_lent), (4 * 1536, 4 * 1536));
+        drop(held);
+        drop((pool.words(100), pool.words(1000)));
+        assert!(pool.counts().bytes <= 4 * 1536);
     }
 
     #[test]

@@ -29,9 +29,9 @@ const STEPS: usize = 256;
 /// As [`STEPS`], for words of two numbers.
 const PAIR_STEPS: usize = 384;
 /// Panels that a task holds at once.
-const STRIP: usize = 6;
+pub(crate) const STRIP: usize = 6;
 /// Rows whose sums a task holds at once, about.
-const ROWS: usize = 240;
+pub(crate) const ROWS: usize = 240;
 
 /// `out = epilogue(x W^T)` for `x [m, k]`, a weight `[n, k]` and `out [m, n]`.
 ///

@@ -26,14 +26,21 @@ pub trait Panels: Sync {
 
     /// Writes the numbers `columns` of the rows `rows`, widened to f32: `out [rows, columns]`.
     ///
-    /// `rows` are at most 32 and begin at a multiple of 32. `columns` are at most 256 and begin at
-    /// a multiple of 256, so a block of a quantised format is never cut. Called from several
-    /// threads at once, once for each part of the weight in a product.
+    /// `rows` are at most 32 and begin at a multiple of 32. `columns` are at most as many as
+    /// [`at_once`](Self::at_once) says and begin at a multiple of 256, so a block of a quantised
+    /// format is never cut. Called from several threads at once, once for each part of the weight in
+    /// a product.
     fn widen(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [f32]);
+
+    /// Numbers of a row that are asked for at once: 256, or a whole row for what can be computed for
+    /// that alone.
+    fn at_once(&self) -> usize {
+        WIDENED
+    }
 }
 
 /// Numbers of a row that [`Panels::widen`] is asked for at once.
-pub(crate) const WIDENED: usize = 256;
+const WIDENED: usize = 256;
 
 impl Panels for Matrix<'_> {
     fn shape(&self) -> [usize; 2] {
@@ -245,13 +252,18 @@ impl fmt::Debug for PackedWeight {
 pub(crate) fn widen_panel(panels: &dyn Panels, panel: usize, word: Word, out: &mut [u32]) {
     let [n, k] = panels.shape();
     let rows = panel * PANEL..((panel + 1) * PANEL).min(n);
-    let mut numbers = [0.; PANEL * WIDENED];
+    let at_once = panels.at_once().next_multiple_of(WIDENED);
+    let (mut held, mut longer) = ([0.; PANEL * WIDENED], Vec::new());
+    if at_once > WIDENED {
+        longer.resize(PANEL * at_once, 0.);
+    }
     if rows.len() < PANEL {
         out.fill(0);
     }
-    for start in (0..k).step_by(WIDENED) {
-        let columns = start..(start + WIDENED).min(k);
+    for start in (0..k).step_by(at_once) {
+        let columns = start..(start + at_once).min(k);
         let shape = [rows.len(), columns.len()];
+        let numbers = if at_once > WIDENED { &mut longer[..] } else { &mut held[..] };
         let numbers = &mut numbers[..shape[0] * shape[1]];
         panels.widen(rows.clone(), columns, numbers);
         let block = Matrix::dense(Elements::F32(numbers), shape);

@@ -2,15 +2,13 @@
 
 use std::ops::Range;
 
-use candle_core::{D, DType, Tensor};
-use rayon::prelude::*;
+use candle_core::{DType, Device, Tensor};
+use half::bf16;
+use wan_kernels::{Context, Matrix, MatrixMut, Precision, Span};
 
+use crate::arithmetic::{Arithmetic, elements};
 use crate::error::Result;
-use crate::fused;
 use crate::product::product;
-
-/// Largest number of scores that one thread holds at once.
-const SCORES_MAX: usize = 1 << 21;
 
 /// Largest number of scores at once off the CPU, over all heads: at most 1 GB with all copies, and
 /// enough work for a GPU.
@@ -35,6 +33,15 @@ impl Attention {
         }
     }
 
+    /// Query tokens of a video in runs with the same key tokens.
+    pub(crate) fn token_spans(self, frames: usize, frame_tokens: usize) -> Vec<Span> {
+        let spans = self.spans(frames).into_iter().map(|(queries, keys)| Span {
+            queries: queries.start * frame_tokens..queries.end * frame_tokens,
+            keys: 0..keys * frame_tokens,
+        });
+        spans.collect()
+    }
+
     /// The query frames in runs with the same keys, each with the number of its key frames.
     fn spans(self, frames: usize) -> Vec<(Range<usize>, usize)> {
         let block = match self {
@@ -51,8 +58,7 @@ impl Attention {
 }
 
 /// Queries, keys and values `[B,L,D]` of one dtype; the last axis is `heads` heads side by side.
-/// Queries are already multiplied by the softmax scale. Scores and softmax are f32 for any dtype;
-/// on the CPU everything else is too, one head at a time.
+/// Queries are already multiplied by the softmax scale. Scores and softmax are f32 for any dtype.
 pub(crate) struct Heads<'a> {
     pub(crate) query: &'a Tensor,
     pub(crate) key: &'a Tensor,
@@ -60,77 +66,61 @@ pub(crate) struct Heads<'a> {
     pub(crate) heads: usize,
 }
 
-/// A run of query tokens, and the number of their key tokens.
-struct Span {
-    queries: Range<usize>,
-    keys: usize,
-}
-
 impl Heads<'_> {
-    /// Self-attention of a video of `frames` frames, `[B,L,D]`.
-    pub(crate) fn attend_frames(&self, attention: Attention, frames: usize) -> Result<Tensor> {
-        self.attend(self.spans(attention, frames)?)
-    }
-
-    fn spans(&self, attention: Attention, frames: usize) -> Result<Vec<Span>> {
+    /// Self-attention of a video of `frames` frames on a GPU, `[B,L,D]`.
+    pub(crate) fn attend_frames_on_device(
+        &self,
+        attention: Attention,
+        frames: usize,
+    ) -> Result<Tensor> {
         let frame_tokens = self.query.dim(1)? / frames;
-        let spans = attention.spans(frames).into_iter().map(|(queries, keys)| Span {
-            queries: queries.start * frame_tokens..queries.end * frame_tokens,
-            keys: keys * frame_tokens,
-        });
-        Ok(spans.collect())
+        self.attend_in_turn(attention.token_spans(frames, frame_tokens))
     }
 
     /// Attention of every query to every key, `[B,Lq,D]`.
-    pub(crate) fn attend_all(&self) -> Result<Tensor> {
-        self.attend(vec![Span { queries: 0..self.query.dim(1)?, keys: self.key.dim(1)? }])
-    }
-
-    fn attend(&self, spans: Vec<Span>) -> Result<Tensor> {
-        if self.query.device().is_cpu() {
-            self.attend_in_parallel(spans)
-        } else {
-            self.attend_in_turn(spans)
+    pub(crate) fn attend_all(&self, arithmetic: &Arithmetic) -> Result<Tensor> {
+        let spans = vec![Span { queries: 0..self.query.dim(1)?, keys: 0..self.key.dim(1)? }];
+        match self.query.device().is_cpu() {
+            true => self.attend_on_cpu(arithmetic.context(), &spans),
+            false => self.attend_in_turn(spans),
         }
     }
 
-    /// Cuts each span into chunks of bounded size; the chunks of all heads run in parallel.
-    fn attend_in_parallel(&self, spans: Vec<Span>) -> Result<Tensor> {
-        let chunks: Vec<_> = spans.into_iter().flat_map(|span| chunks(span, SCORES_MAX)).collect();
-        let (batch, queries, width) = self.query.dims3()?;
-        let mut outputs = Vec::with_capacity(batch);
-        for batch in 0..batch {
-            let (dtype, device) = (self.query.dtype(), self.query.device());
-            let output = Tensor::zeros((queries, width), dtype, device)?;
-            let of_head = |head: usize| -> candle_core::Result<()> {
-                let part = Part { batch, head };
-                let parts = chunks.par_iter().map(|span| self.attend_chunk(part, span));
-                let parts = parts.collect::<candle_core::Result<Vec<_>>>()?;
-                let whole = Tensor::cat(&parts, 0)?; // [Lq,d]
-                output.slice_set(&whole, 1, head * (width / self.heads))
-            };
-            (0..self.heads).into_par_iter().try_for_each(of_head)?;
-            outputs.push(output);
-        }
-        // `stack` copies even a single tensor.
-        match outputs.as_slice() {
-            [only] => Ok(only.unsqueeze(0)?),  // [1,Lq,D]
-            all => Ok(Tensor::stack(all, 0)?), // [B,Lq,D]
-        }
-    }
-
-    /// Attention of one head for a chunk of queries, `[queries, d]`.
-    fn attend_chunk(&self, part: Part, span: &Span) -> candle_core::Result<Tensor> {
-        let head_dim = self.query.dim(2)? / self.heads;
-        // [L,d]; a view for f32, because the product takes any row stride.
-        let own = |tensor: &Tensor, tokens: Range<usize>| {
-            let tensor = tensor.get(part.batch)?.narrow(0, tokens.start, tokens.len())?;
-            tensor.narrow(1, part.head * head_dim, head_dim)?.to_dtype(DType::F32)
+    /// The kernels' attention. What is no bf16 is attended to in f32.
+    fn attend_on_cpu(&self, context: Context, spans: &[Span]) -> Result<Tensor> {
+        let (batch, tokens, width) = self.query.dims3()?;
+        let precision = match self.query.dtype() {
+            DType::BF16 => Precision::Bf16,
+            _ => Precision::F32,
         };
-        let query = own(self.query, span.queries.clone())?;
-        let (key, value) = (own(self.key, 0..span.keys)?, own(self.value, 0..span.keys)?);
-        let scores = product(&query, &key.transpose(D::Minus1, D::Minus2)?)?;
-        product(&fused::softmax(scores)?, &value)?.to_dtype(self.query.dtype())
+        let dtype = crate::arithmetic::dtype(precision);
+        let own = |x: &Tensor| x.to_dtype(dtype)?.contiguous();
+        let given = [own(self.query)?, own(self.key)?, own(self.value)?];
+        let given = given.each_ref().map(Tensor::storage_and_layout);
+        let matrix = |number: usize| -> Result<Matrix> {
+            let (storage, layout) = &given[number];
+            let (batch, tokens, width) = layout.shape().dims3()?;
+            Ok(Matrix::dense(elements(storage, layout)?, [batch * tokens, width]))
+        };
+        let given = [matrix(0)?, matrix(1)?, matrix(2)?];
+        let attention =
+            wan_kernels::Attention { batch, heads: self.heads, scale: 1., precision };
+        let (shape, rows) = ((batch, tokens, width), [batch * tokens, width]);
+        let attended = match precision {
+            Precision::F32 => {
+                let mut out = vec![0f32; batch * tokens * width];
+                let to = MatrixMut::dense(out.as_mut_slice(), rows);
+                wan_kernels::attend(context, attention, given, spans, to);
+                Tensor::from_vec(out, shape, &Device::Cpu)?
+            }
+            Precision::Bf16 => {
+                let mut out = vec![bf16::ZERO; batch * tokens * width];
+                let to = MatrixMut::dense(out.as_mut_slice(), rows);
+                wan_kernels::attend(context, attention, given, spans, to);
+                Tensor::from_vec(out, shape, &Device::Cpu)?
+            }
+        };
+        Ok(attended.to_dtype(self.query.dtype())?)
     }
 
     /// All heads at once, one chunk of queries after the other: a chunk is enough work for a GPU,
@@ -151,9 +141,10 @@ impl Heads<'_> {
         for span in spans.into_iter().flat_map(|span| chunks(span, scores_max)) {
             let query = query.narrow(2, span.queries.start, span.queries.len())?;
             let query = query.to_dtype(DType::F32)?.contiguous()?;
-            let (key, value) = (key.narrow(2, 0, span.keys)?, value.narrow(2, 0, span.keys)?);
+            let keys = span.keys.end;
+            let (key, value) = (key.narrow(2, 0, keys)?, value.narrow(2, 0, keys)?);
             let scores = product(&query, &key.transpose(2, 3)?)?; // [B,H,l,keys]
-            let weights = fused::softmax(scores)?.to_dtype(value.dtype())?;
+            let weights = candle_nn::ops::softmax_last_dim(&scores)?.to_dtype(value.dtype())?;
             let attended = product(&weights, &value)?.transpose(1, 2)?; // [B,l,H,d]
             output.slice_set(&attended.flatten_from(2)?.contiguous()?, 1, span.queries.start)?;
         }
@@ -161,28 +152,13 @@ impl Heads<'_> {
     }
 }
 
-/// One head of one batch element.
-#[derive(Clone, Copy)]
-struct Part {
-    batch: usize,
-    head: usize,
-}
-
-/// Queries of a chunk on the CPU, whose scores of `keys` keys a thread holds at once; a span of fewer
-/// is one chunk.
-pub(crate) fn queries_at_once(keys: usize) -> usize {
-    queries_of(keys, SCORES_MAX)
-}
-
-fn queries_of(keys: usize, scores_max: usize) -> usize {
-    (scores_max / keys.max(1)).max(16)
-}
-
+/// Cuts a span into parts of so many scores at most.
 fn chunks(span: Span, scores_max: usize) -> impl Iterator<Item = Span> {
-    let rows = queries_of(span.keys, scores_max);
     let Span { queries, keys } = span;
-    let end = queries.end;
-    queries.step_by(rows).map(move |start| Span { queries: start..(start + rows).min(end), keys })
+    let (rows, end) = ((scores_max / keys.len().max(1)).max(16), queries.end);
+    queries
+        .step_by(rows)
+        .map(move |start| Span { queries: start..(start + rows).min(end), keys: keys.clone() })
 }
 
 #[cfg(test)]
@@ -206,9 +182,8 @@ mod tests {
 
     #[test]
     fn chunks_cover_the_span_within_the_bound() {
-        let keys = SCORES_MAX / 20;
-        let cut: Vec<_> =
-            chunks(Span { queries: 3..50, keys }, SCORES_MAX).map(|s| s.queries).collect();
+        let span = Span { queries: 3..50, keys: 0..1000 };
+        let cut: Vec<_> = chunks(span, 20_000).map(|s| s.queries).collect();
         assert_eq!(cut, [3..23, 23..43, 43..50]);
     }
 
@@ -218,9 +193,9 @@ mod tests {
         let tokens = frames * frame_tokens;
         let [query, key, value] = [1, 2, 3].map(|seed| noise(seed, &[2, tokens, heads * head_dim]));
         let attention = Attention::BlockCausal(2);
-        let by_block = Heads { query: &query, key: &key, value: &value, heads }
-            .attend_frames(attention, frames)
-            .unwrap();
+        let by_block = Heads { query: &query, key: &key, value: &value, heads };
+        let spans = attention.token_spans(frames, frame_tokens);
+        let by_block = by_block.attend_on_cpu(Arithmetic::default().context(), &spans).unwrap();
 
         let mut mask = Vec::new();
         for q in 0..tokens {
@@ -241,14 +216,15 @@ mod tests {
     }
 
     #[test]
-    fn all_heads_in_turn_equal_each_head_in_parallel() {
+    fn what_a_gpu_computes_equals_the_kernels() {
         let (frames, tokens, width) = (5, 35, 12);
         let [query, key, value] = [1, 2, 3].map(|seed| noise(seed, &[2, tokens, width]));
         let heads = Heads { query: &query, key: &key, value: &value, heads: 3 };
         for attention in [Attention::Bidirectional, Attention::BlockCausal(2)] {
-            let in_parallel = heads.attend_in_parallel(heads.spans(attention, frames).unwrap());
-            let in_turn = heads.attend_in_turn(heads.spans(attention, frames).unwrap());
-            assert!(distance(&in_parallel.unwrap(), &in_turn.unwrap()) < 1e-5);
+            let spans = attention.token_spans(frames, tokens / frames);
+            let by_kernels = heads.attend_on_cpu(Arithmetic::default().context(), &spans);
+            let in_turn = heads.attend_frames_on_device(attention, frames);
+            assert!(distance(&by_kernels.unwrap(), &in_turn.unwrap()) < 1e-5);
         }
     }
 }

@@ -17,6 +17,16 @@ const TOKENS_AT_ONCE: usize = 512;
 /// Tokens of a run on a GPU, where a shorter run would not use the whole device.
 const TOKENS_AT_ONCE_OFF_CPU: usize = 4096;
 
+/// Tokens of `batch` videos on the CPU in runs of about equal length, each of one video: numbers of
+/// rows of `[B L, D]`.
+pub(crate) fn runs(batch: usize, tokens: usize) -> impl Iterator<Item = Range<usize>> {
+    let length = run_tokens(tokens);
+    (0..batch).flat_map(move |video| {
+        let end = (video + 1) * tokens;
+        (video * tokens..end).step_by(length).map(move |start| start..(start + length).min(end))
+    })
+}
+
 /// `0..tokens` in runs of about equal length. Over the whole batch, a run has at most the tokens
 /// above, but at least 16 per batch element.
 pub(crate) fn chunks(

@@ -9,6 +9,9 @@
 use crate::weights::{Scope, Turns};
 use candle_core::Tensor;
 
+use wan_kernels::Kernels;
+
+use crate::arithmetic::Arithmetic;
 use crate::attention::Heads;
 use crate::bicubic;
 use crate::error::{Error, Result};
@@ -82,6 +85,7 @@ pub struct ClipVision {
     pre_layrnorm: Norm,
     layers: Vec<Layer>,
     turns: Turns,
+    arithmetic: Arithmetic,
 }
 
 impl ClipVision {
@@ -114,6 +118,7 @@ impl ClipVision {
                 })
                 .collect::<Result<_>>()?,
             turns,
+            arithmetic: scope.arithmetic().clone(),
             config,
         })
     }
@@ -165,6 +170,7 @@ impl ClipVision {
 
     fn run(&self, pixels: &Tensor, layers: usize, observer: &mut dyn Observer) -> Result<Tensor> {
         let _span = tracing::debug_span!("image_encoder").entered();
+        let _rest = self.arithmetic.rests();
         let pass = self.turns.begin();
         threads::on_worker(|| {
             let mut hidden = self.pre_layrnorm.forward(&self.embed(pixels)?)?;
@@ -208,17 +214,19 @@ struct Norm {
     weight: Tensor,
     bias: Tensor,
     eps: f64,
+    kernels: Kernels,
 }
 
 impl Norm {
     fn load(config: &ClipVisionConfig, scope: Scope) -> Result<Self> {
         let width = config.hidden_size;
         let (weight, bias) = (scope.get(width, "weight")?, scope.get(width, "bias")?);
-        Ok(Self { weight, bias, eps: config.layer_norm_eps })
+        let kernels = scope.arithmetic().kernels();
+        Ok(Self { weight, bias, eps: config.layer_norm_eps, kernels })
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        fused::layer_norm(x, Some((&self.weight, &self.bias)), self.eps)
+        fused::layer_norm(self.kernels, x, Some((&self.weight, &self.bias)), self.eps)
     }
 }
 
@@ -233,6 +241,7 @@ struct Layer {
     fc1: Linear,
     activation: Activation,
     fc2: Linear,
+    arithmetic: Arithmetic,
 }
 
 impl Layer {
@@ -250,6 +259,7 @@ impl Layer {
             fc1: linear(width, inner, mlp.pp("fc1"))?,
             activation: config.hidden_act,
             fc2: linear(inner, width, mlp.pp("fc2"))?,
+            arithmetic: scope.arithmetic().clone(),
         })
     }
 
@@ -260,10 +270,12 @@ impl Layer {
         let query = (self.q_proj.forward(&normed)? * (1. / (head_dim as f64).sqrt()))?;
         let (key, value) = (self.k_proj.forward(&normed)?, self.v_proj.forward(&normed)?);
         let heads = Heads { query: &query, key: &key, value: &value, heads: self.heads };
-        let hidden = fused::add(hidden, &self.out_proj.forward(&heads.attend_all()?)?)?;
+        let (attended, kernels) =
+            (heads.attend_all(&self.arithmetic)?, self.arithmetic.kernels());
+        let hidden = fused::add(kernels, hidden, &self.out_proj.forward(&attended)?)?;
         let inner = self.fc1.forward(&self.layer_norm2.forward(&hidden)?)?;
         let fed = self.fc2.forward(&self.activation.forward(&inner)?)?;
-        Ok(fused::add(&hidden, &fed)?)
+        Ok(fused::add(kernels, &hidden, &fed)?)
     }
 }
 

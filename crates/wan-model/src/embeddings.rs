@@ -6,6 +6,7 @@
 use crate::weights::Scope;
 use candle_core::{Device, Module, Tensor};
 use candle_transformers::models::with_tracing::Embedding;
+use wan_kernels::{Activation, Kernels};
 
 use crate::config::WanConfig;
 use crate::error::{Error, Result};
@@ -181,8 +182,8 @@ impl TextEmbedding {
                 return Err(Error::input("prompt_embeds", expected, prompt_embeds.dims()));
             }
         }
-        let inner = self.linear_1.forward(prompt_embeds)?;
-        self.linear_2.forward(&fused::gelu_tanh(inner)?)
+        let inner = self.linear_1.forward_activated(prompt_embeds, Activation::GeluTanh)?;
+        self.linear_2.forward(&inner)
     }
 }
 
@@ -199,6 +200,7 @@ pub(crate) struct ImageEmbedding {
     ff_out: Linear,
     norm2: (Tensor, Tensor),
     image_dim: usize,
+    kernels: Kernels,
 }
 
 impl ImageEmbedding {
@@ -223,6 +225,7 @@ impl ImageEmbedding {
             ff_out: linear(image_dim, config.dim(), net.pp(2))?,
             norm2: norm(config.dim(), scope.pp("norm2"))?,
             image_dim,
+            kernels: scope.arithmetic().kernels(),
         }))
     }
 
@@ -247,7 +250,7 @@ impl ImageEmbedding {
             }
         };
         let affine = |(weight, bias): &(Tensor, Tensor), x: &Tensor| {
-            fused::layer_norm(x, Some((weight, bias)), Self::EPS)
+            fused::layer_norm(self.kernels, x, Some((weight, bias)), Self::EPS)
         };
         let inner = self.ff_in.forward(&affine(&self.norm1, &placed)?)?;
         let projected = self.ff_out.forward(&fused::gelu(&inner)?)?;

@@ -5,7 +5,10 @@
 
 use candle_core::DType;
 
-use crate::attention::queries_at_once;
+use wan_kernels::footprint::{attention_bytes, key_value_bytes, matrix_bytes, product_bytes};
+use wan_kernels::{Kernels, Precision};
+
+use crate::arithmetic::precision;
 use crate::chunks::run_tokens;
 use crate::clip::ClipVisionConfig;
 use crate::config::WanConfig;
@@ -13,7 +16,7 @@ use crate::error::Result;
 use crate::inspect::Network;
 use crate::numerics::Numerics;
 use crate::umt5::Umt5Config;
-use crate::weights::{Encoding, Scope, is_streamed, panel_rows, two_at_a_time};
+use crate::weights::{Scope, is_streamed, two_at_a_time};
 
 /// Bytes of a number in f32.
 const F32: usize = 4;
@@ -66,7 +69,7 @@ impl WeightBytes {
             if all.layers.len() <= number {
                 all.layers.resize(number + 1, LayerBytes::default());
             }
-            all.is_widened |= at_rest.encoding != Encoding::F32 || compute != DType::F32;
+            all.is_widened |= !at_rest.is_packed(compute);
             let bytes = &mut all.layers[number];
             if at_rest.encoding.is_wide_float() {
                 all.largest = all.largest.max(at_rest.bytes(compute));
@@ -116,11 +119,6 @@ fn is_matrix(name: &str, shape: &[usize]) -> bool {
     shape.len() > 1 && name.ends_with(".weight") && !TABLES.iter().any(|table| name.contains(table))
 }
 
-/// Threads that compute.
-pub fn threads() -> usize {
-    rayon::current_num_threads()
-}
-
 /// An evaluation of a transformer on the CPU: of one video.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Evaluation {
@@ -130,10 +128,31 @@ pub struct Evaluation {
     pub text_tokens: usize,
     /// Tokens of given pictures, where the model takes them.
     pub image_tokens: usize,
-    /// Threads that attend at a time.
+    /// The kernels that compute, and the threads that they compute on.
+    pub on: Cpu,
+    /// Whether a matrix of the blocks is widened while a product reads it.
+    pub is_widened: bool,
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cpu {
+    /// The kernels.
+    pub kernels: Kernels,
+    /// Their threads.
     pub threads: usize,
-    /// Whether the blocks' matrices are held in the format of their products.
-    pub is_dense: bool,
+}
+
+impl Cpu {
+    /// These kernels on the threads of the current pool.
+    pub fn new(kernels: Kernels) -> Self {
+        Self { kernels, threads: rayon::current_num_threads() }
+    }
+
+    /// Bytes of a product of `x [rows, inputs]` with a matrix `[outputs, inputs]`.
+    fn product(self, x: [usize; 2], outputs: usize, of: (Precision, bool)) -> usize {
+        product_bytes(self.kernels, (x, outputs), of, self.threads)
+    }
 }
 
 /// Bytes that an evaluation holds above the weights, at most.
@@ -162,52 +181,70 @@ impl Evaluation {
     /// What it holds.
     pub fn bytes(&self, config: &WanConfig, numerics: Numerics) -> EvaluationBytes {
         let (l, d, ffn) = (self.tokens, config.dim(), config.ffn_dim);
-        let (w, s) = (numerics.compute.size_in_bytes(), numerics.stream_dtype().size_in_bytes());
-        let is_half = numerics.compute != DType::F32;
-        let rows = queries_at_once(l).min(l);
-        let head = config.attention_head_dim;
-        let widened = if is_half { (2 * l + rows) * head * F32 } else { 0 };
-        let threads = self.threads * (F32 * rows * l + 2 * l * head * w + widened);
+        let (precision, stream) = (precision(numerics.compute), numerics.stream_dtype());
+        let of = (precision, !self.is_widened);
+        let heads = (config.num_attention_heads, config.attention_head_dim);
+        let whole = matrix_bytes(precision, [l, d]);
         let run = run_tokens(l);
-        let rounded = if is_half { run * ffn * (w + F32) } else { 0 };
-        let panel = if is_half || !self.is_dense { panel(d, ffn).max(panel(ffn, d)) } else { 0 };
-        let run = run * (4 * d + ffn) * F32 + rounded + panel;
-        let (while_attending, after) = ((4 * l * d * w, threads), (l * d * (w + s), run));
-        let (attention, workspace) = if while_attending.0 + while_attending.1 > after.0 + after.1 {
-            while_attending
-        } else {
-            after
+        let (operand, wide) =
+            (matrix_bytes(precision, [run, d]), matrix_bytes(Precision::F32, [run, d]));
+        let inner = matrix_bytes(precision, [run, ffn]);
+        let Cpu { kernels, threads } = self.on;
+        let attend = |queries: usize, keys: usize| {
+            attention_bytes(kernels, ([queries, keys], heads.0, heads.1), precision, threads)
         };
-        let of_tokens = |tokens: usize| tokens * d * (config.num_layers * 2 * w + F32);
+        let square = self.on.product([run, d], d, of);
+        let out = l * d * stream.size_in_bytes();
+        // A stream in f16 is read and written in f32.
+        let (read, written) = if stream == DType::F16 { (l * d * F32, l * d * F32) } else { (0, 0) };
+        let projecting = (3 * whole + read, operand + wide + square);
+        let attending = (4 * whole + read, attend(l, l));
+        let in_context = 2 * operand + 3 * wide + square;
+        let fed = (operand + self.on.product([run, d], ffn, of))
+            .max(self.on.product([run, ffn], d, of));
+        let after = (whole + out + read + written, in_context.max(wide + inner + fed));
+        let moments = [projecting, attending, after];
+        let most = moments.into_iter().max_by_key(|(held, working)| held + working);
+        let (attention, workspace) = most.unwrap_or_default();
+        let of_tokens = |tokens: usize| match tokens {
+            0 => 0,
+            _ => {
+                let packed = key_value_bytes(kernels, (tokens, heads.0, heads.1), precision);
+                tokens * d * F32 + config.num_layers * packed
+            }
+        };
         EvaluationBytes {
             context: of_tokens(self.text_tokens) + of_tokens(self.image_tokens),
-            streams: 2 * l * d * s + l * head * F32,
+            streams: 2 * l * d * stream.size_in_bytes() + l * heads.1 * F32,
             attention,
             workspace,
         }
     }
 }
 
-/// Bytes of a widened panel of a matrix `[outputs, inputs]`.
-fn panel(inputs: usize, outputs: usize) -> usize {
-    F32 * inputs * panel_rows(inputs).min(outputs)
-}
-
 /// Bytes that the text encoder holds above its weights for a prompt of `tokens` tokens, padding
 /// included: at most those of the feed-forward, since attention works on one head at a time.
-pub fn text_encoder(config: &Umt5Config, tokens: usize) -> usize {
+pub fn text_encoder(
+    config: &Umt5Config,
+    tokens: usize,
+    (on, compute, is_widened): (Cpu, DType, bool),
+) -> usize {
     let inner = config.num_heads * config.d_kv;
     let (hidden, wide) = (tokens * config.d_model, tokens * config.d_ff);
-    let fed_forward = 3 * hidden + 3 * wide;
-    let attended = 3 * hidden + 4 * tokens * inner + 5 * tokens * tokens;
-    F32 * (fed_forward.max(attended) + 2 * tokens * tokens)
-        + panel(config.d_model, config.d_ff).max(panel(config.d_ff, config.d_model))
+    let of = (precision(compute), !is_widened);
+    let fed_forward = 4 * (3 * hidden + 3 * wide)
+        + on.product([tokens, config.d_model], config.d_ff, of)
+            .max(on.product([tokens, config.d_ff], config.d_model, of));
+    let attended = 4 * (3 * hidden + 4 * tokens * inner + 5 * tokens * tokens)
+        + on.product([tokens, config.d_model], inner, of);
+    fed_forward.max(attended) + 4 * 2 * tokens * tokens
 }
 
 /// Bytes that the image encoder holds above its weights for so many pictures.
-pub fn image_encoder(config: &ClipVisionConfig, pictures: usize) -> usize {
+pub fn image_encoder(config: &ClipVisionConfig, pictures: usize, on: Cpu) -> usize {
     let tokens = pictures * config.tokens();
     let pixels = pictures * config.num_channels * config.image_size * config.image_size;
-    F32 * (tokens * (7 * config.hidden_size + 2 * config.intermediate_size) + 2 * pixels)
-        + panel(config.hidden_size, config.intermediate_size)
+    let (width, inner) = (config.hidden_size, config.intermediate_size);
+    F32 * (tokens * (7 * width + 2 * inner) + 2 * pixels)
+        + on.product([tokens, width], inner, (Precision::F32, false))
 }

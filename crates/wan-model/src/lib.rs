@@ -66,6 +66,7 @@
     )
 )]
 
+mod arithmetic;
 mod attention;
 mod bicubic;
 mod block;
@@ -95,6 +96,7 @@ pub mod published;
 mod rms_norm;
 mod rope;
 mod rows;
+mod table;
 #[cfg(test)]
 mod testing;
 mod threads;
@@ -105,6 +107,7 @@ pub mod vae;
 mod views;
 pub mod weights;
 
+pub use arithmetic::Arithmetic;
 pub use attention::Attention;
 pub use config::WanConfig;
 pub use error::{Error, Result};
@@ -115,3 +118,4 @@ pub use observer::{BlockPoint, Observer, Point};
 pub use rope::{Grid, Rope};
 pub use rows::Rows;
 pub use timesteps::Timesteps;
+pub use wan_kernels::{GENERATION, Kernels, NoKernels, Path as KernelPath};

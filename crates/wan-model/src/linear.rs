@@ -1,9 +1,10 @@
 //! A linear layer.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
+use wan_kernels::{Activation, AddTo, Epilogue, MatrixMut};
 
+use crate::arithmetic::numbers;
 use crate::error::{Error, Result};
-use crate::fused;
 use crate::matrix::Matrix;
 use crate::weights::Scope;
 
@@ -35,9 +36,18 @@ impl Linear {
         Self { weight, bias, span: tracing::trace_span!("linear") }
     }
 
+    /// Numbers that come out.
+    pub(crate) fn outputs(&self) -> usize {
+        self.weight.shape().0
+    }
+
     /// `[.., in]` to `[.., out]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let _enter = self.span.enter();
+        self.forward_activated(x, Activation::Identity)
+    }
+
+    /// `[.., in]` to `[.., out]`, and a function of each number.
+    pub(crate) fn forward_activated(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
         let (outputs, inputs) = self.weight.shape();
         let mut shape = x.dims().to_vec();
         if shape.pop() != Some(inputs) {
@@ -45,25 +55,67 @@ impl Linear {
         }
         let rows: usize = shape.iter().product();
         shape.push(outputs);
-        let product = self.weight.product(&x.reshape((rows, inputs))?)?.to_dtype(x.dtype())?;
+        let dtype = x.dtype();
+        let x = x.reshape((rows, inputs))?;
+        let y = match x.device() {
+            Device::Cpu => self.on_cpu(&x.to_dtype(DType::F32)?, activation)?.to_dtype(dtype)?,
+            _ => self.on_device(&x, activation)?,
+        };
+        Ok(y.reshape(shape)?)
+    }
+
+    /// The layer on the CPU, over slices: `activation(x W^T + b)`, perhaps added to something.
+    ///
+    /// # Errors
+    /// As [`Matrix::multiply`].
+    pub(crate) fn multiply(
+        &self,
+        x: wan_kernels::Matrix,
+        activation: Activation,
+        add: Option<AddTo>,
+        out: MatrixMut,
+    ) -> Result<()> {
+        let _enter = self.span.enter();
+        let bias = self.bias.as_ref().map(Tensor::storage_and_layout);
+        let bias = bias.as_ref().map(|(storage, layout)| numbers(storage, layout)).transpose()?;
+        self.weight.multiply(x, &Epilogue { bias, activation, add }, out)
+    }
+
+    fn on_cpu(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        let ((rows, inputs), outputs) = (x.dims2()?, self.weight.shape().0);
+        let x = x.contiguous()?;
+        let (storage, layout) = x.storage_and_layout();
+        let x = wan_kernels::Matrix::dense(numbers(&storage, layout)?, [rows, inputs]);
+        let mut out = vec![0f32; rows * outputs];
+        let y = MatrixMut::dense(out.as_mut_slice(), [rows, outputs]);
+        self.multiply(x, activation, None, y)?;
+        Ok(Tensor::from_vec(out, (rows, outputs), &Device::Cpu)?)
+    }
+
+    fn on_device(&self, x: &Tensor, activation: Activation) -> candle_core::Result<Tensor> {
+        let _enter = self.span.enter();
+        let product = self.weight.product_on_device(x)?.to_dtype(x.dtype())?;
         let sum = match &self.bias {
-            Some(bias) => fused::add_bias(product, &bias.to_dtype(x.dtype())?)?,
+            Some(bias) => product.broadcast_add(&bias.to_dtype(x.dtype())?)?,
             None => product,
         };
-        Ok(sum.reshape(shape)?)
+        match activation {
+            Activation::Identity => Ok(sum),
+            Activation::GeluTanh => sum.gelu(),
+            Activation::Silu => sum.silu(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{distance, noise};
+    use crate::testing::{distance, matrix, noise};
     use crate::weights::Weight;
     use candle_core::{Device, Module};
 
     fn layer(weight: &Tensor, bias: Option<Tensor>, compute: DType) -> Linear {
-        let weight = Weight::Dense(weight.clone());
-        Linear::new(Matrix::new(weight, compute, &Device::Cpu).unwrap(), bias)
+        Linear::new(matrix(Weight::Dense(weight.clone()), compute), bias)
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::ops::Range;
 use crate::weights::{Scope, Streamed, Turns};
 use candle_core::{DType, Tensor};
 
+use crate::arithmetic::Arithmetic;
 use crate::attention::Attention;
 use crate::block::{Block, BlockInputs, ContextKeyValue};
 use crate::chunks::{Assembly, chunks};
@@ -40,6 +41,7 @@ pub struct WanModel {
     context_turns: Turns,
     scale_shift_table: Tensor,
     proj_out: Linear,
+    arithmetic: Arithmetic,
 }
 
 /// The condition of the blocks: a prompt, and an image if the model takes image tokens. Computed
@@ -141,6 +143,7 @@ impl WanModel {
             context_turns,
             scale_shift_table: scope.get((1, 2, dim), "scale_shift_table")?,
             proj_out: linear(dim, pt * ph * pw * config.out_channels, scope.pp("proj_out"))?,
+            arithmetic: scope.arithmetic().clone(),
             config,
             numerics,
         })
@@ -272,6 +275,7 @@ impl Observed<'_> {
         let hidden = self.model.text_embedding.forward(&prompt_embeds.to_dtype(DType::F32)?)?;
         self.observer.see(Point::TextContext, &hidden);
         let image = self.image_context(image_embeds, hidden.dim(0)?)?;
+        let _rest = self.model.arithmetic.rests();
         let (blocks, mut key_values) = (&self.model.blocks, Vec::new());
         self.model.context_turns.begin().each(0..blocks.len(), |number| {
             key_values.push(blocks[number].key_values(&hidden, image.as_ref())?);
@@ -351,6 +355,7 @@ impl Observed<'_> {
         let inputs =
             BlockInputs { e0: &embedded.e0, rope: &embedded.rope, grid: embedded.grid, attention };
         let pass = self.model.turns.begin();
+        let _rest = self.model.arithmetic.rests();
         threads::on_worker(|| {
             let mut hidden = hidden.clone();
             pass.each(range, |number| {
@@ -374,12 +379,14 @@ impl Observed<'_> {
         let model = self.model;
         let e = embedded.e.rows().unsqueeze(2)?; // [B,K,1,D]
         let table = embedded.e.with_rows(e.broadcast_add(&model.scale_shift_table)?)?;
+        let _rest = model.arithmetic.rests();
         let (batch, tokens, _) = hidden.dims3()?;
         let [mut entering, mut projected] = [(); 2].map(|()| Assembly::new(tokens));
         for chunk in chunks(hidden.device(), batch, tokens) {
             let hidden = hidden.narrow(1, chunk.start, chunk.len())?.to_dtype(DType::F32)?;
-            let normed = fused::layer_norm(&hidden, None, model.config.eps)?;
-            let modulated = fused::modulate(&normed, &table.of_tokens(&chunk, tokens)?, 0, 1)?;
+            let own = table.of_tokens(&chunk, tokens)?;
+            let eps = model.config.eps;
+            let modulated = fused::modulated_norm(model.arithmetic.kernels(), &hidden, (&own, 0, 1), eps)?;
             projected.put(chunk.start, model.proj_out.forward(&modulated)?)?;
             if self.observer.looks() {
                 entering.put(chunk.start, modulated)?;

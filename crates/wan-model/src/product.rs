@@ -1,4 +1,4 @@
-//! The matrix product. All products of this crate are computed here.
+//! The product of two tensors. Those with the weights of a layer are the kernels' (`matrix`).
 //!
 //! candle's CPU backend asks for the number of physical cores in every product. On Linux that reads
 //! `/proc/cpuinfo`, unless `RAYON_NUM_THREADS` is set, which a library must not do. Here
@@ -30,7 +30,12 @@ pub(crate) fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if !a.device().is_cpu() || utils::has_mkl() || utils::has_accelerate() {
         return a.matmul(b);
     }
-    a.apply_op2_no_bwd(b, &Product)
+    a.apply_op2_no_bwd(b, &Product { threads: threads::of_products() })
+}
+
+/// [`product`] on the CPU, on this thread: for what is computed within a task.
+pub(crate) fn product_alone(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    a.apply_op2_no_bwd(b, &Product { threads: 1 })
 }
 
 /// [`product`], except that 16-bit floats on the CPU are widened first and their product is f32.
@@ -43,7 +48,9 @@ pub(crate) fn widened_product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     }
 }
 
-struct Product;
+struct Product {
+    threads: usize,
+}
 
 impl CustomOp2 for Product {
     fn name(&self) -> &'static str {
@@ -57,7 +64,7 @@ impl CustomOp2 for Product {
         b: &CpuStorage,
         b_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let factors = Factors::new(a_layout, b_layout)?;
+        let factors = Factors::new(a_layout, b_layout, self.threads)?;
         let out = match (a, b) {
             (CpuStorage::F64(a), CpuStorage::F64(b)) => {
                 CpuStorage::F64(factors.multiply(factors.a.part(a)?, factors.b.part(b)?))
@@ -87,16 +94,18 @@ struct Factors<'a> {
     m: usize,
     n: usize,
     k: usize,
+    threads: usize,
 }
 
 impl<'a> Factors<'a> {
-    fn new(a: &'a Layout, b: &'a Layout) -> Result<Self> {
+    fn new(a: &'a Layout, b: &'a Layout, threads: usize) -> Result<Self> {
         if let ([leading @ .., m, k], [b_leading @ .., b_k, n]) = (a.dims(), b.dims())
             && leading == b_leading
             && k == b_k
         {
             let count = leading.iter().product();
-            return Ok(Self { a: Stack(a), b: Stack(b), count, m: *m, n: *n, k: *k });
+            let (m, n, k) = (*m, *n, *k);
+            return Ok(Self { a: Stack(a), b: Stack(b), count, m, n, k, threads });
         }
         let (lhs, rhs) = (a.shape().clone(), b.shape().clone());
         Err(Error::ShapeMismatchBinaryOp { lhs, rhs, op: "product" }.bt())
@@ -131,7 +140,7 @@ impl<'a> Factors<'a> {
             let (a, b) = (&a[self.a.start(number)..], &b[self.b.start(number)..]);
             let a = (a, self.a.row_stride(), self.a.column_stride());
             let b = (b, self.b.row_stride(), self.b.column_stride());
-            multiply((rows, self.n, self.k), a, b, (out, self.n));
+            multiply((rows, self.n, self.k), a, b, out, self.threads);
         }
         out
     }
@@ -140,14 +149,15 @@ impl<'a> Factors<'a> {
 /// Numbers of a matrix, and the strides of its rows and columns.
 type Strided<'a, T> = (&'a [T], usize, usize);
 
-/// Writes the product of `a [m,k]` and `b [k,n]` to rows of `out` that begin `stride` apart.
+/// Writes the product of `a [m,k]` and `b [k,n]` to `out [m,n]`.
 fn multiply<T: WithDType>(
     (m, n, k): (usize, usize, usize),
     a: Strided<T>,
     b: Strided<T>,
-    (out, stride): (&mut [T], usize),
+    out: &mut [T],
+    threads: usize,
 ) {
-    let parallelism = match threads::of_products() {
+    let parallelism = match threads {
         1 => Parallelism::None,
         count => Parallelism::Rayon(count),
     };
@@ -155,7 +165,7 @@ fn multiply<T: WithDType>(
         (rows - 1) * by_row + (columns - 1) * by_column < numbers.len()
     };
     assert!(m > 0 && n > 0 && k > 0 && reaches(m, k, a) && reaches(k, n, b));
-    assert!(stride >= n && (m - 1) * stride + n <= out.len());
+    assert!(out.len() == m * n);
     // SAFETY: the last element of each matrix lies within its slice, as was just asserted; strides are
     // not negative, so all other elements do too, and no two of `out` are one. `T` is a type of
     // `gemm`: callers have no others.
@@ -166,7 +176,7 @@ fn multiply<T: WithDType>(
             k,
             out.as_mut_ptr(),
             1,
-            stride as isize,
+            n as isize,
             false, // what `out` holds is not read
             a.0.as_ptr(),
             a.2 as isize,
@@ -181,38 +191,6 @@ fn multiply<T: WithDType>(
             false,
             parallelism,
         );
-    }
-}
-
-/// `x W^T` in f32, a panel of rows of `W [out, in]` at a time.
-pub(crate) struct PanelProduct<'x> {
-    /// `[rows, in]`.
-    x: &'x [f32],
-    inputs: usize,
-    outputs: usize,
-    out: Vec<f32>,
-}
-
-impl<'x> PanelProduct<'x> {
-    /// For `x [rows, in]`.
-    pub(crate) fn new(x: &'x [f32], (outputs, inputs): (usize, usize)) -> Self {
-        let rows = x.len() / inputs.max(1);
-        Self { x, inputs, outputs, out: vec![0.; rows * outputs] }
-    }
-
-    /// Multiplies by rows of `W`, from row `first` on.
-    pub(crate) fn add(&mut self, panel: &[f32], first: usize) {
-        let (k, n) = (self.inputs, panel.len() / self.inputs.max(1));
-        let m = self.x.len() / k.max(1);
-        if m * n * k > 0 {
-            let out = (&mut self.out[first..], self.outputs);
-            multiply((m, n, k), (self.x, k, 1), (panel, 1, k), out);
-        }
-    }
-
-    /// The product `[rows, out]`.
-    pub(crate) fn finish(self) -> Vec<f32> {
-        self.out
     }
 }
 

@@ -8,10 +8,9 @@
 
 use std::ops::Range;
 
-use candle_core::{CpuStorage, CustomOp3, Device, Layout, Shape, Tensor};
+use candle_core::{Device, Tensor};
 
 use crate::error::{Error, Result};
-use crate::fused;
 
 /// Patches of a video along time, height and width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,12 +91,9 @@ impl Rope {
         Ok(Self { cos: own(&self.cos)?, sin: own(&self.sin)? })
     }
 
-    /// Rotates the pairs of every head of `x [B,L,H head_dim]`, then multiplies by `scale`.
+    /// Rotates the pairs of every head of `x [B,L,H head_dim]`, then multiplies by `scale`; on a GPU (on
+    /// the CPU the kernels do).
     pub(crate) fn rotate(&self, x: &Tensor, scale: f64) -> Result<Tensor> {
-        if fused::fits(x) {
-            let op = Rotate { scale: scale as f32 };
-            return Ok(x.contiguous()?.apply_op3_no_bwd(&self.cos, &self.sin, &op)?);
-        }
         let (batch, tokens, width) = x.dims3()?;
         let head_dim = 2 * self.cos.dim(1)?;
         let split = x.reshape((batch, tokens, width / head_dim, head_dim))?; // [B,L,H,d]
@@ -105,48 +101,6 @@ impl Rope {
         let [cos, sin] = [self.cos.to_dtype(x.dtype())?, self.sin.to_dtype(x.dtype())?];
         let rotated = candle_nn::rotary_emb::rope_i(&by_head, &cos, &sin)?;
         Ok((rotated.transpose(1, 2)?.flatten_from(2)? * scale)?) // [B,L,D]
-    }
-}
-
-/// Rotation without the two copies that candle's `rope_i` needs to bring the heads to the front.
-struct Rotate {
-    scale: f32,
-}
-
-impl CustomOp3 for Rotate {
-    fn name(&self) -> &'static str {
-        "rotate"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        layout: &Layout,
-        cos: &CpuStorage,
-        cos_layout: &Layout,
-        sin: &CpuStorage,
-        sin_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (_, tokens, width) = layout.shape().dims3()?;
-        let (table_tokens, half) = cos_layout.shape().dims2()?;
-        if tokens != table_tokens || half == 0 || width % (2 * half) != 0 {
-            candle_core::bail!("{:?} does not fit {:?}", layout.dims(), cos_layout.dims());
-        }
-        let x = fused::slice(x, layout)?;
-        let (cos, sin) = (fused::slice(cos, cos_layout)?, fused::slice(sin, sin_layout)?);
-        let out = fused::each_row(x.len(), width, |row, out| {
-            let start = row % tokens * half;
-            let (cos, sin) = (&cos[start..][..half], &sin[start..][..half]);
-            let heads = x[row * width..][..width].chunks_exact(2 * half);
-            for (x, out) in heads.zip(out.chunks_exact_mut(2 * half)) {
-                for (pair, (cos, sin)) in cos.iter().zip(sin).enumerate() {
-                    let (real, imaginary) = (x[2 * pair], x[2 * pair + 1]);
-                    out[2 * pair] = (real * cos - imaginary * sin) * self.scale;
-                    out[2 * pair + 1] = (real * sin + imaginary * cos) * self.scale;
-                }
-            }
-        });
-        Ok((out, layout.shape().clone()))
     }
 }
 
@@ -167,8 +121,8 @@ fn axis_angles(positions: usize, dim: usize) -> Vec<Vec<(f32, f32)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::noise;
-    use candle_core::DType;
+    use crate::testing::{noise, numbers};
+    use wan_kernels::{Kernels, Matrix, MatrixMut, RmsNorm, Rotation, rms_norm};
 
     #[test]
     fn heads_split_into_time_height_width() {
@@ -190,14 +144,20 @@ mod tests {
     }
 
     #[test]
-    fn rotation_equals_candles() {
+    fn the_kernels_rotate_as_candle_does() {
         let grid = Grid { frames: 2, height: 3, width: 2 };
         let rope = Rope::new(grid, 8, 1024, &Device::Cpu).unwrap();
-        let x = noise(1, &[2, 12, 24]);
-        let fused = rope.rotate(&x, 0.5).unwrap().to_dtype(DType::F64).unwrap();
-        let composed = rope.rotate(&x.to_dtype(DType::F64).unwrap(), 0.5).unwrap();
-        let difference = (fused - composed).unwrap().abs().unwrap().flatten_all().unwrap();
-        assert!(difference.max(0).unwrap().to_scalar::<f64>().unwrap() < 1e-6);
+        let x = noise(1, &[1, 12, 24]);
+        let squares = x.sqr().unwrap().mean_keepdim(2).unwrap().sqrt().unwrap();
+        let rotated = rope.rotate(&x.broadcast_div(&squares).unwrap(), 0.5).unwrap();
+        let (cos, sin) = (numbers(&rope.cos), numbers(&rope.sin));
+        let rotation = Some(Rotation { cos: &cos, sin: &sin, tokens: 12 });
+        let norm = RmsNorm { weight: &[1.; 24], eps: 0., rotation, scale: 0.5 };
+        let (x, mut found) = (numbers(&x), vec![0f32; 12 * 24]);
+        let out = MatrixMut::dense(found.as_mut_slice(), [12, 24]);
+        rms_norm(Kernels::detect(), Matrix::dense(x.as_slice(), [12, 24]), norm, out);
+        let far = found.iter().zip(numbers(&rotated)).map(|(a, b)| (a - b).abs());
+        assert!(far.fold(0., f32::max) < 1e-6);
     }
 
     #[test]

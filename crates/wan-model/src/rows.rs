@@ -86,11 +86,6 @@ impl Rows {
         &self.index[batch]
     }
 
-    /// The index of all batch elements.
-    pub(crate) fn shared_index(&self) -> &Arc<[Vec<u32>]> {
-        &self.index
-    }
-
     /// Entries per batch element: 1, latent frames or tokens.
     pub fn entries(&self) -> usize {
         self.index[0].len()

@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::config::WanConfig;
 use crate::error::Result;
+use crate::matrix::Matrix;
 use crate::published;
 use crate::weights::{Scope, Source, Weight};
 
@@ -69,6 +70,25 @@ pub(crate) fn transformer(id: &str) -> WanConfig {
 /// A normally distributed f32 tensor.
 pub(crate) fn noise(seed: u64, shape: &[usize]) -> Tensor {
     Draw(seed).tensor(1., shape)
+}
+
+/// One weight, under any name.
+pub(crate) struct One(pub(crate) Weight);
+
+impl Source for One {
+    fn get(&self, _: &str, _: &[usize]) -> Result<Weight> {
+        Ok(self.0.clone())
+    }
+
+    fn has(&self, _: &str) -> bool {
+        true
+    }
+}
+
+/// A weight as a matrix on the CPU.
+pub(crate) fn matrix(weight: Weight, compute: DType) -> Matrix {
+    let shape = weight.matrix_shape();
+    Scope::new(One(weight), compute, &Device::Cpu).matrix(shape, "weight").unwrap()
 }
 
 /// All numbers of a tensor.

@@ -4,19 +4,19 @@
 //! layer, so the encoder is written here. No projection has a bias, scores are not scaled, and
 //! padded positions are masked as keys. Source: transformers 5.23.0 `UMT5EncoderModel`.
 
-use crate::rms_norm::rms_norm;
+use crate::rms_norm::{RmsNorm, rms_norm};
 use crate::weights::{Scope, Turns};
-use candle_core::{D, DType, Module, Tensor};
-use candle_transformers::models::with_tracing::RmsNorm;
+use candle_core::{D, DType, Tensor};
+use wan_kernels::Activation;
 use wan_border::numbers::u32_of;
 
+use crate::arithmetic::Arithmetic;
 use crate::error::{Error, Result};
 use crate::finite;
-use crate::fused;
 use crate::linear::{Linear, linear_no_bias};
-use crate::matrix::Matrix;
 use crate::observer::{self, Observer, Point};
 use crate::product::product;
+use crate::table::Table;
 
 mod config;
 
@@ -26,10 +26,11 @@ pub use config::Umt5Config;
 pub struct Umt5Encoder {
     config: Umt5Config,
     /// `[vocab_size, d_model]`: rows are looked up.
-    embedding: Matrix,
+    embedding: Table,
     layers: Vec<Layer>,
     turns: Turns,
     final_layer_norm: RmsNorm,
+    arithmetic: Arithmetic,
 }
 
 impl Umt5Encoder {
@@ -55,7 +56,7 @@ impl Umt5Encoder {
             .collect::<Result<_>>()?;
         let (width, eps) = (config.d_model, config.layer_norm_epsilon);
         Ok(Self {
-            embedding: table.matrix((config.vocab_size, width), "weight")?,
+            embedding: table.table((config.vocab_size, width), "weight")?,
             layers,
             turns,
             final_layer_norm: rms_norm(
@@ -63,6 +64,7 @@ impl Umt5Encoder {
                 eps,
                 &encoder.to_dtype(DType::F32).pp("final_layer_norm"),
             )?,
+            arithmetic: scope.arithmetic().clone(),
             config,
         })
     }
@@ -97,6 +99,7 @@ impl Umt5Encoder {
         observer: &mut dyn Observer,
     ) -> Result<Tensor> {
         let _span = tracing::debug_span!("text_encoder").entered();
+        let _rest = self.arithmetic.rests();
         if ids.rank() != 2 || ids.dims() != mask.dims() {
             let found = (ids.dims(), mask.dims());
             return Err(Error::input("ids and mask", "[B,T] both", found));
@@ -115,7 +118,7 @@ impl Umt5Encoder {
             hidden = self.layers[number].forward(&hidden, &buckets, &masked)?;
             Ok(())
         })?;
-        Ok(self.final_layer_norm.forward(&hidden)?)
+        self.final_layer_norm.forward(&hidden)
     }
 
     /// The last hidden state `[B,T,d_model]` with padded positions set to 0: the input of the video
@@ -220,7 +223,7 @@ impl Layer {
         let normed = self.attention_norm.forward(hidden)?;
         let hidden = (hidden + self.attend(&normed, buckets, masked)?)?;
         let normed = self.ffn_norm.forward(&hidden)?;
-        let gate = fused::gelu_tanh(self.wi_0.forward(&normed)?)?;
+        let gate = self.wi_0.forward_activated(&normed, Activation::GeluTanh)?;
         let inner = (gate * self.wi_1.forward(&normed)?)?;
         Ok((hidden + self.wo.forward(&inner)?)?)
     }

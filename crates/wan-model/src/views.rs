@@ -10,26 +10,55 @@ use crate::observer::{BlockPoint, Observer, Point};
 pub(crate) struct Views<'a> {
     observer: &'a mut dyn Observer,
     block: usize,
-    tokens: usize,
+    /// Videos, and tokens of each.
+    shape: (usize, usize),
     /// In order of first appearance.
     seen: Vec<(BlockPoint, Assembly)>,
 }
 
 impl<'a> Views<'a> {
-    /// For block number `block` on `tokens` tokens.
-    pub(crate) fn new(block: usize, tokens: usize, observer: &'a mut dyn Observer) -> Self {
-        Self { observer, block, tokens, seen: Vec::new() }
+    /// For block number `block` on so many videos of so many tokens.
+    pub(crate) fn new(
+        block: usize,
+        shape: (usize, usize),
+        observer: &'a mut dyn Observer,
+    ) -> Self {
+        Self { observer, block, shape, seen: Vec::new() }
     }
 
-    /// Adds the tokens from `start` on of the tensor at `point`.
+    /// Whether the tensors are to be shown at all.
+    pub(crate) fn look(&self) -> bool {
+        self.observer.looks()
+    }
+
+    /// Adds the tokens from `start` on of the tensor at `point`, of all videos `[B,l,D]`.
     pub(crate) fn see(&mut self, point: BlockPoint, start: usize, part: &Tensor) -> Result<()> {
-        if !self.observer.looks() {
+        self.put(point, (start, self.shape.1), part)
+    }
+
+    /// Adds rows `[l,D]` of the tensor at `point`, as rows `[B L,D]`, from `start` on.
+    pub(crate) fn see_rows(
+        &mut self,
+        point: BlockPoint,
+        start: usize,
+        part: &Tensor,
+    ) -> Result<()> {
+        self.put(point, (start, self.shape.0 * self.shape.1), &part.unsqueeze(0)?)
+    }
+
+    fn put(
+        &mut self,
+        point: BlockPoint,
+        (start, of): (usize, usize),
+        part: &Tensor,
+    ) -> Result<()> {
+        if !self.look() {
             return Ok(());
         }
         if let Some((_, assembly)) = self.seen.iter_mut().find(|(seen, _)| *seen == point) {
             return assembly.put(start, part.clone());
         }
-        let mut assembly = Assembly::new(self.tokens);
+        let mut assembly = Assembly::new(of);
         assembly.put(start, part.clone())?;
         self.seen.push((point, assembly));
         Ok(())
@@ -37,8 +66,10 @@ impl<'a> Views<'a> {
 
     /// Shows all assembled tensors.
     pub(crate) fn show(self) -> Result<()> {
+        let (batch, tokens) = self.shape;
         for (point, assembly) in self.seen {
-            self.observer.see(Point::Block(self.block, point), &assembly.finish()?);
+            let whole = assembly.finish()?.reshape((batch, tokens, ()))?;
+            self.observer.see(Point::Block(self.block, point), &whole);
         }
         Ok(())
     }
@@ -69,7 +100,7 @@ mod tests {
         let (norm, out) = (noise(1, &[2, 5, 3]), noise(2, &[2, 5, 3]));
         for looks in [true, false] {
             let mut notes = Notes { looks, seen: Vec::new() };
-            let mut views = Views::new(7, 5, &mut notes);
+            let mut views = Views::new(7, (2, 5), &mut notes);
             for (start, length) in [(0, 2), (2, 2), (4, 1)] {
                 for (point, whole) in [(BlockPoint::Norm2, &norm), (BlockPoint::Out, &out)] {
                     let part = whole.narrow(1, start, length).unwrap();

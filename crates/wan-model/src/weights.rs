@@ -20,6 +20,7 @@ use crate::original_names::{Layout, Part};
 
 pub(crate) mod factors;
 mod fits;
+mod kept;
 mod refused;
 mod shards;
 mod source;
@@ -29,9 +30,10 @@ mod weight;
 mod wrappers;
 
 pub use fits::fits;
+pub(crate) use kept::{Holding, Kept, at_rest};
 pub use source::{AtRest, Scope, Source};
 pub use turns::{Held, Streamed};
-pub(crate) use turns::{Slot, Turns, is_streamed, two_at_a_time};
+pub(crate) use turns::{Turns, is_streamed, two_at_a_time};
 pub use wan_weight_files::{Encoding, Error as FileError, TensorInfo, WeightFile};
 pub(crate) use weight::panel_rows;
 pub use weight::{Changed, Quantised, RowChange, Scaled, Weight};

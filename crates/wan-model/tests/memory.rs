@@ -9,7 +9,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use candle_core::{DType, Device, Result, Tensor};
-use wan_model::footprint::{Evaluation, EvaluationBytes};
+use wan_kernels::Kernels;
+use wan_model::footprint::{Cpu, Evaluation, EvaluationBytes};
 use wan_model::published::find;
 use wan_model::weights::{Scope, Source, Weight};
 use wan_model::{Attention, Numerics, ResidualStream, Timesteps, WanConfig, WanModel};
@@ -113,8 +114,8 @@ impl Forward {
             tokens: self.tokens(),
             text_tokens: self.text_tokens,
             image_tokens: 0,
-            threads: self.threads,
-            is_dense: true,
+            on: Cpu { kernels: Kernels::detect(), threads: self.threads },
+            is_widened: false,
         };
         evaluation.bytes(&self.config, self.numerics)
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
-use wan_model::WanModel;
+use wan_model::{Arithmetic, WanModel};
 use wan_model::clip::ClipVision;
 use wan_model::inspect::open;
 use wan_model::lora::FittedLora;
@@ -74,6 +74,7 @@ impl<T> Deref for Loaded<T> {
 pub(crate) struct PartLoader {
     checkpoint: Checkpoint,
     device: Device,
+    arithmetic: Arithmetic,
     held: Arc<Ledger>,
     parts: Arc<Mutex<BTreeMap<String, u64>>>,
     /// What was held when a sampling ended; 0 before.
@@ -94,9 +95,10 @@ pub struct WeightMemory {
 
 impl PartLoader {
     /// A loader of this model's parts.
-    pub(crate) fn new(checkpoint: Checkpoint, device: Device) -> Self {
+    pub(crate) fn new(checkpoint: Checkpoint, device: &Device, arithmetic: &Arithmetic) -> Self {
         let (held, parts, sampling) = Default::default();
-        Self { checkpoint, device, held, parts, sampling }
+        let (device, arithmetic) = (device.clone(), arithmetic.clone());
+        Self { checkpoint, device, arithmetic, held, parts, sampling }
     }
 
     /// The model on disk.
@@ -210,7 +212,7 @@ impl PartLoader {
     /// If they are not there, or are another network's.
     fn open(&self, part: &str, device: &Device) -> Result<Scope> {
         let (network, weights) = (self.checkpoint.network(part)?, self.checkpoint.weights(part)?);
-        Ok(open(network, weights, device)?)
+        Ok(open(network, weights, device)?.computed_with(&self.arithmetic))
     }
 
     /// Loads a part; `build` also gives the bytes that come and go with its layers' turns.
@@ -243,7 +245,7 @@ impl Checkpoint {
     /// # Errors
     /// If a file is missing, truncated or does not fit its config.
     pub fn load_vae(&self, device: &Device) -> Result<impl Deref<Target = Vae> + use<>> {
-        let loader = PartLoader::new(self.clone(), device.clone());
+        let loader = PartLoader::new(self.clone(), device, &Arithmetic::default());
         let config = self.vae_config()?.clone();
         loader.load(VAE, device, |opened| Ok((Vae::load(config, opened.clone())?, 0)))
     }

@@ -14,7 +14,7 @@ use crate::request::precision::Format;
 /// Generation of the code that computes embeddings. It is raised with every change after which the
 /// same prompt may have other bits: of the cleaning, the tokenizer, the text encoder, the kernels
 /// and products below it.
-const GENERATION: u32 = 1;
+const GENERATION: u32 = 2;
 
 /// What decides the bits of all embeddings of a model, but for the prompt.
 #[derive(Clone)]

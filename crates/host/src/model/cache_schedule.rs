@@ -9,7 +9,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 use wan_border::numbers::u32_of;
-use wan_model::{WanConfig, WanModel};
+use wan_model::{Arithmetic, WanConfig, WanModel};
 use wan_plugin_api::CachePlan;
 
 use crate::cancel::Cancel;
@@ -67,7 +67,7 @@ impl CachePlanner {
     pub fn new(model: &Model, settings: &Settings) -> Result<Self> {
         let facts = model.facts().clone();
         let checkpoint = model.checkpoint();
-        let loader = PartLoader::new(checkpoint.clone(), Device::Cpu);
+        let loader = PartLoader::new(checkpoint.clone(), &Device::Cpu, &Arithmetic::default());
         let load = |(number, part): (usize, &&str)| {
             let loras = settings.loras.of_expert(number);
             let precision = settings.precision;

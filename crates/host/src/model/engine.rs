@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use candle_core::Device;
+use wan_model::{Arithmetic, Kernels};
 use wan_plugin_api::Plugin;
 
 use crate::device::DeviceChoice;
@@ -20,6 +21,7 @@ pub struct Engine(Arc<Parts>);
 struct Parts {
     registry: Registry,
     device: Device,
+    arithmetic: Arithmetic,
     resident_experts: usize,
     prompt_cache: PromptCache,
 }
@@ -29,6 +31,7 @@ struct Parts {
 pub struct EngineBuilder {
     registry: Option<Registry>,
     device: DeviceChoice,
+    arithmetic: Arithmetic,
     resident_experts: Option<usize>,
     prompt_cache: PromptCache,
     plugin_dirs: Vec<PathBuf>,
@@ -62,6 +65,16 @@ impl Engine {
     pub fn device(&self) -> &Device {
         &self.0.device
     }
+
+    /// What computes on the CPU.
+    pub(crate) fn arithmetic(&self) -> &Arithmetic {
+        &self.0.arithmetic
+    }
+
+    /// The kernels that compute on the CPU.
+    pub fn kernels(&self) -> Kernels {
+        self.0.arithmetic.kernels()
+    }
 }
 
 impl EngineBuilder {
@@ -69,6 +82,12 @@ impl EngineBuilder {
     #[must_use]
     pub fn device(self, device: DeviceChoice) -> Self {
         Self { device, ..self }
+    }
+
+    /// What computes on the CPU; without it the fastest kernels of the processor.
+    #[must_use]
+    pub fn kernels(self, kernels: Kernels) -> Self {
+        Self { arithmetic: Arithmetic::new(kernels), ..self }
     }
 
     /// The strategies of this registry, in the place of the built-in ones.
@@ -125,6 +144,7 @@ impl EngineBuilder {
         Ok(Engine(Arc::new(Parts {
             registry,
             device: self.device.open()?,
+            arithmetic: self.arithmetic,
             resident_experts: self.resident_experts.unwrap_or(usize::MAX),
             prompt_cache: self.prompt_cache,
         })))

@@ -111,7 +111,7 @@ impl Model {
     pub(crate) fn open(engine: Engine, checkpoint: Checkpoint) -> Result<Self> {
         let facts = ModelFacts::of(&checkpoint)?;
         checkpoint.check()?;
-        let loader = Arc::new(PartLoader::new(checkpoint, engine.device().clone()));
+        let loader = Arc::new(PartLoader::new(checkpoint, engine.device(), engine.arithmetic()));
         Ok(Self(Arc::new(Parts {
             prompts: PromptEncoder::new(loader.clone(), engine.prompt_cache())?,
             engine,

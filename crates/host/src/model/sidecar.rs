@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::model::Model;
 use crate::model::settings::Settings;
 use crate::output::sidecar::{
-    ExpertReport, MemoryReport, ModelReport, SCHEMA, Sidecar, StrategyReport, decisions, json,
+    ExpertReport, KernelReport, MemoryReport, ModelReport, SCHEMA, Sidecar, StrategyReport, decisions, json,
     latents_hash,
 };
 use crate::path_text;
@@ -78,6 +78,7 @@ impl Model {
             latents_hash: String::new(),
             memory: MemoryReport::default(),
             device: describe(self.device()),
+            kernels: KernelReport::of(self.engine().kernels()),
             phases: Vec::new(),
             resumed_with: Vec::new(),
             changed_from: None,
@@ -95,6 +96,10 @@ impl Model {
         }
         if recorded.model.fingerprint != self.fingerprint() {
             changes.push(format!("the weights in {} changed", recorded.model.path.display()));
+        }
+        let kernels = KernelReport::of(self.engine().kernels());
+        if self.device().is_cpu() && recorded.kernels != kernels {
+            changes.push(format!("{} are now {kernels}", recorded.kernels));
         }
         let now = [Some(&settings.chosen_sampler), settings.chosen_cache.as_ref()];
         let then = [Some(&recorded.sampler), recorded.cache.as_ref()];

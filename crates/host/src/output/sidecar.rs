@@ -3,6 +3,7 @@
 //! Written beside the video as `NAME.json`, and into its container tags. The schema is described
 //! in `docs/sidecar.md`.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
@@ -11,6 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use wan_border::files::{self, Content};
 use wan_model::weights::Streamed;
+use wan_model::{GENERATION, Kernels};
 use wan_outputs::Claim;
 
 use crate::checkpoint::Parts;
@@ -78,6 +80,9 @@ pub struct Sidecar {
     /// Where it was computed: `cpu`, or the number and name of a GPU.
     #[serde(default = "on_the_cpu")]
     pub device: String,
+    /// What computed on the CPU.
+    #[serde(default)]
+    pub kernels: KernelReport,
     /// Seconds per phase, in order.
     pub phases: Vec<Phase>,
     /// What had changed when the run was gone on with, a line each.
@@ -86,6 +91,32 @@ pub struct Sidecar {
     /// The sidecar that this video was made again from with changes, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_from: Option<ChangedFrom>,
+}
+
+/// The kernels that computed on the CPU. The same ones give the same bits on every processor that has
+/// them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelReport {
+    /// As `avx512+bf16+vnni`; empty before there was a choice.
+    pub name: String,
+    /// Counted up when kernels change their bits; 0 before there was a choice.
+    pub generation: u32,
+}
+
+impl KernelReport {
+    /// Of these kernels.
+    pub(crate) fn of(kernels: Kernels) -> Self {
+        Self { name: kernels.name().into(), generation: GENERATION }
+    }
+}
+
+impl fmt::Display for KernelReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.generation {
+            0 => f.write_str("an earlier generation of kernels"),
+            number => write!(f, "{} kernels of generation {number}", self.name),
+        }
+    }
 }
 
 /// What a video is a variation of.

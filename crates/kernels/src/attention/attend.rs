@@ -20,7 +20,12 @@ pub struct Span {
 }
 
 /// Queries of a task: a multiple of the rows of a tile on every path.
-const GROUP: usize = 120;
+pub(crate) const GROUP: usize = 120;
+
+/// Heads whose keys and values are packed at once: enough for all threads.
+pub(crate) fn heads_at_once(tasks: usize, heads: usize, threads: usize) -> usize {
+    (16 * threads).div_ceil(tasks.max(1)).min(heads)
+}
 
 /// `softmax(scale Q K^T) V` of every head: `query`, `key` and `value` are `[batch tokens, heads
 /// head_dim]`, and so is `out`. There may be fewer or more keys than queries. Queries that no span
@@ -43,8 +48,8 @@ pub fn attend(
 ) {
     let layout = attention.layout(context.kernels, [&key, &value]);
     let work = Work::new(attention, layout, &query, spans, out);
-    let tasks = work.groups.len().max(1);
-    let heads_at_once = (16 * rayon::current_num_threads()).div_ceil(tasks).min(layout.heads);
+    let threads = rayon::current_num_threads();
+    let heads_at_once = heads_at_once(work.groups.len(), layout.heads, threads);
     for first in (0..layout.heads).step_by(heads_at_once.max(1)) {
         let heads = first..(first + heads_at_once).min(layout.heads);
         let mut words = context.pool.words(heads.len() * layout.head_words());

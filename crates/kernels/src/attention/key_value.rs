@@ -185,6 +185,11 @@ impl KeyValue {
         self.lines.words().len() * 4
     }
 
+    /// Keys of a video.
+    pub fn keys(&self) -> usize {
+        self.layout.keys
+    }
+
     /// The layout and the words, for these kernels and this attention.
     #[track_caller]
     pub(crate) fn of(&self, kernels: Kernels, attention: Attention) -> (Layout, &[u32]) {

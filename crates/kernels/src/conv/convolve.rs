@@ -62,7 +62,9 @@ pub fn convolve(
     if shape[0] == 0 || shape[1] == 0 {
         return;
     }
-    let patches = patches(conv, [count, height, width]);
+    let steps = conv.word.steps(conv.channels);
+    let shape = (geometry, steps, conv.outputs);
+    let patches = patches(shape, [count, height, width], rayon::current_num_threads());
     let (out, bias, add) = (Shared::new(out), bias.unwrap_or_default(), add.as_ref());
     (0..count * patches.len()).into_par_iter().with_max_len(1).for_each(|task| {
         let number = task / patches.len();
@@ -76,19 +78,23 @@ pub fn convolve(
 }
 
 /// Cuts a frame into parts that fit the caches, and enough of them for all threads.
-fn patches(conv: &PackedConv, [count, height, width]: [usize; 3]) -> Vec<Patch> {
-    let Geometry { taps, kernel, stride, .. } = conv.geometry;
+pub(crate) fn patches(
+    (geometry, steps, outputs): (Geometry, usize, usize),
+    [count, height, width]: [usize; 3],
+    threads: usize,
+) -> Vec<Patch> {
+    let Geometry { taps, kernel, stride, .. } = geometry;
     let halo = (kernel - 1) / stride;
     assert!(halo + COLUMNS <= WIDTH_MAX, "a kernel of {kernel} columns");
     let columns = width.div_ceil(width.div_ceil(COLUMNS));
     let across = width.div_ceil(columns);
-    let words = CHANNEL_WORDS.min(conv.word.steps(conv.channels)).max(1);
+    let words = CHANNEL_WORDS.min(steps).max(1);
     let read = PLANES / (taps * stride * stride * words * (columns + halo));
-    let held = SUMS / (conv.outputs * (columns + halo));
-    let enough = (height * count * across).div_ceil(4 * rayon::current_num_threads());
+    let held = SUMS / (outputs * (columns + halo));
+    let enough = (height * count * across).div_ceil(4 * threads);
     let rows = read.saturating_sub(halo).min(held).min(enough).clamp(1, height);
     let of = |y: usize, x: usize| Patch {
-        geometry: conv.geometry,
+        geometry,
         rows: y..(y + rows).min(height),
         columns: x..(x + columns).min(width),
     };

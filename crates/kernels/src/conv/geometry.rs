@@ -31,6 +31,19 @@ impl Geometry {
         doubled: false,
     };
 
+    /// 3x3x3, same size.
+    pub const CUBE: Self =
+        Self { taps: 3, kernel: 3, pad_before: 1, pad_after: 1, ..Self::POINT };
+    /// Three frames, pointwise in space.
+    pub const TIME: Self = Self { taps: 3, ..Self::POINT };
+    /// Three frames, every second output.
+    pub const TIME_HALVED: Self = Self { time_stride: 2, ..Self::TIME };
+    /// 3x3 on the doubled picture.
+    pub const DOUBLED: Self =
+        Self { kernel: 3, pad_before: 1, pad_after: 1, doubled: true, ..Self::POINT };
+    /// 3x3, every second output; padded right and below only, as in diffusers.
+    pub const HALVED: Self = Self { kernel: 3, stride: 2, pad_after: 1, ..Self::POINT };
+
     /// Rows (or columns) that come out of `size`. A kernel that does not fit gives none.
     pub fn output(&self, size: usize) -> usize {
         let padded = size * self.scale() + self.pad_before + self.pad_after;

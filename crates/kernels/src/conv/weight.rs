@@ -12,6 +12,16 @@ use crate::words::{Precision, Word};
 /// what the bits depend on.
 pub(crate) const CHANNEL_WORDS: usize = 16;
 
+/// Words that a packed convolution takes, of four bytes each.
+pub fn packed_conv_words(
+    kernels: Kernels,
+    [outputs, channels]: [usize; 2],
+    geometry: Geometry,
+    precision: Precision,
+) -> usize {
+    outputs * geometry.taps_of_channel() * Word::of(kernels, precision).steps(channels)
+}
+
 /// Weights of a convolution, packed for one path.
 ///
 /// Tiles of outputs, one after the other: each has words `[blocks of channels, taps, words of a
@@ -38,7 +48,7 @@ impl PackedConv {
         assert!(weight.columns().is_multiple_of(taps), "{} weights of {taps}", weight.columns());
         let channels = weight.columns() / taps;
         let word = Word::of(kernels, precision);
-        let lines = Lines::zeros(outputs * taps * word.steps(channels));
+        let lines = Lines::zeros(packed_conv_words(kernels, [outputs, channels], geometry, precision));
         let mut packed = Self { lines, word, kernels, geometry, channels, outputs };
         packed.fill(&weight);
         packed

@@ -71,13 +71,19 @@ impl Formula {
 }
 
 impl Change {
-    /// Bytes of its numbers in memory: the two factors of a Kronecker product in f32, all others as
-    /// the file has them.
+    /// Bytes of its numbers in memory: what is read for every panel of a weight and the two factors of
+    /// a Kronecker product in f32, all others as the file has them.
     pub(super) fn bytes(&self, lora: &Lora) -> u64 {
         let stored = |numbers: &[usize]| numbers.iter().map(|n| lora.stored_bytes(*n)).sum::<u64>();
+        let wide = |numbers: &[usize]| {
+            let counts = numbers.iter().map(|n| lora.shape(*n).iter().product::<usize>() as u64);
+            4 * counts.sum::<u64>()
+        };
         let of_formula = |formula: &Formula| match *formula {
-            Formula::LowRank { down, up, .. } => stored(&[down, up]),
-            Formula::Hada { first: [a, b], second: [c, d], .. } => stored(&[a, b, c, d]),
+            Formula::LowRank { down, up, .. } => stored(&[up]) + wide(&[down]),
+            Formula::Hada { first: [a, b], second: [c, d], .. } => {
+                stored(&[a, c]) + wide(&[b, d])
+            }
             Formula::Kron { first, second, .. } => {
                 let numbers = [first, second].map(|m| m.shape(lora).iter().product::<usize>());
                 4 * numbers.iter().sum::<usize>() as u64

@@ -3,12 +3,12 @@
 
 use std::ops::Range;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 
 use super::change::{Change, Formula, Matrix, flat};
 use super::file::Lora;
 use crate::error::{Error, Result};
-use crate::product::product;
+use crate::product::{product, product_alone};
 use crate::weights::{RowChange, Weight, panel_rows};
 
 /// What a LoRA of some strength adds to one weight.
@@ -21,7 +21,8 @@ pub(super) struct Loaded {
     columns: usize,
 }
 
-/// Matrices in the format of the file; see [`Formula`]. Each has its factor, strength included.
+/// Matrices in the format of the file, those that are read for every panel in f32; see [`Formula`].
+/// Each has its factor, strength included.
 #[derive(Debug)]
 enum Term {
     LowRank { up: Tensor, down: Tensor, factor: f64 },
@@ -87,13 +88,12 @@ impl Loaded {
 
     /// The sum of all terms, before magnitudes.
     fn terms_of(&self, rows: Range<usize>, base: &[f32]) -> Result<Vec<f32>> {
-        let shape = (rows.len(), self.columns);
-        let base = Tensor::from_slice(base, shape, &Device::Cpu)?;
-        let mut sum = base.zeros_like()?;
+        let mut sum = vec![0f32; base.len()];
         for term in &self.terms {
-            sum = (sum + term.added(rows.clone(), &base)?)?;
+            let (added, factor) = term.added(rows.clone(), base, self.columns)?;
+            sum.iter_mut().zip(added).for_each(|(sum, added)| *sum += added * factor);
         }
-        Ok(sum.flatten_all()?.to_vec1()?)
+        Ok(sum)
     }
 }
 
@@ -145,11 +145,12 @@ impl Term {
         let read = |number: usize| matrix(lora, number);
         Ok(match *formula {
             Formula::LowRank { down, up, factor } => {
-                Self::LowRank { up: read(up)?, down: read(down)?, factor: strength * factor }
+                let (up, down) = (read(up)?, wide(&read(down)?)?);
+                Self::LowRank { up, down, factor: strength * factor }
             }
             Formula::Hada { first, second, factor } => Self::Hada {
-                first: [read(first[0])?, read(first[1])?],
-                second: [read(second[0])?, read(second[1])?],
+                first: [read(first[0])?, wide(&read(first[1])?)?],
+                second: [read(second[0])?, wide(&read(second[1])?)?],
                 factor: strength * factor,
             },
             Formula::Kron { first, second, factor } => {
@@ -167,23 +168,36 @@ impl Term {
         })
     }
 
-    /// What it adds to rows `rows`, which are `base` without it.
-    fn added(&self, rows: Range<usize>, base: &Tensor) -> Result<Tensor> {
+    /// What it adds to rows `rows`, which are `base` without it, and the factor of that. It is computed
+    /// on this thread.
+    fn added(
+        &self,
+        rows: Range<usize>,
+        base: &[f32],
+        columns: usize,
+    ) -> Result<(Vec<f32>, f32)> {
         let of_rows = |matrix: &Tensor| wide(&matrix.narrow(0, rows.start, rows.len())?);
+        let flat = |whole: &Tensor| -> Result<Vec<f32>> {
+            Ok(of_rows(&whole.reshape(((), columns))?)?.flatten_all()?.to_vec1()?)
+        };
+        let of = |a: &Tensor, b: &Tensor| -> Result<Vec<f32>> {
+            Ok(product_alone(&of_rows(a)?, b)?.flatten_all()?.to_vec1()?)
+        };
         let (change, factor) = match self {
-            Self::LowRank { up, down, factor } => (product(&of_rows(up)?, &wide(down)?)?, factor),
-            Self::Hada { first, second, factor } => {
-                let of = |[a, b]: &[Tensor; 2]| Ok(product(&of_rows(a)?, &wide(b)?)?);
-                let (first, second): (Result<_>, Result<_>) = (of(first), of(second));
-                ((first? * second?)?, factor)
+            Self::LowRank { up, down, factor } => (of(up, down)?, factor),
+            Self::Hada { first: [a, b], second: [c, d], factor } => {
+                let pairs = of(a, b)?.into_iter().zip(of(c, d)?);
+                (pairs.map(|(first, second)| first * second).collect(), factor)
             }
             Self::Kron { first, second, factor } => (kron(first, second, rows)?, factor),
-            Self::Diff { diff, factor } => (of_rows(&diff.reshape(((), base.dim(1)?))?)?, factor),
+            Self::Diff { diff, factor } => (flat(diff)?, factor),
             Self::Whole { whole } => {
-                return Ok((of_rows(&whole.reshape(((), base.dim(1)?))?)? - base)?);
+                let pairs = flat(whole)?.into_iter().zip(base);
+                return Ok((pairs.map(|(whole, base)| whole - base).collect(), 1.));
             }
         };
-        Ok((change * *factor)?)
+        #[allow(clippy::cast_possible_truncation, reason = "changes are added in f32")]
+        Ok((change, *factor as f32))
     }
 
     fn bytes(&self) -> u64 {
@@ -205,7 +219,7 @@ fn wide(tensor: &Tensor) -> Result<Tensor> {
 }
 
 /// Rows of the Kronecker product of `[a, b]` and `[c, d]`, which is `[a c, b d]`.
-fn kron(first: &Tensor, second: &Tensor, rows: Range<usize>) -> Result<Tensor> {
+fn kron(first: &Tensor, second: &Tensor, rows: Range<usize>) -> Result<Vec<f32>> {
     let ((_, b), (c, d)) = (first.dims2()?, second.dims2()?);
     let (first, second) = (first.to_vec2::<f32>()?, second.to_vec2::<f32>()?);
     let mut numbers = Vec::with_capacity(rows.len() * b * d);
@@ -214,7 +228,7 @@ fn kron(first: &Tensor, second: &Tensor, rows: Range<usize>) -> Result<Tensor> {
             numbers.extend(second[row % c].iter().map(|right| left * right));
         }
     }
-    Ok(Tensor::from_vec(numbers, (rows.len(), b * d), &Device::Cpu)?)
+    Ok(numbers)
 }
 
 /// A tensor of a file as a matrix, in the format of the file.

@@ -1,6 +1,7 @@
 use super::*;
-use crate::testing::{noise, numbers};
-use crate::weights::{AtRest, Encoding, Quantised, Scaled, Source};
+use crate::testing::{One, matrix, noise, numbers};
+use crate::weights::{Encoding, Quantised, Scaled};
+use candle_core::Device;
 
 /// More than one panel, whose last one is short: a panel has 4096 rows of this width.
 const COLUMNS: usize = 1024;
@@ -49,26 +50,44 @@ fn in_all_formats() -> Vec<Weight> {
     all
 }
 
+/// `x W^T` for `x [rows, COLUMNS]`.
+fn product(matrix: &Matrix, x: &[f32]) -> Vec<f32> {
+    let (rows, outputs) = (x.len() / COLUMNS, matrix.shape().0);
+    let mut out = vec![0f32; rows * outputs];
+    let x = wan_kernels::Matrix::dense(x, [rows, COLUMNS]);
+    let to = MatrixMut::dense(out.as_mut_slice(), [rows, outputs]);
+    matrix.multiply(x, &Epilogue::default(), to).unwrap();
+    out
+}
+
 #[test]
 fn a_product_at_rest_is_that_of_the_widened_weight_to_the_bit() {
-    let x = noise(2, &[3, COLUMNS]);
+    let x = numbers(&noise(2, &[3, COLUMNS]));
     for weight in in_all_formats() {
         for compute in [DType::F32, DType::BF16, DType::F16] {
-            let wide = weight.to_tensor(compute, &Device::Cpu).unwrap();
-            let wide = Weight::Dense(wide.to_dtype(DType::F32).unwrap());
-            let at_rest = Matrix::new(weight.clone(), compute, &Device::Cpu).unwrap();
-            let widened = Matrix::new(wide, DType::F32, &Device::Cpu).unwrap();
-            let x = x.to_dtype(compute).unwrap().to_dtype(DType::F32).unwrap();
-            let [found, expected] =
-                [&at_rest, &widened].map(|matrix| numbers(&matrix.product(&x).unwrap()));
+            // Rounded once, as operands are; and held in the format that is packed.
+            let read = if compute == DType::BF16 { DType::BF16 } else { DType::F32 };
+            let wide = weight.to_tensor(compute, &Device::Cpu).unwrap().to_dtype(read).unwrap();
+            let [found, expected] = [
+                product(&matrix(weight.clone(), compute), &x),
+                product(&matrix(Weight::Dense(wide), read), &x),
+            ];
             assert!(expected.iter().any(|number| number.abs() > 1e-3));
             assert_eq!(found, expected, "{:?} {compute:?}", weight.shape());
-            assert_eq!(numbers(&at_rest.wide().unwrap()), numbers(&widened.wide().unwrap()));
-            let picked = [4099, 0, 4095, 4096];
-            let [found, expected] =
-                [&at_rest, &widened].map(|matrix| numbers(&matrix.rows(&picked).unwrap()));
-            assert_eq!(found, expected);
         }
+    }
+}
+
+#[test]
+fn a_table_at_rest_has_the_rows_of_the_widened_weight() {
+    for weight in in_all_formats() {
+        let source = One(weight.clone());
+        let table = Scope::new(source, DType::F32, &Device::Cpu);
+        let table = table.table((ROWS, COLUMNS), "weight").unwrap();
+        let picked = [4099, 0, 4095, 4096];
+        let expected = weight.to_tensor(DType::F32, &Device::Cpu).unwrap();
+        let expected = expected.index_select(&Tensor::new(&picked, &Device::Cpu).unwrap(), 0);
+        assert_eq!(numbers(&table.rows(&picked).unwrap()), numbers(&expected.unwrap()));
     }
 }
 
@@ -77,15 +96,15 @@ fn a_matrix_holds_what_its_file_does_and_no_more_than_its_products_need() {
     for weight in in_all_formats() {
         let stored = weight.bytes();
         for compute in [DType::F32, DType::BF16] {
-            let matrix = Matrix::new(weight.clone(), compute, &Device::Cpu).unwrap();
+            let scope = Scope::new(One(weight.clone()), compute, &Device::Cpu);
+            let there = scope.at_rest((ROWS, COLUMNS), "weight").unwrap();
+            let matrix = scope.matrix((ROWS, COLUMNS), "weight").unwrap();
+            let held = matrix.held.get().unwrap().bytes();
             let computed = (ROWS * COLUMNS * compute.size_in_bytes()) as u64;
-            assert!(matrix.bytes() == stored.min(computed) || matrix.bytes() == stored);
-            assert!(matrix.bytes() <= stored);
-            if let Weight::Dense(tensor) = &weight {
-                let source = std::collections::HashMap::from([("w".to_owned(), tensor.clone())]);
-                let told: AtRest = source.at_rest("w", &[ROWS, COLUMNS]).unwrap();
-                assert_eq!(told.bytes(compute), matrix.bytes());
-            }
+            // Packed rows come in panels of 32.
+            let panels = (28 * COLUMNS * compute.size_in_bytes()) as u64;
+            assert!(held <= stored || held <= stored.min(computed) + panels, "{held}, {stored}");
+            assert_eq!((there.bytes(compute), scope.handed_out()), (held, held));
         }
     }
 }
@@ -94,8 +113,11 @@ fn a_matrix_holds_what_its_file_does_and_no_more_than_its_products_need() {
 #[test]
 fn blocks_across_the_ends_of_rows_are_widened_at_once() {
     let weight = weight(Encoding::Q8_0, [4, 48]);
-    let matrix = Matrix::new(weight.clone(), DType::BF16, &Device::Cpu).unwrap();
-    assert_eq!(matrix.bytes(), 4 * 48 * 2);
+    let Kept::AtRest(kept) = &*matrix(weight.clone(), DType::BF16).held.get().unwrap() else {
+        panic!("a matrix that is widened")
+    };
+    assert_eq!(kept.bytes(), 4 * 48 * 2);
     let wide = weight.to_tensor(DType::BF16, &Device::Cpu).unwrap();
-    assert_eq!(numbers(&matrix.wide().unwrap()), numbers(&wide.to_dtype(DType::F32).unwrap()));
+    let kept = kept.to_tensor(DType::F32, &Device::Cpu).unwrap();
+    assert_eq!(numbers(&kept), numbers(&wide.to_dtype(DType::F32).unwrap()));
 }

@@ -1,146 +1,122 @@
 //! Convolution over time and space.
 //!
-//! candle has no 3-D convolution, and its 2-D convolution gathers patches element by element (27
-//! GFLOP/s where a matrix product has 100). Here the kernel is one matrix `[O, kt C kh kw]`, made
-//! at load. Patches are copied row by row into a tile that stays in the processor's cache, and a
-//! tile is one matrix product. On a GPU the taps in time become channels of candle's 2-D
-//! convolution.
+//! candle has no 3-D convolution. On the CPU the kernels convolve frames as they lie, without patches
+//! in memory, with the frames of the past in front. On a GPU the taps in time become channels of
+//! candle's 2-D convolution.
 
-use std::ops::Range;
+use crate::weights::{AtRest, Holding, Kept, Scope, Weight};
+use candle_core::{DType, Device, Shape, Tensor};
+pub(crate) use wan_kernels::Geometry;
+use wan_kernels::footprint::convolution_bytes;
+use wan_kernels::{
+    Elements, Frames as KernelFrames, Kernels, Matrix, MatrixMut, PackedConv, convolve,
+    packed_conv_words,
+};
 
-use crate::weights::Scope;
-use candle_core::{DType, Tensor};
-use rayon::prelude::*;
-
-use crate::error::Result;
+use crate::arithmetic::{Arithmetic, numbers, precision};
+use crate::error::{Error, Result};
 use crate::fused;
-use crate::matrix::{Matrix, round};
-use crate::product::product;
-use crate::threads;
 use crate::vae::cost::{Cost, Frames};
 use crate::vae::reach::Reach;
-
-/// Elements of a tile of patches: 512 KiB, half of a common second-level cache.
-const TILE_MAX: usize = 1 << 17;
 
 /// Elements of the patches that candle's convolution writes out at once: 512 MiB.
 const PATCHES_MAX: usize = 1 << 27;
 
-/// How a convolution moves over its input.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Geometry {
-    /// Frames a kernel spans.
-    pub(crate) taps: usize,
-    /// Frames between outputs.
-    pub(crate) time_stride: usize,
-    /// Rows and columns a kernel spans.
-    pub(crate) kernel: usize,
-    /// Rows and columns between outputs.
-    pub(crate) stride: usize,
-    /// Zero rows above and zero columns to the left.
-    pub(crate) pad_before: usize,
-    /// Zero rows below and zero columns to the right.
-    pub(crate) pad_after: usize,
-    /// Whether every input pixel is first doubled both ways (nearest neighbour).
-    pub(crate) doubled: bool,
-}
-
-impl Geometry {
-    /// Pointwise in time and space.
-    pub(crate) const POINT: Self = Self {
-        taps: 1,
-        time_stride: 1,
-        kernel: 1,
-        stride: 1,
-        pad_before: 0,
-        pad_after: 0,
-        doubled: false,
-    };
-    /// 3x3x3, same size.
-    pub(crate) const CUBE: Self =
-        Self { taps: 3, kernel: 3, pad_before: 1, pad_after: 1, ..Self::POINT };
-    /// Three frames, pointwise in space.
-    pub(crate) const TIME: Self = Self { taps: 3, ..Self::POINT };
-    /// Three frames, every second output.
-    pub(crate) const TIME_HALVED: Self = Self { time_stride: 2, ..Self::TIME };
-    /// 3x3 on the doubled picture.
-    pub(crate) const DOUBLED: Self =
-        Self { kernel: 3, pad_before: 1, pad_after: 1, doubled: true, ..Self::POINT };
-    /// 3x3, every second output; diffusers pads right and below only.
-    pub(crate) const HALVED: Self = Self { kernel: 3, stride: 2, pad_after: 1, ..Self::POINT };
-
-    fn scale(&self) -> usize {
-        1 + usize::from(self.doubled)
-    }
-
-    /// Output rows (or columns) of `size` input rows.
-    fn output(&self, size: usize) -> usize {
-        (size * self.scale() + self.pad_before + self.pad_after - self.kernel) / self.stride + 1
-    }
-
-    /// Input row of output row `out` under kernel row `offset`, unless it is padding.
-    fn input(&self, out: usize, offset: usize, size: usize) -> Option<usize> {
-        let padded = out * self.stride + offset;
-        let row = padded.checked_sub(self.pad_before)? / self.scale();
-        (row < size).then_some(row)
-    }
-}
-
 /// A convolution: its kernel, and its bias `[O]`.
 pub(crate) struct Conv {
     kernel: Kernel,
+    held: Holding,
+    /// Whether the kernel is kept as the kernels read it.
+    is_packed: bool,
     bias: Tensor,
-    geometry: Geometry,
-    /// The format of the operands of its products.
-    compute: DType,
 }
 
-/// Weights of a convolution.
-enum Kernel {
-    /// `[O, kt C kh kw]`: as products take it.
-    Wide(Tensor),
-    /// `[O, C kt kh kw]`, in the format of the file; widened for each pass.
-    AtRest { weight: Matrix, channels: usize },
+/// What a convolution's kernel is, and how it is kept.
+#[derive(Clone)]
+struct Kernel {
+    geometry: Geometry,
+    channels: usize,
+    outputs: usize,
+    /// The format of the operands of its products.
+    compute: DType,
+    arithmetic: Arithmetic,
+    device: Device,
 }
 
 impl Kernel {
-    /// Takes a weight `[O, C, kt, kh, kw]`.
-    fn new(weight: Matrix, (channels, taps): (usize, usize)) -> Result<Self> {
-        match weight.bytes() < (4 * weight.shape().0 * weight.shape().1) as u64 {
-            true => Ok(Self::AtRest { weight, channels }),
-            false => Ok(Self::Wide(taps_first(&weight.wide()?, channels, taps)?)),
+    /// Whether the kernels convolve; they have no f64.
+    fn is_for_kernels(&self) -> bool {
+        self.device.is_cpu() && self.compute != DType::F64
+    }
+
+    /// Bytes of the kernel as convolutions on the CPU read it.
+    fn packed_bytes(&self) -> usize {
+        let shape = [self.outputs, self.channels];
+        let kernels = self.arithmetic.kernels();
+        4 * packed_conv_words(kernels, shape, self.geometry, precision(self.compute))
+    }
+
+    /// Whether numbers of this format take at least as many bytes as packed ones. Others are packed
+    /// for each pass.
+    fn is_packed(&self, dtype: DType) -> bool {
+        let shape = [self.outputs, 2];
+        let (kernels, precision) = (self.arithmetic.kernels(), precision(self.compute));
+        let of_two = 4 * packed_conv_words(kernels, shape, Geometry::POINT, precision);
+        dtype.is_float() && dtype.size_in_bytes() * 2 * self.outputs >= of_two
+    }
+
+    fn bytes(&self, there: &AtRest) -> u64 {
+        if !self.is_for_kernels() {
+            return (self.outputs * self.columns() * self.compute.size_in_bytes()) as u64;
+        }
+        match there.dtype().is_some_and(|dtype| self.is_packed(dtype)) {
+            true => self.packed_bytes() as u64,
+            false => there.unpacked_bytes(self.compute),
         }
     }
 
-    fn outputs(&self) -> usize {
-        match self {
-            Self::Wide(weight) => weight.dims()[0],
-            Self::AtRest { weight, .. } => weight.shape().0,
+    /// Bytes of a pass beside its frames: the planes and sums of each thread.
+    fn working_bytes(&self, out: Frames) -> usize {
+        let (kernels, threads) = (self.arithmetic.kernels(), rayon::current_num_threads());
+        let conv = (self.geometry, [self.outputs, self.channels]);
+        let out = [out.frames, out.height, out.width];
+        convolution_bytes(kernels, conv, out, precision(self.compute), threads)
+    }
+
+    /// Bytes of the kernel where it is packed for each pass, with its numbers in f32.
+    fn packing_bytes(&self) -> usize {
+        4 * self.outputs * self.columns() + self.packed_bytes()
+    }
+
+    /// Numbers of the kernel for each output.
+    fn columns(&self) -> usize {
+        self.channels * self.geometry.taps * self.geometry.kernel * self.geometry.kernel
+    }
+
+    /// Keeps a weight `[O, C, kt, kh, kw]`.
+    fn keep(&self, weight: Weight) -> Result<Kept> {
+        if !self.is_for_kernels() {
+            let whole = weight.to_tensor(self.compute, &self.device)?;
+            let split = whole.reshape((self.outputs, self.channels, self.geometry.taps, ()))?;
+            // `[O, kt C kh kw]`.
+            let folded = split.transpose(1, 2)?.flatten_from(1)?.contiguous()?;
+            return Ok(Kept::OnDevice(folded));
+        }
+        match &weight {
+            Weight::Dense(tensor) if self.is_packed(tensor.dtype()) => {
+                Ok(Kept::Convolved(self.pack(&weight)?))
+            }
+            _ => Ok(Kept::AtRest(crate::weights::at_rest(weight, self.compute)?)),
         }
     }
 
-    /// Bytes of what [`wide`](Self::wide) makes.
-    fn widened_bytes(&self) -> usize {
-        match self {
-            Self::Wide(_) => 0,
-            // In the order of the file, and in that of products.
-            Self::AtRest { weight, .. } => 2 * 4 * weight.shape().0 * weight.shape().1,
-        }
+    fn pack(&self, weight: &Weight) -> Result<PackedConv> {
+        let wide = weight.wide()?.to_dtype(DType::F32)?.contiguous()?;
+        let (storage, layout) = wide.storage_and_layout();
+        let matrix = Matrix::dense(numbers(&storage, layout)?, [self.outputs, self.columns()]);
+        let (kernels, precision) = (self.arithmetic.kernels(), precision(self.compute));
+        Ok(PackedConv::new(kernels, matrix, self.geometry, precision))
     }
-
-    /// `[O, kt C kh kw]`.
-    fn wide(&self, taps: usize) -> Result<Tensor> {
-        match self {
-            Self::Wide(weight) => Ok(weight.clone()),
-            Self::AtRest { weight, channels } => taps_first(&weight.wide()?, *channels, taps),
-        }
-    }
-}
-
-/// `[O, C kt kh kw]` to `[O, kt C kh kw]`.
-fn taps_first(weight: &Tensor, channels: usize, taps: usize) -> Result<Tensor> {
-    let split = weight.reshape((weight.dim(0)?, channels, taps, ()))?;
-    Ok(split.transpose(1, 2)?.flatten_from(1)?.contiguous()?)
 }
 
 impl Conv {
@@ -152,8 +128,7 @@ impl Conv {
         scope: Scope,
     ) -> Result<Self> {
         let Geometry { taps, kernel, .. } = geometry;
-        let weight = scope.matrix((outputs, channels, taps, kernel, kernel), "weight")?;
-        Self::new(weight, (channels, outputs), geometry, &scope)
+        Self::new((outputs, channels, taps, kernel, kernel).into(), geometry, scope)
     }
 
     /// Loads a 2-D convolution: `weight [O,C,kh,kw]`.
@@ -164,133 +139,183 @@ impl Conv {
         scope: Scope,
     ) -> Result<Self> {
         let kernel = geometry.kernel;
-        let weight = scope.matrix((outputs, channels, kernel, kernel), "weight")?;
-        Self::new(weight, (channels, outputs), geometry, &scope)
+        Self::new((outputs, channels, kernel, kernel).into(), geometry, scope)
     }
 
-    fn new(
-        weight: Matrix,
-        (channels, outputs): (usize, usize),
-        geometry: Geometry,
-        scope: &Scope,
-    ) -> Result<Self> {
-        let compute = weight.compute();
-        let kernel = Kernel::new(weight, (channels, geometry.taps))?;
+    fn new(shape: Shape, geometry: Geometry, scope: Scope) -> Result<Self> {
+        let (outputs, channels) = (shape.dims()[0], shape.dims()[1]);
+        let (arithmetic, device) = (scope.arithmetic().clone(), scope.device().clone());
+        let compute = scope.dtype();
+        let kernel = Kernel { geometry, channels, outputs, compute, arithmetic, device };
+        let there = scope.at_rest(shape.clone(), "weight")?;
+        let is_packed = there.dtype().is_some_and(|dtype| kernel.is_packed(dtype));
+        let (sized, kept) = (kernel.clone(), kernel.clone());
+        let held = scope.hold(
+            (shape, "weight"),
+            |there| sized.bytes(there),
+            move |weight| kept.keep(weight),
+        )?;
         let bias = scope.to_dtype(DType::F32).get(outputs, "bias")?;
-        Ok(Self { kernel, bias, geometry, compute })
+        Ok(Self { kernel, held, is_packed, bias })
+    }
+
+    /// The kernels that it computes with on the CPU.
+    pub(crate) fn arithmetic(&self) -> &Arithmetic {
+        &self.kernel.arithmetic
     }
 
     /// What [`causal`](Self::causal) reads for frames that it gives.
     pub(crate) fn reach(&self, given: Reach) -> Reach {
-        given.further(self.geometry.taps - 1)
+        given.further(self.kernel.geometry.taps - 1)
     }
 
     /// `[B,T,C,H,W]` to `[B,(T-kt)/ts+1,O,H',W']`, without padding in time.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = x.contiguous()?;
-        if fused::fits(&x) { self.tiled(&x) } else { self.by_conv2d(&x) }
+        self.forward_after(None, x, None)
     }
 
     /// [`forward`](Self::forward) with the previous frames of the stream in front (zeros at first):
     /// `[B,T,O,..]`. Replaces `history` by the last frames seen.
     pub(crate) fn causal(&self, x: &Tensor, history: &mut Option<Tensor>) -> Result<Tensor> {
-        let before = self.geometry.taps - 1;
+        self.causal_added(x, history, None)
+    }
+
+    /// [`causal`](Self::causal), added to a tensor of the shape that comes out.
+    pub(crate) fn causal_added(
+        &self,
+        x: &Tensor,
+        history: &mut Option<Tensor>,
+        to: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let before = self.kernel.geometry.taps - 1;
         if before == 0 {
-            return self.forward(x);
+            return self.forward_after(None, x, to);
         }
-        let (batch, _, channels, height, width) = x.dims5()?;
+        let (batch, frames, channels, height, width) = x.dims5()?;
         let past = match history.take() {
             Some(past) => past,
             None => Tensor::zeros((batch, before, channels, height, width), x.dtype(), x.device())?,
         };
-        let seen = Tensor::cat(&[&past, x], 1)?; // [B,kt-1+T,C,H,W]
-        drop(past);
-        // Copied: a view would keep all of `seen` alive until the next chunk.
-        *history = Some(seen.narrow(1, seen.dim(1)? - before, before)?.force_contiguous()?);
-        self.forward(&seen)
+        let out = self.forward_after(Some(&past), x, to)?;
+        // Copied: a view would keep all of `x` alive until the next chunk.
+        *history = Some(match frames >= before {
+            true => x.narrow(1, frames - before, before)?.force_contiguous()?,
+            false => Tensor::cat(&[&past.narrow(1, frames, before - frames)?, x], 1)?,
+        });
+        Ok(out)
+    }
+
+    /// [`forward`](Self::forward) with other frames in front, added to a tensor.
+    pub(crate) fn forward_after(
+        &self,
+        past: Option<&Tensor>,
+        x: &Tensor,
+        to: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        if self.kernel.is_for_kernels() {
+            return self.by_kernels(past, x, to);
+        }
+        let out = match past {
+            Some(past) => self.by_conv2d(&Tensor::cat(&[past, x], 1)?)?,
+            None => self.by_conv2d(&x.contiguous()?)?,
+        };
+        Ok(match to {
+            Some(to) => (out + to)?,
+            None => out,
+        })
     }
 
     /// What a pass over frames `x` holds above them; `causal` with those of the chunk before in front.
     pub(crate) fn cost(&self, x: Frames, causal: bool) -> Cost {
-        let geometry = self.geometry;
-        let before = if causal { geometry.taps - 1 } else { 0 };
-        let seen = Frames { frames: x.frames + before, ..x };
+        let kernel = &self.kernel;
+        let before = if causal { kernel.geometry.taps - 1 } else { 0 };
         let out = Frames {
-            frames: (seen.frames - geometry.taps.min(seen.frames)) / geometry.time_stride + 1,
-            channels: self.kernel.outputs(),
-            height: geometry.output(x.height),
-            width: geometry.output(x.width),
+            frames: kernel.geometry.frames(x.frames + before),
+            channels: kernel.outputs,
+            height: kernel.geometry.output(x.height),
+            width: kernel.geometry.output(x.width),
         };
-        let depth = geometry.taps * geometry.kernel * geometry.kernel * x.channels;
-        let patches = 4 * TILE_MAX.max(depth * out.width) * threads::of_products();
         let held = Frames { frames: before, ..x }.bytes();
-        let seen = if before > 0 { seen.bytes() } else { 0 };
-        // Tiles, and what they are put together to.
-        let working = seen + 2 * out.bytes() + patches + self.kernel.widened_bytes();
+        // What is remembered is copied while the frames before are there.
+        let packing = if self.is_packed { 0 } else { kernel.packing_bytes() };
+        let working = held + out.bytes() + kernel.working_bytes(out) + packing;
         Cost { out, most: held + working, held, first: held + working }
     }
 
-    fn tiled(&self, x: &Tensor) -> Result<Tensor> {
-        let (batch, frames, channels, height, width) = x.dims5()?;
-        let geometry = self.geometry;
-        let input = Input { channels, height, width, geometry };
-        let out_frames = (frames - geometry.taps) / geometry.time_stride + 1;
-        let (out_height, out_width) = (geometry.output(height), geometry.output(width));
-        let weight = self.kernel.wide(geometry.taps)?;
-        let (outputs, depth) = weight.dims2()?;
-        let band = (TILE_MAX / (depth * out_width)).clamp(1, out_height);
-        let bands = out_height.div_ceil(band);
-
-        let (storage, layout) = x.storage_and_layout();
-        let candle_core::Storage::Cpu(values) = &*storage else { unreachable!("checked by fits") };
-        let values = fused::slice(values, layout)?;
-        let tile = |number: usize| -> candle_core::Result<Vec<f32>> {
-            let (frame, start) = (number / bands, number % bands * band);
-            let (b, t) = (frame / out_frames, frame % out_frames);
-            let first = (b * frames + t * geometry.time_stride) * input.frame();
-            let rows = start..(start + band).min(out_height);
-            let columns = rows.len() * out_width;
-            let mut patches = input.patches(&values[first..], rows);
-            round(&mut patches, self.compute);
-            let patches = Tensor::from_vec(patches, (depth, columns), x.device())?;
-            product(&weight, &patches)?.flatten_all()?.to_vec1()
+    fn by_kernels(
+        &self,
+        past: Option<&Tensor>,
+        x: &Tensor,
+        to: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let kernel = &self.kernel;
+        let (x, past) = (x.contiguous()?, past.map(Tensor::contiguous).transpose()?);
+        let (batch, own, channels, height, width) = x.dims5()?;
+        let before = past.as_ref().map_or(Ok(0), |past| past.dim(1))?;
+        let geometry = kernel.geometry;
+        let shape = (
+            batch,
+            geometry.frames(before + own),
+            kernel.outputs,
+            geometry.output(height),
+            geometry.output(width),
+        );
+        let kept = self.held.get()?;
+        let packed = match &*kept {
+            Kept::AtRest(weight) => Some(kernel.pack(weight)?),
+            _ => None,
         };
-        let tiles: candle_core::Result<Vec<_>> =
-            (0..batch * out_frames * bands).into_par_iter().map(tile).collect();
-        let (tiles, bias) = (tiles?, self.bias.to_vec1::<f32>()?);
-
-        // A tile has a band of every output channel; the result has whole channels.
-        let plane = out_height * out_width;
-        let mut out = vec![0f32; batch * out_frames * outputs * plane];
-        out.par_chunks_mut(plane).enumerate().for_each(|(number, out)| {
-            let (frame, channel) = (number / outputs, number % outputs);
-            for (tile, out) in tiles[frame * bands..].iter().zip(out.chunks_mut(band * out_width)) {
-                let own = &tile[channel * out.len()..];
-                for (out, value) in out.iter_mut().zip(own) {
-                    *out = value + bias[channel];
-                }
-            }
-        });
-        let shape = (batch, out_frames, outputs, out_height, out_width);
+        let packed = match (&*kept, &packed) {
+            (Kept::Convolved(packed), _) | (_, Some(packed)) => packed,
+            _ => return Err(Error::input("a convolution", "one for the CPU", kept)),
+        };
+        let (x_storage, x_layout) = x.storage_and_layout();
+        let values = numbers(&x_storage, x_layout)?;
+        let past = past.as_ref().map(Tensor::storage_and_layout);
+        let past = match &past {
+            Some((storage, layout)) => numbers(storage, layout)?,
+            None => &[],
+        };
+        let (bias_storage, bias_layout) = self.bias.storage_and_layout();
+        let bias = numbers(&bias_storage, bias_layout)?;
+        let to = to.map(Tensor::contiguous).transpose()?;
+        let to = to.as_ref().map(Tensor::storage_and_layout);
+        let to = to.as_ref().map(|(storage, layout)| numbers(storage, layout)).transpose()?;
+        let frame = channels * height * width;
+        let rows = [shape.1 * shape.2, shape.3 * shape.4];
+        let mut out = vec![0f32; batch * rows[0] * rows[1]];
+        for (video, out) in out.chunks_mut((rows[0] * rows[1]).max(1)).enumerate() {
+            let past = past[video * before * frame..].chunks(frame.max(1)).take(before);
+            let own = values[video * own * frame..].chunks(frame.max(1)).take(own);
+            let frames: Vec<_> = past.chain(own).map(|n| Some(Elements::F32(n))).collect();
+            let frames = KernelFrames { frames: &frames, height, width };
+            let first = video * rows[0] * rows[1];
+            let to = to.map(|to| Matrix::dense(&to[first..first + out.len()], rows));
+            let context = kernel.arithmetic.context();
+            convolve(context, (frames, packed), Some(bias), to, MatrixMut::dense(out, rows));
+        }
         Ok(Tensor::from_vec(out, shape, x.device())?)
     }
 
     /// One output frame after the other, with its taps as channels, a band of rows at a time:
-    /// candle writes out the patches of a band, which for a whole picture would be gigabytes. On
-    /// the CPU this serves formats other than f32, in which no loader here reads a VAE; candle's
-    /// product asks for the number of cores then (see `product`).
+    /// candle writes out the patches of a band, which for a whole picture would be gigabytes. For
+    /// GPUs, and for formats that the kernels have not.
     fn by_conv2d(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, frames, channels, height, width) = x.dims5()?;
+        let geometry = self.kernel.geometry;
         let Geometry { taps, time_stride, kernel, stride, pad_before, pad_after, doubled } =
-            self.geometry;
-        let out_frames = (frames - taps) / time_stride + 1;
-        let (out_height, out_width) = (self.geometry.output(height), self.geometry.output(width));
-        let weight = self.kernel.wide(taps)?.to_dtype(x.dtype())?;
+            geometry;
+        let (out_height, out_width) = (geometry.output(height), geometry.output(width));
+        let kept = self.held.get()?;
+        let Kept::OnDevice(weight) = &*kept else {
+            return Err(Error::input("a convolution", "one for this device", kept));
+        };
+        let weight = weight.to_dtype(x.dtype())?;
         let (outputs, depth) = weight.dims2()?;
         let weight = weight.reshape((outputs, taps * channels, kernel, kernel))?;
         let band = (PATCHES_MAX / (batch * depth * out_width)).clamp(1, out_height);
-        let mut out = Vec::with_capacity(out_frames);
-        for frame in 0..out_frames {
+        let mut out = Vec::new();
+        for frame in 0..geometry.frames(frames) {
             let folded = x.narrow(1, frame * time_stride, taps)?; // [B,kt,C,H,W]
             let mut folded = folded.reshape((batch, taps * channels, height, width))?;
             if doubled {
@@ -313,62 +338,14 @@ impl Conv {
     }
 }
 
-/// The frames from which a convolution reads patches.
-struct Input {
-    channels: usize,
-    height: usize,
-    width: usize,
-    geometry: Geometry,
-}
-
-impl Input {
-    fn frame(&self) -> usize {
-        self.channels * self.height * self.width
-    }
-
-    /// Patches `[kt C kh kw, rows out_width]` of output rows `rows`; `values` starts at the first
-    /// tap's frame.
-    fn patches(&self, values: &[f32], rows: Range<usize>) -> Vec<f32> {
-        let Geometry { taps, kernel, .. } = self.geometry;
-        let out_width = self.geometry.output(self.width);
-        let planes = taps * self.channels;
-        let mut patches = vec![0f32; planes * kernel * kernel * rows.len() * out_width];
-        let mut lines = patches.chunks_exact_mut(out_width);
-        for plane in values.chunks_exact(self.height * self.width).take(planes) {
-            for ky in 0..kernel {
-                for kx in 0..kernel {
-                    for (row, line) in rows.clone().zip(&mut lines) {
-                        if let Some(y) = self.geometry.input(row, ky, self.height) {
-                            self.copy_line(&plane[y * self.width..][..self.width], kx, line);
-                        }
-                    }
-                }
-            }
-        }
-        patches
-    }
-
-    /// One output row of the patches under kernel column `kx`; padding stays zero.
-    fn copy_line(&self, from: &[f32], kx: usize, line: &mut [f32]) {
-        let Geometry { stride, pad_before, doubled, .. } = self.geometry;
-        if stride == 1 && !doubled {
-            let (skip, start) = (pad_before.saturating_sub(kx), kx.saturating_sub(pad_before));
-            let from = &from[start.min(from.len())..];
-            let count = from.len().min(line.len() - skip);
-            line[skip..skip + count].copy_from_slice(&from[..count]);
-            return;
-        }
-        for (column, number) in line.iter_mut().enumerate() {
-            if let Some(x) = self.geometry.input(column, kx, self.width) {
-                *number = from[x];
-            }
-        }
-    }
-}
-
 /// Divides each pixel of `x [B,T,C,H,W]` by the root mean square of its channels, multiplies by
 /// `gamma [C]`, and applies SiLU if `silu` is set. Source: diffusers 0.42.1 `WanRMS_norm`.
-pub(crate) fn channel_norm(x: &Tensor, gamma: &Tensor, silu: bool) -> Result<Tensor> {
+pub(crate) fn channel_norm(
+    kernels: Kernels,
+    x: &Tensor,
+    gamma: &Tensor,
+    silu: bool,
+) -> Result<Tensor> {
     let (batch, frames, channels, height, width) = x.dims5()?;
     if !fused::fits(x) {
         let norm = x.sqr()?.sum_keepdim(2)?.sqrt()?.maximum(1e-12)?; // [B,T,1,H,W]
@@ -376,49 +353,13 @@ pub(crate) fn channel_norm(x: &Tensor, gamma: &Tensor, silu: bool) -> Result<Ten
         let normed = x.broadcast_div(&norm)?.broadcast_mul(&gamma)?;
         return Ok(if silu { normed.silu()? } else { normed });
     }
-    let x = x.contiguous()?;
+    let (x, gamma) = (x.contiguous()?, gamma.to_vec1::<f32>()?);
     let (storage, layout) = x.storage_and_layout();
-    let candle_core::Storage::Cpu(values) = &*storage else { unreachable!("checked by fits") };
-    let (values, gamma) = (fused::slice(values, layout)?, gamma.to_vec1::<f32>()?);
-    let plane = height * width;
-    let out = channel_norm_f32(values, &gamma, plane, silu);
-    Ok(Tensor::from_vec(out, (batch, frames, channels, height, width), x.device())?)
-}
-
-fn channel_norm_f32(values: &[f32], gamma: &[f32], plane: usize, silu: bool) -> Vec<f32> {
-    const PIXELS: usize = 1024;
-    let channels = gamma.len();
-    let root = (channels as f32).sqrt();
-    let blocks = plane.div_ceil(PIXELS);
-    // First one factor per pixel, then one pass per channel: both write contiguous runs.
-    let factors: Vec<Vec<f32>> = (0..values.len() / (channels * plane) * blocks)
-        .into_par_iter()
-        .map(|number| {
-            let (frame, start) = (number / blocks, number % blocks * PIXELS);
-            let mut squares = vec![0f32; PIXELS.min(plane - start)];
-            for channel in 0..channels {
-                let pixels = &values[(frame * channels + channel) * plane + start..];
-                squares.iter_mut().zip(pixels).for_each(|(square, x)| *square += x * x);
-            }
-            squares.iter_mut().for_each(|square| *square = root / square.sqrt().max(1e-12));
-            squares
-        })
-        .collect();
-    let mut out = vec![0f32; values.len()];
-    out.par_chunks_mut(plane).zip(values.par_chunks(plane)).enumerate().for_each(
-        |(number, (out, x))| {
-            let gamma = gamma[number % channels];
-            let factors = &factors[number / channels * blocks..][..blocks];
-            let blocks = out.chunks_mut(PIXELS).zip(x.chunks(PIXELS)).zip(factors);
-            for ((out, x), factors) in blocks {
-                for ((out, x), factor) in out.iter_mut().zip(x).zip(factors) {
-                    let normed = x * factor * gamma;
-                    *out = if silu { normed / (1. + fused::exp(-normed)) } else { normed };
-                }
-            }
-        },
-    );
-    out
+    let shape = [batch * frames * channels, height * width];
+    let mut out = vec![0f32; x.elem_count()];
+    let (from, to) = (Matrix::dense(numbers(&storage, layout)?, shape), out.as_mut_slice());
+    wan_kernels::channel_norm(kernels, from, (&gamma, silu), MatrixMut::dense(to, shape));
+    Ok(Tensor::from_vec(out, x.dims(), x.device())?)
 }
 
 /// Loads the `gamma` of a channel norm, which has `ones` trailing axes of length 1 in the files.

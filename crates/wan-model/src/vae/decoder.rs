@@ -65,6 +65,7 @@ fn load_level(
     }
     let Some(time) = time else { return Ok((layers, dim)) };
     let scope = scope(layers.len());
+    let kernels = scope.arithmetic().kernels();
     if !config.is_residual {
         let scope = scope.pp("upsamplers").pp(0);
         layers.push(Layer::Resample(Resample::load_up((dim, dim / 2), time, scope)?));
@@ -72,6 +73,6 @@ fn load_level(
     }
     layers.push(Layer::Resample(Resample::load_up((dim, dim), time, scope.pp("upsampler"))?));
     let to = Resolution { channels: dim, time: 1 + usize::from(time), space: 2 };
-    let level = Level { layers, shortcut: Shortcut::Repeat(to) };
+    let level = Level { layers, shortcut: Shortcut::Repeat(to), kernels };
     Ok((vec![Layer::Level(level)], dim))
 }

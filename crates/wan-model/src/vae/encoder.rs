@@ -84,8 +84,9 @@ fn load_level(
 ) -> Result<Level> {
     let resnets = (0..config.num_res_blocks).map(|number| scope.pp("resnets").pp(number));
     let names = resnets.chain(time.map(|_| scope.pp("downsampler")));
+    let kernels = scope.arithmetic().kernels();
     let layers = load_layers(channels, time, names.collect())?;
     let (time, space) = (1 + usize::from(time == Some(true)), 1 + usize::from(time.is_some()));
     let to = Resolution { channels: channels.1, time, space };
-    Ok(Level { layers, shortcut: Shortcut::Average(to) })
+    Ok(Level { layers, shortcut: Shortcut::Average(to), kernels })
 }

@@ -1,7 +1,8 @@
 //! What the networks hold above their weights, by the shapes of frames, before anything runs.
 
-use crate::attention::queries_at_once;
-use crate::threads;
+use wan_kernels::Precision;
+use wan_kernels::footprint::attention_bytes;
+
 use crate::vae::autoencoder::{Half, Vae};
 use crate::vae::cost::{Cost, Frames, Sum};
 use crate::vae::layers::{FrameAttention, Layer, Level, Resample, Residual, Stack};
@@ -109,9 +110,12 @@ impl FrameAttention {
         let mut sum = Sum::default();
         let pixels = x.height * x.width;
         let qkv = sum.add(x.bytes(), self.to_qkv.cost(x, false));
-        let scores = 4 * threads::of_products() * pixels * queries_at_once(pixels).min(pixels);
-        // Transposed, a query of its own, and what is attended in parts and joined.
-        sum.see(qkv.bytes() + 4 * x.bytes() + scores);
+        let (kernels, threads) =
+            (self.to_qkv.arithmetic().kernels(), rayon::current_num_threads());
+        let shape = ([pixels, pixels], x.frames, x.channels);
+        let attending = attention_bytes(kernels, shape, Precision::F32, threads);
+        // Transposed and apart, a query of its own, and what is attended.
+        sum.see(qkv.bytes() + 5 * x.bytes() + attending);
         sum.add(qkv.bytes() + 2 * x.bytes(), self.proj.cost(x, false));
         sum.cost(x)
     }

@@ -5,6 +5,7 @@
 
 use crate::weights::{Scope, Turns};
 use candle_core::Tensor;
+use wan_kernels::Kernels;
 
 use crate::attention::Heads;
 use crate::error::Result;
@@ -43,13 +44,17 @@ impl Residual {
     }
 
     fn forward(&self, x: &Tensor, memory: &mut Memory) -> Result<Tensor> {
-        let mut inner = self.conv1.causal(&channel_norm(x, &self.norm1, true)?, memory.slot())?;
-        inner = self.conv2.causal(&channel_norm(&inner, &self.norm2, true)?, memory.slot())?;
+        let kernels = self.conv1.arithmetic().kernels();
+        let normed = channel_norm(kernels, x, &self.norm1, true)?;
+        let inner = self.conv1.causal(&normed, memory.slot())?;
+        drop(normed);
+        let normed = channel_norm(kernels, &inner, &self.norm2, true)?;
+        drop(inner);
         let shortcut = match &self.shortcut {
             Some(conv) => conv.forward(x)?,
             None => x.clone(),
         };
-        Ok(fused::add(&inner, &shortcut)?)
+        self.conv2.causal_added(&normed, memory.slot(), Some(&shortcut))
     }
 }
 
@@ -71,15 +76,17 @@ impl FrameAttention {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, frames, channels, height, width) = x.dims5()?;
-        let qkv = self.to_qkv.forward(&channel_norm(x, &self.norm, false)?)?;
+        let (arithmetic, kernels) =
+            (self.to_qkv.arithmetic(), self.to_qkv.arithmetic().kernels());
+        let qkv = self.to_qkv.forward(&channel_norm(kernels, x, &self.norm, false)?)?;
         let qkv = qkv.reshape((batch * frames, 3 * channels, height * width))?.transpose(1, 2)?;
         let part = |number: usize| qkv.narrow(2, number * channels, channels); // [B T,H W,C]
         let query = (part(0)? * (1. / (channels as f64).sqrt()))?;
         let (key, value) = (part(1)?, part(2)?);
         let heads = Heads { query: &query, key: &key, value: &value, heads: 1 };
-        let attended = heads.attend_all()?.transpose(1, 2)?; // [B T,C,H W]
+        let attended = heads.attend_all(arithmetic)?.transpose(1, 2)?; // [B T,C,H W]
         let attended = attended.reshape((batch, frames, channels, height, width))?;
-        Ok(fused::add(&self.proj.forward(&attended)?, x)?)
+        self.proj.forward_after(None, &attended, Some(x))
     }
 }
 
@@ -222,6 +229,7 @@ fn before_all(layers: &[Layer], given: Reach) -> Reach {
 pub(crate) struct Level {
     pub(crate) layers: Vec<Layer>,
     pub(crate) shortcut: Shortcut,
+    pub(crate) kernels: Kernels,
 }
 
 impl Level {
@@ -231,7 +239,7 @@ impl Level {
         for layer in &self.layers {
             inner = layer.forward(&inner, memory, observer)?;
         }
-        Ok(fused::add(&inner, &self.shortcut.forward(x, first)?)?)
+        Ok(fused::add(self.kernels, &inner, &self.shortcut.forward(x, first)?)?)
     }
 }
 
@@ -272,6 +280,7 @@ impl Stack {
         observer: &mut dyn Observer,
     ) -> Result<Tensor> {
         let (pass, layers) = (self.turns.begin(), self.layers.len().min(parts.saturating_sub(1)));
+        let _rest = self.conv_in.arithmetic().rests();
         threads::on_worker(|| {
             let mut x = self.conv_in.causal(chunk, memory.slot())?;
             pass.each(0..layers, |number| {
@@ -280,7 +289,7 @@ impl Stack {
                 Ok(())
             })?;
             if parts == self.parts() {
-                x = channel_norm(&x, &self.norm_out, true)?;
+                x = channel_norm(self.conv_out.arithmetic().kernels(), &x, &self.norm_out, true)?;
                 x = self.conv_out.causal(&x, memory.slot())?;
             }
             memory.end_chunk();

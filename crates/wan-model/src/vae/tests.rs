@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
+use wan_kernels::Kernels;
 
 use super::*;
 use crate::broadcasts::{BOTH, N, check_close, over, wide};
@@ -197,8 +198,8 @@ fn the_fused_norm_equals_its_composition() {
     let x = noise(2, &[2, 3, 5, 30, 40]);
     let (wide, wide_gamma) = (x.to_dtype(DType::F64).unwrap(), gamma.to_dtype(DType::F64).unwrap());
     for silu in [false, true] {
-        let fused = channel_norm(&x, &gamma, silu).unwrap();
-        let composed = channel_norm(&wide, &wide_gamma, silu).unwrap();
+        let fused = channel_norm(Kernels::detect(), &x, &gamma, silu).unwrap();
+        let composed = channel_norm(Kernels::detect(), &wide, &wide_gamma, silu).unwrap();
         assert!(distance(&fused, &composed.to_dtype(DType::F32).unwrap()) < 1e-5);
     }
 }
@@ -224,7 +225,7 @@ fn a_convolutions_bias_and_a_norms_gamma_are_one_number_a_channel() {
         let conv = Conv::load(N, N, Geometry::POINT, scope).unwrap();
         let [x, gamma] = [&x, &gamma].map(|t| t.to_dtype(dtype).unwrap());
         check_close(&conv.forward(&x).unwrap(), &convolved);
-        check_close(&channel_norm(&x, &gamma, false).unwrap(), &normed);
-        check_close(&channel_norm(&x, &gamma, true).unwrap(), &silu);
+        check_close(&channel_norm(Kernels::detect(), &x, &gamma, false).unwrap(), &normed);
+        check_close(&channel_norm(Kernels::detect(), &x, &gamma, true).unwrap(), &silu);
     }
 }

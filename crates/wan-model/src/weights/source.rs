@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use candle_core::{DType, Device, Shape, Tensor};
+use wan_kernels::packed_words;
 use wan_weight_files::Encoding;
 
 use super::turns::{Turn, Turns};
 use super::weight::{Changed, Weight};
+use crate::arithmetic::{self, Arithmetic};
 use crate::error::{Error, Result};
 
 /// Weights by the names of diffusers and transformers.
@@ -65,8 +67,30 @@ impl AtRest {
     }
 
     /// Bytes that it is held in by a layer whose products are computed in `compute`: in the format of
-    /// the file, or in `compute` where the file has wider floats, or blocks across the ends of rows.
+    /// the file, or in `compute` where the file has wider floats, or blocks across the ends of rows. On
+    /// the CPU floats that are packed for products have rows in panels of 32.
     pub fn bytes(&self, compute: DType) -> u64 {
+        match self.is_packed(compute) {
+            true => {
+                let precision = arithmetic::precision(compute);
+                4 * packed_words([self.shape.0, self.shape.1], precision) as u64
+            }
+            false => self.unpacked_bytes(compute),
+        }
+    }
+
+    /// Whether a layer on the CPU keeps it as products in `compute` read it.
+    pub(crate) fn is_packed(&self, compute: DType) -> bool {
+        self.dtype().is_some_and(|dtype| is_packed(dtype, compute))
+    }
+
+    /// candle's format of the same numbers.
+    pub(crate) fn dtype(&self) -> Option<DType> {
+        super::dtype_of(self.encoding)
+    }
+
+    /// As [`bytes`](Self::bytes), of what is not packed.
+    pub(crate) fn unpacked_bytes(&self, compute: DType) -> u64 {
         let (rows, columns) = self.shape;
         let computed = rows * columns * compute.size_in_bytes();
         let is_wider = self.encoding.is_wide_float()
@@ -77,6 +101,13 @@ impl AtRest {
             _ => computed as u64 + self.beside,
         }
     }
+}
+
+/// Whether numbers in `dtype` are packed for products in `compute`: those that are as wide as products
+/// read them, or wider. (The kernels have no f16: such a matrix is widened.)
+pub(crate) fn is_packed(dtype: DType, compute: DType) -> bool {
+    let read = arithmetic::dtype(arithmetic::precision(compute));
+    compute != DType::F16 && dtype.is_float() && dtype.size_in_bytes() >= read.size_in_bytes()
 }
 
 /// The format of a tensor's numbers, as files name it.
@@ -123,6 +154,7 @@ pub struct Scope {
     prefix: String,
     dtype: DType,
     device: Device,
+    arithmetic: Arithmetic,
     handed_out: Arc<AtomicU64>,
     /// Layers of a network that are read for their turns.
     streamed: usize,
@@ -138,8 +170,20 @@ impl Scope {
 
     /// The same for a source that others hold too.
     pub fn shared(source: Arc<dyn Source>, dtype: DType, device: &Device) -> Self {
-        let (prefix, handed_out, device) = (String::new(), Arc::default(), device.clone());
-        Self { source, prefix, dtype, device, handed_out, streamed: 0, turn: None }
+        let (prefix, arithmetic, device) = (String::new(), Arithmetic::default(), device.clone());
+        let handed_out = Arc::default();
+        Self { source, prefix, dtype, device, arithmetic, handed_out, streamed: 0, turn: None }
+    }
+
+    /// The same weights for layers that compute with these kernels, where they compute on the CPU.
+    #[must_use]
+    pub fn computed_with(&self, arithmetic: &Arithmetic) -> Self {
+        Self { arithmetic: arithmetic.clone(), ..self.clone() }
+    }
+
+    /// What layers compute with on the CPU.
+    pub(crate) fn arithmetic(&self) -> &Arithmetic {
+        &self.arithmetic
     }
 
     /// The same part of another source, made of this one.

@@ -14,33 +14,33 @@ use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::weight::Weight;
+use super::kept::Kept;
 use crate::error::{Error, Result};
 
-/// A weight that is in memory for its turn.
+/// A matrix that is in memory for its turn.
 pub(crate) struct Slot {
-    read: Box<dyn Fn() -> Result<Weight> + Send + Sync>,
-    held: RwLock<Option<Arc<Weight>>>,
+    read: Box<dyn Fn() -> Result<Kept> + Send + Sync>,
+    held: RwLock<Option<Arc<Kept>>>,
     bytes: u64,
 }
 
 impl Slot {
-    /// A weight that `read` reads, and that then takes `bytes`.
+    /// A matrix that `read` reads, and that then takes `bytes`.
     pub(crate) fn new(
         bytes: u64,
-        read: impl Fn() -> Result<Weight> + Send + Sync + 'static,
+        read: impl Fn() -> Result<Kept> + Send + Sync + 'static,
     ) -> Self {
         Self { read: Box::new(read), held: RwLock::default(), bytes }
     }
 
-    /// The weight; out of turn it is read for the caller alone.
-    pub(crate) fn get(&self) -> Result<Arc<Weight>> {
+    /// The matrix; out of turn it is read for the caller alone.
+    pub(crate) fn get(&self) -> Result<Arc<Kept>> {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner).clone();
         held.map_or_else(|| (self.read)().map(Arc::new), Ok)
     }
 
-    fn put(&self, weight: Option<Arc<Weight>>) {
-        *self.held.write().unwrap_or_else(PoisonError::into_inner) = weight;
+    fn put(&self, matrix: Option<Arc<Kept>>) {
+        *self.held.write().unwrap_or_else(PoisonError::into_inner) = matrix;
     }
 }
 

@@ -90,10 +90,6 @@ impl Weight {
         }
     }
 
-    pub(crate) fn is_on_cpu(&self) -> bool {
-        !matches!(self, Self::Dense(tensor) if !tensor.device().is_cpu())
-    }
-
     /// Its shape as a matrix: the first axis, and all others together.
     pub fn matrix_shape(&self) -> (usize, usize) {
         let shape = self.shape();
@@ -161,6 +157,44 @@ impl Weight {
         }
     }
 
+    /// Writes numbers `columns` of each of `rows`, of a weight that has whole rows, as
+    /// [`widen_rows`](Self::widen_rows) does. `columns` begin at a multiple of 256; of one with changes
+    /// they are whole rows.
+    ///
+    /// # Errors
+    /// As [`widen_rows`](Self::widen_rows).
+    pub(crate) fn widen_part(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        numbers: &mut [f32],
+    ) -> Result<()> {
+        let (_, width) = self.matrix_shape();
+        if columns.len() == width {
+            return self.widen_rows(rows, numbers);
+        }
+        for (row, numbers) in rows.zip(numbers.chunks_mut(columns.len().max(1))) {
+            let range = row * width + columns.start..row * width + columns.end;
+            match self {
+                Self::Dense(tensor) => widen_dense(tensor, range, numbers)?,
+                Self::Scaled(scaled) => scaled.widen(range, numbers)?,
+                Self::Quantised(Quantised { bytes, encoding, .. }) => {
+                    widen(*encoding, bytes, range, numbers)?;
+                }
+                Self::Changed(_) => {
+                    let expected = format!("whole rows of {width}");
+                    return Err(Error::input("part of a changed weight", expected, columns));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it is widened by whole rows alone.
+    pub(crate) fn is_changed(&self) -> bool {
+        matches!(self, Self::Changed(_))
+    }
+
     /// Whether any rows of it can be widened for themselves: they are whole blocks.
     pub(crate) fn has_whole_rows(&self) -> bool {
         match self {
@@ -202,11 +236,15 @@ impl Scaled {
             numbers.par_chunks_mut(AT_A_TIME).for_each(scale);
             return Ok(());
         }
-        // Rows begin with a run, so the first run that is reached is a whole one.
-        let factors = &self.factors[range.start / run..];
-        numbers.par_chunks_mut(run).zip(factors).for_each(|(numbers, factor)| {
-            numbers.iter_mut().for_each(|number| *number *= factor);
-        });
+        let mut start = range.start;
+        let mut rest = numbers;
+        while !rest.is_empty() {
+            let len = (run - start % run).min(rest.len());
+            let (own, after) = rest.split_at_mut(len);
+            let factor = self.factors[start / run];
+            own.iter_mut().for_each(|number| *number *= factor);
+            (rest, start) = (after, start + len);
+        }
         Ok(())
     }
 }

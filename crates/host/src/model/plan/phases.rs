@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::DType;
 use wan_model::Numerics;
 use wan_model::clip::ClipVisionConfig;
-use wan_model::footprint::{self, Evaluation, WeightBytes};
+use wan_model::footprint::{self, Cpu, Evaluation, WeightBytes};
 use wan_model::lora::FittedLora;
 use wan_model::vae::{Half, StreamBytes, Tiling, Vae};
 use wan_model::weights::Scope;
@@ -61,12 +61,15 @@ impl<'m> ModelBytes<'m> {
             false => None,
         };
         let tokens = checkpoint.max_sequence_length().get();
-        let text = footprint::text_encoder(checkpoint.text_encoder_config()?, tokens);
+        let text = bytes("text_encoder", settings.text_encoder_dtype, Vec::new())?;
+        let on = (Cpu::new(model.engine().kernels()), settings.text_encoder_dtype.into());
+        let (config, widened) = (checkpoint.text_encoder_config()?, text.is_widened);
+        let text_activations = footprint::text_encoder(config, tokens, (on.0, on.1, widened));
         let transformers = checkpoint.experts().iter().enumerate().map(transformer);
         Ok(Self {
             files: model.file_bytes()?,
-            text: bytes("text_encoder", settings.text_encoder_dtype, Vec::new())?,
-            text_activations: text as u64,
+            text,
+            text_activations: text_activations as u64,
             image,
             transformers: transformers.collect::<Result<_>>()?,
             vae: model.vae(settings.vae_dtype)?,
@@ -123,6 +126,10 @@ impl Phases<'_> {
         if self.model.device().is_cpu() { Place::Device } else { Place::Host }
     }
 
+    fn cpu(&self) -> Cpu {
+        Cpu::new(self.model.engine().kernels())
+    }
+
     fn phase(&self, name: &'static str, mut lines: Lines) -> PlannedPhase {
         lines.add(Place::Device, "VAE: norms and biases", self.bytes.vae.bytes());
         PlannedPhase { name, lines: lines.0 }
@@ -147,7 +154,7 @@ impl Phases<'_> {
         let weights = weights.resident(self.settings.residency.streamed_image_layers);
         lines.weights(Place::Device, "image encoder", weights);
         let pictures = if self.model.facts().intake().both_ends { 2 } else { 1 };
-        let activations = footprint::image_encoder(config, pictures);
+        let activations = footprint::image_encoder(config, pictures, self.cpu());
         lines.add(Place::Device, "activations", activations as u64);
         lines.add(Place::Device, "prompts", self.prompt_bytes());
         Some(self.phase("encode image", lines))
@@ -249,8 +256,8 @@ impl Phases<'_> {
             tokens: facts.frame_tokens(settings.size) * window,
             text_tokens: self.model.checkpoint().max_sequence_length().get(),
             image_tokens: config.image_dim.map_or(0, |_| self.image_tokens(number)),
-            threads: footprint::threads(),
-            is_dense: !self.bytes.transformers[number].is_widened,
+            on: self.cpu(),
+            is_widened: self.bytes.transformers[number].is_widened,
         };
         evaluation.bytes(config, Numerics::from(settings.precision))
     }
