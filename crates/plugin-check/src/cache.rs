@@ -1,6 +1,6 @@
 //! Caches: the invariants of `wan_plugin_kit::PROPERTIES`, and what a decision costs.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wan_plugin_api::{Choice, ErrorKind};
 use wan_plugin_kit::{
@@ -113,6 +113,10 @@ fn ever_reuses(subject: &Subject, cache: &CacheUnderTest) -> Checked<bool> {
     Ok(false)
 }
 
+fn microseconds_each(elapsed: Duration, evaluations: usize) -> f64 {
+    elapsed.as_secs_f64() * 1e6 / evaluations as f64
+}
+
 fn cost(subject: &Subject) -> Checked {
     let cache = CacheUnderTest::new(subject.library, &subject.strategy.id)?;
     let script = plain_script(subject.seed);
@@ -123,11 +127,21 @@ fn cost(subject: &Subject) -> Checked {
         let object = cache.create(cache.base(), &script.context())?;
         let started = Instant::now();
         drive(object, VecOps::default(), &script)?;
-        fastest = fastest.min(started.elapsed().as_secs_f64() * 1e6 / evaluations as f64);
+        fastest = fastest.min(microseconds_each(started.elapsed(), evaluations));
     }
     let facts = format!("{fastest:.0} us for each evaluation");
     match fastest < MICROSECONDS_MAX {
         true => Ok(Outcome::pass(facts)),
         false => Ok(Outcome::warn(format!("{facts}, on tensors of a few numbers"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_over_a_thousand_evaluations_is_a_millisecond_each() {
+        assert_eq!(microseconds_each(Duration::from_secs(1), 1000), 1000.);
     }
 }

@@ -369,3 +369,16 @@ impl Sidecar {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_at_the_end_is_asked_for_at_the_end() {
+        let mut memory = MemoryReport::default();
+        assert_eq!(memory.peak_resident_bytes, None);
+        memory.see_the_end(&Device::Cpu);
+        assert_eq!(memory.peak_resident_bytes.is_some(), cfg!(target_os = "linux"));
+    }
+}

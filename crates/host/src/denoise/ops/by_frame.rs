@@ -55,22 +55,28 @@ impl HostOps {
         place: Place,
     ) -> Result<Tensor> {
         let kept_on = if place == Place::Host { &Device::Cpu } else { &self.device };
-        let difference = if after.device().same_device(kept_on) {
-            after - before
-        } else {
-            let per_frame = after.dims()[frame_axis] / frames;
-            let frame =
-                |tensor: &CandleTensor, f| tensor.narrow(frame_axis, f * per_frame, per_frame);
-            CandleTensor::zeros(after.shape(), after.dtype(), kept_on).and_then(|whole| {
-                for f in 0..frames {
-                    let part = (frame(after, f)? - frame(before, f)?)?.to_device(kept_on)?;
-                    whole.slice_set(&part.contiguous()?, frame_axis, f * per_frame)?;
-                }
-                Ok(whole)
-            })
+        let difference = match after.device().same_device(kept_on) {
+            true => after - before,
+            false => by_frame((after, before), (frame_axis, frames), kept_on),
         };
         self.wrap(Item::Computed, difference.map_err(failed)?, frame_axis, frames)
     }
+}
+
+/// `after - before` on another device, where it comes to be one latent frame at a time.
+fn by_frame(
+    (after, before): (&CandleTensor, &CandleTensor),
+    (frame_axis, frames): (usize, usize),
+    to: &Device,
+) -> candle_core::Result<CandleTensor> {
+    let per_frame = after.dims()[frame_axis] / frames;
+    let frame = |tensor: &CandleTensor, f| tensor.narrow(frame_axis, f * per_frame, per_frame);
+    let whole = CandleTensor::zeros(after.shape(), after.dtype(), to)?;
+    for f in 0..frames {
+        let part = (frame(after, f)? - frame(before, f)?)?.to_device(to)?;
+        whole.slice_set(&part.contiguous()?, frame_axis, f * per_frame)?;
+    }
+    Ok(whole)
 }
 
 #[cfg(test)]
@@ -103,5 +109,14 @@ mod tests {
         }
         let other = hidden(0.1).narrow(1, 0, 3).unwrap();
         assert!(ops.add_to(&other, &residual, 1).is_err());
+    }
+
+    #[test]
+    fn a_difference_by_frame_is_that_of_the_whole() {
+        let (before, after) = (hidden(0.1), hidden(-0.7));
+        let whole = (&after - &before).unwrap();
+        let found = by_frame((&after, &before), (1, 3), &Device::Cpu).unwrap();
+        assert_eq!(values(&found), values(&whole));
+        assert!(values(&whole).iter().all(|number| *number != 0.));
     }
 }
