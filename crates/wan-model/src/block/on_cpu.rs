@@ -55,6 +55,8 @@ impl Block {
         let spans =
             inputs.attention.token_spans(inputs.grid.frames, inputs.grid.frame_tokens());
         let attended = pass.attend_to_self(&spans, &mut views)?;
+        // Queries, keys and values are done with: their memory is the outgoing stream's.
+        pass.context.pool.clear();
         let mut out = Stream::new(stream, [batch * tokens, width]);
         for run in runs(batch, tokens) {
             let mut x = pass.add_attention(&attended, &run, &mut views)?;
