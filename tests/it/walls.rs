@@ -136,7 +136,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("wan-diffusion-forcing", &["wan-plugin-api", "wan-samplers"]),
     ("wan-cache", &["wan-plugin-api"]),
     ("wan-weight-files", &["wan-border"]),
-    ("wan-model", &["wan-border", "wan-weight-files"]),
+    ("wan-model", &["wan-border", "wan-kernels", "wan-weight-files"]),
     ("wan-media", &["wan-border"]),
     ("wan-outputs", &[]),
     ("wan-run-store", &["wan-outputs"]),

@@ -22,8 +22,9 @@
 //!
 //! # Attention without its matrix
 //!
-//! Scores are computed for chunks of queries of bounded size. The block-causal mask of SkyReels-V2
-//! is a loop over blocks of frames, each with a prefix of the keys; no mask is built.
+//! Scores are computed for some queries and some keys at a time, with a running softmax. The
+//! block-causal mask of SkyReels-V2 is a loop over blocks of frames, each with a prefix of the keys; no
+//! mask is built.
 //!
 //! # Half precision
 //!
@@ -32,11 +33,11 @@
 //!
 //! # What is candle's, and what is not
 //!
-//! Tensors, embeddings and RMS norms are candle's (`candle-core`, `candle-nn`,
-//! `candle-transformers`' traced layers). Written here, each with the reason in its file:
-//! - `product`: candle's matrix product, without asking for the number of cores in each call;
-//! - `linear`: weights transposed once at load instead of in every call;
-//! - `fused`: layer norm (candle's loses digits), modulation by row, activations on all threads;
+//! Tensors, embeddings and a GPU's operations are candle's (`candle-core`, `candle-nn`,
+//! `candle-transformers`' traced layers). On the CPU products, attention, norms and convolutions are
+//! those of `wan-kernels`. Written here, each with the reason in its file:
+//! - `product`: candle's product of two tensors, without asking for the number of cores in each call;
+//! - `fused`: layer norm (candle's loses digits), modulation by row, exact GELU on all threads;
 //! - `rope`: three axes of unequal width, in f64;
 //! - `vae::conv`: candle has no 3-D convolution;
 //! - [`umt5`]: candle-transformers' `t5` has one relative position bias for all layers, UMT5 one

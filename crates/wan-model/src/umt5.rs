@@ -6,7 +6,7 @@
 
 use crate::rms_norm::{RmsNorm, rms_norm};
 use crate::weights::{Scope, Turns};
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use wan_kernels::Activation;
 use wan_border::numbers::u32_of;
 
@@ -100,29 +100,47 @@ impl Umt5Encoder {
     ) -> Result<Tensor> {
         let _span = tracing::debug_span!("text_encoder").entered();
         let _rest = self.arithmetic.rests();
-        if ids.rank() != 2 || ids.dims() != mask.dims() {
-            let found = (ids.dims(), mask.dims());
-            return Err(Error::input("ids and mask", "[B,T] both", found));
-        }
+        check_ids(ids, mask)?;
         let (batch, length) = ids.dims2()?;
-        let rows = self.embedding.rows(&ids.flatten_all()?.to_dtype(DType::U32)?.to_vec1()?)?;
-        let mut hidden = rows.reshape((batch, length, ()))?.to_dtype(DType::F32)?; // [B,T,D]
-        let buckets = self.buckets(length, ids)?;
+        let buckets = self.buckets(length, ids.device())?;
         // Added to scores: 0 for words, the lowest number for padding.
         let masked = ((mask.to_dtype(DType::F32)? - 1.)? * -f64::from(f32::MIN))?;
-        let masked = masked.to_dtype(hidden.dtype())?.reshape((batch, 1, length))?;
+        let sequences: Vec<Sequence> = (0..batch)
+            .map(|row| {
+                let masked = Some(masked.narrow(0, row, 1)?);
+                Ok(Sequence { start: row * length, length, buckets: buckets.clone(), masked })
+            })
+            .collect::<Result<_>>()?;
+        let ids = ids.flatten_all()?.to_dtype(DType::U32)?.to_vec1()?;
+        let hidden = self.run((&ids, &sequences), (batch, length), observer)?;
+        Ok(hidden.reshape((batch, length, ()))?)
+    }
+
+    /// The hidden state after the last norm, `[N,d_model]`, of sequences that are `N` ids together.
+    /// The observer sees it as `shape` sequences of one length.
+    fn run(
+        &self,
+        (ids, sequences): (&[u32], &[Sequence]),
+        shape: (usize, usize),
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor> {
+        let mut hidden = self.embedding.rows(ids)?.to_dtype(DType::F32)?; // [N,D]
         self.turns.begin().each(0..self.layers.len(), |number| {
-            observer.see(Point::TextHidden(number), &hidden);
+            if observer.looks() {
+                let seen = hidden.reshape((shape.0, shape.1, ()))?;
+                observer.see(Point::TextHidden(number), &seen);
+            }
             observer::check(observer)?;
             let _span = tracing::debug_span!("text_layer", number).entered();
-            hidden = self.layers[number].forward(&hidden, &buckets, &masked)?;
+            hidden = self.layers[number].forward(&hidden, sequences)?;
             Ok(())
         })?;
         self.final_layer_norm.forward(&hidden)
     }
 
     /// The last hidden state `[B,T,d_model]` with padded positions set to 0: the input of the video
-    /// transformer.
+    /// transformer. Padding is not computed, and the layers read their weights once for all prompts. A
+    /// prompt's bits depend on its own words alone.
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
@@ -140,19 +158,59 @@ impl Umt5Encoder {
         mask: &Tensor,
         observer: &mut dyn Observer,
     ) -> Result<Tensor> {
-        let hidden = self.forward_observed(ids, mask, observer)?;
-        let mask = mask.to_dtype(hidden.dtype())?.unsqueeze(2)?; // [B,T,1]
-        finite::checked("the text encoder", hidden.broadcast_mul(&mask)?)
+        let _rest = self.arithmetic.rests();
+        check_ids(ids, mask)?;
+        let (device, rows) = (ids.device(), ids.to_dtype(DType::U32)?.to_vec2::<u32>()?);
+        let mask = mask.to_dtype(DType::U32)?.to_vec2::<u32>()?;
+        let lengths = mask.iter().map(|mask| mask.iter().rposition(|m| *m > 0).map_or(0, |l| l + 1));
+        let lengths: Vec<usize> = lengths.collect();
+        let (mut words, mut sequences) = (Vec::new(), Vec::new());
+        for (ids, length) in rows.iter().zip(&lengths).filter(|(_, length)| **length > 0) {
+            let (start, buckets) = (words.len(), self.buckets(*length, device)?);
+            sequences.push(Sequence { start, length: *length, buckets, masked: None });
+            words.extend_from_slice(&ids[..*length]);
+        }
+        let shape = (rows.len(), ids.dim(1)?, self.config.d_model);
+        if words.is_empty() {
+            return Ok(Tensor::zeros(shape, DType::F32, device)?);
+        }
+        let hidden = self.run((&words, &sequences), (1, words.len()), observer)?;
+        let hidden = finite::checked("the text encoder", hidden)?;
+        let (mut start, mut embeds) = (0, Vec::new());
+        for length in lengths {
+            let own = hidden.narrow(0, start, length)?;
+            embeds.push(own.pad_with_zeros(0, 0, shape.1 - length)?);
+            start += length;
+        }
+        Ok(Tensor::stack(&embeds, 0)?)
     }
 
     /// Bucket of every query and key position, `[T T]` row by row.
-    fn buckets(&self, length: usize, ids: &Tensor) -> Result<Tensor> {
+    fn buckets(&self, length: usize, device: &Device) -> Result<Tensor> {
         let mut buckets = Vec::with_capacity(length * length);
         for query in 0..length {
             buckets.extend((0..length).map(|key| bucket(&self.config, query, key)));
         }
-        Ok(Tensor::from_vec(buckets, length * length, ids.device())?)
+        Ok(Tensor::from_vec(buckets, length * length, device)?)
     }
+}
+
+/// Ids of one prompt among those that are encoded together.
+struct Sequence {
+    start: usize,
+    length: usize,
+    /// See [`Umt5Encoder::buckets`].
+    buckets: Tensor,
+    /// Added to scores, `[1,T]`; none where there is no padding.
+    masked: Option<Tensor>,
+}
+
+fn check_ids(ids: &Tensor, mask: &Tensor) -> Result<()> {
+    if ids.rank() != 2 || ids.dims() != mask.dims() {
+        let found = (ids.dims(), mask.dims());
+        return Err(Error::input("ids and mask", "[B,T] both", found));
+    }
+    Ok(())
 }
 
 /// Row of the relative position table: exact for near keys, logarithmic up to the maximum distance;
@@ -219,32 +277,44 @@ impl Layer {
         })
     }
 
-    fn forward(&self, hidden: &Tensor, buckets: &Tensor, masked: &Tensor) -> Result<Tensor> {
+    /// `[N,D]` to `[N,D]`.
+    fn forward(&self, hidden: &Tensor, sequences: &[Sequence]) -> Result<Tensor> {
         let normed = self.attention_norm.forward(hidden)?;
-        let hidden = (hidden + self.attend(&normed, buckets, masked)?)?;
+        let hidden = (hidden + self.attend(&normed, sequences)?)?;
         let normed = self.ffn_norm.forward(&hidden)?;
         let gate = self.wi_0.forward_activated(&normed, Activation::GeluTanh)?;
         let inner = (gate * self.wi_1.forward(&normed)?)?;
         Ok((hidden + self.wo.forward(&inner)?)?)
     }
 
-    /// One head after the other: scores of all heads would be the largest tensors by far.
-    fn attend(&self, x: &Tensor, buckets: &Tensor, masked: &Tensor) -> Result<Tensor> {
-        let length = x.dim(1)?;
-        let [q, k, v] = [&self.q, &self.k, &self.v].map(|linear| linear.forward(x)); // [B,T,H d]
+    /// One sequence after the other, one head after the other: scores of all heads would be the largest
+    /// tensors by far.
+    fn attend(&self, x: &Tensor, sequences: &[Sequence]) -> Result<Tensor> {
+        let [q, k, v] = [&self.q, &self.k, &self.v].map(|linear| linear.forward(x)); // [N,H d]
         let (q, k, v) = (q?, k?, v?);
-        let attended = q.zeros_like()?;
-        let width = q.dim(2)? / self.heads;
-        for head in 0..self.heads {
-            let own = |x: &Tensor| x.narrow(2, head * width, width)?.contiguous(); // [B,T,d]
-            let bias = self.relative_attention_bias.narrow(1, head, 1)?.flatten_all()?;
-            let bias = bias.contiguous()?.index_select(buckets, 0)?.reshape((1, length, length))?;
-            let scores = product(&own(&q)?, &own(&k)?.t()?)?.broadcast_add(&bias)?;
-            let scores = scores.broadcast_add(masked)?.to_dtype(DType::F32)?;
-            let weights = candle_nn::ops::softmax(&scores, D::Minus1)?.to_dtype(x.dtype())?;
-            attended.slice_set(&product(&weights, &own(&v)?)?, 2, head * width)?;
-        }
-        self.o.forward(&attended)
+        let attended = sequences.iter().map(|sequence| {
+            let Sequence { start, length, buckets, masked } = sequence;
+            let [q, k, v] = [&q, &k, &v].map(|x| x.narrow(0, *start, *length)); // [T,H d]
+            let (q, k, v) = (q?, k?, v?);
+            let attended = q.zeros_like()?;
+            let width = q.dim(1)? / self.heads;
+            for head in 0..self.heads {
+                let own = |x: &Tensor| x.narrow(1, head * width, width)?.contiguous(); // [T,d]
+                let bias = self.relative_attention_bias.narrow(1, head, 1)?.flatten_all()?;
+                let bias = bias.contiguous()?.index_select(buckets, 0)?;
+                let mut scores = product(&own(&q)?, &own(&k)?.t()?)?;
+                scores = (scores + bias.reshape((*length, *length))?)?;
+                if let Some(masked) = masked {
+                    scores = scores.broadcast_add(masked)?;
+                }
+                let weights = candle_nn::ops::softmax(&scores.to_dtype(DType::F32)?, D::Minus1)?;
+                let weights = weights.to_dtype(x.dtype())?;
+                attended.slice_set(&product(&weights, &own(&v)?)?, 1, head * width)?;
+            }
+            Ok(attended)
+        });
+        let attended = attended.collect::<Result<Vec<_>>>()?;
+        self.o.forward(&Tensor::cat(&attended, 0)?)
     }
 }
 
@@ -252,7 +322,6 @@ impl Layer {
 mod tests {
     use super::*;
     use crate::testing::any_weights;
-    use candle_core::Device;
 
     fn tiny() -> Umt5Config {
         Umt5Config {
@@ -274,6 +343,27 @@ mod tests {
         assert_eq!(distances.map(behind), [0, 1, 7, 8, 8, 9, 10, 12, 14, 15, 15, 15]);
         let ahead = |distance| bucket(&Umt5Config::xxl(), 0, distance);
         assert_eq!([1, 7, 8, 128].map(ahead), [17, 23, 24, 31]);
+    }
+
+    #[test]
+    fn prompts_are_encoded_at_their_own_lengths_whatever_is_beside_them() {
+        let encoder = Umt5Encoder::load(tiny(), any_weights(1)).unwrap();
+        let tensor = |rows: &[[u32; 5]]| Tensor::new(rows, &Device::Cpu).unwrap();
+        let (first, second) = ([4, 7, 1, 0, 0], [2, 9, 5, 3, 1]);
+        let (of_first, of_second) = ([1, 1, 1, 0, 0], [1; 5]);
+        let embeds = |ids: &[[u32; 5]], mask: &[[u32; 5]]| {
+            encoder.prompt_embeds(&tensor(ids), &tensor(mask)).unwrap().to_vec3::<f32>().unwrap()
+        };
+        let both = embeds(&[first, second], &[of_first, of_second]);
+        assert_eq!(both[0], embeds(&[first], &[of_first])[0]);
+        assert_eq!(both[1], embeds(&[second], &[of_second])[0]);
+        assert_eq!(embeds(&[first], &[[0; 5]])[0].concat(), [0.; 30]);
+        // What the padded form computes, within rounding.
+        let padded = encoder.forward(&tensor(&[first]), &tensor(&[of_first])).unwrap();
+        let padded = padded.to_vec3::<f32>().unwrap();
+        for (own, padded) in both[0][..3].iter().flatten().zip(padded[0][..3].iter().flatten()) {
+            assert!((own - padded).abs() < 1e-5);
+        }
     }
 
     #[test]

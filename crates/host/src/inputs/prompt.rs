@@ -5,11 +5,10 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{Device, Tensor};
 use sha2::{Digest, Sha256};
 use wan_model::tokenizer::{PromptTokenizer, TokenIds};
-use wan_model::umt5::Umt5Encoder;
 
 use crate::cancel::Cancel;
 use crate::checkpoint::kept;
-use crate::checkpoint::loader::{Loaded, PartLoader};
+use crate::checkpoint::loader::PartLoader;
 use crate::checkpoint::tokenizer::TokenizerFile;
 use crate::error::Result;
 use crate::inputs::prompt_cache::PromptCache;
@@ -112,6 +111,19 @@ impl PromptEncoder {
         }))
     }
 
+    /// Tokens of prompts, all together; where there is no tokenizer, the most that there can be.
+    ///
+    /// # Errors
+    /// If the tokenizer fails.
+    pub(crate) fn tokens(&self, prompts: &[&str]) -> Result<usize> {
+        let Some(tokenizer) = &self.tokenizer else { return Ok(prompts.len() * self.length) };
+        let words = |prompt: &&str| -> Result<usize> {
+            let mask = tokenizer.encode(prompt, self.length)?.mask;
+            Ok(mask.into_iter().filter(|is_word| *is_word > 0).count())
+        };
+        prompts.iter().map(words).sum()
+    }
+
     /// Encodes a prompt: `[1, max_sequence_length, text_dim]`, zeros after its end.
     ///
     /// # Errors
@@ -131,12 +143,60 @@ impl PromptEncoder {
         how: EncoderUse,
         cancel: &Cancel,
     ) -> Result<(Tensor, Option<Tensor>)> {
-        let prompt = self.ids(prompt, how)?;
-        let other = other.map(|prompt| self.ids(prompt, how)).transpose()?;
-        let mut encoder = None;
-        let mut embeds = |prompt: &KnownPrompt| self.embeds(prompt, (&mut encoder, how), cancel);
-        let other = other.as_ref().map(&mut embeds).transpose()?;
-        Ok((embeds(&prompt)?, other))
+        let mut prompts = vec![self.ids(prompt, how)?];
+        prompts.extend(other.map(|prompt| self.ids(prompt, how)).transpose()?);
+        let mut embeds = self.kept_embeds(&prompts)?;
+        let new: Vec<usize> = (0..prompts.len()).filter(|n| embeds[*n].is_none()).collect();
+        if !new.is_empty() {
+            let ids: Vec<&TokenIds> = new.iter().map(|number| &prompts[*number].ids).collect();
+            let encoded = self.encode_new(&ids, how, cancel)?;
+            for (row, number) in new.into_iter().enumerate() {
+                let own = encoded.narrow(0, row, 1)?.force_contiguous()?;
+                if let Some(key) = &prompts[number].key {
+                    self.kept.cache.keep(key, &own);
+                }
+                embeds[number] = Some(own);
+            }
+        }
+        let mut embeds = embeds.into_iter().flatten();
+        let prompt = embeds.next().expect("one is asked for");
+        Ok((prompt, embeds.next()))
+    }
+
+    /// Embeddings that are on the disk.
+    fn kept_embeds(&self, prompts: &[KnownPrompt]) -> Result<Vec<Option<Tensor>>> {
+        let checkpoint = self.loader.checkpoint();
+        let of = |prompt: &KnownPrompt| {
+            let Some(key) = &prompt.key else { return Ok(None) };
+            let width = checkpoint.text_encoder_config()?.d_model;
+            let Some(found) = self.kept.cache.find(key, &[1, self.length, width]) else {
+                return Ok(None);
+            };
+            // What was fingerprinted is what it was encoded with.
+            checkpoint.check_same(TEXT_ENCODER)?;
+            Ok(Some(found.to_device(self.loader.device())?))
+        };
+        prompts.iter().map(of).collect()
+    }
+
+    /// Embeddings `[prompts, max_sequence_length, text_dim]` by the encoder, which is loaded for them.
+    fn encode_new(
+        &self,
+        prompts: &[&TokenIds],
+        how: EncoderUse,
+        mut cancel: &Cancel,
+    ) -> Result<Tensor> {
+        let device = self.device(how);
+        let encoder = self.loader.text_encoder(how.dtype, device, how.streamed)?;
+        let (mut ids, mut mask) = (Vec::new(), Vec::new());
+        for prompt in prompts {
+            let (own, of_own) = prompt.tensors(device)?;
+            ids.push(own);
+            mask.push(of_own);
+        }
+        let (ids, mask) = (Tensor::cat(&ids, 0)?, Tensor::cat(&mask, 0)?);
+        let embeds = encoder.prompt_embeds_observed(&ids, &mask, &mut cancel)?;
+        Ok(embeds.to_device(self.loader.device())?)
     }
 
     /// Where the text encoder computes.
@@ -161,49 +221,6 @@ impl PromptEncoder {
         }
         let encoder = kept(encoder, || EncoderKey::of(self.loader.checkpoint(), tokenizer))?;
         Ok(Some(encoder.of_prompt((prompt, ids), how.dtype, self.device(how))))
-    }
-
-    /// The embedding of a prompt: from the disk, else by the encoder, which is loaded for the first
-    /// prompt that needs it.
-    fn embeds(
-        &self,
-        prompt: &KnownPrompt,
-        (encoder, how): (&mut Option<Loaded<Umt5Encoder>>, EncoderUse),
-        cancel: &Cancel,
-    ) -> Result<Tensor> {
-        let checkpoint = self.loader.checkpoint();
-        if let Some(key) = &prompt.key {
-            let width = checkpoint.text_encoder_config()?.d_model;
-            if let Some(found) = self.kept.cache.find(key, &[1, self.length, width]) {
-                // What was fingerprinted is what it was encoded with.
-                checkpoint.check_same(TEXT_ENCODER)?;
-                return Ok(found.to_device(self.loader.device())?);
-            }
-        }
-        let encoder = match encoder {
-            Some(encoder) => encoder,
-            None => encoder.insert(self.loader.text_encoder(
-                how.dtype,
-                self.device(how),
-                how.streamed,
-            )?),
-        };
-        let embeds = self.encode_with((encoder, self.device(how)), &prompt.ids, cancel)?;
-        if let Some(key) = &prompt.key {
-            self.kept.cache.keep(key, &embeds);
-        }
-        Ok(embeds)
-    }
-
-    fn encode_with(
-        &self,
-        (encoder, device): (&Umt5Encoder, &Device),
-        ids: &TokenIds,
-        mut cancel: &Cancel,
-    ) -> Result<Tensor> {
-        let (ids, mask) = ids.tensors(device)?;
-        let embeds = encoder.prompt_embeds_observed(&ids, &mask, &mut cancel)?;
-        Ok(embeds.to_device(self.loader.device())?)
     }
 }
 

@@ -196,7 +196,7 @@ impl Model {
     pub fn encode(&self, settings: &Settings, cancel: &Cancel) -> Result<Conditions> {
         // Before anything is loaded.
         self.0.prompts.tokenizer()?;
-        let guided = self.guidance(settings).iter().any(|scale| *scale > 1.0);
+        let guided = self.is_guided(settings);
         let (loader, prompts) = (&*self.0.loader, &self.0.prompts);
         let (vae, residency) = (self.vae(settings.vae_dtype)?, settings.residency);
         let intake = self.facts().intake();
@@ -354,6 +354,11 @@ impl Model {
         }
         let loaded = self.0.loader.vae(dtype)?;
         Ok(place.get_or_init(|| loaded))
+    }
+
+    /// Whether the negative prompt is evaluated at all.
+    fn is_guided(&self, settings: &Settings) -> bool {
+        self.guidance(settings).iter().any(|scale| *scale > 1.0)
     }
 
     /// Guidance scale of each expert.

@@ -114,6 +114,16 @@ impl Model {
         }
     }
 
+    /// Tokens that the text encoder computes, of all prompts.
+    fn prompt_tokens(&self, settings: &Settings) -> Result<usize> {
+        let values = &settings.values;
+        let mut prompts = vec![values.prompt.as_str()];
+        if self.is_guided(settings) {
+            prompts.push(&values.negative_prompt);
+        }
+        self.0.prompts.tokens(&prompts)
+    }
+
     /// Shape of the latents of these settings, `[1, C, F, H, W]`.
     pub fn latent_shape(&self, settings: &Settings) -> [usize; 5] {
         let size = settings.latent_size();

@@ -60,7 +60,7 @@ impl<'m> ModelBytes<'m> {
             }
             false => None,
         };
-        let tokens = checkpoint.max_sequence_length().get();
+        let tokens = model.prompt_tokens(settings)?;
         let text = bytes("text_encoder", settings.text_encoder_dtype, Vec::new())?;
         let on = (Cpu::new(model.engine().kernels()), settings.text_encoder_dtype.into());
         let (config, widened) = (checkpoint.text_encoder_config()?, text.is_widened);
