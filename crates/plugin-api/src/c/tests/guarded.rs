@@ -1,12 +1,14 @@
 //! Every function of the host that a library can call runs under `guard_host`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use super::own;
 
 /// What runs its body under `guard_host`.
 const GUARDS: [&str; 4] = ["guard_host(", "gives(", "lists(", "write_down("];
 
 fn source(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(path)
+    own("src").join(path)
 }
 
 /// Names of the functions that begin with `head` and have no guard in their body, which ends with `end`.

@@ -297,8 +297,7 @@ fn another_type_in_the_place_of_a_member_is_found() {
 /// What is asked of the other side is what there was when the interface was frozen.
 #[test]
 fn no_struct_must_be_longer_than_it_was_frozen() {
-    let snapshot = "../../tests/snapshots/epoch1/wan_plugin.h";
-    let snapshot = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(snapshot);
+    let snapshot = super::own("../../tests/snapshots/epoch1/wan_plugin.h");
     let names: BTreeMap<_, _> = tables::layouts().iter().map(|l| (l.name, l.c)).collect();
     let size = |(name, size): (&str, usize)| {
         let name = names[name];
