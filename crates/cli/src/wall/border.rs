@@ -58,8 +58,10 @@ impl TimedBorder {
     /// Ends the process where `plugin`, whose code has run just now, has changed the working directory:
     /// relative paths of the command line would lead elsewhere.
     fn check_folder(&self, plugin: &str) {
-        if working_folder() == self.folder {
-            return;
+        match (self.folder, working_folder()) {
+            (Some(before), Some(now)) if before != now => {}
+            // Where it cannot be told, nobody is to blame.
+            _ => return,
         }
         (self.tell)(&ToParent::Moved { plugin: plugin.into() });
         // The parent ends this process; until then nothing may be done in the wrong place.
