@@ -67,7 +67,7 @@ fn a_run_ended_early_knows_where_frames_are_that_no_part_has_reached() {
 }
 
 #[test]
-fn a_schedule_that_lies_ends_the_run_and_names_the_sampler() {
+fn a_schedule_or_a_step_that_lies_ends_the_run_and_names_the_sampler() {
     for (door, model) in extended_models() {
         for (about, expected) in [
             ("rounds", "round 5: 0 rounds"),
@@ -75,6 +75,8 @@ fn a_schedule_that_lies_ends_the_run_and_names_the_sampler() {
             ("size", "each round has one at least"),
             ("window", "more than 65536 rounds came over the window at frame 0"),
             ("blocks", "blocks of 0 frames"),
+            ("stop", "says that the run was stopped, which nobody has done"),
+            ("format", "in F32 gave [1, 16, 3, 8, 8] in F8E4M3"),
         ] {
             let options = [("part", json!(2)), ("about", json!(about))];
             let lies = with_sampler(request(0), choice("lies", &options));
