@@ -8,7 +8,7 @@ use wan_host::parts::{RunContext, Seen, Witness};
 use wan_host::{Cancel, Model, Request, Result};
 use wan_plugin_api::Choice;
 
-use crate::support::{bits, demo_model_with, fixture, registry, short_request};
+use crate::support::{bits, extended_models, short_request};
 
 /// Hidden states of every evaluation of the branch with the prompt: before the blocks and after.
 #[derive(Default)]
@@ -22,12 +22,6 @@ impl Witness for HiddenStates {
         }
         Ok(())
     }
-}
-
-fn model() -> Model {
-    let mut registry = registry();
-    registry.add_file(&fixture("extension")).unwrap();
-    demo_model_with(registry)
 }
 
 fn hidden_states(model: &Model, cache: &str) -> Vec<(Tensor, Tensor)> {
@@ -48,8 +42,13 @@ fn frames(hidden: &Tensor, from: usize, to: usize) -> Tensor {
 /// Blocks are frames 0 and 1, and frame 2, which the second evaluation reuses.
 #[test]
 fn a_block_that_reuses_gets_its_residual_and_the_others_what_a_full_evaluation_gives() {
-    let model = model();
-    let (whole, blocks) = (hidden_states(&model, "none"), hidden_states(&model, "block-scoped"));
+    for (_, model) in extended_models() {
+        check_blocks(&model);
+    }
+}
+
+fn check_blocks(model: &Model) {
+    let (whole, blocks) = (hidden_states(model, "none"), hidden_states(model, "block-scoped"));
     let [(first, first_after), (second, second_after)] = &whole[..] else { panic!() };
     assert_eq!(bits(&blocks[0].1), bits(first_after));
     assert_eq!(bits(&blocks[1].0), bits(second));
@@ -63,7 +62,12 @@ fn a_block_that_reuses_gets_its_residual_and_the_others_what_a_full_evaluation_g
 
 #[test]
 fn the_sidecar_has_the_decisions_of_each_block_and_frames_asked_for_and_computed() {
-    let model = model();
+    for (_, model) in extended_models() {
+        check_sidecar(&model);
+    }
+}
+
+fn check_sidecar(model: &Model) {
     let request = Request { sample_guide_scale: Some(1.0), ..short_request().sample_steps(4) };
     let generated = model.generate(&request.cache("block-scoped")).unwrap();
     let sidecar = serde_json::to_value(&generated.sidecar).unwrap();

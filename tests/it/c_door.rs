@@ -168,9 +168,14 @@ fn both_flavours_of_a_strategy_give_equal_bits() {
     }
 }
 
-/// The fixture with one fault, in a folder of its own.
+/// The sampler with one fault, in a folder of its own.
 fn bad(fault: &str) -> Built {
-    let source = checkout().join("tests/fixtures/c/bad.c");
+    with_fault("bad.c", fault)
+}
+
+/// A fixture with one fault, in a folder of its own.
+pub(crate) fn with_fault(file: &str, fault: &str) -> Built {
+    let source = checkout().join("tests/fixtures/c").join(file);
     let unused = ["parameter", "function", "const-variable"].map(|of| format!("-Wno-unused-{of}"));
     let unused = unused.iter().map(String::as_str);
     let flags: Vec<&str> = unused.chain(["-Wno-return-type", "-pthread", fault]).collect();

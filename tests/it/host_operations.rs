@@ -1,63 +1,89 @@
-//! What a sampler may ask of the host beside a velocity.
+//! What a sampler may ask of the host beside a velocity, through each flavour of the door.
 
-use candle_core::Tensor;
-use wan_host::parts::RunContext;
-use wan_host::{Cancel, Model, Request};
+use std::sync::{Arc, Mutex};
+
+use candle_core::{DType, Device, Tensor};
+use wan_host::parts::{RunContext, Seen, Witness};
+use wan_host::{Cancel, Conditions, Model, Request, Result};
+use wan_model::vae::Vae;
+use wan_model::weights::Scope;
 
 use crate::support::{
-    bits, demo_model_with, error_text, fixture, registry, sample, short_request, wan,
+    bits, demo_folder, error_text, extended_models, fixture, json_file, sample, short_request, wan,
 };
-
-fn model() -> Model {
-    let mut registry = registry();
-    registry.add_file(&fixture("extension")).unwrap();
-    demo_model_with(registry)
-}
 
 /// The fixture's sampler fails where a frame that it has not asked for is not zero, or one that it
 /// has asked for is.
 #[test]
 fn frames_that_are_not_asked_for_come_back_as_zeros() {
-    let request = Request { sample_guide_scale: Some(1.0), ..short_request().sample_steps(2) };
-    let sampled = sample(&model(), &request.sampler("selective")).unwrap();
-    // Four rounds of three frames, of which two are asked for, then one.
-    assert_eq!((sampled.frames.asked, sampled.frames.computed), (2 * (2 + 1), 4 * 3));
+    for (door, model) in extended_models() {
+        let request = Request { sample_guide_scale: Some(1.0), ..short_request().sample_steps(2) };
+        let sampled = sample(&model, &request.sampler("selective")).unwrap();
+        // Four rounds of three frames, of which two are asked for, then one.
+        let frames = (sampled.frames.asked, sampled.frames.computed);
+        assert_eq!(frames, (2 * (2 + 1), 4 * 3), "{door}");
+    }
+}
+
+/// The latents that the model was given, evaluation by evaluation.
+#[derive(Default)]
+struct Samples(Vec<Tensor>);
+
+impl Witness for Samples {
+    fn see(&mut self, seen: &Seen<'_>) -> Result<()> {
+        if seen.context.branch == "cond" {
+            self.0.push(seen.sample.clone());
+        }
+        Ok(())
+    }
+}
+
+/// The demo model's VAE, from its files.
+fn vae() -> Vae {
+    let folder = demo_folder().join("vae");
+    let config = serde_json::from_value(json_file(&folder.join("config.json"))).unwrap();
+    let weights = folder.join("diffusion_pytorch_model.safetensors");
+    let weights = candle_core::safetensors::load(weights, &Device::Cpu).unwrap();
+    Vae::load(config, Scope::new(weights, DType::F32, &Device::Cpu)).unwrap()
+}
+
+/// The model sees what a clip becomes that is given: the pixels of the latents, encoded.
+fn check_reencoding(model: &Model, vae: &Vae) {
+    let request = short_request().sample_steps(2).sampler("reencodes");
+    let settings = model.settle(&request).unwrap();
+    let (seen, cancel) = (Arc::new(Mutex::new(Samples::default())), Cancel::default());
+    let conditions = model.encode(&settings, &cancel).unwrap();
+    let context = RunContext { witness: Some(seen.clone()), ..RunContext::default() };
+    let mut run = model.run_in(&settings, conditions, &context).unwrap();
+    run.round().unwrap();
+    let before = run.latents().unwrap();
+    run.finish_with(&mut |_| {}).unwrap();
+    let pixels = vae.decode(&vae.denormalise(&before).unwrap()).unwrap();
+    assert_eq!(pixels.dims(), [1, 3, 9, 64, 64]);
+    let by_hand = Conditions::clean_latents_of(vae, &pixels, &cancel).unwrap();
+    let seen = &seen.lock().unwrap().0;
+    assert_eq!(seen.len(), 2);
+    assert!(bits(&seen[1]) == bits(&by_hand), "other latents than those of the pixels");
+    assert!(bits(&before) != bits(&by_hand), "nothing went through the pixels");
 }
 
 #[test]
 fn latents_go_through_the_vae_and_back() {
-    let model = model();
-    let request = short_request().sample_steps(2).sampler("reencodes");
-    let settings = model.settle(&request).unwrap();
-    let conditions = model.encode(&settings, &Cancel::default()).unwrap();
-    let mut run = model.run_in(&settings, conditions, &RunContext::default()).unwrap();
-    run.round().unwrap();
-    let before = run.latents().unwrap();
-    let ended = run.finish_with(&mut |_| {}).unwrap().latents;
-
-    // The same by hand: pixels of the latents, taken as a given clip.
-    let pixels = model.decode(&settings, &before, &Cancel::default()).unwrap();
-    assert_eq!(pixels.collect_frames().unwrap().frames(), 9);
-    let plain = sample(&model, &request.sampler("euler")).unwrap().latents;
-    assert_eq!(plain.dims(), ended.dims());
-    let distance = |a: &Tensor, b: &Tensor| {
-        let squares = (a - b).unwrap().sqr().unwrap().mean_all().unwrap();
-        squares.to_scalar::<f32>().unwrap().sqrt()
-    };
-    // It went through pixels, so it is another one, and not far from the first.
-    let apart = distance(&plain, &ended);
-    let size = distance(&plain, &plain.zeros_like().unwrap());
-    assert!(apart > 0.0 && apart < 2.0 * size, "{apart} of {size}");
+    let vae = vae();
+    for (_, model) in extended_models() {
+        check_reencoding(&model, &vae);
+    }
 }
 
 #[test]
 fn a_sampler_that_asks_for_a_store_is_told_that_there_is_none_and_may_go_on() {
-    let model = model();
-    let request = short_request().sample_steps(2);
-    // One window, the same steps.
-    let plain = sample(&model, &request.clone().sampler("day")).unwrap().latents;
-    let kept = sample(&model, &request.sampler("keeps-keys")).unwrap().latents;
-    assert!(bits(&kept) == bits(&plain));
+    for (door, model) in extended_models() {
+        let request = short_request().sample_steps(2);
+        // One window, the same steps.
+        let plain = sample(&model, &request.clone().sampler("day")).unwrap().latents;
+        let kept = sample(&model, &request.sampler("keeps-keys")).unwrap().latents;
+        assert!(bits(&kept) == bits(&plain), "{door}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "starts the program under test")]
 
 #[cfg(unix)]
+mod bad_in_c;
 mod bad_requests;
 mod block_decisions;
 mod border_walls;

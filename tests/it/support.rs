@@ -11,6 +11,7 @@ use candle_core::Tensor;
 use serde_json::Value;
 use wan_host::parts::{Registry, RunContext};
 use wan_host::{DeviceChoice, Engine, Model, Request, Sampled, StrategyChoice};
+use wan_plugin_api::manifest::{FLAVOUR_C, FLAVOUR_RUST};
 use wan_tests::checkout::{check_built, checkout};
 
 /// Folder of this profile's artefacts. The first call checks that they are what the sources say.
@@ -52,6 +53,16 @@ pub(crate) fn registry() -> Registry {
     let mut registry = Registry::built_in().unwrap();
     registry.add_folders(&[plugin_folder()]).unwrap();
     registry
+}
+
+/// The demo model with the strategies of the fixture `extension`, through each flavour of the door.
+pub(crate) fn extended_models() -> [(&'static str, Model); 2] {
+    [("in C", FLAVOUR_C), ("abi_stable", FLAVOUR_RUST)].map(|(name, flavour)| {
+        let mut registry = registry();
+        registry.prefer(flavour);
+        registry.add_file(&fixture("extension")).unwrap();
+        (name, demo_model_with(registry))
+    })
 }
 
 /// The demo model's folder.

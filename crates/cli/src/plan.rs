@@ -80,7 +80,8 @@ pub(super) fn peak_line(model: &Model, plan: &Plan) -> String {
 
 /// A phase, its lines, and a bar for each as long as its share of the largest phase.
 fn print(phase: &PlannedPhase, plan: &Plan) {
-    let all = |phase: &PlannedPhase| phase.bytes(Place::Device) + phase.bytes(Place::Host);
+    let all =
+        |phase: &PlannedPhase| phase.bytes(Place::Device).saturating_add(phase.bytes(Place::Host));
     let most = plan.phases.iter().map(all).max().unwrap_or(1).max(1);
     let own = all(phase);
     say!("{:<48} {:>12} |{}", phase.name, Bytes(own).to_string(), bar('=', own, most));

@@ -129,7 +129,11 @@ impl Error {
     pub fn strategy(id: &str) -> impl FnOnce(wan_plugin_api::Error) -> Self {
         let id = id.to_string();
         move |source| match source.kind {
-            ErrorKind::Cancelled => Self::Cancelled,
+            // Where somebody has stopped it, whoever calls the strategy knows.
+            ErrorKind::Cancelled => {
+                let why = "says that the run was stopped, which nobody has done";
+                Self::Strategy { id, source: wan_plugin_api::Error::failed(why) }
+            }
             // It hands on what the host's operations said.
             ErrorKind::Failed if is_out_of_memory(&source.message) => {
                 Self::DeviceMemory(source.message)
@@ -304,7 +308,8 @@ mod tests {
             (by(|why| wan_plugin_api::Error::invalid(why)), Turn::Caller),
             (by(|why| wan_plugin_api::Error::unsupported(why)), Turn::Strategy),
             (by(|why| wan_plugin_api::Error::failed(why)), Turn::Strategy),
-            (by(|_| wan_plugin_api::Error::cancelled()), Turn::Nobody),
+            (by(|_| wan_plugin_api::Error::cancelled()), Turn::Strategy),
+            (Error::Cancelled, Turn::Nobody),
             (Error::library("a", "why"), Turn::Strategy),
             (Error::DeviceMemory("a".into()), Turn::DeviceMemory),
             (Error::Busy, Turn::Later),

@@ -63,6 +63,35 @@ const FIRST_MEMBERS: usize = std::mem::offset_of!(RawManifest, epoch);
 /// Longest text of a manifest.
 const TEXT_MAX: usize = 4096;
 
+/// The manifest, for the test that compares it with the header.
+#[cfg(test)]
+pub(crate) fn layout() -> crate::c::tables::Layout {
+    macro_rules! members {
+        ($($member:ident: $type:ty,)*) => {{
+            // The types are those of the struct.
+            $(let _: fn(&RawManifest) -> &$type = |manifest| &manifest.$member;)*
+            vec![$((
+                stringify!($member),
+                std::mem::offset_of!(RawManifest, $member),
+                stringify!($type),
+            ),)*]
+        }};
+    }
+    let members = members! {
+        magic: [u8; 8],
+        size: u32,
+        epoch: u32,
+        flavour: u32,
+        unwinds: u32,
+        name: *const c_char,
+        version: *const c_char,
+        licence: *const c_char,
+        built_with: *const c_char,
+    };
+    let size = size_of::<RawManifest>();
+    crate::c::tables::Layout { name: "RawManifest", c: "wan_manifest", size, members }
+}
+
 // SAFETY: the pointers are to static, constant strings.
 unsafe impl Sync for RawManifest {}
 

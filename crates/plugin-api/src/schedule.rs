@@ -26,6 +26,22 @@ pub struct ScheduleSize {
     pub evaluations: u32,
 }
 
+impl ScheduleSize {
+    /// Every round has an evaluation at least.
+    ///
+    /// # Errors
+    /// `Failed` where there are more rounds than evaluations.
+    pub fn check(self) -> Result<Self> {
+        match u32::try_from(self.rounds) {
+            Ok(rounds) if rounds <= self.evaluations => Ok(self),
+            _ => Err(Error::failed(format!(
+                "a schedule of {} rounds and {} evaluations: each round has one at least",
+                self.rounds, self.evaluations
+            ))),
+        }
+    }
+}
+
 impl From<Vec<Round>> for Schedule {
     fn from(rounds: Vec<Round>) -> Self {
         Self { rounds, notices: Vec::new(), part_of: None }
@@ -183,6 +199,17 @@ mod tests {
             let schedule = Schedule::from(rounds);
             assert!(schedule.check(1, 0).is_err());
             assert!(schedule.evaluations() > 0);
+        }
+    }
+
+    #[test]
+    fn a_size_with_rounds_that_evaluate_nothing_is_refused() {
+        let size = |rounds, evaluations| ScheduleSize { rounds, evaluations };
+        for sound in [size(0, 0), size(3, 3), size(3, 6)] {
+            assert_eq!(sound.check(), Ok(sound));
+        }
+        for wrong in [size(1, 0), size(usize::MAX, u32::MAX), size(usize::MAX, 4)] {
+            assert!(wrong.check().unwrap_err().message.contains("each round has one at least"));
         }
     }
 

@@ -18,10 +18,13 @@
  *  - A function that can fail returns WAN_OK or one of the other results and then writes a line for
  *    the user into the last parameter (wan_fail does both). An error of the host is passed on as it
  *    is: copy the result, and leave the text where it was written.
- *  - Threads: the host calls an object from one thread at a time, not always the same one. Two
- *    objects may be at work at once. Operations (wan_ops, wan_model) may be called during the call
- *    that they were passed to, on the thread of that call; anywhere else they fail with WAN_FAILED
- *    and change nothing. The functions of wan_host may be called at any time on any thread.
+ *  - Threads: each function has its thread in brackets.
+ *      [opening thread]  once, while the library is opened.
+ *      [object thread]   the host calls an object from one thread at a time, not always the same
+ *                        one. Two objects, or `create` twice, may be at work at once.
+ *      [in the call]     may be called during the call that it was passed to, on the thread of that
+ *                        call. An operation fails anywhere else (WAN_FAILED) and changes nothing.
+ *      [any thread]      may be called at any time.
  *  - Lifetimes: what is passed to a function is valid until it returns, unless it says otherwise.
  *    Tables, strings and lists of a wan_plugin stay as they are for ever.
  *  - References: a function that gives a `wan_tensor *` gives one reference, which the receiver
@@ -117,6 +120,7 @@ typedef struct wan_tensor wan_tensor;
 enum { WAN_F32 = 1, WAN_BF16 = 2, WAN_F16 = 3, WAN_F8E4M3 = 4 };
 enum { WAN_DEVICE = 1, WAN_MAIN_MEMORY = 2 };
 
+/* This struct never grows: it lies in wan_evaluation. */
 typedef struct wan_form {
     uint32_t size;
     uint32_t frames; /* latent frames; every operation works frame by frame */
@@ -130,14 +134,15 @@ typedef struct wan_form {
 typedef struct wan_host {
     uint32_t size;
     uint32_t epoch;
-    /* One more reference; gives the same tensor. */
+    /* One more reference; gives the same tensor. NULL for what is no tensor. [any thread] */
     wan_tensor *(*retain)(const wan_tensor *tensor);
-    /* One reference less; NULL is allowed. */
+    /* One reference less; NULL is allowed. [any thread] */
     void (*release)(wan_tensor *tensor);
-    /* WAN_FAILED for what is no tensor. `form` is size-prefixed by the caller. */
+    /* Writes what a tensor is to `form`, whose size the caller fills in. WAN_FAILED for what is no
+     * tensor. [any thread] */
     wan_result (*form)(const wan_tensor *tensor, wan_form *form);
-    /* A line for the log during a call into the plugin, and, before wan_plugin_entry gives NULL, why;
-     * level 1 error, 2 warning, 3 information, 4 debug, 5 trace. */
+    /* A line for the host's log; level 1 error, 2 warning, 3 information, 4 debug, 5 trace. The last
+     * one before wan_plugin_entry gives NULL is why. [any thread] */
     void (*log)(uint32_t level, const char *text);
 } wan_host;
 
@@ -156,46 +161,51 @@ typedef struct wan_message {
     const wan_tensor *const *tensors; /* the sender's; NULL where there are none */
 } wan_message;
 
-/* Takes an answer: call `give` once. The message is the caller's, as every parameter. */
+/* Takes an answer. */
 typedef struct wan_answer {
     uint32_t size;
     uint32_t reserved;
     void *self;
+    /* Takes it: call it once. The message is the caller's, as every parameter. [in the call] */
     void (*give)(void *self, const wan_message *message);
 } wan_answer;
 
-/* Operations on tensors. A tensor given back in `out` is one reference. */
+/* Operations on tensors, all [in the call]. A tensor given back in `out` is one reference. */
 typedef struct wan_ops {
     uint32_t size;
     uint32_t reserved;
     /* Sum of the terms in f64, rounded once to f32. A term with coefficient 0 is skipped, so a frame
-     * with coefficients 1, 0, ... keeps its bits. */
+     * with coefficients 1, 0, ... keeps its bits. [in the call] */
     wan_result (*combine)(const wan_term *terms, uint64_t count, wan_tensor **out, wan_error *);
-    /* Sum of |a|, or of |a - b|, of each frame into `sums`, which has room for all frames. */
+    /* Sum of |a| of each frame into `sums`, which has room for all frames. [in the call] */
     wan_result (*frame_abs_sums)(const wan_tensor *a, double *sums, uint64_t room, wan_error *);
+    /* Sum of |a - b| of each frame; both have the same form. [in the call] */
     wan_result (*frame_abs_diffs)(const wan_tensor *a, const wan_tensor *b, double *sums,
                                   uint64_t room, wan_error *);
-    /* Standard normal noise in the shape of `like`: a function of seed, stream and index alone. */
+    /* Standard normal noise in the shape of `like`: a function of seed, stream and index alone.
+     * [in the call] */
     wan_result (*noise_like)(const wan_tensor *like, uint64_t stream, uint64_t index,
                              wan_tensor **out, wan_error *);
-    /* A copy of frames start .. start + len. */
+    /* A copy of frames start .. start + len. [in the call] */
     wan_result (*narrow_frames)(const wan_tensor *a, uint32_t start, uint32_t len,
                                 wan_tensor **out, wan_error *);
-    /* Tensors joined along the frame axis. */
+    /* Tensors joined along the frame axis. [in the call] */
     wan_result (*cat_frames)(const wan_tensor *const *parts, uint64_t count, wan_tensor **out,
                              wan_error *);
-    /* In another number format; WAN_F8E4M3 keeps a scale per frame with the tensor. */
+    /* In another number format; WAN_F8E4M3 keeps a scale per frame with the tensor.
+     * [in the call] */
     wan_result (*cast)(const wan_tensor *a, uint32_t dtype, wan_tensor **out, wan_error *);
-    /* In another place; one more reference if it is there already. */
+    /* In another place; one more reference if it is there already. [in the call] */
     wan_result (*move_to)(const wan_tensor *a, uint32_t place, wan_tensor **out, wan_error *);
-    /* All elements as f32, frame by frame. Slow. */
+    /* All elements as f32, frame by frame. Slow. [in the call] */
     wan_result (*read)(const wan_tensor *a, float *elements, uint64_t room, wan_error *);
-    /* An f32 tensor in the shape of `like` with these elements. Slow. */
+    /* An f32 tensor in the shape of `like` with these elements. Slow. [in the call] */
     wan_result (*write_like)(const wan_tensor *like, const float *elements, uint64_t count,
                              wan_tensor **out, wan_error *);
-    /* Not 0: the user has stopped the run. Long loops return WAN_CANCELLED then. */
+    /* Not 0: the user has stopped the run. Long loops return WAN_CANCELLED then, and only then.
+     * [in the call] */
     uint32_t (*cancelled)(void);
-    /* An operation that came later. WAN_UNSUPPORTED where the host does not have it. */
+    /* An operation that came later; WAN_UNSUPPORTED where the host has it not. [in the call] */
     wan_result (*extension)(const char *id, const wan_message *question, const wan_answer *answer,
                             wan_error *);
 } wan_ops;
@@ -236,7 +246,7 @@ typedef struct wan_model {
     uint32_t size;
     uint32_t reserved;
     /* Velocity noise - x0 at `sample`, guidance applied, f32, in the form of `sample`. `levels` are
-     * those of the round, changed where the step evaluates elsewhere. */
+     * those of the round, changed where the step evaluates elsewhere. [in the call] */
     wan_result (*velocity)(const wan_tensor *sample, const wan_level *levels, uint64_t count,
                            wan_tensor **out, wan_error *);
 } wan_model;
@@ -270,11 +280,11 @@ typedef struct wan_options {
     uint32_t reserved;
     const char *json; /* all of them, as an object */
     const void *self; /* for the functions below */
-    /* Of a BOOL (0 or 1), INT or FLOAT; not a number where there is no such option. */
+    /* Of a BOOL (0 or 1), INT or FLOAT; not a number where there is no such option. [in the call] */
     double (*number)(const void *self, const char *name);
-    /* The word of a CHOICE, the text of a DOCUMENT; NULL where there is none. */
+    /* The word of a CHOICE, the text of a DOCUMENT; NULL where there is none. [in the call] */
     const char *(*text)(const void *self, const char *name);
-    /* The numbers of a FLOAT_LIST: gives how many there are, writes at most `room`. */
+    /* The numbers of a FLOAT_LIST: gives how many there are, writes at most `room`. [in the call] */
     uint64_t (*numbers)(const void *self, const char *name, double *out, uint64_t room);
 } wan_options;
 
@@ -296,9 +306,12 @@ typedef struct wan_schedule {
     uint32_t size;
     uint32_t reserved;
     void *self;
-    void (*round)(void *self, const wan_round *round); /* the next one */
-    void (*notice)(void *self, const char *line); /* for the user */
-    /* Work of the whole schedule, where the rounds given now are a part of it. */
+    /* Takes the next round. [in the call] */
+    void (*round)(void *self, const wan_round *round);
+    /* Takes a line for the user. [in the call] */
+    void (*notice)(void *self, const char *line);
+    /* Takes the work of the whole schedule, where the rounds given now are a part of it.
+     * [in the call] */
     void (*part_of)(void *self, uint64_t rounds, uint32_t evaluations);
 } wan_schedule;
 
@@ -310,20 +323,22 @@ struct wan_sampler {
     const char *doc; /* one line */
     const wan_option *const *options; /* ends with NULL; NULL: none */
     const char *const *extensions; /* ids that `extension` answers; ends with NULL; NULL: none */
-    /* An object for one request, given back in `object`. */
+    /* Makes an object for one request, given back in `object`. [object thread] */
     wan_result (*create)(const wan_sampler *table, const wan_options *, const wan_request *,
                          void **object, wan_error *);
-    /* The rounds from `from` on: all of them, or some with `part_of`. Asked with 0 after `create`,
-     * with later ones when the host comes to them; the answer depends on request, options and
-     * `from` alone. */
+    /* Gives the rounds from `from` on: all of them, or some with `part_of`. Asked with 0 after
+     * `create`, with later ones when the host comes to them; the answer depends on request, options and
+     * `from` alone. [object thread] */
     wan_result (*schedule)(void *object, uint64_t from, const wan_schedule *, wan_error *);
-    /* Moves the window's frames: `out` is in the form of `sample`, f32 [1, C, frames, H, W]. */
+    /* Moves the window's frames: `out` is in the form of `sample`, f32 [1, C, frames, H, W].
+     * [object thread] */
     wan_result (*step)(void *object, const wan_step *, const wan_tensor *sample, const wan_model *,
                        const wan_ops *, wan_tensor **out, wan_error *);
-    /* May be NULL where `extensions` is. */
+    /* Answers a message of one of `extensions`; may be NULL where that is. [object thread] */
     wan_result (*extension)(void *object, const char *id, const wan_message *question,
                             const wan_answer *, const wan_ops *, wan_error *);
-    void (*destroy)(void *object); /* releases what it holds */
+    /* Ends the object, which releases what it holds. [object thread] */
+    void (*destroy)(void *object);
 };
 
 /* ---- Caches ------------------------------------------------------------------------------- */
@@ -413,16 +428,21 @@ struct wan_cache {
     const char *doc;
     const wan_option *const *options;
     const char *const *extensions;
+    /* Makes an object for one stream, given back in `object`. [object thread] */
     wan_result (*create)(const wan_cache *table, const wan_options *, const wan_context *,
                          void **object, wan_error *);
-    /* Asked once, after `create`. */
+    /* Says what it looks at and holds. Asked once, after `create`. [object thread] */
     wan_result (*plan)(void *object, wan_plan *, wan_error *);
+    /* Decides whether the blocks run, or what stands in for them. [object thread] */
     wan_result (*decide)(void *object, const wan_evaluation *, const wan_ops *, wan_decision *,
                          wan_error *);
-    /* What an evaluation has computed, after a decision to compute and keep. */
+    /* Takes what an evaluation has computed, after a decision to compute and keep.
+     * [object thread] */
     wan_result (*store)(void *object, const wan_tensor *computed, const wan_ops *, wan_error *);
+    /* As a sampler's. [object thread] */
     wan_result (*extension)(void *object, const char *id, const wan_message *question,
                             const wan_answer *, const wan_ops *, wan_error *);
+    /* Ends the object, which releases what it holds. [object thread] */
     void (*destroy)(void *object);
 };
 
@@ -447,19 +467,23 @@ struct wan_solver {
     const char *doc;
     const wan_option *const *options;
     const char *const *extensions; /* "wan.state/1" for a solver with a history */
+    /* Makes an object for one sample, given back in `object`. [object thread] */
     wan_result (*create)(const wan_solver *table, const wan_options *, const wan_sigmas *,
                          void **object, wan_error *);
-    /* Evaluations of step `index`. NULL: 1 */
+    /* Gives the evaluations of step `index`. NULL: 1 [object thread] */
     uint32_t (*evaluations)(void *object, uint64_t index);
-    /* Where evaluation number 1 and later ones of step `index` are made. NULL: at its end */
+    /* Says where evaluation number 1 and later ones of step `index` are made. NULL: at its end
+     * [object thread] */
     wan_result (*level)(void *object, uint64_t index, uint32_t evaluation, double *timestep,
                         double *sigma, wan_error *);
     /* Goes on by the velocity of evaluation `evaluation`, from 0, of step `index` at `sample`: where
-     * the next evaluation is made, or the end of the step. */
+     * the next evaluation is made, or the end of the step. [object thread] */
     wan_result (*step)(void *object, uint64_t index, uint32_t evaluation, const wan_tensor *sample,
                        const wan_tensor *velocity, const wan_ops *, wan_tensor **out, wan_error *);
+    /* As a sampler's. [object thread] */
     wan_result (*extension)(void *object, const char *id, const wan_message *question,
                             const wan_answer *, const wan_ops *, wan_error *);
+    /* Ends the object, which releases what it holds. [object thread] */
     void (*destroy)(void *object);
 };
 
@@ -473,7 +497,8 @@ typedef struct wan_plugin {
     const wan_solver *const *solvers;
 } wan_plugin;
 
-/* Called once, before anything else. */
+/* Gives the plugin, before anything else is called; NULL where it cannot be used.
+ * [opening thread] */
 WAN_EXPORT const wan_plugin *wan_plugin_entry(const wan_host *host);
 
 #ifdef __cplusplus

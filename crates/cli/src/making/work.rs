@@ -275,7 +275,7 @@ impl<'a> Work<'a> {
 fn checkpoint_bytes(model: &Model, settings: &Settings, plan: &Plan) -> u64 {
     let [_, channels, frames, height, width] = model.latent_shape(settings);
     let latents = 4 * channels * frames.min(WINDOW_MAX) * height * width;
-    4 * latents as u64 + plan.cache_bytes_max + (1 << 18)
+    plan.cache_bytes_max.saturating_add(4 * latents as u64 + (1 << 18))
 }
 
 impl Job<'_> {

@@ -50,7 +50,7 @@ pub(super) fn plugin_allow() -> clap::Arg {
 pub(super) fn are_used(commands: &[String]) -> bool {
     let words: Vec<&str> = commands.iter().map(String::as_str).filter(|w| *w != "help").collect();
     match words[..] {
-        ["generate" | "resume"] => true,
+        ["generate" | "plan" | "resume"] => true,
         ["cache", command] => command != "calibrate",
         ["plugins", command] => ["list", "show"].contains(&command),
         _ => false,
@@ -65,5 +65,32 @@ pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
         Some(("check", matches)) => check::run(registry, matches),
         Some(("answer", matches)) => check::answer(matches),
         _ => Err(Error::invalid("wan plugins list | show | new | check")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wan_host::parts::Registry;
+
+    use super::*;
+
+    fn visit(command: &Command, path: &[String], see: &mut impl FnMut(&Command, &[String])) {
+        see(command, path);
+        for inner in command.get_subcommands() {
+            visit(inner, &[path, &[inner.get_name().to_string()]].concat(), see);
+        }
+    }
+
+    #[test]
+    fn every_command_that_takes_a_sampler_opens_libraries() {
+        let registry = Registry::built_in().unwrap();
+        let mut count = 0;
+        visit(&crate::command(&registry), &[], &mut |command, path| {
+            if command.get_arguments().any(|argument| argument.get_id() == "sampler") {
+                assert!(are_used(path), "{path:?}");
+                count += 1;
+            }
+        });
+        assert!(count >= 3, "{count}");
     }
 }

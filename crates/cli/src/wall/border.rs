@@ -1,8 +1,9 @@
-//! The border between the program and the plugins, seen from the child: who is called, and for how
-//! long it has run code of its own.
+//! The border between the program and the plugins, seen from the child: who is called, for how long it
+//! has run code of its own, and whether it leaves the working directory as it is.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -16,7 +17,17 @@ use super::channel::ToParent;
 pub(super) struct TimedBorder {
     /// By thread, the outermost first.
     calls: Mutex<BTreeMap<u64, Vec<Call>>>,
+    /// The working directory of the process.
+    folder: Option<FolderId>,
     tell: fn(&ToParent),
+}
+
+/// Device and inode of a folder, which may get another name.
+type FolderId = (u64, u64);
+
+/// The working directory; none where it cannot be told.
+fn working_folder() -> Option<FolderId> {
+    std::fs::metadata(".").ok().map(|about| (about.dev(), about.ino()))
 }
 
 #[derive(Debug)]
@@ -41,7 +52,22 @@ impl Call {
 impl TimedBorder {
     /// A border that tells the parent, by `tell`, who is called.
     pub(super) fn new(tell: fn(&ToParent)) -> Self {
-        Self { calls: Mutex::default(), tell }
+        Self { calls: Mutex::default(), folder: working_folder(), tell }
+    }
+
+    /// Ends the process where `plugin`, whose code has run just now, has changed the working directory:
+    /// relative paths of the command line would lead elsewhere.
+    fn check_folder(&self, plugin: &str) {
+        match (self.folder, working_folder()) {
+            (Some(before), Some(now)) if before != now => {}
+            // Where it cannot be told, nobody is to blame.
+            _ => return,
+        }
+        (self.tell)(&ToParent::Moved { plugin: plugin.into() });
+        // The parent ends this process; until then nothing may be done in the wrong place.
+        loop {
+            std::thread::park();
+        }
     }
 
     /// A plugin that has spent more than `limit` in one call.
@@ -66,6 +92,10 @@ impl TimedBorder {
 impl Border for TimedBorder {
     fn enter(&self, plugin: &str) {
         let (thread, plugin) = (thread(), plugin.to_string());
+        let outer = self.calls().get(&thread).and_then(|calls| Some(calls.last()?.plugin.clone()));
+        if let Some(outer) = outer {
+            self.check_folder(&outer);
+        }
         (self.tell)(&ToParent::Calls { thread, plugin: plugin.clone() });
         let call = Call { plugin, spent: Duration::ZERO, runs_since: Some(Instant::now()) };
         self.calls().entry(thread).or_default().push(call);
@@ -74,13 +104,17 @@ impl Border for TimedBorder {
     fn leave(&self) {
         let thread = thread();
         let mut calls = self.calls();
+        let mut ended = None;
         if let Some(own) = calls.get_mut(&thread) {
-            own.pop();
+            ended = own.pop();
             if own.is_empty() {
                 calls.remove(&thread);
             }
         }
         drop(calls);
+        if let Some(call) = ended {
+            self.check_folder(&call.plugin);
+        }
         (self.tell)(&ToParent::Returns { thread });
     }
 

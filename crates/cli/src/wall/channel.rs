@@ -39,6 +39,8 @@ pub(super) enum ToParent {
     Returns { thread: u64 },
     /// A call has taken more of its own time than it may.
     Overran { plugin: String, seconds: f64 },
+    /// A plugin has changed the working directory.
+    Moved { plugin: String },
     /// A library in a standard folder is refused, and the rest goes on.
     LeftOut { library: OsString, why: String },
     /// The libraries are open; the command's own work begins.

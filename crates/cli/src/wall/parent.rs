@@ -44,6 +44,8 @@ struct Seen {
     /// Plugins that are called, by thread, the innermost last.
     calls: Vec<(u64, String)>,
     overran: Option<(String, f64)>,
+    /// The plugin that has changed the working directory.
+    moved: Option<String>,
     /// Files of libraries that were refused.
     left_out: Vec<OsString>,
     /// Whether the libraries are open.
@@ -64,6 +66,7 @@ impl Seen {
                 }
             }
             ToParent::Overran { plugin, seconds } => self.overran = Some((plugin, seconds)),
+            ToParent::Moved { plugin } => self.moved = Some(plugin),
             ToParent::LeftOut { library, why } => {
                 note!("left out: {why}");
                 self.left_out.push(library);
@@ -242,7 +245,7 @@ fn until_the_end(
                 None => end(group),
             },
         }
-        if seen.overran.is_some() && status.is_none() {
+        if (seen.overran.is_some() || seen.moved.is_some()) && status.is_none() {
             end(group);
         }
     }
@@ -263,6 +266,13 @@ fn judge_end(seen: Seen, status: ExitStatus, foreign: &Path) -> Result<u8> {
                 "one call has taken more than {seconds} s of its own time: an endless loop, or \
                  `plugin_timeout` is too short"
             ),
+        ));
+    }
+    if let Some(plugin) = seen.moved {
+        return Err(Error::library(
+            plugin,
+            "has changed the working directory of the process, which relative paths begin at; a \
+             plugin leaves it as it is",
         ));
     }
     if let Some(code) = seen.done {

@@ -41,7 +41,7 @@ impl BranchEvaluation<'_> {
             signals: signals.into(),
         };
         let ask = |id: &str, message| instance.extension(id, message, ops);
-        let decisions = blocks::decide(&evaluation, ask).map_err(Error::strategy(&id))?;
+        let decisions = blocks::decide(&evaluation, ask).map_err(ops.error_of(&id))?;
         if let Some(leader) = &leader
             && breaks_ranks(leader, &decisions)
         {
@@ -101,7 +101,7 @@ impl BranchEvaluation<'_> {
         }
         if let (false, Some(BranchCache { instance, ops })) = (kept.is_empty(), self.cache()) {
             let stored = blocks::store(kept, |id, message| instance.extension(id, message, ops));
-            stored.map_err(Error::strategy(&id))?;
+            stored.map_err(ops.error_of(&id))?;
         }
         Ok(CandleTensor::cat(&parts, frame_axis)?)
     }

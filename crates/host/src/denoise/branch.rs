@@ -238,7 +238,7 @@ impl BranchEvaluation<'_> {
             signals: &signals,
         };
         let decision =
-            cache.instance.decide(&evaluation, &cache.ops).map_err(Error::strategy(&id))?;
+            cache.instance.decide(&evaluation, &cache.ops).map_err(cache.ops.error_of(&id))?;
         let followed = evaluation.leader;
         // Computing where the leader reused costs time only; the other way round there is
         // nothing to trust.
@@ -299,7 +299,7 @@ impl BranchEvaluation<'_> {
             .ops
             .wrap_difference((after, before), (frame_axis, frames), place)
             .and_then(|handle| cache.instance.store(&handle, &cache.ops))
-            .map_err(Error::strategy(&id))
+            .map_err(cache.ops.error_of(&id))
     }
 }
 

@@ -8,15 +8,18 @@ use std::sync::Arc;
 use candle_core::{DType as CandleDType, Device, Tensor as CandleTensor};
 use wan_plugin_api::extensions::{ATTENTION, REENCODE};
 use wan_plugin_api::{
-    Coefficients, DType, Error, LogLevel, Message, Place, Result, Tensor, TensorOps, Term,
+    Coefficients, DType, Error, ErrorKind, LogLevel, Message, Place, Result, Tensor, TensorOps,
+    Term,
 };
 
 use crate::cancel::Cancel;
 use crate::denoise::host_tensor::{HostTensor, candle_dtype, cast, dtype_of, place_of};
 use crate::denoise::noise::Noise;
 use crate::denoise::reencode::Reencode;
+use crate::error::Error as HostError;
 use crate::latents::LATENT_FRAME_AXIS;
 use crate::ledger::{Item, Ledger};
+use crate::plugins::log;
 
 /// Largest finite value of f8 e4m3.
 const F8E4M3_MAX: f32 = 448.0;
@@ -347,13 +350,7 @@ impl TensorOps for HostOps {
     }
 
     fn log(&self, level: LogLevel, text: &str) {
-        match level {
-            LogLevel::Error => tracing::error!(target: "wan::plugin", "{text}"),
-            LogLevel::Warn => tracing::warn!(target: "wan::plugin", "{text}"),
-            LogLevel::Info => tracing::info!(target: "wan::plugin", "{text}"),
-            LogLevel::Debug => tracing::debug!(target: "wan::plugin", "{text}"),
-            LogLevel::Trace => tracing::trace!(target: "wan::plugin", "{text}"),
-        }
+        log::write(level, text);
     }
 
     fn extension(&self, id: &str, message: Message) -> Result<Message> {
@@ -366,6 +363,16 @@ impl TensorOps for HostOps {
 }
 
 impl HostOps {
+    /// For `map_err` on calls of a strategy that has these operations: it may say that the run was stopped
+    /// where it was.
+    pub(crate) fn error_of(&self, id: &str) -> impl FnOnce(Error) -> HostError + use<> {
+        let (id, cancel) = (id.to_string(), self.cancel.clone());
+        move |error| match error.kind {
+            ErrorKind::Cancelled if cancel.is_cancelled() => HostError::Cancelled,
+            _ => HostError::strategy(&id)(error),
+        }
+    }
+
     /// Casts frame by frame; to f8 each frame is first divided by its largest element over 448.
     fn cast_frames(&self, body: &HostTensor, dtype: DType) -> candle_core::Result<Tensor> {
         if dtype != DType::F8E4M3 {

@@ -6,13 +6,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
-use wan_plugin_api::library::{EPOCHS, Epoch, Library};
+use wan_plugin_api::library::{EPOCHS, Epoch, Library, log_to};
 use wan_plugin_api::manifest::{self, Manifest, RawManifest};
 
 use crate::error::{Error, Result};
 use crate::optional_file::paths_in;
 use crate::plugins::allow_list::AllowList;
 use crate::plugins::elf;
+use crate::plugins::log;
 use crate::plugins::own_memory::OwnMemory;
 use crate::plugins::private_copy::PrivateCopy;
 
@@ -145,11 +146,21 @@ impl Found {
             |why: String| self.refuse(why.replace(&format!("{}: ", copy.path().display()), ""));
         let manifest = read_manifest(copy.path()).map_err(refuse)?;
         let epoch = epoch_of(&manifest, epochs).map_err(refuse)?;
+        log_to(log::write);
         let library = (epoch.open)(copy.path(), &manifest).map_err(|error| {
             tracing::debug!(path = %self.path.display(), report = %error.report, "refused");
-            refuse(format!("{}; rebuild it with this host's wan-plugin-api", error.summary))
+            refuse(error.summary + advice(epoch.flavour))
         })?;
         Ok(OpenedPlugin { hash: self.hash, path: self.path, manifest, library })
+    }
+}
+
+/// What helps a library of this flavour that is refused: tables of abi_stable are compared whole, so
+/// another version of the interface is enough. Those in C say themselves what is wrong with them.
+fn advice(flavour: u32) -> &'static str {
+    match flavour {
+        manifest::FLAVOUR_RUST => "; rebuild it with this host's wan-plugin-api",
+        _ => "",
     }
 }
 
@@ -183,13 +194,15 @@ fn epoch_of<'a>(
         let mut spoken: Vec<String> = epochs.iter().map(|epoch| epoch.number.to_string()).collect();
         spoken.dedup();
         return Err(format!(
-            "{} {} was built for plugin interface epoch {}, this host speaks {}; \
-             rebuild it with wan-plugin-api {}",
+            "{} {} was built for plugin interface epoch {}, this host speaks {}; rebuild it with {}",
             manifest.name,
             manifest.version,
             manifest.epoch,
             spoken.join(" and "),
-            env!("CARGO_PKG_VERSION")
+            match manifest.flavour {
+                manifest::FLAVOUR_C => "the wan_plugin.h of this host".into(),
+                _ => format!("wan-plugin-api {}", env!("CARGO_PKG_VERSION")),
+            }
         ));
     }
     let flavour = flavours.into_iter().find(|epoch| epoch.flavour & manifest.flavour != 0);

@@ -8,6 +8,7 @@ mod folders;
 pub(crate) mod kind;
 mod lent_solvers;
 pub(crate) mod loader;
+pub(crate) mod log;
 mod own_memory;
 mod private_copy;
 pub(crate) mod registry;

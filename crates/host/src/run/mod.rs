@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use candle_core::Tensor as CandleTensor;
 use wan_plugin_api::library::{AnySampler, SamplerInstance};
-use wan_plugin_api::{Error as PluginError, Round, ScheduleSize, Step};
+use wan_plugin_api::{DType, Error as PluginError, Round, ScheduleSize, Step};
 
 use crate::denoise::denoiser::Denoiser;
 use crate::denoise::expert_use::ExpertUse;
@@ -104,8 +104,9 @@ impl Run {
     ) -> Result<Self> {
         let frames = (spec.shape[LATENT_FRAME_AXIS], spec.parts.conditions.prefix_frames());
         let sampler = spec.sampler.sampler(&spec.request())?;
+        let cancel = spec.parts.ops.cancel();
         let (rounds, mut notices) =
-            Rounds::of(&*sampler, &spec.sampler, frames, spec.may_end_noisy)?;
+            Rounds::of(&*sampler, &spec.sampler, frames, spec.may_end_noisy, cancel)?;
         let frames_of = source(&spec, &rounds, &*sampler)?;
         let cannot_be_saved = check_can_be_saved(&spec.sampler, spec.parts.cache.as_ref()).err();
         notices.extend(cannot_be_saved.map(|error| error.to_string()));
@@ -187,7 +188,7 @@ impl Run {
     /// Goes through the streams of evaluations that are to come.
     pub(crate) fn each_stream(&self, see: impl FnMut(&Stream) -> Result<()>) -> Result<()> {
         let boundary = self.denoiser.parts.boundary_timestep;
-        self.rounds.clone().each_stream(&*self.sampler, boundary, see)
+        self.rounds.clone().each_stream(&*self.sampler, boundary, self.ops.cancel(), see)
     }
 
     /// What its denoiser is made of.
@@ -272,16 +273,20 @@ impl Run {
         let sample = self.ops.wrap(Item::Sample, window, LATENT_FRAME_AXIS, frames);
         let stepped = sample
             .and_then(|sample| self.sampler.step(&sample, &step, &mut self.denoiser, &self.ops))
-            .and_then(|stepped| self.ops.unwrap(&stepped));
+            .and_then(|stepped| Ok((stepped.form().dtype(), self.ops.unwrap(&stepped)?)));
         // The sampler hands on what cache, model or device said; it is theirs.
         if let Some(failure) = self.denoiser.take_failure() {
             return Err(failure);
         }
         let id = &self.chosen.strategy.id;
-        let stepped = stepped.map_err(Error::strategy(id))?;
-        if stepped.dims() != shape {
-            let message =
-                format!("{}: a step of {shape:?} gave {:?}", self.place(), stepped.dims());
+        let (dtype, stepped) = stepped.map_err(self.ops.error_of(id))?;
+        if stepped.dims() != shape || dtype != Some(DType::F32) {
+            let dtype = dtype.map_or("no known format".into(), |dtype| format!("{dtype:?}"));
+            let message = format!(
+                "{}: a step of {shape:?} in F32 gave {:?} in {dtype}",
+                self.place(),
+                stepped.dims()
+            );
             return Err(Error::strategy(id)(PluginError::failed(message)));
         }
         if let Some(wrong) = wrong_frame(&stepped)?.filter(|_| !self.has_warned) {

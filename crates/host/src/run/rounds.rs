@@ -7,10 +7,15 @@ use serde::{Deserialize, Serialize};
 use wan_plugin_api::library::AnySampler;
 use wan_plugin_api::{Error as PluginError, FrameSigmas, Round, Schedule, ScheduleSize};
 
+use crate::cancel::Cancel;
 use crate::denoise::stream::{Ahead, Stream};
 use crate::error::{Error, Result};
 use crate::plugins::registry::Chosen;
 use crate::run::handover;
+
+/// Most rounds over one window that are held while more of them are to come in parts: far more than the
+/// steps that a frame may have.
+const HELD_MAX: usize = 1 << 16;
 
 /// Rounds that are still to be done.
 #[derive(Clone)]
@@ -38,18 +43,20 @@ pub(crate) struct RoundsState {
 
 impl Rounds {
     /// All rounds of a sampler, of which it gives the first ones now, and its notices. `frames` is
-    /// the number of latent frames, and of the clean ones in front.
+    /// the number of latent frames, and of the clean ones in front. `cancel` ends it.
     pub(crate) fn of(
         sampler: &dyn AnySampler,
         chosen: &Chosen,
         frames: (usize, usize),
         may_end_noisy: bool,
+        cancel: &Cancel,
     ) -> Result<(Self, Vec<String>)> {
         let first = sampler.schedule_from(0).map_err(Error::strategy(&chosen.strategy.id))?;
         let notices = first.notices.clone();
+        let size = first.size().check().map_err(Error::strategy(&chosen.strategy.id))?;
         let mut rounds = Self {
             chosen: chosen.clone(),
-            size: first.size(),
+            size,
             next: 0,
             held: VecDeque::new(),
             window_evaluations: 0,
@@ -57,7 +64,10 @@ impl Rounds {
             may_end_noisy,
         };
         rounds.take_in(first)?;
-        rounds.hold_window(sampler)?;
+        while rounds.asks_for_more()? {
+            cancel.check()?;
+            rounds.take_next_part(sampler)?;
+        }
         Ok((rounds, notices))
     }
 
@@ -119,14 +129,16 @@ impl Rounds {
         Ok(begins.into_iter().map(|sigma| sigma.unwrap_or(0.0)).collect())
     }
 
-    /// The streams of these rounds, one after the other.
+    /// The streams of these rounds, one after the other, until `cancel` is set.
     pub(crate) fn each_stream(
         mut self,
         sampler: &dyn AnySampler,
         boundary: Option<f64>,
+        cancel: &Cancel,
         mut see: impl FnMut(&Stream) -> Result<()>,
     ) -> Result<()> {
         while !self.is_empty() {
+            cancel.check()?;
             let stream = Stream::begin(&self.ahead(), boundary);
             see(&stream)?;
             while self.held.front().is_some_and(|round| stream.holds(round, boundary)) {
@@ -184,13 +196,35 @@ impl Rounds {
 
     /// Asks for more until the window of the first round that is held is known to its end.
     fn hold_window(&mut self, sampler: &dyn AnySampler) -> Result<()> {
-        while self.given.seen().rounds < self.size.rounds && self.is_one_window() {
-            let from = self.given.seen().rounds;
-            let part =
-                sampler.schedule_from(from).map_err(Error::strategy(&self.chosen.strategy.id))?;
-            self.take_in(part)?;
+        while self.asks_for_more()? {
+            self.take_next_part(sampler)?;
         }
         Ok(())
+    }
+
+    /// Whether the window of the first round may go on behind those that are held.
+    fn asks_for_more(&self) -> Result<bool> {
+        let given = self.given.seen().rounds;
+        let asks = given < self.size.rounds && self.is_one_window();
+        if asks && self.held.len() > HELD_MAX {
+            let first = self.held.front().map_or(0, Round::first_frame);
+            return Err(self.wrong(format!(
+                "round {given}: more than {HELD_MAX} rounds came over the window at frame {first}, \
+                 and {} are to come",
+                self.size.rounds - given
+            )));
+        }
+        Ok(asks)
+    }
+
+    fn take_next_part(&mut self, sampler: &dyn AnySampler) -> Result<()> {
+        let part = sampler.schedule_from(self.given.seen().rounds);
+        self.take_in(part.map_err(Error::strategy(&self.chosen.strategy.id))?)
+    }
+
+    /// A schedule that is none.
+    fn wrong(&self, what: String) -> Error {
+        Error::strategy(&self.chosen.strategy.id)(PluginError::failed(what))
     }
 
     fn is_one_window(&self) -> bool {
@@ -203,29 +237,34 @@ impl Rounds {
     /// Checks a part of the schedule and holds it.
     fn take_in(&mut self, part: Schedule) -> Result<()> {
         let id = self.chosen.strategy.id.clone();
-        let wrong = |what: String| Err(Error::strategy(&id)(PluginError::failed(what)));
         let (from, left) = {
             let given = self.given.seen().rounds;
             (given, self.size.rounds - given)
         };
         let came = part.rounds.len();
         if part.size() != self.size || came > left || (came == 0 && left > 0) {
-            return wrong(format!(
+            return Err(self.wrong(format!(
                 "round {from}: {came} rounds of {:?} came, where {left} are left of {:?}",
                 part.size(),
                 self.size
-            ));
+            )));
         }
         for round in part.rounds {
             self.given.see(&round).map_err(Error::strategy(&id))?;
             self.held.push_back(round);
         }
         let seen = self.given.seen();
-        if seen.rounds < self.size.rounds {
-            return Ok(());
+        let to_come = ScheduleSize {
+            rounds: self.size.rounds - seen.rounds,
+            evaluations: self.size.evaluations.saturating_sub(seen.evaluations),
+        };
+        // Each round that is to come has an evaluation at least; all are done with the last one.
+        let too_few = seen.evaluations > self.size.evaluations || to_come.check().is_err();
+        if too_few || (to_come.rounds == 0 && to_come.evaluations > 0) {
+            return Err(self.wrong(format!("a schedule of {:?} has {:?}", self.size, seen)));
         }
-        if seen != self.size {
-            return wrong(format!("a schedule of {:?} has {:?}", self.size, seen));
+        if to_come.rounds > 0 {
+            return Ok(());
         }
         let ended = handover::check_end(self.given.sigmas(), self.may_end_noisy);
         ended.map_err(|error| self.chosen.blame(error))
@@ -292,7 +331,7 @@ mod tests {
         let registry = Registry::built_in().unwrap();
         let chosen = registry.choose(Kind::Sampler, "euler", &[].into()).unwrap();
         let frames = (2 * WINDOWS + 1, 0);
-        let (mut rounds, _) = Rounds::of(&Day, &chosen, frames, false).unwrap();
+        let (mut rounds, _) = Rounds::of(&Day, &chosen, frames, false, &Cancel::default()).unwrap();
         let (mut done, mut most) = (0, 0);
         while let Some(round) = rounds.take(&Day).unwrap() {
             assert_eq!(round.first_frame(), 2 * (done / STEPS));
@@ -303,5 +342,56 @@ mod tests {
         assert_eq!((done, rounds.is_empty()), (WINDOWS * STEPS, true));
         assert!(most <= 64 + STEPS, "{most}");
         assert!(rounds.ends().iter().all(|sigma| *sigma == 0.0));
+    }
+
+    /// The same window round after round, in parts of one; its size is what it says.
+    struct Forever(ScheduleSize);
+
+    impl AnySampler for Forever {
+        fn schedule_from(&self, from: usize) -> PluginResult<Schedule> {
+            let sigma = |step: usize| 1.0 / (1.0 + step as f64);
+            let level = FrameLevel::moving(0, 9.0, sigma(from), sigma(from + 1));
+            let attention = Attention::Bidirectional;
+            let round = Round { levels: vec![level], attention, evaluations: 2 };
+            Ok(Schedule::part_of(vec![round], self.0))
+        }
+
+        fn step(
+            &mut self,
+            sample: &Tensor,
+            _: &Step<'_>,
+            _: &mut dyn Denoise,
+            _: &dyn TensorOps,
+        ) -> PluginResult<Tensor> {
+            Ok(sample.clone())
+        }
+
+        fn extension(&mut self, _: &str, _: Message, _: &dyn TensorOps) -> PluginResult<Message> {
+            Ok(Message::default())
+        }
+    }
+
+    #[test]
+    fn a_schedule_that_never_leaves_its_window_ends_with_an_error_or_when_it_is_stopped() {
+        let registry = Registry::built_in().unwrap();
+        let chosen = registry.choose(Kind::Sampler, "euler", &[].into()).unwrap();
+        let of = |rounds, evaluations, cancel: &Cancel| {
+            let sampler = Forever(ScheduleSize { rounds, evaluations });
+            Rounds::of(&sampler, &chosen, (1, 0), false, cancel).map(|_| ()).unwrap_err()
+        };
+        let goes_on = Cancel::default();
+        for (rounds, evaluations, expected) in [
+            (usize::MAX, u32::MAX, "each round has one at least"),
+            (1 << 30, u32::MAX, "more than 65536 rounds came over the window at frame 0"),
+            // Two evaluations a round are more than it says; that is noticed before they are done.
+            (1000, 1001, "has ScheduleSize { rounds: 2, evaluations: 4 }"),
+            (2, 9, "has ScheduleSize { rounds: 2, evaluations: 4 }"),
+        ] {
+            let said = of(rounds, evaluations, &goes_on).to_string();
+            assert!(said.starts_with("euler: ") && said.contains(expected), "{rounds}: {said}");
+        }
+        let stopped = Cancel::default();
+        stopped.cancel();
+        assert!(matches!(of(1 << 30, u32::MAX, &stopped), Error::Cancelled));
     }
 }

@@ -1,7 +1,9 @@
 //! Plain Rust types as structs of the header, and back.
 
 use std::ffi::{CStr, CString, c_char};
+use std::mem::MaybeUninit;
 
+use super::prefixed::Prefixed;
 use super::tables::{CResult, ErrorText, Form, Level, OK, Round};
 use crate::{
     Attention, DType, Error, ErrorKind, FrameLevel, Place, Result, Round as PlainRound, TensorForm,
@@ -22,27 +24,64 @@ pub(super) const fn size<T>() -> u32 {
     }
 }
 
-/// A copy of a struct that begins with its size; it must have all members that are known here.
+/// Bytes of a struct of the other side, which may be shorter or longer than ours.
 ///
 /// # Errors
-/// `Failed` for NULL, and for a struct that is too short.
+/// `Failed` for NULL, and for a struct that is shorter than when the interface was frozen.
 ///
 /// # Safety
 /// `pointer` is NULL or points to as many bytes as the first four of them say.
-pub(super) unsafe fn sized<T: Copy>(pointer: *const T, what: &str) -> Result<T> {
+unsafe fn bytes_of<T: Prefixed>(pointer: *const T, what: &str) -> Result<usize> {
     if pointer.is_null() || !pointer.is_aligned() {
         return Err(Error::failed(format!("{what}: NULL, or no address of such a struct")));
     }
     // SAFETY: every such struct begins with its size.
-    let has = unsafe { pointer.cast::<u32>().read() };
-    if has < size::<T>() {
-        let needs = size::<T>();
+    let has = unsafe { pointer.cast::<u32>().read() } as usize;
+    if has < T::FROZEN {
+        let needs = T::FROZEN;
         return Err(Error::failed(format!(
             "{what}: its size says {has} bytes, {needs} are needed"
         )));
     }
-    // SAFETY: it has at least these bytes.
-    Ok(unsafe { pointer.read() })
+    Ok(has)
+}
+
+/// A copy of a struct that begins with its size. Members that its writer did not know are zeros here:
+/// no function, NULL, 0. What the writer has behind those that are known here is not read.
+///
+/// # Errors
+/// `Failed` for NULL, and for a struct that is shorter than when the interface was frozen.
+///
+/// # Safety
+/// `pointer` is NULL or points to as many bytes as the first four of them say.
+pub(super) unsafe fn sized<T: Prefixed>(pointer: *const T, what: &str) -> Result<T> {
+    // SAFETY: promised by the caller.
+    let known = unsafe { bytes_of(pointer, what) }?.min(size_of::<T>());
+    let mut copy = MaybeUninit::<T>::zeroed();
+    // SAFETY: so many bytes are there, on both sides; zeros are a value of every member.
+    unsafe {
+        pointer.cast::<u8>().copy_to_nonoverlapping(copy.as_mut_ptr().cast(), known);
+        Ok(copy.assume_init())
+    }
+}
+
+/// Fills a struct of the other side, as far as its size goes. The size itself stays as it is.
+///
+/// # Errors
+/// As [`sized`].
+///
+/// # Safety
+/// As [`sized`], and what is pointed to may be written.
+pub(super) unsafe fn fill<T: Prefixed>(pointer: *mut T, value: &T, what: &str) -> Result<()> {
+    // SAFETY: promised by the caller.
+    let known = unsafe { bytes_of(pointer.cast_const(), what) }?.min(size_of::<T>());
+    let behind_size = size_of::<u32>();
+    let (from, to) = (std::ptr::from_ref(value).cast::<u8>(), pointer.cast::<u8>());
+    // SAFETY: so many bytes are there, on both sides.
+    unsafe {
+        from.add(behind_size).copy_to_nonoverlapping(to.add(behind_size), known - behind_size);
+    }
+    Ok(())
 }
 
 /// A text.

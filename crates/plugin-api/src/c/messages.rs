@@ -4,6 +4,7 @@ use std::ffi::c_void;
 
 use super::convert::{c_text, entries, optional_text, size, sized};
 use super::tables::{Answer, CTensor, Message};
+use crate::guard::guard_host;
 use crate::{Error, Message as PlainMessage, Result, Tensor};
 
 /// Finds the tensor of a reference that is the sender's.
@@ -88,5 +89,6 @@ unsafe extern "C" fn receive(awaited: *mut c_void, message: *const Message) {
     // SAFETY: it is what `answer` gave out, and the other side is still in its call.
     let awaited = unsafe { &mut *awaited.cast::<Awaited>() };
     // SAFETY: the header asks for a message.
-    awaited.came = Some(unsafe { message_from_c(message, awaited.find) });
+    let came = guard_host("give", || unsafe { message_from_c(message, awaited.find) });
+    awaited.came = Some(came);
 }

@@ -16,6 +16,7 @@ mod convert;
 mod host_side;
 mod messages;
 mod plugin_side;
+mod prefixed;
 pub mod tables;
 
 pub use host_side::OPENER;

@@ -3,6 +3,8 @@
 
 use std::ffi::{c_char, c_void};
 
+use super::prefixed::{Prefixed, end};
+
 /// One of the results: 0, or the number of an [`ErrorKind`](crate::ErrorKind).
 pub type CResult = u32;
 
@@ -20,14 +22,47 @@ macro_rules! structs {
         #[derive(Clone, Copy)]
         pub struct $name { $(pub $member: $type,)* })*
 
-        /// Name in C, size, and members with their places, of every struct.
+        /// Every struct, as the compiler of this crate lays it out.
         #[cfg(test)]
-        pub(crate) fn layouts() -> Vec<(&'static str, usize, Vec<(&'static str, usize)>)> {
-            vec![$((
-                $c,
-                size_of::<$name>(),
-                vec![$((stringify!($member), std::mem::offset_of!($name, $member)),)*],
-            ),)*]
+        pub(crate) fn layouts() -> Vec<Layout> {
+            vec![$(Layout {
+                name: stringify!($name),
+                c: $c,
+                size: size_of::<$name>(),
+                members: vec![$((
+                    stringify!($member).trim_end_matches('_'),
+                    std::mem::offset_of!($name, $member),
+                    stringify!($type),
+                ),)*],
+            },)*]
+        }
+    };
+}
+
+/// A struct, for the test that compares it with the header.
+#[cfg(test)]
+pub(crate) struct Layout {
+    pub(crate) name: &'static str,
+    /// Name in C.
+    pub(crate) c: &'static str,
+    pub(crate) size: usize,
+    /// Name, place and type of each member.
+    pub(crate) members: Vec<(&'static str, usize, &'static str)>,
+}
+
+/// Declares the last member that each struct had when it was frozen.
+macro_rules! frozen {
+    ($($name:ident: $last:ident,)*) => {
+        // SAFETY: each begins with its size; all members are numbers, pointers and functions that may
+        // be missing.
+        $(unsafe impl Prefixed for $name {
+            const FROZEN: usize = end(std::mem::offset_of!($name, $last), |it: &$name| &it.$last);
+        })*
+
+        /// Name and frozen size of every struct that begins with its size.
+        #[cfg(test)]
+        pub(crate) fn frozen() -> Vec<(&'static str, usize)> {
+            vec![$((stringify!($name), $name::FROZEN),)*]
         }
     };
 }
@@ -284,6 +319,32 @@ structs! {
         caches: List<Cache>,
         solvers: List<Solver>,
     }
+}
+
+// A member that is added to a struct comes behind the one that is named here; this list stays.
+frozen! {
+    ErrorText: text,
+    Form: place,
+    Host: log,
+    Message: tensors,
+    Answer: give,
+    Ops: extension,
+    Round: evaluations,
+    Step: round,
+    Model: velocity,
+    DeclaredOption: initial,
+    Options: numbers,
+    Request: reserved,
+    Schedule: part_of,
+    Sampler: destroy,
+    Context: residual_bytes,
+    Plan: rule,
+    Evaluation: computes,
+    Decision: measured_count,
+    Cache: destroy,
+    Sigmas: reserved,
+    Solver: destroy,
+    Plugin: solvers,
 }
 
 // SAFETY: the header asks for tables that stay as they are for ever, their lists and texts included.

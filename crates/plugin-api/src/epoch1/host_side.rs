@@ -262,7 +262,7 @@ impl AbiOps for LocalOps<'_> {
     }
 
     fn cancelled(&self) -> bool {
-        self.0.cancelled()
+        guard_host("cancelled", || Ok(self.0.cancelled())).unwrap_or(false)
     }
 
     fn log(&self, level: u32, text: RStr<'_>) {

@@ -153,6 +153,7 @@ impl dyn AnySampler + '_ {
     pub fn whole_schedule(&self) -> Result<Schedule> {
         let mut whole = self.schedule_from(0)?;
         let Some(size) = whole.part_of.take() else { return Ok(whole) };
+        size.check()?;
         while whole.rounds.len() < size.rounds {
             let from = whole.rounds.len();
             let part = self.schedule_from(from)?;

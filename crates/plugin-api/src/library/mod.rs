@@ -5,6 +5,7 @@
 
 mod epochs;
 mod held;
+mod log;
 mod watched;
 
 pub use epochs::EPOCHS;
@@ -12,4 +13,6 @@ pub use held::{
     AnyCache, AnyLibrary, AnySampler, AnySolver, CacheInstance, Epoch, Library, OpenError,
     SamplerInstance, SolverContext, SolverInstance,
 };
+pub(crate) use log::log_line;
+pub use log::log_to;
 pub use watched::{Border, inside};

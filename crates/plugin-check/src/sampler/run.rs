@@ -2,7 +2,8 @@
 
 use wan_plugin_api::library::SamplerInstance;
 use wan_plugin_api::{
-    Denoise, Error, FrameLevel, Result, Round, SampleRequest, Schedule, Step, Tensor, TensorOps,
+    Denoise, Error, FrameLevel, Result, Round, SampleRequest, Schedule, Step, Tensor, TensorForm,
+    TensorOps,
 };
 use wan_plugin_kit::{ModelFn, SavedBytes, VecOps, values};
 
@@ -167,13 +168,14 @@ pub(super) fn smooth(sample: &[f32], levels: &[FrameLevel]) -> Vec<f32> {
 
 fn same_form(given: &Tensor, gave: &Tensor) -> Result<()> {
     let [given, gave] = [given.form(), gave.form()];
-    if gave.same_shape(given) {
+    if gave.same_shape(given) && gave.dtype() == given.dtype() {
         return Ok(());
     }
-    Err(Error::failed(format!(
-        "a step gave {} frames of {} elements, it was given {} of {}",
-        gave.frames, gave.frame_elements, given.frames, given.frame_elements
-    )))
+    let said = |form: TensorForm| {
+        let dtype = form.dtype().map_or("no known format".into(), |dtype| format!("{dtype:?}"));
+        format!("{} frames of {} elements in {dtype}", form.frames, form.frame_elements)
+    };
+    Err(Error::failed(format!("a step gave {}, it was given {}", said(gave), said(given))))
 }
 
 fn replaced(ops: &VecOps, sample: &Tensor, first: usize, window: &Tensor) -> Result<Tensor> {

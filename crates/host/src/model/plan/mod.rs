@@ -65,9 +65,11 @@ pub struct PlannedLine {
 }
 
 impl PlannedPhase {
-    /// Bytes that it holds in one place.
+    /// Bytes that it holds in one place. A cache may declare whatever it likes, so the sum ends at the
+    /// largest number.
     pub fn bytes(&self, place: Place) -> u64 {
-        self.lines.iter().filter(|line| line.place == place).map(|line| line.bytes).sum()
+        let lines = self.lines.iter().filter(|line| line.place == place);
+        lines.fold(0, |all, line| all.saturating_add(line.bytes))
     }
 }
 

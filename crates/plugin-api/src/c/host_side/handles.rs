@@ -1,15 +1,16 @@
 //! Tensors that a library refers to: numbers, which are looked up. So a reference that was released
 //! already, or never was one, is an error.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-use crate::c::convert::{form_to_c, size, sized, text};
+use crate::c::convert::{fill, form_to_c, size, text};
 use crate::c::host_side::under_way;
 use crate::c::tables::{CResult, CTensor, Form, Host, OK};
 use crate::guard::guard_host;
+use crate::library::log_line;
 use crate::{Error, ErrorKind, LogLevel, Result, Tensor, epoch1};
 
 /// A tensor, and how many references there are.
@@ -25,7 +26,8 @@ struct Handles {
 }
 
 thread_local! {
-    static SAID: Cell<String> = const { Cell::new(String::new()) };
+    /// What the library that is being opened on this thread has logged.
+    static SAID: RefCell<Option<Vec<(LogLevel, String)>>> = const { RefCell::new(None) };
 }
 
 static HANDLES: LazyLock<Mutex<Handles>> = LazyLock::new(Mutex::default);
@@ -109,26 +111,27 @@ impl Drop for Lent {
 }
 
 unsafe extern "C" fn retain(reference: *const CTensor) -> *mut CTensor {
-    let mut handles = handles();
-    match handles.held.get_mut(&(reference as usize)) {
-        Some(held) => held.references += 1,
-        None => return std::ptr::null_mut(),
-    }
-    reference.cast_mut()
+    let retained = guard_host("retain", || {
+        let mut handles = handles();
+        let held = handles.held.get_mut(&(reference as usize));
+        held.ok_or_else(|| no_tensor(reference))?.references += 1;
+        Ok(reference.cast_mut())
+    });
+    retained.unwrap_or(std::ptr::null_mut())
 }
 
 unsafe extern "C" fn release(reference: *mut CTensor) {
-    let mut handles = handles();
-    let number = reference as usize;
-    let Some(held) = handles.held.get_mut(&number) else { return };
-    held.references -= 1;
-    if held.references > 0 {
-        return;
-    }
-    let gone = handles.held.remove(&number);
-    // What is freed is none of the other threads' business.
-    drop(handles);
     let freed = guard_host("release", || {
+        let mut handles = handles();
+        let number = reference as usize;
+        let Some(held) = handles.held.get_mut(&number) else { return Ok(()) };
+        held.references -= 1;
+        if held.references > 0 {
+            return Ok(());
+        }
+        let gone = handles.held.remove(&number);
+        // What is freed is none of the other threads' business.
+        drop(handles);
         drop(gone);
         Ok(())
     });
@@ -136,34 +139,44 @@ unsafe extern "C" fn release(reference: *mut CTensor) {
 }
 
 unsafe extern "C" fn form(reference: *const CTensor, form: *mut Form) -> CResult {
-    // SAFETY: the library gives a form, with its size, or NULL.
-    let fits = unsafe { sized(form.cast_const(), "form") }.is_ok();
-    match guard_host("form", || get(reference).map(|tensor| tensor.form())) {
-        Ok(found) if fits => {
-            // SAFETY: it has all members.
-            unsafe { form.write(form_to_c(found)) };
-            OK
-        }
-        _ => ErrorKind::Failed as CResult,
-    }
+    let written = guard_host("form", || {
+        let found = form_to_c(get(reference)?.form());
+        // SAFETY: the library gives a form, with its size, or NULL.
+        unsafe { fill(form, &found, "form") }
+    });
+    written.map_or(ErrorKind::Failed as CResult, |()| OK)
 }
 
+/// Where no call is under way on the thread, the line goes to the host's log all the same, but for those
+/// of a library that is being opened, which may have to say why it cannot be.
 unsafe extern "C" fn log(level: u32, line: *const c_char) {
-    // SAFETY: a text, as the header says.
-    let Ok(line) = (unsafe { text(line, "log") }) else { return };
-    // A panic of the host's log must not reach the library either.
+    let level = LogLevel::from_code(level);
     let logged = guard_host("log", || {
-        under_way::with_ops(|ops| {
-            ops.log(LogLevel::from_code(level), &line);
+        // SAFETY: a text, as the header says.
+        let line = unsafe { text(line, "log") }?;
+        let by_call = under_way::with_ops(|ops| {
+            ops.log(level, &line);
+            Ok(())
+        });
+        by_call.or_else(|_| {
+            let line = SAID.with_borrow_mut(|said| match said {
+                Some(said) => {
+                    said.push((level, line));
+                    None
+                }
+                None => Some(line),
+            });
+            line.iter().for_each(|line| log_line(level, line));
             Ok(())
         })
     });
-    if logged.is_err() {
-        SAID.set(line);
-    }
+    // A line that cannot be written is nothing that a library could mend.
+    drop(logged);
 }
 
-/// What the library that is being opened on this thread has logged last.
-pub(super) fn said() -> String {
-    SAID.take()
+/// Opens a library on this thread; gives what it logged meanwhile as well.
+pub(super) fn opening<T>(open: impl FnOnce() -> T) -> (T, Vec<(LogLevel, String)>) {
+    SAID.set(Some(Vec::new()));
+    let opened = open();
+    (opened, SAID.take().unwrap_or_default())
 }

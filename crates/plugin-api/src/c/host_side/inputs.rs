@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::c::convert::{c_text, size};
 use crate::c::tables::{Context, Options, Request, Sigmas};
+use crate::guard::guard_host;
 use crate::library::SolverContext;
 use crate::{CacheContext, Error, OptionValues, Result, SampleRequest};
 
@@ -73,18 +74,20 @@ unsafe fn find<'a>(options: *const c_void, name: *const c_char) -> Option<&'a Gi
 
 unsafe extern "C" fn number(options: *const c_void, name: *const c_char) -> f64 {
     // SAFETY: the header asks for these.
-    match unsafe { find(options, name) } {
-        Some(Given::Number(number)) => *number,
-        _ => f64::NAN,
-    }
+    let found = guard_host("number", || match unsafe { find(options, name) } {
+        Some(Given::Number(number)) => Ok(*number),
+        _ => Ok(f64::NAN),
+    });
+    found.unwrap_or(f64::NAN)
 }
 
 unsafe extern "C" fn text(options: *const c_void, name: *const c_char) -> *const c_char {
     // SAFETY: the header asks for these.
-    match unsafe { find(options, name) } {
-        Some(Given::Text(text)) => text.as_ptr(),
-        _ => std::ptr::null(),
-    }
+    let found = guard_host("text", || match unsafe { find(options, name) } {
+        Some(Given::Text(text)) => Ok(text.as_ptr()),
+        _ => Ok(std::ptr::null()),
+    });
+    found.unwrap_or(std::ptr::null())
 }
 
 unsafe extern "C" fn numbers(
@@ -93,14 +96,17 @@ unsafe extern "C" fn numbers(
     out: *mut f64,
     room: u64,
 ) -> u64 {
-    // SAFETY: the header asks for these.
-    let Some(Given::Numbers(numbers)) = (unsafe { find(options, name) }) else { return 0 };
-    let count = numbers.len().min(usize::try_from(room).unwrap_or(usize::MAX));
-    if !out.is_null() {
-        // SAFETY: there is room for them.
-        unsafe { out.copy_from_nonoverlapping(numbers.as_ptr(), count) };
-    }
-    numbers.len() as u64
+    let written = guard_host("numbers", || {
+        // SAFETY: the header asks for these.
+        let Some(Given::Numbers(numbers)) = (unsafe { find(options, name) }) else { return Ok(0) };
+        let count = numbers.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+        if !out.is_null() {
+            // SAFETY: there is room for them.
+            unsafe { out.copy_from_nonoverlapping(numbers.as_ptr(), count) };
+        }
+        Ok(numbers.len() as u64)
+    });
+    written.unwrap_or(0)
 }
 
 pub(super) fn request_to_c(request: &SampleRequest) -> Request {

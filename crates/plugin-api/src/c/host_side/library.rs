@@ -17,7 +17,7 @@ use crate::c::tables::{
 };
 use crate::library::{
     AnyLibrary, CacheInstance, Epoch, Library, OpenError, SamplerInstance, SolverContext,
-    SolverInstance,
+    SolverInstance, log_line,
 };
 use crate::manifest::{self, Manifest};
 use crate::{
@@ -37,16 +37,32 @@ fn open(path: &Path, manifest: &Manifest) -> std::result::Result<Library, OpenEr
     let entry = entry.map_err(|_| refused(format!("it exports no function {ENTRY_SYMBOL}")))?;
     // Code and tables stay in use until the process ends.
     std::mem::forget(library);
-    // SAFETY: the function takes a host, and gives a plugin that stays.
-    let opened = unsafe { CLibrary::new(manifest.clone(), entry(&raw const HOST)) };
+    // SAFETY: the function takes a host.
+    let (plugin, mut said) = handles::opening(|| unsafe { entry(&raw const HOST) });
+    let why = said.pop_if(|_| plugin.is_null());
+    said.iter().for_each(|(level, line)| log_line(*level, line));
+    if plugin.is_null() {
+        let why = why.map_or_else(|| "without a word".into(), |(_, line)| line);
+        return Err(refused(format!("{ENTRY_SYMBOL} gave no plugin: {why}")));
+    }
+    // SAFETY: the function gives a plugin that stays.
+    let opened = unsafe { CLibrary::new(manifest.clone(), plugin) };
     opened.map(Library::new).map_err(|error| refused(error.message))
 }
 
 /// A strategy: what it says of itself, and its table.
 struct Entered<T: 'static> {
     strategy: Strategy,
+    /// A copy, with all members that this host knows.
     table: &'static T,
+    /// The library's own, which may be shorter or longer.
+    own: *const T,
 }
+
+// SAFETY: the header asks for tables that stay as they are for ever.
+unsafe impl<T: Sync> Send for Entered<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Entered<T> {}
 
 impl<T> Entered<T> {
     fn find<'a>(list: &'a [Self], what: &str, id: &str) -> Result<&'a Self> {
@@ -84,7 +100,7 @@ macro_rules! tables {
                 let id = &strategy.id;
                 return Err(Error::failed(format!("{} {id}: its function {name} is NULL", $what)));
             }
-            entered.push(Entered { strategy, table: Box::leak(Box::new(table)) });
+            entered.push(Entered { strategy, table: Box::leak(Box::new(table)), own: pointer });
         }
         entered
     }};
@@ -96,11 +112,6 @@ impl CLibrary {
     /// # Safety
     /// `plugin` is NULL or as the header says, and stays for ever.
     unsafe fn new(manifest: Manifest, plugin: *const Plugin) -> Result<Self> {
-        let said = handles::said();
-        if plugin.is_null() {
-            let why = if said.is_empty() { "without a word" } else { said.as_str() };
-            return Err(Error::failed(format!("{ENTRY_SYMBOL} gave no plugin: {why}")));
-        }
         // SAFETY: promised by the caller.
         let plugin = unsafe { sized(plugin, "what wan_plugin_entry gave") }?;
         let samplers = tables!(plugin.samplers, "sampler", create schedule step destroy);
@@ -219,12 +230,12 @@ impl AnyLibrary for CLibrary {
         options: &OptionValues,
         request: &SampleRequest,
     ) -> Result<SamplerInstance> {
-        let Entered { table, .. } = Entered::find(&self.samplers, "sampler", id)?;
+        let Entered { table, own, .. } = Entered::find(&self.samplers, "sampler", id)?;
         let (given, request) = (GivenOptions::new(options)?, request_to_c(request));
         let (Some(create), Some(destroy)) = (table.create, table.destroy) else { unreachable!() };
         // SAFETY: everything lives until it returns.
         let object = made(|object, error| unsafe {
-            create(*table, &given.table(), &raw const request, object, error)
+            create(*own, &given.table(), &raw const request, object, error)
         })?;
         Ok(Box::new(CSampler::new(id, table, (object, destroy))))
     }
@@ -235,12 +246,12 @@ impl AnyLibrary for CLibrary {
         options: &OptionValues,
         context: &CacheContext,
     ) -> Result<CacheInstance> {
-        let Entered { table, .. } = Entered::find(&self.caches, "cache", id)?;
+        let Entered { table, own, .. } = Entered::find(&self.caches, "cache", id)?;
         let given = GivenOptions::new(options)?;
         let (Some(create), Some(destroy)) = (table.create, table.destroy) else { unreachable!() };
         let object = with_context(context, |context| {
             // SAFETY: everything lives until it returns.
-            made(|object, error| unsafe { create(*table, &given.table(), context, object, error) })
+            made(|object, error| unsafe { create(*own, &given.table(), context, object, error) })
         })?;
         Ok(Box::new(CCache::new(id, table, (object, destroy))?))
     }
@@ -251,12 +262,12 @@ impl AnyLibrary for CLibrary {
         options: &OptionValues,
         context: &SolverContext<'_>,
     ) -> Result<SolverInstance> {
-        let Entered { table, .. } = Entered::find(&self.solvers, "solver", id)?;
+        let Entered { table, own, .. } = Entered::find(&self.solvers, "solver", id)?;
         let (given, sigmas) = (GivenOptions::new(options)?, sigmas_to_c(context));
         let (Some(create), Some(destroy)) = (table.create, table.destroy) else { unreachable!() };
         // SAFETY: everything lives until it returns.
         let object = made(|object, error| unsafe {
-            create(*table, &given.table(), &raw const sigmas, object, error)
+            create(*own, &given.table(), &raw const sigmas, object, error)
         })?;
         Ok(Box::new(CSolver::new(id, table, (object, destroy))))
     }

@@ -8,10 +8,9 @@ use super::ops::{MODEL, OPS};
 use super::under_way::UnderWay;
 use crate::c::convert::{levels_to_c, no_error, outcome, round_from_c, round_to_c, size, text};
 use crate::c::tables::{self, Sampler};
+use crate::guard::guard_host;
 use crate::library::AnySampler;
-use crate::{
-    Denoise, Error, Message, Result, Round, Schedule, ScheduleSize, Step, Tensor, TensorOps,
-};
+use crate::{Denoise, Error, Message, Result, Schedule, ScheduleSize, Step, Tensor, TensorOps};
 
 pub(super) struct CSampler {
     object: Object,
@@ -101,36 +100,45 @@ impl AnySampler for CSampler {
 ///
 /// # Safety
 /// `taken` is what [`AnySampler::schedule_from`] gave out.
-unsafe fn write_down(taken: *mut c_void, with: impl FnOnce(&mut Schedule) -> Result<()>) {
+unsafe fn write_down(
+    taken: *mut c_void,
+    name: &str,
+    with: impl FnOnce(&mut Schedule) -> Result<()>,
+) {
     // SAFETY: promised by the caller; the library is still in its call.
     let taken = unsafe { &mut *taken.cast::<Taken>() };
     if taken.wrong.is_none() {
-        taken.wrong = with(&mut taken.schedule).err();
+        taken.wrong = guard_host(name, || with(&mut taken.schedule)).err();
     }
 }
 
 unsafe extern "C" fn take_round(taken: *mut c_void, round: *const tables::Round) {
-    // SAFETY: the header asks for a round.
-    let round: Result<Round> = unsafe { round_from_c(round) };
+    let write = |schedule: &mut Schedule| {
+        // SAFETY: the header asks for a round.
+        schedule.rounds.push(unsafe { round_from_c(round) }?);
+        Ok(())
+    };
     // SAFETY: it is what was given out.
-    unsafe { write_down(taken, |schedule| round.map(|round| schedule.rounds.push(round))) };
+    unsafe { write_down(taken, "round", write) };
 }
 
 unsafe extern "C" fn take_notice(taken: *mut c_void, line: *const c_char) {
-    // SAFETY: the header asks for a text.
-    let line = unsafe { text(line, "notice") };
+    let write = |schedule: &mut Schedule| {
+        // SAFETY: the header asks for a text.
+        schedule.notices.push(unsafe { text(line, "notice") }?);
+        Ok(())
+    };
     // SAFETY: it is what was given out.
-    unsafe { write_down(taken, |schedule| line.map(|line| schedule.notices.push(line))) };
+    unsafe { write_down(taken, "notice", write) };
 }
 
 unsafe extern "C" fn take_size(taken: *mut c_void, rounds: u64, evaluations: u32) {
-    let rounds = usize::try_from(rounds)
-        .map_err(|_| Error::failed(format!("a schedule of {rounds} rounds")));
+    let write = |schedule: &mut Schedule| {
+        let rounds = usize::try_from(rounds)
+            .map_err(|_| Error::failed(format!("a schedule of {rounds} rounds")))?;
+        schedule.part_of = Some(ScheduleSize { rounds, evaluations });
+        Ok(())
+    };
     // SAFETY: it is what was given out.
-    unsafe {
-        write_down(taken, |schedule| {
-            schedule.part_of = Some(ScheduleSize { rounds: rounds?, evaluations });
-            Ok(())
-        });
-    }
+    unsafe { write_down(taken, "part_of", write) };
 }

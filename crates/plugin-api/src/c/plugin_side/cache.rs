@@ -8,7 +8,7 @@ use super::ops::HostOps;
 use super::strategy::{
     answer_extension, call, declared, destroy, leaked, leaked_list, make, read_options,
 };
-use crate::c::convert::{entries, form_from_c, level_from_c, place, size, sized, text};
+use crate::c::convert::{entries, fill, form_from_c, level_from_c, place, size, sized, text};
 use crate::c::tables::{
     self, Answer, CResult, CTensor, Cache as Table, Context, Decision as DecisionTable, ErrorText,
     Evaluation as EvaluationTable, Message, Ops, Options, Plan,
@@ -105,8 +105,6 @@ unsafe extern "C" fn plan<C: Cache>(
     error: *mut ErrorText,
 ) -> CResult {
     let write = |object: &mut Object<C>| {
-        // SAFETY: the header promises it.
-        unsafe { sized(out.cast_const(), "plan") }?;
         let CachePlan {
             decides,
             reads,
@@ -144,9 +142,8 @@ unsafe extern "C" fn plan<C: Cache>(
             measures: object.measures.as_ptr(),
             rule: object.texts[measures.len()].as_ptr(),
         };
-        // SAFETY: it has all members.
-        unsafe { out.write(plan) };
-        Ok(())
+        // SAFETY: the header promises it.
+        unsafe { fill(out, &plan, "plan") }
     };
     // SAFETY: the header promises these.
     unsafe { call(C::ID, (object, error), write) }
@@ -207,9 +204,8 @@ unsafe fn give_decision(decision: &Decision, out: *mut DecisionTable) -> Result<
         Action::Compute { keep } => written.keep = u32::from(*keep),
         Action::Reuse(tensor) => written.reuse = give(tensor)?,
     }
-    // SAFETY: it has all members.
-    unsafe { out.write(written) };
-    Ok(())
+    // SAFETY: promised by the caller.
+    unsafe { fill(out, &written, "decision") }
 }
 
 unsafe extern "C" fn store<C: Cache>(

@@ -14,7 +14,7 @@ use crate::c::tables::{
     Schedule as Taker, Step as StepTable,
 };
 use crate::sampler::part_of_schedule;
-use crate::{Error, Result, SampleRequest, Sampler, Schedule, Step};
+use crate::{Attention, Error, Result, SampleRequest, Sampler, Schedule, Step};
 
 impl SamplerTable {
     /// The table of `S`, which stays for ever.
@@ -84,6 +84,10 @@ unsafe fn give_schedule(part: &Schedule, taker: *const Taker) -> Result<()> {
         return Err(Error::failed("the host takes no schedule"));
     };
     for own in &part.rounds {
+        // In C, 0 says that all frames see all.
+        if own.attention == Attention::BlockCausal(0) {
+            return Err(Error::failed("the attention of a round has blocks of 0 frames"));
+        }
         let levels = levels_to_c(&own.levels);
         // SAFETY: the host's functions; everything lives until they return.
         unsafe { round(taker.self_, &round_to_c(own, &levels)) };
