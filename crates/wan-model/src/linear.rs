@@ -112,7 +112,7 @@ mod tests {
     use super::*;
     use crate::testing::{distance, matrix, noise};
     use crate::weights::Weight;
-    use candle_core::{Device, Module};
+    use candle_core::Module;
 
     fn layer(weight: &Tensor, bias: Option<Tensor>, compute: DType) -> Linear {
         Linear::new(matrix(Weight::Dense(weight.clone()), compute), bias)

@@ -348,7 +348,9 @@ mod tests {
     #[test]
     fn prompts_are_encoded_at_their_own_lengths_whatever_is_beside_them() {
         let encoder = Umt5Encoder::load(tiny(), any_weights(1)).unwrap();
-        let tensor = |rows: &[[u32; 5]]| Tensor::new(rows, &Device::Cpu).unwrap();
+        let tensor = |rows: &[[u32; 5]]| {
+            Tensor::from_vec(rows.concat(), (rows.len(), 5), &Device::Cpu).unwrap()
+        };
         let (first, second) = ([4, 7, 1, 0, 0], [2, 9, 5, 3, 1]);
         let (of_first, of_second) = ([1, 1, 1, 0, 0], [1; 5]);
         let embeds = |ids: &[[u32; 5]], mask: &[[u32; 5]]| {
