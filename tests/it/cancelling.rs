@@ -99,10 +99,10 @@ fn within_every_network() {
     for name in &whole {
         *counts.entry(*name).or_insert(0) += 1;
     }
-    // Two prompts through one layer each; the last but one of two; two steps, two branches, two
+    // Two prompts together through one layer; the last but one of two; two steps, two branches, two
     // blocks; two chunks through the VAE's layers, of which the encoder has 10 and the decoder 14.
     let expected =
-        [("text_layer", 2), ("image_layer", 1), ("block", 8), ("vae_layer", 2 * (10 + 14))];
+        [("text_layer", 1), ("image_layer", 1), ("block", 8), ("vae_layer", 2 * (10 + 14))];
     assert_eq!(counts, BTreeMap::from(expected));
 
     // After the very last there is nothing to stop.

@@ -166,7 +166,7 @@ impl Work for Strip<'_> {
         let Product { word, steps, .. } = *self.product;
         let len = steps * PANEL;
         let (first, count) = (self.panels.start, self.panels.len());
-        let mut held = self.context.pool.words(0);
+        let held;
         let mut panels: [&[u32]; STRIP] = [&[]; STRIP];
         match self.source {
             Source::Ready(ready) => {
@@ -180,11 +180,12 @@ impl Work for Strip<'_> {
                 }
             }
             Source::Weight(weight) => {
-                held = self.context.pool.words(count * len);
-                for (number, out) in held.chunks_exact_mut(len.max(1)).enumerate() {
+                let mut widened = self.context.pool.words(count * len);
+                for (number, out) in widened.chunks_exact_mut(len.max(1)).enumerate() {
                     let (weight, panel) = (weight, first + number);
                     Widen { weight, word, panel, out }.run(unit);
                 }
+                held = widened;
                 for (panel, held) in panels.iter_mut().zip(held.chunks_exact(len.max(1))) {
                     *panel = held;
                 }
@@ -196,7 +197,6 @@ impl Work for Strip<'_> {
             let rows = start..(start + at_once).min(self.rows.end);
             self.multiply(unit, rows, &panels[..count], &mut sums);
         }
-        drop(held);
     }
 }
 

@@ -103,8 +103,7 @@ impl Heads<'_> {
             Ok(Matrix::dense(elements(storage, layout)?, [batch * tokens, width]))
         };
         let given = [matrix(0)?, matrix(1)?, matrix(2)?];
-        let attention =
-            wan_kernels::Attention { batch, heads: self.heads, scale: 1., precision };
+        let attention = wan_kernels::Attention { batch, heads: self.heads, scale: 1., precision };
         let (shape, rows) = ((batch, tokens, width), [batch * tokens, width]);
         let attended = match precision {
             Precision::F32 => {

@@ -53,7 +53,8 @@ fn a_bias_is_one_number_a_column() {
     for dtype in BOTH {
         // The kernels have no f64: there the layer computes in f32.
         let x = x.to_dtype(dtype).unwrap();
-        let layer = Linear::new(matrix(Weight::Dense(weight.clone()), DType::F32), Some(bias.clone()));
+        let layer =
+            Linear::new(matrix(Weight::Dense(weight.clone()), DType::F32), Some(bias.clone()));
         check_close(&layer.forward(&x).unwrap(), &product);
     }
 }
@@ -70,7 +71,8 @@ fn a_norms_weight_and_bias_are_one_number_a_column() {
     });
     for dtype in BOTH {
         let [x, weight, bias] = [&x, &weight, &bias].map(|t| t.to_dtype(dtype).unwrap());
-        let normed = fused::layer_norm(Kernels::detect(), &x, Some((&weight, &bias)), 1e-6).unwrap();
+        let normed =
+            fused::layer_norm(Kernels::detect(), &x, Some((&weight, &bias)), 1e-6).unwrap();
         check_close(&normed, &expected);
     }
 }
@@ -99,7 +101,10 @@ fn shift_scale_and_gate_are_of_the_tokens_own_row() {
     for dtype in BOTH {
         let [x, branch, table] = [&x, &branch, &table].map(|t| t.to_dtype(dtype).unwrap());
         let table = Rows::new(table, index.clone().into()).unwrap();
-        check_close(&fused::modulated_norm(Kernels::detect(), &x, (&table, 1, 4), 1e-6).unwrap(), &modulated);
+        check_close(
+            &fused::modulated_norm(Kernels::detect(), &x, (&table, 1, 4), 1e-6).unwrap(),
+            &modulated,
+        );
         check_close(&fused::add_gated(&x, &branch, &table, 5).unwrap(), &gated);
     }
 }

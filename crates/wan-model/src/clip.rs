@@ -270,8 +270,7 @@ impl Layer {
         let query = (self.q_proj.forward(&normed)? * (1. / (head_dim as f64).sqrt()))?;
         let (key, value) = (self.k_proj.forward(&normed)?, self.v_proj.forward(&normed)?);
         let heads = Heads { query: &query, key: &key, value: &value, heads: self.heads };
-        let (attended, kernels) =
-            (heads.attend_all(&self.arithmetic)?, self.arithmetic.kernels());
+        let (attended, kernels) = (heads.attend_all(&self.arithmetic)?, self.arithmetic.kernels());
         let hidden = fused::add(kernels, hidden, &self.out_proj.forward(&attended)?)?;
         let inner = self.fc1.forward(&self.layer_norm2.forward(&hidden)?)?;
         let fed = self.fc2.forward(&self.activation.forward(&inner)?)?;

@@ -196,12 +196,13 @@ impl Evaluation {
         let square = self.on.product([run, d], d, of);
         let out = l * d * stream.size_in_bytes();
         // A stream in f16 is read and written in f32.
-        let (read, written) = if stream == DType::F16 { (l * d * F32, l * d * F32) } else { (0, 0) };
+        let (read, written) =
+            if stream == DType::F16 { (l * d * F32, l * d * F32) } else { (0, 0) };
         let projecting = (3 * whole + read, operand + wide + square);
         let attending = (4 * whole + read, attend(l, l));
         let in_context = 2 * operand + 3 * wide + square;
-        let fed = (operand + self.on.product([run, d], ffn, of))
-            .max(self.on.product([run, ffn], d, of));
+        let fed =
+            (operand + self.on.product([run, d], ffn, of)).max(self.on.product([run, ffn], d, of));
         let after = (whole + out + read + written, in_context.max(wide + inner + fed));
         let moments = [projecting, attending, after];
         let most = moments.into_iter().max_by_key(|(held, working)| held + working);
@@ -233,8 +234,11 @@ pub fn text_encoder(
     let (hidden, wide) = (tokens * config.d_model, tokens * config.d_ff);
     let of = (precision(compute), !is_widened);
     let fed_forward = 4 * (3 * hidden + 3 * wide)
-        + on.product([tokens, config.d_model], config.d_ff, of)
-            .max(on.product([tokens, config.d_ff], config.d_model, of));
+        + on.product([tokens, config.d_model], config.d_ff, of).max(on.product(
+            [tokens, config.d_ff],
+            config.d_model,
+            of,
+        ));
     let attended = 4 * (3 * hidden + 4 * tokens * inner + 5 * tokens * tokens)
         + on.product([tokens, config.d_model], inner, of);
     fed_forward.max(attended) + 4 * 2 * tokens * tokens

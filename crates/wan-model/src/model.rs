@@ -386,7 +386,8 @@ impl Observed<'_> {
             let hidden = hidden.narrow(1, chunk.start, chunk.len())?.to_dtype(DType::F32)?;
             let own = table.of_tokens(&chunk, tokens)?;
             let eps = model.config.eps;
-            let modulated = fused::modulated_norm(model.arithmetic.kernels(), &hidden, (&own, 0, 1), eps)?;
+            let modulated =
+                fused::modulated_norm(model.arithmetic.kernels(), &hidden, (&own, 0, 1), eps)?;
             projected.put(chunk.start, model.proj_out.forward(&modulated)?)?;
             if self.observer.looks() {
                 entering.put(chunk.start, modulated)?;

@@ -7,8 +7,8 @@
 use crate::rms_norm::{RmsNorm, rms_norm};
 use crate::weights::{Scope, Turns};
 use candle_core::{D, DType, Device, Tensor};
-use wan_kernels::Activation;
 use wan_border::numbers::u32_of;
+use wan_kernels::Activation;
 
 use crate::arithmetic::Arithmetic;
 use crate::error::{Error, Result};
@@ -162,7 +162,8 @@ impl Umt5Encoder {
         check_ids(ids, mask)?;
         let (device, rows) = (ids.device(), ids.to_dtype(DType::U32)?.to_vec2::<u32>()?);
         let mask = mask.to_dtype(DType::U32)?.to_vec2::<u32>()?;
-        let lengths = mask.iter().map(|mask| mask.iter().rposition(|m| *m > 0).map_or(0, |l| l + 1));
+        let lengths =
+            mask.iter().map(|mask| mask.iter().rposition(|m| *m > 0).map_or(0, |l| l + 1));
         let lengths: Vec<usize> = lengths.collect();
         let (mut words, mut sequences) = (Vec::new(), Vec::new());
         for (ids, length) in rows.iter().zip(&lengths).filter(|(_, length)| **length > 0) {

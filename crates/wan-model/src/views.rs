@@ -18,11 +18,7 @@ pub(crate) struct Views<'a> {
 
 impl<'a> Views<'a> {
     /// For block number `block` on so many videos of so many tokens.
-    pub(crate) fn new(
-        block: usize,
-        shape: (usize, usize),
-        observer: &'a mut dyn Observer,
-    ) -> Self {
+    pub(crate) fn new(block: usize, shape: (usize, usize), observer: &'a mut dyn Observer) -> Self {
         Self { observer, block, shape, seen: Vec::new() }
     }
 
@@ -46,12 +42,7 @@ impl<'a> Views<'a> {
         self.put(point, (start, self.shape.0 * self.shape.1), &part.unsqueeze(0)?)
     }
 
-    fn put(
-        &mut self,
-        point: BlockPoint,
-        (start, of): (usize, usize),
-        part: &Tensor,
-    ) -> Result<()> {
+    fn put(&mut self, point: BlockPoint, (start, of): (usize, usize), part: &Tensor) -> Result<()> {
         if !self.look() {
             return Ok(());
         }

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
-use wan_model::{Arithmetic, WanModel};
 use wan_model::clip::ClipVision;
 use wan_model::inspect::open;
 use wan_model::lora::FittedLora;
 use wan_model::umt5::Umt5Encoder;
 use wan_model::vae::{Half, Vae};
 use wan_model::weights::{Held, Scope};
+use wan_model::{Arithmetic, WanModel};
 use wan_plugin_api::Place;
 
 use super::Checkpoint;

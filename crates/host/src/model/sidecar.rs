@@ -11,8 +11,8 @@ use crate::error::Result;
 use crate::model::Model;
 use crate::model::settings::Settings;
 use crate::output::sidecar::{
-    ExpertReport, KernelReport, MemoryReport, ModelReport, SCHEMA, Sidecar, StrategyReport, decisions, json,
-    latents_hash,
+    ExpertReport, KernelReport, MemoryReport, ModelReport, SCHEMA, Sidecar, StrategyReport,
+    decisions, json, latents_hash,
 };
 use crate::path_text;
 use crate::run::Sampled;

@@ -32,8 +32,7 @@ impl Geometry {
     };
 
     /// 3x3x3, same size.
-    pub const CUBE: Self =
-        Self { taps: 3, kernel: 3, pad_before: 1, pad_after: 1, ..Self::POINT };
+    pub const CUBE: Self = Self { taps: 3, kernel: 3, pad_before: 1, pad_after: 1, ..Self::POINT };
     /// Three frames, pointwise in space.
     pub const TIME: Self = Self { taps: 3, ..Self::POINT };
     /// Three frames, every second output.

@@ -48,7 +48,8 @@ impl PackedConv {
         assert!(weight.columns().is_multiple_of(taps), "{} weights of {taps}", weight.columns());
         let channels = weight.columns() / taps;
         let word = Word::of(kernels, precision);
-        let lines = Lines::zeros(packed_conv_words(kernels, [outputs, channels], geometry, precision));
+        let lines =
+            Lines::zeros(packed_conv_words(kernels, [outputs, channels], geometry, precision));
         let mut packed = Self { lines, word, kernels, geometry, channels, outputs };
         packed.fill(&weight);
         packed

@@ -52,8 +52,7 @@ impl Block {
             sin: numbers(&rope.1.0, rope.1.1)?,
         };
         let mut views = Views::new(self.number, (batch, tokens), observer);
-        let spans =
-            inputs.attention.token_spans(inputs.grid.frames, inputs.grid.frame_tokens());
+        let spans = inputs.attention.token_spans(inputs.grid.frames, inputs.grid.frame_tokens());
         let attended = pass.attend_to_self(&spans, &mut views)?;
         // Queries, keys and values are done with: their memory is the outgoing stream's.
         pass.context.pool.clear();

@@ -39,7 +39,8 @@ fn layer_norm_by_hand() {
 fn affine_layer_norm_equals_its_composition() {
     let (x, weight, bias) = (noise(1, &[2, 5, 19]), noise(2, &[19]), noise(3, &[19]));
     let fused = layer_norm(kernels(), &x, Some((&weight, &bias)), 1e-6).unwrap();
-    let composed = layer_norm(kernels(), &wide(&x), Some((&wide(&weight), &wide(&bias))), 1e-6).unwrap();
+    let composed =
+        layer_norm(kernels(), &wide(&x), Some((&wide(&weight), &wide(&bias))), 1e-6).unwrap();
     assert!(distance(&fused, &composed) < 2e-5);
 }
 
@@ -89,7 +90,10 @@ fn numbers_at_every_end_are_changed_too() {
         assert!(distance(&gelu(&tail).unwrap(), &wide(&tail).gelu_erf().unwrap()) < 1e-6);
         let pairs = Tensor::stack(&[&x, &y], 1).unwrap();
         let turned = pairs.t().unwrap();
-        assert_eq!(distance(&add(kernels(), &turned, &turned).unwrap(), &(&turned * 2.).unwrap()), 0.);
+        assert_eq!(
+            distance(&add(kernels(), &turned, &turned).unwrap(), &(&turned * 2.).unwrap()),
+            0.
+        );
     }
 }
 

@@ -81,9 +81,7 @@ impl Change {
         };
         let of_formula = |formula: &Formula| match *formula {
             Formula::LowRank { down, up, .. } => stored(&[up]) + wide(&[down]),
-            Formula::Hada { first: [a, b], second: [c, d], .. } => {
-                stored(&[a, c]) + wide(&[b, d])
-            }
+            Formula::Hada { first: [a, b], second: [c, d], .. } => stored(&[a, c]) + wide(&[b, d]),
             Formula::Kron { first, second, .. } => {
                 let numbers = [first, second].map(|m| m.shape(lora).iter().product::<usize>());
                 4 * numbers.iter().sum::<usize>() as u64

@@ -170,12 +170,7 @@ impl Term {
 
     /// What it adds to rows `rows`, which are `base` without it, and the factor of that. It is computed
     /// on this thread.
-    fn added(
-        &self,
-        rows: Range<usize>,
-        base: &[f32],
-        columns: usize,
-    ) -> Result<(Vec<f32>, f32)> {
+    fn added(&self, rows: Range<usize>, base: &[f32], columns: usize) -> Result<(Vec<f32>, f32)> {
         let of_rows = |matrix: &Tensor| wide(&matrix.narrow(0, rows.start, rows.len())?);
         let flat = |whole: &Tensor| -> Result<Vec<f32>> {
             Ok(of_rows(&whole.reshape(((), columns))?)?.flatten_all()?.to_vec1()?)

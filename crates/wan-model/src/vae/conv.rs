@@ -242,12 +242,7 @@ impl Conv {
         Cost { out, most: held + working, held, first: held + working }
     }
 
-    fn by_kernels(
-        &self,
-        past: Option<&Tensor>,
-        x: &Tensor,
-        to: Option<&Tensor>,
-    ) -> Result<Tensor> {
+    fn by_kernels(&self, past: Option<&Tensor>, x: &Tensor, to: Option<&Tensor>) -> Result<Tensor> {
         let kernel = &self.kernel;
         let (x, past) = (x.contiguous()?, past.map(Tensor::contiguous).transpose()?);
         let (batch, own, channels, height, width) = x.dims5()?;

@@ -110,8 +110,7 @@ impl FrameAttention {
         let mut sum = Sum::default();
         let pixels = x.height * x.width;
         let qkv = sum.add(x.bytes(), self.to_qkv.cost(x, false));
-        let (kernels, threads) =
-            (self.to_qkv.arithmetic().kernels(), rayon::current_num_threads());
+        let (kernels, threads) = (self.to_qkv.arithmetic().kernels(), rayon::current_num_threads());
         let shape = ([pixels, pixels], x.frames, x.channels);
         let attending = attention_bytes(kernels, shape, Precision::F32, threads);
         // Transposed and apart, a query of its own, and what is attended.

@@ -76,8 +76,7 @@ impl FrameAttention {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, frames, channels, height, width) = x.dims5()?;
-        let (arithmetic, kernels) =
-            (self.to_qkv.arithmetic(), self.to_qkv.arithmetic().kernels());
+        let (arithmetic, kernels) = (self.to_qkv.arithmetic(), self.to_qkv.arithmetic().kernels());
         let qkv = self.to_qkv.forward(&channel_norm(kernels, x, &self.norm, false)?)?;
         let qkv = qkv.reshape((batch * frames, 3 * channels, height * width))?.transpose(1, 2)?;
         let part = |number: usize| qkv.narrow(2, number * channels, channels); // [B T,H W,C]

@@ -26,10 +26,7 @@ pub(crate) struct Slot {
 
 impl Slot {
     /// A matrix that `read` reads, and that then takes `bytes`.
-    pub(crate) fn new(
-        bytes: u64,
-        read: impl Fn() -> Result<Kept> + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) fn new(bytes: u64, read: impl Fn() -> Result<Kept> + Send + Sync + 'static) -> Self {
         Self { read: Box::new(read), held: RwLock::default(), bytes }
     }
 
