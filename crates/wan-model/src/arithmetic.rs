@@ -65,6 +65,13 @@ pub(crate) fn dtype(precision: Precision) -> DType {
     }
 }
 
+/// Whether numbers in `dtype` are packed for products in `compute`: those that are as wide as products
+/// read them, or wider. (The kernels have no f16: such a matrix is widened.)
+pub(crate) fn is_packed(dtype: DType, compute: DType) -> bool {
+    let read = self::dtype(precision(compute));
+    compute != DType::F16 && dtype.is_float() && dtype.size_in_bytes() >= read.size_in_bytes()
+}
+
 /// The numbers of a tensor on the CPU, as kernels read them.
 pub(crate) fn elements<'s>(storage: &'s Storage, layout: &Layout) -> Result<Elements<'s>> {
     match (layout.contiguous_offsets(), storage) {

@@ -20,6 +20,7 @@ use crate::original_names::{Layout, Part};
 
 pub(crate) mod factors;
 mod fits;
+mod holding;
 mod kept;
 mod refused;
 mod shards;
@@ -30,7 +31,8 @@ mod weight;
 mod wrappers;
 
 pub use fits::fits;
-pub(crate) use kept::{Holding, Kept, at_rest};
+pub(crate) use holding::Holding;
+pub(crate) use kept::{Kept, at_rest};
 pub use source::{AtRest, Scope, Source};
 pub use turns::{Held, Streamed};
 pub(crate) use turns::{Turns, is_streamed, two_at_a_time};

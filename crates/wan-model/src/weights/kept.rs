@@ -1,14 +1,10 @@
 //! A matrix as a layer keeps it.
 
-use std::sync::Arc;
-
-use candle_core::{DType, Device, Shape, Tensor};
+use candle_core::{DType, Device, Tensor};
 use wan_kernels::{Matrix, PackedConv, PackedWeight};
 
-use super::source::{AtRest, Scope, is_packed};
-use super::turns::Slot;
 use super::weight::{Weight, panel_rows};
-use crate::arithmetic::{self, Arithmetic, elements};
+use crate::arithmetic::{self, Arithmetic, elements, is_packed};
 use crate::error::Result;
 
 /// The numbers of a matrix in memory.
@@ -100,48 +96,4 @@ pub(crate) fn at_rest(weight: Weight, compute: DType) -> Result<Weight> {
         whole if whole.has_whole_rows() => whole,
         broken => Weight::Dense(broken.to_tensor(compute, &Device::Cpu)?),
     })
-}
-
-/// Where a layer has a matrix.
-#[derive(Clone, Debug)]
-pub(crate) enum Holding {
-    Always(Arc<Kept>),
-    /// Read when its turn comes.
-    InTurn(Arc<Slot>),
-}
-
-impl Holding {
-    /// The matrix; out of turn it is read for the caller alone.
-    pub(crate) fn get(&self) -> Result<Arc<Kept>> {
-        match self {
-            Self::Always(kept) => Ok(kept.clone()),
-            Self::InTurn(slot) => slot.get(),
-        }
-    }
-}
-
-impl Scope {
-    /// The weight `name` of this shape as `keep` keeps it, which then takes `bytes`. What is there
-    /// always counts as handed out.
-    ///
-    /// # Errors
-    /// As [`Source::get`](crate::weights::Source::get).
-    pub(crate) fn hold(
-        &self,
-        (shape, name): (Shape, &str),
-        bytes: impl FnOnce(&AtRest) -> u64,
-        keep: impl Fn(Weight) -> Result<Kept> + Send + Sync + 'static,
-    ) -> Result<Holding> {
-        let Some(turn) = self.turn() else {
-            let kept = keep(self.weight(shape, name)?)?;
-            self.count(kept.bytes());
-            return Ok(Holding::Always(Arc::new(kept)));
-        };
-        let bytes = bytes(&self.at_rest(shape.clone(), name)?);
-        let (scope, name) = (self.out_of_turn(), name.to_owned());
-        let slot = Slot::new(bytes, move || keep(scope.weight(shape.clone(), &name)?));
-        let slot = Arc::new(slot);
-        turn.add(slot.clone());
-        Ok(Holding::InTurn(slot))
-    }
 }

@@ -81,7 +81,7 @@ impl AtRest {
 
     /// Whether a layer on the CPU keeps it as products in `compute` read it.
     pub(crate) fn is_packed(&self, compute: DType) -> bool {
-        self.dtype().is_some_and(|dtype| is_packed(dtype, compute))
+        self.dtype().is_some_and(|dtype| arithmetic::is_packed(dtype, compute))
     }
 
     /// candle's format of the same numbers.
@@ -101,13 +101,6 @@ impl AtRest {
             _ => computed as u64 + self.beside,
         }
     }
-}
-
-/// Whether numbers in `dtype` are packed for products in `compute`: those that are as wide as products
-/// read them, or wider. (The kernels have no f16: such a matrix is widened.)
-pub(crate) fn is_packed(dtype: DType, compute: DType) -> bool {
-    let read = arithmetic::dtype(arithmetic::precision(compute));
-    compute != DType::F16 && dtype.is_float() && dtype.size_in_bytes() >= read.size_in_bytes()
 }
 
 /// The format of a tensor's numbers, as files name it.
