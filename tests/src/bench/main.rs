@@ -9,6 +9,7 @@ mod attention;
 mod fit;
 mod flags;
 mod machine;
+mod others;
 mod peak;
 mod peer;
 mod program;

@@ -30,6 +30,11 @@ impl Peer {
         Ok(Self { child, requests, answers, versions: String::new() })
     }
 
+    /// Its number as a process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it says of itself, once it has loaded something.
     pub(crate) fn versions(&self) -> &str {
         &self.versions

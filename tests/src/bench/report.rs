@@ -107,6 +107,7 @@ impl Report {
                 "torch_gflops": measured.speed(&measured.torch),
                 "over_torch": measured.ratio(),
                 "over_torch_less_context": measured.ratio_without_context(),
+                "others": measured.others,
                 "hold": hold,
                 "aim": aim,
             })

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use wan_model::work::Work;
 
+use crate::others::Since;
 use crate::peer::Peer;
 
 /// One pass; gives its figure, in the unit of its row.
@@ -72,6 +73,19 @@ impl Figures {
     }
 }
 
+/// Processors that others may keep busy during a run that counts.
+const CALM: f64 = 0.05;
+
+/// A run on either side.
+#[derive(Default)]
+struct Try {
+    ours: f64,
+    torch: Option<f64>,
+    context: Option<f64>,
+    /// Processors that others kept busy meanwhile.
+    others: f64,
+}
+
 /// A row with its figures.
 pub(crate) struct Measured {
     pub(crate) row: Row,
@@ -80,10 +94,13 @@ pub(crate) struct Measured {
     pub(crate) torch: Figures,
     /// What of torch's pass we compute once a prompt.
     pub(crate) context: Figures,
+    /// Processors that others kept busy during the run that they disturbed most.
+    pub(crate) others: f64,
 }
 
 impl Row {
-    /// Warms up, and runs so often on either side, in turn.
+    /// Warms up, and runs so often on either side, in turn. Runs that others disturbed are done again, at
+    /// most as often; the least disturbed count.
     pub(crate) fn measure(self, runs: usize, peer: Option<&mut Peer>) -> Result<Measured> {
         let Made { mut pass, work } = (self.make)()?;
         let mut peer = match (&self.peer, peer) {
@@ -93,20 +110,32 @@ impl Row {
             }
             _ => None,
         };
-        let [mut ours, mut torch, mut context] = [(); 3].map(|()| Figures::default());
         pass()?;
-        for _ in 0..runs {
-            ours.0.push(pass()?);
+        let mut tries = Vec::new();
+        let is_calm = |one: &Try| one.others <= CALM;
+        while tries.iter().filter(|one| is_calm(one)).count() < runs && tries.len() < 2 * runs {
+            let since = Since::now(peer.as_deref().map(Peer::id))?;
+            let ours = pass()?;
+            let mut one = Try { ours, ..Try::default() };
             if let Some(peer) = &mut peer {
-                torch.0.push(peer.run()?);
-                if self.has_context() {
-                    context.0.push(peer.context()?);
-                }
-                // Its threads wait for work for a while before they sleep.
-                std::thread::sleep(Duration::from_millis(100));
+                one.torch = Some(peer.run()?);
+                one.context = self.has_context().then(|| peer.context()).transpose()?;
             }
+            one.others = since.others()?;
+            tries.push(one);
+            // Threads of torch's wait for work for a while before they sleep.
+            std::thread::sleep(Duration::from_millis(100));
         }
-        Ok(Measured { row: self, work, ours, torch, context })
+        tries.sort_by(|a, b| a.others.total_cmp(&b.others));
+        tries.truncate(runs);
+        Ok(Measured {
+            row: self,
+            work,
+            ours: Figures(tries.iter().map(|one| one.ours).collect()),
+            torch: Figures(tries.iter().filter_map(|one| one.torch).collect()),
+            context: Figures(tries.iter().filter_map(|one| one.context).collect()),
+            others: tries.last().map_or(0.0, |one| one.others),
+        })
     }
 
     /// Whether torch's pass has a part that depends on the prompt alone.
@@ -140,6 +169,11 @@ impl Measured {
         let ratio = self.ratio().map_or(String::new(), |ratio| {
             format!(", torch {:.3}: {ratio:.2}", self.torch.median())
         });
-        format!("  {:.3} {}{speed}{ratio}", self.ours.median(), self.row.unit)
+        let others = self.others;
+        format!(
+            "  {:.3} {}{speed}{ratio} (others: {others:.2} processors)",
+            self.ours.median(),
+            self.row.unit
+        )
     }
 }
