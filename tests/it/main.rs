@@ -47,6 +47,7 @@ mod kept_runs;
 mod latents;
 mod library;
 mod loras;
+mod measured_speed;
 mod memory_of_caches;
 mod misfits;
 mod model_families;

@@ -178,6 +178,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "wan-cache-lab",
             "wan-diffusion-forcing",
             "wan-host",
+            "wan-kernels",
             "wan-media",
             "wan-model",
             "wan-outputs",

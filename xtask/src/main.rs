@@ -1,6 +1,7 @@
 //! `cargo xtask`: builds, runs and checks the project. Needs cargo and a C++ compiler, no more.
 #![allow(clippy::disallowed_methods, reason = "starting programs is what xtask is for")]
 
+mod bench;
 mod build;
 mod check;
 mod cuda;
@@ -22,6 +23,8 @@ cargo xtask COMMAND
   fuzz [ARGS]        damaged files for every reader, as --inputs 1000000 --only mp4
   torture [ARGS]     runs that are killed and go on, as --kills 200 --seed 1 or --interrupts 40
   full-size DIR      one evaluation of the 14B from files of full size under limits: an hour, 55 GB
+  bench [ARGS]       how long the networks take, row by row, as --compare-torch or --only forward;
+                     `bench --help` lists the rows
   lengths            memory of runs of 33 to 2049 frames, plotted into docs/memory-of-length.svg
   bad-plugins        libraries with planted defects: each must be caught by `wan plugins check`
   new-plugin ARGS    build all, then `wan plugins new ARGS`, as `sampler my-sampler`
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Some("fuzz") => check::fuzz(rest),
         Some("torture") => check::torture(rest),
         Some("lengths") => check::lengths(),
+        Some("bench") => bench::run(rest),
         Some("full-size") => check::full_size(rest),
         Some("bad-plugins") => check::bad_plugins(),
         Some("new-plugin") => new_plugin(rest),

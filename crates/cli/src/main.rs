@@ -21,6 +21,7 @@
 mod terminal;
 
 mod args;
+mod bench;
 mod cache;
 mod checkout;
 mod convert;
@@ -190,6 +191,7 @@ fn try_run(arguments: &[OsString], inside: Option<&Inside>) -> std::result::Resu
     let done = match matches.subcommand() {
         Some(("generate", matches)) => generate::run(&registry, matches),
         Some(("plan", matches)) => plan::run(&registry, matches),
+        Some(("bench", matches)) => bench::run(matches),
         Some(("resume", matches)) => resume::run(&registry, matches),
         Some(("runs", matches)) => runs::run(matches),
         Some(("decode", matches)) => decode::run(matches),
@@ -226,6 +228,7 @@ fn command(registry: &Registry) -> Command {
         .arg_required_else_help(true)
         .subcommand(generate::command(registry))
         .subcommand(plan::command(registry))
+        .subcommand(bench::command())
         .subcommand(resume::command())
         .subcommand(runs::command())
         .subcommand(decode::command())

@@ -3,13 +3,13 @@
 use clap::{ArgMatches, Command};
 use serde_json::json;
 use wan_host::parts::Registry;
-use wan_host::{Bytes, DecodingTime, Model, Plan, PlannedPhase, Result, Settings};
+use wan_host::{Bytes, DecodingTime, MeasuredSpeed, Model, Plan, PlannedPhase, Result, Settings};
 use wan_plugin_api::Place;
 
 use super::args::{json, vae_tiling};
 use super::request::settle;
 use super::run_flags::with_run_flags;
-use super::{device, kernels, model};
+use super::{bench, device, kernels, model};
 
 /// Columns of the longest bar.
 const BAR: usize = 40;
@@ -29,13 +29,25 @@ pub(super) fn command(registry: &Registry) -> Command {
 pub(super) fn run(registry: &Registry, matches: &ArgMatches) -> Result<()> {
     let model = model::open(registry, matches, None)?;
     let (settings, plan) = model.fit(settle(&model, matches)?)?;
+    // A GPU's speed is not measured.
+    let is_cpu = model.device().is_cpu();
+    let speed = match is_cpu {
+        true => MeasuredSpeed::of_user(model.engine().kernels())?,
+        false => None,
+    };
+    let (both, speed) = ((&settings, &plan), speed.as_ref());
     if matches.get_flag("json") {
-        say!("{:#}", json!({ "settings": &*settings, "plan": plan, "peaks": peaks(&plan) }));
+        let time = bench::estimate(both, speed);
+        let peaks = peaks(&plan);
+        say!("{:#}", json!({ "settings": &*settings, "plan": plan, "peaks": peaks, "time": time }));
         return Ok(());
     }
     plan.phases.iter().for_each(|phase| print(phase, &plan));
     say!("{}", of_files(&plan));
     say!("work: {} rounds, {} evaluations of a transformer", plan.rounds, plan.evaluations);
+    if is_cpu {
+        say!("{}", bench::estimate_line(both, speed));
+    }
     let is_between = plan.phases.iter().any(|phase| phase.name == "decode between windows");
     if is_between || plan.residency.decoding == DecodingTime::AtEnd {
         say!("{}", plan.residency.decoding.words());

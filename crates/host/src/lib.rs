@@ -99,6 +99,7 @@ mod user_folders;
 pub use cancel::Cancel;
 pub use checkpoint::Checkpoint;
 pub use device::DeviceChoice;
+pub use device::speed::MeasuredSpeed;
 pub use error::{Error, Result, Turn};
 pub use inputs::conditions::Conditions;
 pub use inputs::prompt_cache::PromptCache;
@@ -107,7 +108,7 @@ pub use kept::{
 };
 pub use model::Model;
 pub use model::engine::{Engine, EngineBuilder};
-pub use model::plan::{Plan, PlannedLine, PlannedPhase};
+pub use model::plan::{Plan, PlannedLine, PlannedPhase, TimeEstimate};
 pub use model::settings::Settings;
 pub use output::container_tags::Metadata;
 pub use output::decoding::{Decoding, FrameDecoder};

@@ -97,6 +97,7 @@ pub mod published;
 mod rms_norm;
 mod rope;
 mod rows;
+pub mod speed;
 mod table;
 #[cfg(test)]
 mod testing;
@@ -107,6 +108,7 @@ pub mod umt5;
 pub mod vae;
 mod views;
 pub mod weights;
+pub mod work;
 
 pub use arithmetic::Arithmetic;
 pub use attention::Attention;

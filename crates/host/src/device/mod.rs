@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 mod cuda;
 pub(crate) mod processor;
 pub(crate) mod room;
+pub(crate) mod speed;
 
 /// A device, as the user names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

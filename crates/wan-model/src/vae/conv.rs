@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::fused;
 use crate::vae::cost::{Cost, Frames};
 use crate::vae::reach::Reach;
+use crate::work;
 
 /// Elements of the patches that candle's convolution writes out at once: 512 MiB.
 const PATCHES_MAX: usize = 1 << 27;
@@ -225,16 +226,30 @@ impl Conv {
         })
     }
 
+    /// What comes of frames `x`; `causal` with those of the chunk before in front.
+    fn out(&self, x: Frames, causal: bool) -> Frames {
+        let geometry = self.kernel.geometry;
+        let before = if causal { geometry.taps - 1 } else { 0 };
+        Frames {
+            frames: geometry.frames(x.frames + before),
+            channels: self.kernel.outputs,
+            height: geometry.output(x.height),
+            width: geometry.output(x.width),
+        }
+    }
+
+    /// Floating-point operations of a pass over frames `x`, and what comes of them.
+    pub(crate) fn work(&self, x: Frames, causal: bool) -> (u64, Frames) {
+        let out = self.out(x, causal);
+        let pixels = out.frames * out.height * out.width;
+        (work::product(pixels, self.kernel.columns(), self.kernel.outputs), out)
+    }
+
     /// What a pass over frames `x` holds above them; `causal` with those of the chunk before in front.
     pub(crate) fn cost(&self, x: Frames, causal: bool) -> Cost {
         let kernel = &self.kernel;
+        let out = self.out(x, causal);
         let before = if causal { kernel.geometry.taps - 1 } else { 0 };
-        let out = Frames {
-            frames: kernel.geometry.frames(x.frames + before),
-            channels: kernel.outputs,
-            height: kernel.geometry.output(x.height),
-            width: kernel.geometry.output(x.width),
-        };
         let held = Frames { frames: before, ..x }.bytes();
         // What is remembered is copied while the frames before are there.
         let packing = if self.is_packed { 0 } else { kernel.packing_bytes() };

@@ -22,6 +22,7 @@ mod reach;
 mod rgb;
 mod shortcut;
 mod tiles;
+mod work;
 
 pub use autoencoder::{Half, Vae};
 pub use config::VaeConfig;

@@ -229,3 +229,24 @@ fn a_convolutions_bias_and_a_norms_gamma_are_one_number_a_channel() {
         check_close(&channel_norm(Kernels::detect(), &x, &gamma, true).unwrap(), &silu);
     }
 }
+
+/// By hand: latents of one pixel, 8 channels that become 4 by the way up to 4x4 pixels.
+#[test]
+fn the_work_of_decoding_is_that_counted_by_hand() {
+    // On one pixel: to the first 8 channels, four convolutions of the middle and its attention, four of
+    // the first level.
+    let point = 2 * 2 * 2 + 2 * 2 * 27 * 8;
+    let middle = 4 * (2 * 8 * 27 * 8) + 2 * 8 * 24 + 2 * 8 * 8;
+    let first_level = 4 * (2 * 8 * 27 * 8);
+    // On 4 pixels: doubled to 4 channels, then to 8 with a shortcut, and twice more.
+    let second_level = 4 * (2 * 8 * 9 * 4 + 2 * 4 * 27 * 8 + 2 * 4 * 8 + 3 * 2 * 8 * 27 * 8);
+    // On 16 pixels: doubled to 4 channels, four convolutions, and the colours.
+    let third_level = 16 * (2 * 8 * 9 * 4 + 4 * (2 * 4 * 27 * 4) + 2 * 4 * 27 * 3);
+    let first = point + middle + first_level + second_level + third_level;
+    assert_eq!(first, 154_856);
+    // Later frames are two after the first level.
+    let doubling = 2 * 8 * 3 * 16;
+    let later = point + middle + first_level + doubling + 2 * (second_level + third_level);
+    let work = tiny().decoding((3, 1, 1));
+    assert_eq!((work.convolutions, work.attention), (first + 2 * later, 3 * 4 * 8));
+}

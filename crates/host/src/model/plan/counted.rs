@@ -1,5 +1,6 @@
 //! Counts of a run that its schedule and its strategies tell: work, windows, what caches declare.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wan_model::Numerics;
@@ -24,6 +25,8 @@ pub(super) struct Counted {
     pub(super) experts: Vec<ExpertCount>,
     /// Windows of the schedule.
     pub(super) windows: usize,
+    /// Evaluations of all branches, by expert and latent frames of the window.
+    pub(super) passes: BTreeMap<(usize, usize), u64>,
 }
 
 /// What one expert is asked.
@@ -55,8 +58,10 @@ impl Counted {
             let signals = rows * 7 * config.dim() as u64 * 4; // e: D, e0: 6 D
             counted.signal_bytes_max = counted.signal_bytes_max.max(signals);
             let branches = parts.branches(stream.expert);
-            counted.evaluations += u64::from(stream.evaluations) * branches.len() as u64;
             let (count, mut cache_bytes) = (branches.len() as u64, 0);
+            let evaluations = u64::from(stream.evaluations) * count;
+            counted.evaluations += evaluations;
+            *counted.passes.entry((stream.expert, stream.window.1)).or_default() += evaluations;
             for branch in branches {
                 let context = parts.cache_context((config, stream_dtype), stream, branch);
                 let cache = parts.begin_cache(&context)?;

@@ -3,10 +3,12 @@
 mod counted;
 mod fit;
 mod phases;
+mod time;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use wan_model::work::Work;
 use wan_plugin_api::Place;
 
 use crate::error::{Error, Result};
@@ -17,6 +19,8 @@ use crate::request::residency::Residency;
 use counted::Counted;
 use phases::{ModelBytes, Phases};
 
+pub use time::TimeEstimate;
+
 /// Work and bytes of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Plan {
@@ -24,6 +28,10 @@ pub struct Plan {
     pub rounds: usize,
     /// Evaluations of a transformer, all guidance branches.
     pub evaluations: u64,
+    /// What all evaluations compute, and the keys and values of the prompts.
+    pub denoising: Work,
+    /// What decoding computes.
+    pub decoding: Work,
     /// Bytes of the files of each part.
     pub file_bytes: BTreeMap<String, u64>,
     /// Latents, `[1, C, F, H, W]` in f32.
@@ -102,15 +110,18 @@ impl Model {
     }
 
     fn plan_of(&self, settings: &Settings, bytes: &ModelBytes, counted: &Counted) -> Plan {
+        let phases = Phases { model: self, settings, counted, bytes };
         Plan {
             rounds: counted.rounds,
             evaluations: counted.evaluations,
+            denoising: phases.denoising(),
+            decoding: phases.decoding(),
             file_bytes: bytes.files.clone(),
             latent_bytes: self.latent_bytes(settings),
             hidden_bytes: counted.hidden_bytes,
             signal_bytes_max: counted.signal_bytes_max,
             cache_bytes_max: counted.cache_bytes_max,
-            phases: Phases { model: self, settings, counted, bytes }.all(),
+            phases: phases.all(),
             residency: settings.residency,
             choices: Vec::new(),
         }

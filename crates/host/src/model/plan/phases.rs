@@ -1,6 +1,7 @@
 //! What each phase of a run holds, line by line.
 
 use std::collections::BTreeMap;
+use std::ops::Add;
 use std::sync::Arc;
 
 use candle_core::DType;
@@ -10,6 +11,7 @@ use wan_model::footprint::{self, Cpu, Evaluation, WeightBytes};
 use wan_model::lora::FittedLora;
 use wan_model::vae::{Half, StreamBytes, Tiling, Vae};
 use wan_model::weights::Scope;
+use wan_model::work::{self, Work};
 use wan_plugin_api::Place;
 
 use crate::checkpoint::loader::Loaded;
@@ -260,6 +262,36 @@ impl Phases<'_> {
             is_widened: self.bytes.transformers[number].is_widened,
         };
         evaluation.bytes(config, Numerics::from(settings.precision))
+    }
+
+    /// What the transformers compute: all evaluations, and the context of each prompt once an expert.
+    /// What a cache would save is not taken off.
+    pub(super) fn denoising(&self) -> Work {
+        let text = self.model.checkpoint().max_sequence_length().get();
+        let (facts, size) = (self.model.facts(), self.settings.size);
+        let given = |number: usize| {
+            let config = &facts.configs[number];
+            let image = config.image_dim.map_or(0, |_| self.image_tokens(number));
+            (config, (text, image))
+        };
+        let evaluations = self.counted.passes.iter().map(|((number, window), evaluations)| {
+            let (config, given) = given(*number);
+            work::evaluation(config, facts.frame_tokens(size) * window, given) * *evaluations
+        });
+        let contexts = self.counted.experts.iter().enumerate().map(|(number, expert)| {
+            let (config, given) = given(number);
+            work::context(config, given) * expert.branches
+        });
+        evaluations.chain(contexts).fold(Work::default(), Work::add)
+    }
+
+    /// What the VAE computes to decode the latents, without what tiles overlap.
+    pub(super) fn decoding(&self) -> Work {
+        let size = self.settings.latent_size();
+        match self.settings.latents_only {
+            true => Work::default(),
+            false => self.bytes.vae.decoding((size.frames, size.height, size.width)),
+        }
     }
 
     fn decode_between(&self) -> PlannedPhase {
