@@ -2,6 +2,7 @@
 //! takes as long as one that was trained.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::quantized::{GgmlDType, QTensor};
@@ -69,15 +70,17 @@ impl Random {
 
     fn quantised(&self, shape: &[usize], spread: f32) -> Result<Weight> {
         let mut made = self.quantised.lock().unwrap_or_else(PoisonError::into_inner);
-        if !made.contains_key(&spread.to_bits()) {
-            let block = self.block.iter().map(|n| spread * n).collect();
-            let block = Tensor::from_vec(block, (COUNT / 256, 256), &Device::Cpu)?;
-            let block = QTensor::quantize(&block, GgmlDType::Q4K)?.data()?.into_owned();
-            made.insert(spread.to_bits(), block);
-        }
+        let block = match made.entry(spread.to_bits()) {
+            Entry::Occupied(made) => made.into_mut(),
+            Entry::Vacant(new) => {
+                let block = self.block.iter().map(|n| spread * n).collect();
+                let block = Tensor::from_vec(block, (COUNT / 256, 256), &Device::Cpu)?;
+                new.insert(QTensor::quantize(&block, GgmlDType::Q4K)?.data()?.into_owned())
+            }
+        };
         let encoding = Encoding::Q4K;
         let count = bytes(encoding, shape)?;
-        let bytes = repeated(&made[&spread.to_bits()], count);
+        let bytes = repeated(block, count);
         Ok(Weight::Quantised(Quantised { bytes, encoding, shape: shape.to_vec() }))
     }
 
