@@ -339,8 +339,10 @@ fn half_precision_with_the_stream_in_f32_is_nearer_to_f32() {
     for dtype in ["bf16", "f16"] {
         let wide = away("wide", &["--dtype", dtype]);
         let narrow = away("narrow", &["--dtype", dtype, "--narrow_stream"]);
-        // Both are half precision and no more wrong than that; the narrow stream is worse.
-        assert!(wide > 1e-5 && narrow < 0.2, "{dtype}: {wide} and {narrow}");
+        // The demo model's files are in f16, in which the CPU holds matrices and multiplies nothing.
+        assert!(if dtype == "f16" { wide == 0. } else { wide > 1e-5 }, "{dtype}: {wide}");
+        // It is half precision and no more wrong than that; the narrow stream is worse.
+        assert!(narrow < 0.2, "{dtype}: {narrow}");
         assert!(wide < narrow, "{dtype}: {wide} with the stream in f32, {narrow} without");
     }
     let [bf16, f16] = ["bf16", "f16"].map(|dtype| away("half", &["--dtype", dtype]));

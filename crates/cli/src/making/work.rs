@@ -65,7 +65,14 @@ impl<'a> Work<'a> {
         progress.suspend(|| prompt_cache::say_notices(model));
         model.load_transformers(settings)?;
         let conditions_hash = conditions.hash()?;
-        kept.check_conditions(&conditions_hash)?;
+        match kept.check_conditions(&conditions_hash) {
+            Err(error) if job.changes.is_empty() => return Err(error),
+            // Among what has changed, and was allowed, is what encodes.
+            Err(_) => {
+                progress.suspend(|| note!("the prompt or what is given is encoded otherwise"))
+            }
+            Ok(()) => {}
+        }
         let mut run = match kept.state() {
             Some(state) => model.resume(settings, conditions.clone(), cancel, state)?,
             None => model.run(settings, conditions.clone(), cancel)?,

@@ -96,11 +96,12 @@ impl Residual {
         let normed = x.bytes();
         let inner = sum.add(normed, self.conv1.cost(x, true));
         // The first convolution's output, and its norm.
-        let out = sum.add(2 * inner.bytes(), self.conv2.cost(inner, true));
-        if let Some(shortcut) = &self.shortcut {
-            sum.add(out.bytes(), shortcut.cost(x, false));
-        }
-        sum.see(if self.shortcut.is_some() { 3 } else { 2 } * out.bytes());
+        sum.see(2 * inner.bytes());
+        let shortcut = self
+            .shortcut
+            .as_ref()
+            .map_or(0, |shortcut| sum.add(inner.bytes(), shortcut.cost(x, false)).bytes());
+        let out = sum.add(inner.bytes() + shortcut, self.conv2.cost(inner, true));
         sum.cost(out)
     }
 }
@@ -156,14 +157,15 @@ impl Level {
         for layer in &self.layers {
             inner = sum.add(inner.bytes(), layer.cost(inner));
         }
-        // The shortcut in two copies, and the sum.
+        // The shortcut in two copies; then the sum.
         let (Shortcut::Average(to) | Shortcut::Repeat(to)) = &self.shortcut;
         let Resolution { time, space, .. } = *to;
         let wide = match &self.shortcut {
             Shortcut::Repeat(_) => inner.bytes(),
             Shortcut::Average(_) => x.bytes() * time.min(space).max(1),
         };
-        sum.see(inner.bytes() + 2 * wide + inner.bytes());
+        sum.see(inner.bytes() + 2 * wide);
+        sum.see(2 * inner.bytes() + wide);
         sum.cost(inner)
     }
 }
