@@ -27,11 +27,6 @@ impl Pool {
 }
 
 impl Buffer<'_> {
-    /// Rows and columns.
-    pub fn shape(&self) -> [usize; 2] {
-        self.shape
-    }
-
     /// All of it.
     pub fn all(&self) -> Matrix<'_> {
         self.rows(0..self.shape[0])
@@ -71,7 +66,7 @@ impl Buffer<'_> {
     }
 
     /// All numbers, row by row.
-    pub fn elements(&self) -> Elements<'_> {
+    fn elements(&self) -> Elements<'_> {
         let numbers = self.shape[0] * self.shape[1];
         match self.format {
             Precision::F32 => Elements::F32(&bytemuck::cast_slice(&self.words)[..numbers]),

@@ -79,11 +79,20 @@ impl Heads<'_> {
 
     /// Attention of every query to every key, `[B,Lq,D]`.
     pub(crate) fn attend_all(&self, arithmetic: &Arithmetic) -> Result<Tensor> {
-        let spans = vec![Span { queries: 0..self.query.dim(1)?, keys: 0..self.key.dim(1)? }];
         match self.query.device().is_cpu() {
-            true => self.attend_on_cpu(arithmetic.context(), &spans),
-            false => self.attend_in_turn(spans),
+            true => self.attend_on_cpu(arithmetic.context(), &[self.all()?]),
+            false => self.attend_all_on_device(),
         }
+    }
+
+    /// [`attend_all`](Self::attend_all) on a GPU.
+    pub(crate) fn attend_all_on_device(&self) -> Result<Tensor> {
+        self.attend_in_turn(vec![self.all()?])
+    }
+
+    /// Every query and every key.
+    fn all(&self) -> Result<Span> {
+        Ok(Span { queries: 0..self.query.dim(1)?, keys: 0..self.key.dim(1)? })
     }
 
     /// The kernels' attention. What is no bf16 is attended to in f32.

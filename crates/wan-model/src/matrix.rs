@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use candle_core::{DType, Shape, Tensor, bail};
 use half::f16;
-use wan_kernels::{Epilogue, MatrixMut, Panels, Precision, multiply};
+use wan_kernels::{Epilogue, MatrixMut, Panels, multiply};
 
 use crate::arithmetic::{Arithmetic, precision};
 use crate::error::{Error, Result};
@@ -33,11 +33,6 @@ impl Matrix {
         self.shape
     }
 
-    /// What operands are multiplied in on the CPU.
-    pub(crate) fn precision(&self) -> Precision {
-        precision(self.compute)
-    }
-
     /// `epilogue(x W^T)` on the CPU, for `x [rows, in]`.
     ///
     /// # Errors
@@ -53,7 +48,7 @@ impl Matrix {
             Kept::Packed(packed) => multiply(context, x, &packed.into(), epilogue, out),
             Kept::AtRest(weight) => {
                 let panels = Widening { weight, compute: self.compute, failed: OnceLock::new() };
-                let precision = self.precision();
+                let precision = precision(self.compute);
                 let widened = wan_kernels::Weight::Widened { panels: &panels, precision };
                 multiply(context, x, &widened, epilogue, out);
                 if let Some(error) = panels.failed.into_inner() {

@@ -290,25 +290,12 @@ mod tests {
     const WINDOWS: usize = 172_800;
     const STEPS: usize = 3;
 
-    /// Gives parts of 64 rounds.
-    struct Day;
+    /// A sampler that is its schedule.
+    struct Scheduled<F>(F);
 
-    impl AnySampler for Day {
+    impl<F: Fn(usize) -> Schedule + Send> AnySampler for Scheduled<F> {
         fn schedule_from(&self, from: usize) -> PluginResult<Schedule> {
-            let rounds = WINDOWS * STEPS;
-            let round = |number: usize| {
-                let (window, step) = (number / STEPS, number % STEPS);
-                let sigma = |step: usize| 1.0 - step as f64 / STEPS as f64;
-                let level = |frame| FrameLevel::moving(frame, 9.0, sigma(step), sigma(step + 1));
-                let first = (2 * window) as u32;
-                Round {
-                    levels: (first..first + 3).map(level).collect(),
-                    attention: Attention::Bidirectional,
-                    evaluations: 1,
-                }
-            };
-            let part = (from..rounds.min(from + 64)).map(round).collect();
-            Ok(Schedule::part_of(part, ScheduleSize { rounds, evaluations: rounds as u32 }))
+            Ok((self.0)(from))
         }
 
         fn step(
@@ -326,14 +313,42 @@ mod tests {
         }
     }
 
+    /// Of the day, in parts of 64 rounds.
+    fn day(from: usize) -> Schedule {
+        let rounds = WINDOWS * STEPS;
+        let round = |number: usize| {
+            let (window, step) = (number / STEPS, number % STEPS);
+            let sigma = |step: usize| 1.0 - step as f64 / STEPS as f64;
+            let level = |frame| FrameLevel::moving(frame, 9.0, sigma(step), sigma(step + 1));
+            let first = (2 * window) as u32;
+            Round {
+                levels: (first..first + 3).map(level).collect(),
+                attention: Attention::Bidirectional,
+                evaluations: 1,
+            }
+        };
+        let part = (from..rounds.min(from + 64)).map(round).collect();
+        Schedule::part_of(part, ScheduleSize { rounds, evaluations: rounds as u32 })
+    }
+
+    /// The same window round after round, in parts of one; its size is what it says.
+    fn forever(from: usize, size: ScheduleSize) -> Schedule {
+        let sigma = |step: usize| 1.0 / (1.0 + step as f64);
+        let level = FrameLevel::moving(0, 9.0, sigma(from), sigma(from + 1));
+        let attention = Attention::Bidirectional;
+        Schedule::part_of(vec![Round { levels: vec![level], attention, evaluations: 2 }], size)
+    }
+
     #[test]
     fn what_is_held_of_a_day_is_a_window_and_a_part() {
         let registry = Registry::built_in().unwrap();
         let chosen = registry.choose(Kind::Sampler, "euler", &[].into()).unwrap();
         let frames = (2 * WINDOWS + 1, 0);
-        let (mut rounds, _) = Rounds::of(&Day, &chosen, frames, false, &Cancel::default()).unwrap();
+        let sampler = Scheduled(day);
+        let rounds = Rounds::of(&sampler, &chosen, frames, false, &Cancel::default());
+        let (mut rounds, _) = rounds.unwrap();
         let (mut done, mut most) = (0, 0);
-        while let Some(round) = rounds.take(&Day).unwrap() {
+        while let Some(round) = rounds.take(&sampler).unwrap() {
             assert_eq!(round.first_frame(), 2 * (done / STEPS));
             assert_eq!(rounds.ahead().index, done + 1);
             done += 1;
@@ -344,39 +359,13 @@ mod tests {
         assert!(rounds.ends().iter().all(|sigma| *sigma == 0.0));
     }
 
-    /// The same window round after round, in parts of one; its size is what it says.
-    struct Forever(ScheduleSize);
-
-    impl AnySampler for Forever {
-        fn schedule_from(&self, from: usize) -> PluginResult<Schedule> {
-            let sigma = |step: usize| 1.0 / (1.0 + step as f64);
-            let level = FrameLevel::moving(0, 9.0, sigma(from), sigma(from + 1));
-            let attention = Attention::Bidirectional;
-            let round = Round { levels: vec![level], attention, evaluations: 2 };
-            Ok(Schedule::part_of(vec![round], self.0))
-        }
-
-        fn step(
-            &mut self,
-            sample: &Tensor,
-            _: &Step<'_>,
-            _: &mut dyn Denoise,
-            _: &dyn TensorOps,
-        ) -> PluginResult<Tensor> {
-            Ok(sample.clone())
-        }
-
-        fn extension(&mut self, _: &str, _: Message, _: &dyn TensorOps) -> PluginResult<Message> {
-            Ok(Message::default())
-        }
-    }
-
     #[test]
     fn a_schedule_that_never_leaves_its_window_ends_with_an_error_or_when_it_is_stopped() {
         let registry = Registry::built_in().unwrap();
         let chosen = registry.choose(Kind::Sampler, "euler", &[].into()).unwrap();
         let of = |rounds, evaluations, cancel: &Cancel| {
-            let sampler = Forever(ScheduleSize { rounds, evaluations });
+            let size = ScheduleSize { rounds, evaluations };
+            let sampler = Scheduled(|from| forever(from, size));
             Rounds::of(&sampler, &chosen, (1, 0), false, cancel).map(|_| ()).unwrap_err()
         };
         let goes_on = Cancel::default();

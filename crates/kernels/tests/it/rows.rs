@@ -4,7 +4,7 @@ use half::bf16;
 use proptest::prelude::*;
 use wan_kernels::{
     Activation, Affine, Kernels, Matrix, MatrixMut, RmsNorm, Rotation, RowTable, activate,
-    add_gated, layer_norm, rms_norm,
+    add_gated, channel_norm, layer_norm, rms_norm,
 };
 
 use crate::support::{bits, bits_of_bf16, in_pool_of, noise, strange, to_bf16};
@@ -167,6 +167,28 @@ proptest! {
             let (c, s) = (f64::from(cos[at]), f64::from(sin[at]));
             let (real, imaginary) = (normed[n / 2 * 2], normed[n / 2 * 2 + 1]);
             0.25 * if n % 2 == 0 { real * c - imaginary * s } else { real * s + imaginary * c }
+        });
+        assert_near(&found, expected, 1e-5);
+    }
+
+    #[test]
+    fn channel_norm_of_every_pixel(
+        frames in 0usize..3, channels in 1usize..7, shape in shapes(), activated: bool,
+    ) {
+        let shape = Shape { rows: frames * channels, ..shape };
+        let (pixels, gamma) = (shape.columns, noise(shape.seed ^ 1, channels));
+        let x = noise(shape.seed, shape.rows * pixels);
+        let found =
+            run(&shape, &x, |k, x, out| channel_norm(k, x, (&gamma, activated), out));
+        let at = |row: usize, pixel: usize| f64::from(x[row * pixels + pixel]);
+        let expected = (0..x.len()).map(|number| {
+            let (row, pixel) = (number / pixels, number % pixels);
+            let first = row / channels * channels;
+            let squares = (first..first + channels).map(|row| at(row, pixel) * at(row, pixel));
+            let length = squares.sum::<f64>().sqrt().max(1e-12);
+            let normed = at(row, pixel) * (channels as f64).sqrt() / length;
+            let normed = normed * f64::from(gamma[row % channels]);
+            if activated { normed / (1. + (-normed).exp()) } else { normed }
         });
         assert_near(&found, expected, 1e-5);
     }

@@ -128,9 +128,7 @@ impl AttentionLayer {
                 return Err(Error::input("a context", "one made on this device", key_value));
             };
             let query = query.to_dtype(key.dtype())?;
-            // The kernels are for the CPU alone.
-            let heads = Heads { query: &query, key, value, heads: self.heads };
-            heads.attend_all(&crate::Arithmetic::default())
+            Heads { query: &query, key, value, heads: self.heads }.attend_all_on_device()
         };
         let attended = attend(&context.text)?;
         let attended = match &context.image {
